@@ -1,0 +1,46 @@
+/*
+ * agent.h - the companion process that takes checkpoints (DESIGN.md 6).
+ *
+ * agent_start() is called on a thread of the program, by the constructor of libpheap and, after a
+ * restore, by the resume entry. It makes the agent's arena (never saved), and clones the agent
+ * into the program's address space: CLONE_VM without CLONE_THREAD, CLONE_FILES, CLONE_FS, exit signal 0.
+ * The agent closes every inherited descriptor, opens the pool, takes its lock, and then
+ * answers agent_start(), which waits for that.
+ *
+ * The program's side shares one struct agent_link with the agent; it lies in libpheap's data and is saved with
+ * the image, where resume overwrites it.
+ */
+#ifndef PHEAP_AGENT_AGENT_H
+#define PHEAP_AGENT_AGENT_H
+
+#include <stdint.h>
+#include "core/base/status.h"
+
+#define AGENT_PATH_BYTES 4096
+
+struct agent_link {
+    /* written by the program before agent_start() */
+    char pool_path[AGENT_PATH_BYTES]; /* absolute */
+    uint64_t interval_ns;             /* 0: only on request */
+    uint32_t keep;                    /* 0: the pool's own */
+    uint32_t slot;
+    uint32_t by_checksum;             /* PHEAP_TRACK=checksum */
+    uint32_t at_exit;                 /* --at-exit: a generation at normal exit */
+    uint64_t resumed_generation;      /* base of the next generation; 0: a new run */
+    uintptr_t resume_entry;
+
+    /* written by the program while it runs */
+    uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with */
+    int32_t exit_status;
+
+    /* written by the agent */
+    int32_t agent_pid;  /* 0: none */
+    int32_t state;      /* futex: 0 starting, 1 running, negative: status of the failed start */
+    uint64_t committed_generation; /* newest */
+};
+
+/* 0, or why there is no agent (pool in use, not permitted, ...): the program then goes on with a
+ * volatile heap. */
+MUST_CHECK int agent_start(struct agent_link *link, struct problem *why);
+
+#endif

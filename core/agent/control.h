@@ -1,0 +1,45 @@
+/*
+ * control.h - how tools and the program itself talk to an agent.
+ *
+ * The agent listens on an abstract Unix socket (SOCK_SEQPACKET) named after the pool's uuid:
+ * "\0pheap/" and 32 hex digits. It answers only peers with its own effective user id or root
+ * (SO_PEERCRED); a client checks the server the same way, since an abstract name can be taken by
+ * anyone. One request, one answer, fixed size.
+ */
+#ifndef PHEAP_AGENT_CONTROL_H
+#define PHEAP_AGENT_CONTROL_H
+
+#include <stdint.h>
+#include "core/base/status.h"
+
+enum control_request_kind {
+    CONTROL_STATUS = 1,     /* who are you */
+    CONTROL_CHECKPOINT = 2, /* take one now; answered when it is durable or refused */
+    CONTROL_TAKE_OVER = 3,  /* from the same pid after an exec: let go of the pool and end */
+    CONTROL_UNTRACK = 4,    /* from the program: stop tracking [start, end) */
+};
+
+struct control_request {
+    uint32_t kind;
+    uint32_t reserved;
+    uint64_t start, end;
+};
+
+struct control_answer {
+    int32_t status; /* 0 or negative */
+    int32_t pid;    /* of the program */
+    uint64_t generation; /* newest committed */
+    uint64_t pause_ns;   /* of that one */
+    uint64_t written_bytes;
+    uint64_t checkpoints; /* taken by this agent */
+    uint64_t deferred;    /* given up, to be tried again */
+    char tracking[64];
+    char text[256]; /* of the status */
+};
+
+/* Client side, for tools and preload. uuid: 16 bytes. 0 and *answer, or -ECONNREFUSED when nobody
+ * listens, -EACCES when the listener is another user's. timeout_ms < 0: wait for ever. */
+MUST_CHECK int control_ask(const uint8_t uuid[16], const struct control_request *request,
+                           struct control_answer *answer, int timeout_ms);
+
+#endif

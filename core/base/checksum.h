@@ -1,0 +1,13 @@
+/*
+ * checksum.h - the one checksum of pheap: XXH3, 64 bits, seed 0, of the xxHash library (inlined,
+ * so that the preloaded library depends on libc alone).
+ */
+#ifndef PHEAP_BASE_CHECKSUM_H
+#define PHEAP_BASE_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t checksum64(const void *data, size_t bytes);
+
+#endif

@@ -1,0 +1,80 @@
+/*
+ * heap.h - the heap in a slot, as the interposed functions and the tools see it.
+ *
+ * All allocator state lives inside the slot (thread heaps too), so that a generation of the slot
+ * is a generation of the heap. Only two words live outside: the address of the heap and each thread's
+ * pointer to its thread heap (initial-exec TLS).
+ *
+ * No call here does file I/O, changes errno on success, or allocates outside the slot. On failure
+ * the block-returning calls return NULL; setting errno is preload/'s part.
+ */
+#ifndef PHEAP_HEAP_HEAP_H
+#define PHEAP_HEAP_HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/status.h"
+
+#define SLOT_BASE(slot) (0x200000000000ull + (uint64_t)(slot) * SLOT_BYTES)
+#define SLOT_BYTES      (1ull << 40)
+#define SLOT_COUNT      51
+#define SLOT_VOLATILE   0 /* for heaps without a pool */
+
+struct heap; /* the header at the slot's base; see heap_format.h */
+
+/* The process's heap; created in slot `slot` by the first allocation or by this call. */
+MUST_CHECK int heap_start(uint32_t slot);
+uint32_t heap_slot(void);
+bool heap_owns(const void *pointer); /* lies in the process's slot */
+
+void *heap_malloc(size_t bytes);
+void *heap_calloc(size_t count, size_t bytes);
+void *heap_realloc(void *block, size_t bytes);
+void *heap_memalign(size_t align, size_t bytes); /* align: a power of two up to 1 GiB */
+void heap_free(void *block);
+size_t heap_usable_bytes(const void *block);
+
+bool heap_trim(void); /* gives every free page back to the kernel; true if any was */
+
+/* Fork in a threaded program: all locks in order; in the child they are made anew. */
+void heap_fork_prepare(void);
+void heap_fork_parent(void);
+void heap_fork_child(void);
+
+/* After a restore: freed pages must be dropped by mapping anonymous memory over them, never by
+ * MADV_DONTNEED, which would bring back the pool's frames. Stays set for the life of the process. */
+void heap_note_restored(void);
+
+struct heap_totals {
+    uint64_t live_bytes;      /* in blocks handed out, usable size */
+    uint64_t live_blocks;
+    uint64_t committed_bytes; /* readable and writable */
+    uint64_t span_bytes;      /* in spans */
+    uint64_t free_bytes;      /* in free slices */
+};
+
+/*
+ * core/heap/walk.c: the same walk for a live heap and for an image mapped at its own address by a
+ * tool. Treats what it reads as possibly damaged: STATUS_DAMAGED, never a crash, as long as the
+ * whole slot range up to the header's committed end is readable.
+ */
+struct heap_class_totals {
+    uint32_t block_bytes; /* 0: large blocks */
+    uint64_t slabs, slab_bytes;
+    uint64_t blocks_used, blocks_total; /* used: handed out to the program */
+};
+#define HEAP_CLASSES_MAX 128
+struct heap_census {
+    struct heap_totals totals;
+    uint32_t class_count;
+    struct heap_class_totals classes[HEAP_CLASSES_MAX]; /* last one: large blocks */
+    uint64_t large_blocks, large_bytes;
+    uint64_t thread_heaps;
+};
+MUST_CHECK int heap_census(uint32_t slot, struct heap_census *out, struct problem *why);
+
+/* Expensive: walks everything, for tests. */
+bool heap_is_valid(struct problem *why);
+
+#endif

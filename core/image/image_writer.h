@@ -1,0 +1,89 @@
+/*
+ * image_writer.h - writes the dirty pages of an address space as the next generation.
+ *
+ * Calling sequence (the agent's):
+ *
+ *     image_writer_create()            once, after pool_load()
+ *     loop:
+ *       image_writer_precopy()         program runs; up to a few rounds, while it pays
+ *       -- freeze --
+ *       image_writer_cut()             program stopped: what is left is copied, drops are noted
+ *       -- let go --
+ *       image_writer_commit()          scratch is written, then pool_commit()
+ *
+ * What is saved: every page of a private mapping that is anonymous (never, or no longer, the
+ * file's own), whatever the mapping's permissions. A page whose content equals what the index has
+ * (by checksum) is not written again. A page of zeroes in anonymous memory becomes FRAME_NONE, in
+ * a file mapping FRAME_ZERO. Pages that were dropped or unmapped lose their entries. An absent or clean page of a
+ * MAPPING_POOL mapping keeps its entry.
+ *
+ * How dirty pages are found: see tracker.h. With tracking, a page is a candidate when the kernel
+ * says it was written since it was last protected; re-protection precedes the copy, so a page that
+ * is torn by a concurrent store is a candidate again. By checksums (PHEAP_TRACK=checksum, or no
+ * kernel support) every present anonymous page is a candidate each time.
+ *
+ * After a failure at any point (a full disk) nothing is lost: what was found dirty and not
+ * committed is looked at again, by checksum, in the next attempt.
+ *
+ * Runs in the agent: raw system calls only, memory from the arena, and reads of the program's
+ * memory outside the freeze never fault (the program may unmap under our hands).
+ */
+#ifndef PHEAP_IMAGE_IMAGE_WRITER_H
+#define PHEAP_IMAGE_IMAGE_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/kernel_features.h"
+#include "core/base/status.h"
+#include "core/image/maps.h"
+#include "core/pool/pool.h"
+
+struct image_writer;
+
+struct image_writer_stats { /* of the generation in progress, since the last commit */
+    uint64_t candidate_pages;   /* looked at */
+    uint64_t precopied_pages;   /* written while the program ran */
+    uint64_t frozen_pages;      /* copied inside the freeze */
+    uint64_t cleared_pages;     /* entries that became FRAME_NONE */
+    uint64_t written_bytes;     /* to the pool, pages only */
+    uint64_t freeze_written_bytes; /* written inside the freeze because scratch was full */
+    uint64_t scan_ns, copy_ns;  /* inside the freeze */
+};
+
+struct image_writer_options {
+    const struct kernel_features *features;
+    bool by_checksum;         /* force the fallback */
+    uint64_t scratch_bytes;   /* preallocated for the freeze; 0: 64 MiB */
+};
+
+MUST_CHECK int image_writer_create(struct image_writer **out, struct arena *arena,
+                                   struct pool *pool, const struct image_writer_options *options,
+                                   struct problem *why);
+
+/* One round of copying while the program runs. Returns the number of pages that were copied (to
+ * see whether another round pays), or a negative status. space is read anew by the callee. */
+MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
+                                        struct problem *why);
+
+/* Inside the freeze. space: fresh maps, read by the caller after the stop. */
+MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct address_space *space,
+                                struct problem *why);
+
+/* After the freeze. As pool_commit(). */
+MUST_CHECK int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
+                                   const void *record, size_t record_bytes, struct problem *why);
+
+/* The freeze was given up between cut and commit: keep what was copied for the next attempt. */
+void image_writer_abandon(struct image_writer *writer);
+
+/* Takes [start, end) out of the kernel's tracking (for an mremap that fails with EFAULT); it is
+ * dirty as a whole from now on. */
+void image_writer_untrack(struct image_writer *writer, uintptr_t start, uintptr_t end);
+
+const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
+
+/* "userfaultfd write protection and PAGEMAP_SCAN" or "page checksums", for messages. */
+const char *image_writer_tracking(const struct image_writer *writer);
+
+#endif

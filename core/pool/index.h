@@ -1,0 +1,76 @@
+/*
+ * index.h - the index of a generation: page number -> frame and checksum, in memory, loaded node
+ * by node as it is needed, written copy-on-write.
+ *
+ * Calling sequence of a reader: index_open() on a generation's root, then index_lookup() and
+ * index_next(). Of the writer: the same, then index_set() and index_clear() while a generation is
+ * built, then index_write() at its commit; the index stays in memory and is the base of the next
+ * generation.
+ *
+ * Every node read from the file is checked against the checksum its parent holds before it is
+ * used: STATUS_DAMAGED otherwise, with the frame in `why`.
+ *
+ * Worked example, one page through three generations (the writer's side; the reader's is in
+ * index.c): page 0x200000000 is first written in generation 1 into frame 70; its leaf goes to
+ * frame 80, the four nodes above to 81..84, root entry {84, c}. In generation 2 the page is not
+ * written but its neighbour is: new leaf 90 (entry of our page still {70, ..}), nodes 91..94.
+ * In generation 3 our page is written into frame 100: leaf 110, nodes 111..114; frame 70 and
+ * 90..94 are dead(3): free as soon as generations 1 and 2 are dropped.
+ *
+ * Thread safety: one user at a time.
+ */
+#ifndef PHEAP_POOL_INDEX_H
+#define PHEAP_POOL_INDEX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/pool/format.h"
+
+struct frames;
+struct persist;
+
+struct index_tree; /* defined in index.c; lives in the arena */
+
+/* root may be {FRAME_NONE, 0}: an empty index. fd is read with pread. */
+MUST_CHECK int index_open(struct index_tree **out, struct arena *arena, int fd,
+                          struct index_entry root);
+
+/* *out is {FRAME_NONE, 0} where nothing is stored. */
+MUST_CHECK int index_lookup(struct index_tree *tree, uint64_t page, struct index_entry *out);
+
+/*
+ * The first page in [page, end) that has an entry other than FRAME_NONE. 1 and *found, *entry;
+ * 0 when there is none; or a negative status.
+ */
+MUST_CHECK int index_next(struct index_tree *tree, uint64_t page, uint64_t end, uint64_t *found,
+                          struct index_entry *entry);
+
+/* Sets a page's entry; releases the frame it had (frames_release). */
+MUST_CHECK int index_set(struct index_tree *tree, struct frames *frames, uint64_t page,
+                         struct index_entry entry);
+
+/* All pages in [page, end) become FRAME_NONE; costs what is stored there, not what is spanned. */
+MUST_CHECK int index_clear(struct index_tree *tree, struct frames *frames, uint64_t page,
+                           uint64_t end);
+
+/*
+ * Writes every changed node into new frames, leaves first, releases the old ones. *root is the
+ * new root entry. Not durable before the caller's persist_sync(). An index without pages has the
+ * root {FRAME_NONE, 0}. *bytes_written grows by what was written.
+ */
+MUST_CHECK int index_write(struct index_tree *tree, struct frames *frames, struct persist *persist,
+                           struct index_entry *root, uint64_t *bytes_written);
+
+uint64_t index_page_count(struct index_tree *tree); /* entries with a frame >= FRAME_FIRST */
+
+/*
+ * Calls visit for every node frame (level > 0 children and the root) and every page frame that
+ * the tree refers to, depth first; visit returns 0 to go on, 1 to skip what is below this node
+ * (its frame was seen before), or a negative status to stop.
+ */
+typedef int index_visit(void *context, uint64_t frame, int level);
+MUST_CHECK int index_walk_frames(struct index_tree *tree, index_visit *visit, void *context);
+
+#endif

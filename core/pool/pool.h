@@ -1,0 +1,129 @@
+/*
+ * pool.h - the pool file: created, opened, locked, and moved from one generation to the next.
+ *
+ * States of a pool that is open for writing:
+ *
+ *     committed   memory equals the durable superblock      [pool_open, pool_commit]
+ *     building    frames and index run ahead of it           [frames_take, index_set, ...]
+ *
+ * A generation becomes real in pool_commit(), in this order:
+ *   1. page contents and index nodes and the record are written      (crash: old generation)
+ *   2. persist_sync                                                   (crash: old generation)
+ *   3. the superblock with the new entry is written to the slot that
+ *      does not hold the present one                                  (crash: old or new one)
+ *   4. persist_sync                                                   (crash: new generation)
+ *   5. in memory: frames of dropped generations become free
+ * No frame that the durable superblock or the one before it lists as kept and undropped is
+ * overwritten before step 4 of a later commit has dropped it.
+ *
+ * Ownership: the pool's memory (index, frames) lives in the arena given to pool_open(); fds are
+ * the pool's own and CLOEXEC. Errors: negative statuses, with `why` filled in for a person.
+ * Thread safety: one user at a time; across processes: one writer (OFD lock), any readers.
+ */
+#ifndef PHEAP_POOL_POOL_H
+#define PHEAP_POOL_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/pool/format.h"
+#include "core/pool/frame.h"
+#include "core/pool/index.h"
+#include "core/pool/persist.h"
+
+enum pool_mode {
+    POOL_READ,  /* any number, also beside a writer; never writes */
+    POOL_WRITE, /* takes the writer's lock or fails with STATUS_IN_USE */
+};
+
+struct pool {
+    int fd;
+    enum pool_mode mode;
+    char path[4096]; /* absolute, as opened */
+    struct superblock super; /* the newest valid one */
+    bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
+    struct persist persist;
+    struct arena *arena;
+    struct frames *frames;        /* POOL_WRITE only, after pool_load() */
+    struct index_tree *index;     /* of the newest generation; after pool_load() */
+};
+
+/*
+ * Makes a new pool file, mode 0600, of a few frames, without generations; durable with its
+ * directory entry when it returns 0. -EEXIST if path exists. slot: 1..50 (not 10, 11), 0 for a
+ * random one. keep: generations to keep, 1..16.
+ */
+MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *why);
+
+/*
+ * Opens an existing pool: regular file, owned by the caller's effective user (STATUS_NOT_OWNER
+ * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest valid sequence.
+ * Statuses: -ENOENT, STATUS_NOT_A_POOL (empty and foreign files too), STATUS_DAMAGED (no
+ * superblock is valid), STATUS_NEWER_FORMAT, STATUS_IN_USE. Never follows a symbolic link for the last
+ * component in POOL_WRITE. Reads two frames, allocates nothing.
+ */
+MUST_CHECK int pool_open(struct pool *pool, const char *path, enum pool_mode mode,
+                         struct problem *why);
+void pool_close(struct pool *pool);
+
+/*
+ * POOL_WRITE: reads the indexes of all kept generations and derives the frames. pool->index then
+ * holds the index of generation base (the one that was resumed), or an empty one when base is 0
+ * (a new program). Frames that only other generations refer to are dead: with the number of the
+ * next newer kept generation, or, if they are newer than base, with the number that the next
+ * commit gets. A generation whose index is damaged is dropped from the list in memory (`why`
+ * names it, the status is still 0 unless it is base). arena must live as long as the pool.
+ */
+MUST_CHECK int pool_load(struct pool *pool, struct arena *arena, uint64_t base,
+                         struct problem *why);
+
+/* The entry with this number; number 0: the newest. NULL if there is none. */
+const struct generation_entry *pool_generation(const struct pool *pool, uint64_t number);
+
+/* Slot rule of DESIGN.md 4: 1..50 but 10 and 11. */
+bool pool_slot_is_valid(uint32_t slot);
+
+/*
+ * Writes page contents: `pages` whole pages of `data` go to frames taken here and the index is
+ * told; page_numbers[i] is the page of data + i * 4096, checksums[i] its checksum64. Contiguous
+ * where the frames allow it. *bytes_written grows.
+ */
+MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
+                                const uint64_t *checksums, const void *data, uint64_t pages,
+                                uint64_t *bytes_written);
+
+/*
+ * Steps 1 (nodes and record) to 5 above. entry: kind, time_ns, slot, pause_ns and flags are the
+ * caller's; number, index root, counts and record fields are filled in here. Afterwards the N newest generations,
+ * pinned ones, and those that a reader has locked are kept, at most SUPERBLOCK_GENERATIONS.
+ */
+MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, const void *record,
+                           size_t record_bytes, struct problem *why);
+
+/*
+ * Rewrites the superblock alone, with the fields that edit changes (run state, end status, slot,
+ * keep, resume counts); durable when it returns 0.
+ */
+typedef void pool_edit(struct superblock *super, void *context);
+MUST_CHECK int pool_update(struct pool *pool, pool_edit *edit, void *context, struct problem *why);
+
+/*
+ * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no
+ * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status.
+ */
+MUST_CHECK int pool_lock_generation(const struct pool *pool, uint64_t number, struct problem *why);
+
+/* Reads a generation's record into buffer (entry->record_bytes long) and checks its checksum. */
+MUST_CHECK int pool_read_record(const struct pool *pool, const struct generation_entry *entry,
+                                void *buffer, struct problem *why);
+
+/* Reads one frame and checks it against the entry's checksum. FRAME_ZERO and FRAME_NONE give
+ * zeroes. */
+MUST_CHECK int pool_read_page(const struct pool *pool, struct index_entry entry, void *page,
+                              struct problem *why);
+
+bool superblock_is_valid(const struct superblock *super);
+bool pool_is_valid(const struct pool *pool);
+
+#endif

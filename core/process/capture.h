@@ -1,0 +1,51 @@
+/*
+ * capture.h - writes down what a stopped process is made of.
+ *
+ * process_capture() runs in the agent, inside the freeze: all threads are stopped, their registers
+ * read. It appends one item per thing to the record: see record_format.h. A thing that cannot be
+ * restored makes it fail with STATUS_UNSUPPORTED and a text such as
+ * "fd 7: io_uring cannot be checkpointed; close it or ...".
+ *
+ * process_capture_prepare() does outside the freeze what need not be inside (build-ids of mapped files,
+ * cached by inode and mtime).
+ */
+#ifndef PHEAP_PROCESS_CAPTURE_H
+#define PHEAP_PROCESS_CAPTURE_H
+
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/image/maps.h"
+#include "core/process/record.h"
+#include "core/process/tracee.h"
+
+struct capture_cache; /* build-ids and the like, in the agent's arena */
+
+struct capture {
+    int pid;                     /* of the program, in the agent's pid namespace */
+    struct tracee *threads;      /* [0] is the leader */
+    uint32_t thread_count;
+    const struct address_space *space;
+    struct capture_cache *cache;
+    struct arena *scratch;       /* rewound by the caller after the checkpoint */
+    uintptr_t call_stack_top;    /* a stack in agent memory for tracee_call, 64 KiB */
+    uintptr_t resume_entry;      /* long resume_entry(const struct resume_arguments *): see below */
+    uint32_t slot;
+};
+
+MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);
+MUST_CHECK int process_capture_prepare(struct capture *capture, struct problem *why);
+MUST_CHECK int process_capture(struct capture *capture, struct record_writer *out,
+                               struct problem *why);
+
+/*
+ * What pheap-restore hands to the rebuilt process: it calls resume_entry (an address in the saved
+ * image's libpheap, kept in the record) in the leader, by tracee_call, when memory, files and threads are back and
+ * before registers are: it starts the new agent.
+ */
+struct resume_arguments {
+    uint64_t generation;
+    char pool_path[4096];
+};
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * tracee.h - one stopped thread: stop it, read and set its registers, run things in it, let it go.
+ *
+ * Used by the agent on the program's threads (seized, interrupted, detached in one freeze) and by
+ * pheap-restore on the process it builds. Raw ptrace calls. The caller's thread is the tracer
+ * of every tracee it seizes.
+ *
+ * States: [tracee_seize] running -> [tracee_interrupt] stopping -> [tracee_wait] stopped ->
+ * [tracee_detach] gone. Registers may be read and things run in it only while it is stopped.
+ */
+#ifndef PHEAP_PROCESS_TRACEE_H
+#define PHEAP_PROCESS_TRACEE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/user.h>
+#include "core/base/status.h"
+
+#define TRACEE_XSTATE_BYTES_MAX 12288 /* AVX-512 2.7 KB, AMX 11 KB */
+
+enum tracee_state {
+    TRACEE_NONE,
+    TRACEE_RUNNING, /* seized */
+    TRACEE_STOPPED,
+    TRACEE_GONE, /* it ended */
+};
+
+struct tracee {
+    int tid;
+    enum tracee_state state;
+    struct user_regs_struct regs; /* as the thread will go on with; valid when stopped */
+    bool regs_changed;            /* regs must be written back before it goes on */
+    uint64_t signal_mask;         /* kernel's 64-bit mask */
+    uint32_t xstate_bytes;
+    uint8_t *xstate;              /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+};
+
+/* All return 0 or a negative status; -ESRCH: the thread is gone. */
+MUST_CHECK int tracee_seize(struct tracee *tracee, int tid, unsigned long options);
+MUST_CHECK int tracee_interrupt(struct tracee *tracee);
+/* Has it stopped? 1 yes, 0 not yet (never blocks), negative: gone or failed. */
+MUST_CHECK int tracee_poll(struct tracee *tracee);
+MUST_CHECK int tracee_read_registers(struct tracee *tracee); /* regs, mask */
+MUST_CHECK int tracee_read_xstate(struct tracee *tracee);
+MUST_CHECK int tracee_write_registers(struct tracee *tracee);
+MUST_CHECK int tracee_write_xstate(struct tracee *tracee);
+MUST_CHECK int tracee_set_signal_mask(struct tracee *tracee, uint64_t mask);
+/* Writes registers back if they were changed, then lets it run on its own. */
+int tracee_detach(struct tracee *tracee);
+
+/*
+ * Runs `entry(argument)` in the stopped thread: on the stack that ends at stack_top, all signals
+ * blocked, until it returns to trap_address, where an int3 must be (in the tracee's memory).
+ * Registers and mask are put back; the pending restart of an interrupted system call survives.
+ * The function must be compiled without vector registers and make raw system calls only.
+ */
+MUST_CHECK int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
+                           uintptr_t stack_top, uintptr_t trap_address, long *result);
+
+/* One system call in the stopped thread, at syscall_address (where the bytes 0f 05 are), by single
+ * step. *result: the kernel's value. */
+MUST_CHECK int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
+                              const uint64_t args[6], long *result);
+
+#endif

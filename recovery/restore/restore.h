@@ -1,0 +1,37 @@
+/*
+ * restore.h - brings a process back from a generation, and stays as its parent.
+ *
+ * Calling sequence (pheap restore, pheap run --resume): restore_process(), then restore_wait().
+ * What a crash leaves: before the rebuilt process is let go nothing has changed outside but the
+ * pool's resume count and files cut back to their length at the checkpoint; both can be done again.
+ */
+#ifndef PHEAP_RECOVERY_RESTORE_H
+#define PHEAP_RECOVERY_RESTORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/status.h"
+
+struct restore_options {
+    const char *pool_path;
+    uint64_t generation; /* 0: the newest process generation of the present run; after three
+                            resumes of one generation without a newer one, the one before */
+    bool verbose;
+};
+
+struct restored {
+    int pid;       /* as the program knows itself */
+    int outer_pid; /* as we see it; the same unless own_namespace */
+    bool own_namespace;
+    uint64_t generation;
+};
+
+/* Rebuilds the process and lets it run. The statuses a person should know: STATUS_ENDED,
+ * STATUS_NO_GENERATION, STATUS_IN_USE, STATUS_CHANGED, STATUS_DAMAGED, STATUS_NOT_PERMITTED. */
+MUST_CHECK int restore_process(const struct restore_options *options, struct restored *out,
+                               struct problem *why);
+
+/* Forwards signals until the process ends; its wait status. */
+int restore_wait(const struct restored *restored);
+
+#endif

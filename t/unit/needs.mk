@@ -1,0 +1,11 @@
+# Which layers' archives a unit test links with: UNIT_NEEDS_<test> := layers, highest first.
+# A test named LAYER_xxx (base_, pool_, heap_, image_, process_, agent_) gets its layer and all below by default.
+BELOW_base    := core/base
+BELOW_pool    := core/pool $(BELOW_base)
+BELOW_heap    := core/heap $(BELOW_pool)
+BELOW_image   := core/image $(BELOW_heap)
+BELOW_process := core/process $(BELOW_image)
+BELOW_agent   := core/agent $(BELOW_process)
+BELOW_recovery := recovery $(BELOW_agent)
+$(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval UNIT_NEEDS_$(t) ?= $(BELOW_$(firstword $(subst _, ,$(t))))))
+$(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval $(BUILD)/t/unit/$(t): $(foreach l,$(UNIT_NEEDS_$(t)),$(call archive,$(l)))))
