@@ -2,9 +2,9 @@
  * format_text.h - printf into a buffer without libc: the agent may not touch stdio, locales,
  * malloc, errno or thread-local storage.
  *
- * Understands exactly %% %c %s %p %d %u %x with the length modifiers
- * l, ll and z, a width with optional 0 (as in %016lx), and %.*s. Anything else is copied as
- * it stands, so that a mistake shows.
+ * Understands exactly %% %c %s %.*s %p %d %i %u %x with the length modifiers h, hh, l, ll, z, and a
+ * width with optional 0 (as in %016lx). Anything else is copied as it stands, so that a mistake
+ * shows.
  */
 #ifndef PHEAP_BASE_FORMAT_TEXT_H
 #define PHEAP_BASE_FORMAT_TEXT_H

@@ -20,20 +20,20 @@
 
 enum status {
     STATUS_OK = 0,
-    STATUS_NOT_A_POOL = -5000,   /* the file has no pheap superblock */
-    STATUS_DAMAGED = -5001,      /* a checksum or an invariant does not hold */
-    STATUS_NEWER_FORMAT = -5002, /* written by a later pheap */
-    STATUS_IN_USE = -5003,       /* another process writes this pool */
-    STATUS_NOT_OWNER = -5004,    /* another user's pool */
+    STATUS_NOT_A_POOL = -5000,    /* the file has no pheap superblock */
+    STATUS_DAMAGED = -5001,       /* a checksum or an invariant does not hold */
+    STATUS_NEWER_FORMAT = -5002,  /* written by a later pheap */
+    STATUS_IN_USE = -5003,        /* another process writes this pool */
+    STATUS_NOT_OWNER = -5004,     /* another user's pool */
     STATUS_NO_GENERATION = -5005, /* nothing committed, or not the one asked for */
-    STATUS_CHANGED = -5006,      /* a file that the image refers to has changed */
-    STATUS_UNSUPPORTED = -5007,  /* something that cannot be saved or restored, named */
-    STATUS_DEFERRED = -5008,     /* not now: a child lives, a thread cannot be stopped */
+    STATUS_CHANGED = -5006,       /* a file that the image refers to has changed */
+    STATUS_UNSUPPORTED = -5007,   /* something that cannot be saved or restored, named */
+    STATUS_DEFERRED = -5008,      /* not now: a child lives, a thread cannot be stopped */
     STATUS_NOT_PERMITTED = -5009, /* the kernel or a policy forbids it, named */
-    STATUS_USAGE = -5010,        /* the command line */
-    STATUS_REFUSED = -5011,      /* would lose something; the message says how to insist */
-    STATUS_LIMIT = -5012,        /* a limit of the format or of this build */
-    STATUS_ENDED = -5013,        /* the run has ended: there is nothing to resume */
+    STATUS_USAGE = -5010,         /* the command line */
+    STATUS_REFUSED = -5011,       /* would lose something; the message says how to insist */
+    STATUS_LIMIT = -5012,         /* a limit of the format or of this build */
+    STATUS_ENDED = -5013,         /* the run has ended: there is nothing to resume */
 };
 
 /* Exit statuses of the tools (DESIGN.md 11). */

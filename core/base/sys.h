@@ -41,16 +41,14 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 #define SYS_CALL1_(nr)                                 sys_call6(nr, 0, 0, 0, 0, 0, 0)
 #define SYS_CALL2_(nr, a)                              sys_call6(nr, (long)(a), 0, 0, 0, 0, 0)
 #define SYS_CALL3_(nr, a, b)                           sys_call6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
-#define SYS_CALL4_(nr, a, b, c)                                                                    \
-    sys_call6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS_CALL5_(nr, a, b, c, d)                                                                 \
-    sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS_CALL4_(nr, a, b, c)                        sys_call6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define SYS_CALL5_(nr, a, b, c, d)                     sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define SYS_CALL6_(nr, a, b, c, d, e)                                                              \
     sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS_CALL7_(nr, a, b, c, d, e, f)                                                           \
     sys_call6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-#define SYS_PICK_(n)  SYS_CALL##n##_
-#define SYS_PICK(n)   SYS_PICK_(n)
+#define SYS_PICK_(n) SYS_CALL##n##_
+#define SYS_PICK(n)  SYS_PICK_(n)
 /* sys_call(SYS_xxx, args...): any system call, up to six arguments. */
 #define sys_call(...) SYS_PICK(SYS_NARGS_(__VA_ARGS__, 7, 6, 5, 4, 3, 2, 1))(__VA_ARGS__)
 
@@ -152,6 +150,7 @@ int sys_pwrite_all(int fd, const void *buffer, size_t bytes, uint64_t offset)
 
 /* Reads a whole small file (as of /proc) into buffer, NUL-terminated. Length or -errno;
  * -E2BIG when it does not fit. */
-ssize_t sys_read_file(const char *path, char *buffer, size_t size) __attribute__((warn_unused_result));
+ssize_t sys_read_file(const char *path, char *buffer, size_t size)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -1,0 +1,84 @@
+/*
+ * base_arena.c - arenas: alignment, zeroed memory also after a rewind, limits.
+ */
+#include <string.h>
+#include <sys/resource.h>
+
+#include "core/base/arena.h"
+#include "t/lib/tap.h"
+
+static bool is_zero(const unsigned char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+static void memory_is_zeroed_and_aligned(void)
+{
+    struct arena arena;
+
+    CHECK_OK(arena_create(&arena, 1 << 20));
+    for (size_t align = 1; align <= 4096; align *= 2) {
+        unsigned char *p = arena_alloc(&arena, 100, align);
+
+        CHECK(p && (uintptr_t)p % align == 0 && is_zero(p, 100));
+        memset(p, 0xff, 100);
+        CHECK(arena_is_valid(&arena));
+    }
+    arena_destroy(&arena);
+}
+
+static void memory_is_zeroed_again_after_a_rewind(void)
+{
+    struct arena arena;
+    const size_t bytes = 20 << 20;
+
+    CHECK_OK(arena_create(&arena, 64 << 20));
+    uintptr_t mark = arena_mark(&arena);
+    unsigned char *first = arena_alloc(&arena, bytes, 16);
+    memset(first, 0xff, bytes);
+    arena_rewind(&arena, mark);
+    unsigned char *second = arena_alloc(&arena, bytes, 16);
+    CHECK(second == first);
+    CHECK(is_zero(second, bytes));
+    arena_destroy(&arena);
+}
+
+static void an_exhausted_arena_gives_null_and_stays_valid(void)
+{
+    struct arena arena;
+
+    CHECK_OK(arena_create(&arena, 1 << 20));
+    CHECK(arena_alloc(&arena, (1 << 20) + 1, 1) == NULL);
+    CHECK(arena_alloc(&arena, SIZE_MAX - 10, 16) == NULL);
+    CHECK(arena_alloc(&arena, 1 << 20, 1) != NULL);
+    CHECK(arena_alloc(&arena, 1, 1) == NULL);
+    CHECK(arena_is_valid(&arena));
+    arena_destroy(&arena);
+}
+
+static void a_tight_address_space_limit_gives_a_smaller_arena(void)
+{
+    struct rlimit before, tight = {1ul << 30, RLIM_INFINITY};
+    struct arena arena;
+
+    getrlimit(RLIMIT_AS, &before);
+    tight.rlim_max = before.rlim_max;
+    setrlimit(RLIMIT_AS, &tight);
+    CHECK_OK(arena_create(&arena, 64ul << 30));
+    CHECK(arena.reserved_end - arena.base < 1ul << 30);
+    setrlimit(RLIMIT_AS, &before);
+    arena_destroy(&arena);
+}
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    RUN(memory_is_zeroed_and_aligned);
+    RUN(memory_is_zeroed_again_after_a_rewind);
+    RUN(an_exhausted_arena_gives_null_and_stays_valid);
+    RUN(a_tight_address_space_limit_gives_a_smaller_arena);
+    return tap_done();
+}
