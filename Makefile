@@ -3,11 +3,16 @@
 # Non-recursive, out of tree: everything lands under build/. One static archive a layer
 # (build/lib/layer/core-heap.a), so that a layer that does not compile stops only what needs it.
 
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 BUILD   ?= build
 PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+DESTDIR ?=
 VERSION := 0.1.0
 V       ?= 0
+MAKEFLAGS += -j$(shell nproc)
 Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' $(1) $(2);)
 
@@ -43,6 +48,9 @@ GENERAL_REGS := -mgeneral-regs-only -fno-tree-loop-distribute-patterns
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS) -fno-builtin
 
+CFLAGS_tools/main := -DPHEAP_VERSION='"$(VERSION)"'
+CFLAGS_tools/preload_env := -DPHEAP_LIBDIR='"$(LIBDIR)"'
+
 define layer_rule
 $(call archive,$(1)): $(call objects,$(1))
 	$$(call say,AR,$$@)
@@ -69,7 +77,7 @@ tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)
 $(BUILD)/bin/pheap: $(call objects,tools) $(foreach layer,$(TOOL_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -ljansson $(LDFLAGS)
+	$(Q)$(CC) -o $@ $^ -ljansson -Wl,--export-dynamic-symbol=pheap_is_tool $(LDFLAGS)
 $(TOOL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/pheap
 	$(Q)ln -sf pheap $@
 
@@ -90,6 +98,87 @@ $(BUILD)/t/programs/%: t/programs/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
 
+# --- checks ---
+# prove's own summary is the last thing printed, and its status is that of the target.
+PROVE      = prove --nocount --exec 'timeout -k 10 $(TEST_SECONDS)' $(if $(filter 1,$(V)),-v)
+TEST_SECONDS ?= 600
+E2E_TESTS  := $(sort $(wildcard t/e2e/*.t))
+LINTS      := $(sort $(wildcard scripts/lint/*.sh))
+export PHEAP_BUILD := $(abspath $(BUILD))
+
+.PHONY: packages tests check check-unit check-e2e check-long check-clang lint demo
+packages:
+	@scripts/install-packages
+
+tests: all $(UNIT_TESTS) $(PROGRAMS)
+
+## check: install what is missing, build with gcc and clang, lint, run all tests (minutes)
+check: packages
+	+@$(MAKE) --no-print-directory tests
+	+@$(MAKE) --no-print-directory check-clang
+	+@$(MAKE) --no-print-directory lint
+	@$(PROVE) -j2 $(UNIT_TESTS) $(E2E_TESTS)
+
+## check-unit: the unit tests alone
+check-unit: tests
+	@$(PROVE) -j2 $(UNIT_TESTS)
+
+## check-e2e: the end-to-end tests alone
+check-e2e: tests
+	@$(PROVE) -j2 $(E2E_TESTS)
+
+## check-long: all tests, ten rounds where check makes one (hours)
+check-long: packages
+	+@$(MAKE) --no-print-directory tests
+	@PHEAP_TEST_LONG=1 $(MAKE) --no-print-directory TEST_SECONDS=14400 check-prove-serial
+.PHONY: check-prove-serial
+check-prove-serial:
+	@$(PROVE) $(UNIT_TESTS) $(E2E_TESTS)
+
+## check-clang: everything compiles with clang without a warning
+check-clang:
+	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang tests
+
+## lint: the house rules, one small script each under scripts/lint/
+lint: tests
+	@status=0; for rule in $(LINTS); do $$rule || status=1; done; exit $$status
+
+## demo: a CPython program is killed half-way, resumed, and ends as if nothing had been
+demo: packages
+	+@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+# --- measurements ---
+.PHONY: bench-checkpoint bench-malloc
+## bench-checkpoint: pause, gaps seen by the program, restore time, beside a fork snapshot
+bench-checkpoint: all $(BUILD)/bench/checkpoint
+	@bench/checkpoint.py
+
+$(BUILD)/bench/%: bench/%.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
+
+## bench-malloc: malloc and free beside mimalloc and glibc
+-include bench/malloc.mk
+
+# --- install ---
+.PHONY: install uninstall
+## install: into DESTDIR and PREFIX (/usr/local)
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
+	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
+	install -m 755 $(BUILD)/lib/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	  scripts/pheap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+
+## uninstall: removes what install put there
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
+	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+
 -include t/unit/needs.mk
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -100,4 +189,4 @@ clean:
 
 ## help: this list
 help:
-	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile | expand -t 24
+	@sed -n 's/^## \([a-z0-9-]*\): \(.*\)/  \1\t\2/p' Makefile | expand -t 24
