@@ -1,0 +1,178 @@
+/*
+ * checkpoint.c - pheap checkpoint: asks the agent of a running program for a generation now.
+ * True always: a number on stdout is the number of a generation that is durable.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "tools/command.h"
+#include "tools/pool_state.h"
+
+#define DEFAULT_TIMEOUT_SEC 60
+
+static int help(void)
+{
+    printf("usage: pheap checkpoint [-t SECONDS] [--json] POOL|PID\n\n"
+           "Takes a checkpoint of the program that runs on POOL (or that is PID) now, waits until\n"
+           "it is durable and prints its number.\n\n"
+           "  -t, --timeout SECONDS   give up waiting after this long (%d)\n"
+           "      --json              print an object\n"
+           "      --help, --version\n",
+           DEFAULT_TIMEOUT_SEC);
+    return EXIT_FINE;
+}
+
+/* The pool that process pid was started with: PHEAP_POOL in its environment. */
+static int pool_of_process(uint64_t pid, char path[4096], struct problem *why)
+{
+    char file_name[64], *variable = NULL;
+    size_t size = 0;
+    int status = STATUS_REFUSED;
+    FILE *file;
+
+    snprintf(file_name, sizeof file_name, "/proc/%" PRIu64 "/environ", pid);
+    file = fopen(file_name, "re");
+    if (!file)
+        return problem_set(why, errno == EACCES ? STATUS_NOT_OWNER : -errno,
+                           "no process %llu that could be looked at: %s; give its pool instead",
+                           (unsigned long long)pid, strerror(errno));
+    while (getdelim(&variable, &size, 0, file) > 0) {
+        if (strncmp(variable, "PHEAP_POOL=", 11) == 0 && strlen(variable + 11) < 4096) {
+            strcpy(path, variable + 11);
+            status = 0;
+        }
+    }
+    free(variable);
+    fclose(file);
+    return status == 0
+               ? 0
+               : problem_set(why, STATUS_REFUSED,
+                             "process %llu was not started under pheap; see pheap run --help",
+                             (unsigned long long)pid);
+}
+
+/* The program knows itself by its pid in the innermost namespace: the last one of NSpid. */
+static uint64_t innermost_pid(uint64_t pid)
+{
+    char file_name[64], line[256];
+    uint64_t inner = pid;
+    FILE *file;
+
+    snprintf(file_name, sizeof file_name, "/proc/%" PRIu64 "/status", pid);
+    file = fopen(file_name, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (strncmp(line, "NSpid:", 6) == 0 && strrchr(line, '\t'))
+            inner = strtoull(strrchr(line, '\t') + 1, NULL, 10);
+    }
+    if (file)
+        fclose(file);
+    return inner;
+}
+
+static void print_answer(const struct control_answer *answer, bool as_json)
+{
+    char size[32], pause[32];
+
+    if (as_json) {
+        json_t *object =
+            json_pack("{s:I, s:I, s:I, s:i}", "generation", (json_int_t)answer->generation,
+                      "written_bytes", (json_int_t)answer->written_bytes, "pause_ns",
+                      (json_int_t)answer->pause_ns, "pid", (int)answer->pid);
+
+        json_dumpf(object, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(object);
+        return;
+    }
+    printf("generation %" PRIu64 ": %s written, paused %s\n", answer->generation,
+           show_bytes(size, answer->written_bytes), show_ns(pause, answer->pause_ns));
+}
+
+static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms,
+               struct control_answer *answer, struct problem *why)
+{
+    const struct control_request request = {.kind = CONTROL_CHECKPOINT};
+    struct control_answer who;
+    int status;
+
+    if (pid && pool_state_agent(state, &who) && (uint64_t)who.pid != pid &&
+        (uint64_t)who.pid != innermost_pid(pid))
+        return problem_set(why, STATUS_REFUSED,
+                           "process %llu has no pool of its own: %s belongs to pid %d",
+                           (unsigned long long)pid, state->path, who.pid);
+    status = control_ask(state->super.uuid, &request, answer, timeout_ms);
+    if (status == -ECONNREFUSED)
+        return problem_set(why, STATUS_REFUSED,
+                           "%s: no program runs on it; start one with pheap run", state->path);
+    if (status == -ETIMEDOUT)
+        return problem_set(why, STATUS_DEFERRED, "%s: no answer within %d s; try again, or see -t",
+                           state->path, timeout_ms / 1000);
+    if (status < 0)
+        return problem_set(why, status, "%s: cannot ask its agent: %s", state->path,
+                           status_text(status));
+    if (answer->status < 0) {
+        answer->text[sizeof answer->text - 1] = 0;
+        return problem_set(why, answer->status, "%s: %s", state->path,
+                           answer->text[0] ? answer->text : status_text(answer->status));
+    }
+    return 0;
+}
+
+static int checkpoint(const char *target, int timeout_ms, bool as_json)
+{
+    struct control_answer answer;
+    struct pool_state state;
+    struct problem why = {0};
+    char path[4096];
+    uint64_t pid = 0;
+
+    if (strlen(target) >= sizeof path)
+        return report("checkpoint", EXIT_USAGE, "the path of the pool is too long");
+    strcpy(path, target);
+    if (parse_number(target, 1, INT32_MAX, &pid) == 0 && access(target, F_OK) == 0)
+        pid = 0; /* a pool whose name is a number */
+    if ((pid && pool_of_process(pid, path, &why) < 0) || pool_state_read(path, &state, &why) < 0 ||
+        ask(&state, pid, timeout_ms, &answer, &why) < 0)
+        return report_problem("checkpoint", &why);
+    print_answer(&answer, as_json);
+    return EXIT_FINE;
+}
+
+int command_checkpoint(int argc, char **argv)
+{
+    static const struct option options[] = {{"timeout", required_argument, NULL, 't'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
+    uint64_t timeout_sec = DEFAULT_TIMEOUT_SEC;
+    bool as_json = false;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "t:h", options, NULL)) != -1) {
+        switch (option) {
+        case 't':
+            if (parse_number(optarg, 1, 1000000, &timeout_sec) < 0)
+                return report_usage("checkpoint", "-t takes a number of seconds, from 1");
+            break;
+        case 'j':
+            as_json = true;
+            break;
+        case 'h':
+            return help();
+        case 'V':
+            print_version();
+            return EXIT_FINE;
+        default:
+            return report_usage("checkpoint", NULL);
+        }
+    }
+    if (argc - optind != 1)
+        return report_usage("checkpoint", "expected one argument, the pool or the program's pid");
+    return checkpoint(argv[optind], (int)timeout_sec * 1000, as_json);
+}

@@ -1,0 +1,37 @@
+/*
+ * command.h - the commands of pheap, and how they speak.
+ *
+ * A command gets its own name in argv[0] ("run") and returns an exit status (core/base/status.h).
+ * Every message is one line on stderr: "pheap run: what happened, what was expected, what to do".
+ */
+#ifndef PHEAP_TOOLS_COMMAND_H
+#define PHEAP_TOOLS_COMMAND_H
+
+#include <stdint.h>
+#include "core/base/status.h"
+
+int command_run(int argc, char **argv);
+int command_checkpoint(int argc, char **argv);
+int command_restore(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+
+/* "pheap NAME: text" on stderr; returns exit_status, so that a command can end with it. */
+int report(const char *command, int exit_status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same for a problem; the exit status is that of the problem's status. */
+int report_problem(const char *command, const struct problem *why);
+/* "try pheap NAME --help"; EXIT_USAGE. what may be NULL: getopt has said it already. */
+int report_usage(const char *command, const char *what);
+
+void print_version(void);
+
+/* Sizes and times for a person: "3.4 MiB", "1.25 ms". buffer: 32 bytes; returned. */
+const char *show_bytes(char buffer[32], uint64_t bytes);
+const char *show_ns(char buffer[32], uint64_t ns);
+
+/* "100ms", "1.5s", "2m", "1h", "0"; a bare number other than 0 is refused. 0 or -EINVAL. */
+MUST_CHECK int parse_duration(const char *text, uint64_t *ns);
+/* A decimal number within [low, high]. 0 or -EINVAL. */
+MUST_CHECK int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * inspect.h - the views of pheap inspect. A view prints itself, or adds its part to an object.
+ */
+#ifndef PHEAP_TOOLS_INSPECT_H
+#define PHEAP_TOOLS_INSPECT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include "tools/pool_state.h"
+
+struct inspection {
+    struct pool_state state;
+    uint64_t generation; /* 0: the newest */
+    bool in_colour;
+    json_t *json; /* NULL: print for a person */
+};
+
+/* 0, or a negative status with why filled in. */
+typedef int inspect_view(struct inspection *inspection, struct problem *why);
+
+inspect_view inspect_summary;
+inspect_view inspect_generations;
+inspect_view inspect_heap;
+
+/* A heading, in bold on a terminal. */
+void inspect_heading(const struct inspection *inspection, const char *text);
+/* Local time to the second. buffer: 32 bytes; returned. */
+const char *inspect_time(char buffer[32], uint64_t realtime_ns);
+
+#endif

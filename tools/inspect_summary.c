@@ -1,0 +1,202 @@
+/*
+ * inspect_summary.c - the views summary and generations: what the superblock says.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include "tools/command.h"
+#include "tools/inspect.h"
+
+static const char *kind_name(uint32_t kind)
+{
+    switch (kind) {
+    case GENERATION_PROCESS:
+        return "process";
+    case GENERATION_HEAP:
+        return "heap";
+    case GENERATION_CRASH:
+        return "crash";
+    default:
+        return "unknown";
+    }
+}
+
+static const char *run_state_name(uint32_t run_state)
+{
+    switch (run_state) {
+    case RUN_NONE:
+        return "none";
+    case RUN_STARTED:
+        return "started";
+    case RUN_ENDED:
+        return "ended";
+    default:
+        return "unknown";
+    }
+}
+
+static void show_uuid(char buffer[33], const uint8_t uuid[16])
+{
+    for (int i = 0; i < 16; i++)
+        snprintf(buffer + 2 * i, 3, "%02x", uuid[i]);
+}
+
+static uint64_t file_bytes(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static uint32_t listed(const struct superblock *super)
+{
+    return super->generation_count < SUPERBLOCK_GENERATIONS ? super->generation_count
+                                                            : SUPERBLOCK_GENERATIONS;
+}
+
+static int summary_json(const struct inspection *inspection, bool running,
+                        const struct control_answer *agent)
+{
+    const struct superblock *super = &inspection->state.super;
+    const struct generation_entry *resumable = pool_state_resumable(&inspection->state);
+    json_t *json = inspection->json;
+    char uuid[33];
+
+    show_uuid(uuid, super->uuid);
+    json_object_set_new(json, "pool", json_string(inspection->state.path));
+    json_object_set_new(json, "uuid", json_string(uuid));
+    json_object_set_new(json, "format_version", json_integer(super->format_version));
+    json_object_set_new(json, "created_ns", json_integer((json_int_t)super->created_ns));
+    json_object_set_new(json, "file_bytes",
+                        json_integer((json_int_t)file_bytes(inspection->state.path)));
+    json_object_set_new(json, "frames", json_integer((json_int_t)super->frame_count));
+    json_object_set_new(json, "slot", json_integer(super->slot));
+    json_object_set_new(json, "keep", json_integer(super->keep));
+    json_object_set_new(json, "run_state", json_string(run_state_name(super->run_state)));
+    json_object_set_new(json, "end_status", json_integer(super->end_status));
+    json_object_set_new(json, "resume_generation",
+                        resumable ? json_integer((json_int_t)resumable->number) : json_null());
+    json_object_set_new(json, "resumed_generation",
+                        json_integer((json_int_t)super->resumed_generation));
+    json_object_set_new(json, "resume_count", json_integer(super->resume_count));
+    json_object_set_new(json, "superblock_fell_back",
+                        json_boolean(inspection->state.super_fell_back));
+    json_object_set_new(json, "program",
+                        running
+                            ? json_pack("{s:i, s:I, s:I, s:s}", "pid", (int)agent->pid,
+                                        "checkpoints", (json_int_t)agent->checkpoints, "deferred",
+                                        (json_int_t)agent->deferred, "tracking", agent->tracking)
+                            : json_null());
+    return 0;
+}
+
+static void print_run(const struct pool_state *state, bool running,
+                      const struct control_answer *agent)
+{
+    const struct superblock *super = &state->super;
+    const struct generation_entry *resumable = pool_state_resumable(state);
+
+    if (running)
+        printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n",
+               agent->pid, agent->checkpoints, agent->tracking);
+    else if (super->run_state == RUN_NONE)
+        printf("  program      none so far\n");
+    else if (super->run_state == RUN_ENDED && WIFEXITED(super->end_status))
+        printf("  program      ended with exit status %d\n", WEXITSTATUS(super->end_status));
+    else if (super->run_state == RUN_ENDED)
+        printf("  program      ended by signal %d\n", WTERMSIG(super->end_status));
+    else if (resumable)
+        printf("  program      was killed; pheap restore goes on from generation %" PRIu64 "\n",
+               resumable->number);
+    else
+        printf("  program      was killed before its first checkpoint; nothing to resume\n");
+}
+
+static void print_newest(const struct superblock *super)
+{
+    const struct generation_entry *entry;
+    char time_text[32], size[32], pause[32];
+
+    if (listed(super) == 0) {
+        printf("  generations  none\n");
+        return;
+    }
+    entry = &super->generations[listed(super) - 1];
+    printf("  generations  %u of %u kept; newest %" PRIu64 " (%s, %s): memory of %s, pause %s\n",
+           listed(super), super->keep, entry->number, kind_name(entry->kind),
+           inspect_time(time_text, entry->time_ns), show_bytes(size, entry->page_count * 4096),
+           show_ns(pause, entry->pause_ns));
+}
+
+int inspect_summary(struct inspection *inspection, struct problem *why)
+{
+    const struct superblock *super = &inspection->state.super;
+    struct control_answer agent;
+    bool running = pool_state_agent(&inspection->state, &agent);
+    char text[64], size[32];
+
+    (void)why;
+    agent.tracking[sizeof agent.tracking - 1] = 0;
+    if (inspection->json)
+        return summary_json(inspection, running, &agent);
+    inspect_heading(inspection, inspection->state.path);
+    show_uuid(text, super->uuid);
+    printf("  pool         %s, format %u, slot %u, %s\n", text, super->format_version, super->slot,
+           show_bytes(size, file_bytes(inspection->state.path)));
+    printf("  made         %s\n", inspect_time(text, super->created_ns));
+    print_run(&inspection->state, running, &agent);
+    print_newest(super);
+    if (super->resume_count)
+        printf("  resumed      generation %" PRIu64 ", %u times\n", super->resumed_generation,
+               super->resume_count);
+    if (inspection->state.super_fell_back)
+        printf(
+            "  damage       the newest superblock is torn or damaged: an older state is shown\n");
+    return 0;
+}
+
+static json_t *generation_json(const struct generation_entry *entry)
+{
+    return json_pack(
+        "{s:I, s:s, s:I, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "number", (json_int_t)entry->number,
+        "kind", kind_name(entry->kind), "time_ns", (json_int_t)entry->time_ns, "slot",
+        (int)entry->slot, "pinned", (entry->flags & GENERATION_PINNED) != 0, "pages",
+        (json_int_t)entry->page_count, "record_bytes", (json_int_t)entry->record_bytes,
+        "written_bytes", (json_int_t)entry->written_bytes, "pause_ns", (json_int_t)entry->pause_ns,
+        "freeze_written_bytes", (json_int_t)entry->freeze_written_bytes);
+}
+
+static void generation_print(const struct generation_entry *entry)
+{
+    char time_text[32], memory[32], written[32], pause[32];
+
+    printf("%8" PRIu64 "  %-8s  %-19s  %10s  %10s  %10s%s\n", entry->number, kind_name(entry->kind),
+           inspect_time(time_text, entry->time_ns), show_bytes(memory, entry->page_count * 4096),
+           show_bytes(written, entry->written_bytes), show_ns(pause, entry->pause_ns),
+           entry->flags & GENERATION_PINNED ? "  pinned" : "");
+}
+
+int inspect_generations(struct inspection *inspection, struct problem *why)
+{
+    const struct superblock *super = &inspection->state.super;
+    json_t *list = inspection->json ? json_array() : NULL;
+
+    (void)why;
+    if (!list)
+        inspect_heading(inspection, "  number  kind      time                     "
+                                    "memory     written       pause");
+    for (uint32_t i = 0; i < listed(super); i++) {
+        const struct generation_entry *entry = &super->generations[i];
+
+        if (inspection->generation && entry->number != inspection->generation)
+            continue;
+        if (list)
+            json_array_append_new(list, generation_json(entry));
+        else
+            generation_print(entry);
+    }
+    if (list)
+        json_object_set_new(inspection->json, "generations", list);
+    return 0;
+}

@@ -1,0 +1,140 @@
+/*
+ * main.c - finds the command in argv[1], or in argv[0] when called as pheap-NAME, and runs it.
+ *
+ * True always: no command runs with libpheap preloaded into itself. A shell with LD_PRELOAD and
+ * PHEAP_POOL exported starts the tools too; libpheap sees pheap_is_tool and leaves the pool alone,
+ * and the tool starts itself again without the preload.
+ */
+#include "tools/command.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "tools/preload_env.h"
+
+/* Exported to the dynamic linker; preload/ looks for it (a weak symbol there). */
+__attribute__((visibility("default"))) const int pheap_is_tool = 1;
+
+static const struct command {
+    const char *name;
+    const char *full_name; /* argv[0] for getopt's messages */
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"run", "pheap run", command_run, "start a program with its heap in a pool, or resume it"},
+    {"checkpoint", "pheap checkpoint", command_checkpoint,
+     "take a checkpoint now and wait until it is durable"},
+    {"restore", "pheap restore", command_restore,
+     "resume a killed program from its newest checkpoint"},
+    {"inspect", "pheap inspect", command_inspect, "show what a pool holds"},
+};
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+void print_version(void)
+{
+    printf("pheap %s\n", PHEAP_VERSION);
+}
+
+static int help(void)
+{
+    printf("usage: pheap COMMAND [OPTION...] [ARGUMENT...]\n\n"
+           "A heap that outlives its process: a program started by pheap run is checkpointed into\n"
+           "a pool file and goes on from its last checkpoint after a crash or a kill.\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    printf("\npheap COMMAND --help says more; every command is also pheap-COMMAND.\n"
+           "Exit status: the program's own where one runs; 0 fine, 1 found something, 2 usage,\n"
+           "3 refused, 4 damaged pool, 5 system error.\n");
+    return EXIT_FINE;
+}
+
+/* Levenshtein distance of two short words. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t row[32], columns = strlen(b);
+
+    if (columns + 1 > sizeof row / sizeof row[0])
+        return columns;
+    for (size_t j = 0; j <= columns; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= columns; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[columns];
+}
+
+static int unknown_command(const char *name)
+{
+    const struct command *nearest = &commands[0];
+
+    for (size_t i = 1; i < COMMAND_COUNT; i++)
+        if (edit_distance(name, commands[i].name) < edit_distance(name, nearest->name))
+            nearest = &commands[i];
+    return report("", EXIT_USAGE,
+                  "no command \"%.64s\"; did you mean \"%s\"? pheap --help lists all", name,
+                  nearest->name);
+}
+
+static const struct command *command_named(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    argv[0] = (char *)(uintptr_t)command->full_name;
+    return command->run(argc, argv);
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const char *called = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    const struct command *command;
+
+    if (strncmp(called, "pheap-", 6) == 0 && (command = command_named(called + 6)))
+        return run_command(command, argc, argv);
+    if (argc < 2) {
+        help();
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
+        return help();
+    if (strcmp(argv[1], "--version") == 0) {
+        print_version();
+        return EXIT_FINE;
+    }
+    command = command_named(argv[1]);
+    return command ? run_command(command, argc - 1, argv + 1) : unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    int status;
+
+    if (argc < 1)
+        return EXIT_USAGE;
+    if (preload_env_drop())
+        execv("/proc/self/exe", argv);
+    status = dispatch(argc, argv);
+    /* Output that did not reach its file is an error too. */
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return report("", EXIT_SYSTEM, "cannot write to standard output");
+    return status;
+}

@@ -1,0 +1,129 @@
+/*
+ * pool_state.c - see pool_state.h. True always: nothing here writes to a pool; the writer's lock is
+ * taken for a moment only, to learn whether somebody has it.
+ */
+#include "tools/pool_state.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_STEP_NS       10000000   /* 10 ms */
+#define WAIT_LIMIT_NS      2000000000 /* 2 s: the longest that an ended program was seen to linger */
+#define WAIT_LIVING_NS     200000000  /* a program that answers as living this long is running */
+#define AGENT_TIMEOUT_MSEC 1000
+
+int pool_state_read(const char *path, struct pool_state *out, struct problem *why)
+{
+    struct pool pool;
+    int status = pool_open(&pool, path, POOL_READ, why);
+
+    if (status < 0)
+        return status;
+    memcpy(out->path, pool.path, sizeof out->path);
+    out->super = pool.super;
+    out->super_fell_back = pool.super_fell_back;
+    pool_close(&pool);
+    return 0;
+}
+
+static uint32_t generation_count(const struct superblock *super)
+{
+    return super->generation_count < SUPERBLOCK_GENERATIONS ? super->generation_count
+                                                            : SUPERBLOCK_GENERATIONS;
+}
+
+static const struct generation_entry *newest_process(const struct superblock *super, uint64_t low,
+                                                     uint64_t below)
+{
+    const struct generation_entry *newest = NULL;
+
+    for (uint32_t i = 0; i < generation_count(super); i++) {
+        const struct generation_entry *entry = &super->generations[i];
+
+        if (entry->kind == GENERATION_PROCESS && entry->number >= low && entry->number < below &&
+            (!newest || entry->number > newest->number))
+            newest = entry;
+    }
+    return newest;
+}
+
+const struct generation_entry *pool_state_resumable(const struct pool_state *state)
+{
+    if (state->super.run_state != RUN_STARTED)
+        return NULL;
+    return newest_process(&state->super, state->super.run_first_generation, UINT64_MAX);
+}
+
+const struct generation_entry *pool_state_older(const struct pool_state *state, uint64_t number)
+{
+    return newest_process(&state->super, 0, number);
+}
+
+bool pool_state_agent(const struct pool_state *state, struct control_answer *answer)
+{
+    const struct control_request request = {.kind = CONTROL_STATUS};
+
+    memset(answer, 0, sizeof *answer);
+    return control_ask(state->super.uuid, &request, answer, AGENT_TIMEOUT_MSEC) == 0;
+}
+
+/* 0, STATUS_IN_USE, or what else keeps the pool from being opened. */
+static int try_writer_lock(const char *path, struct problem *why)
+{
+    struct pool pool;
+    int status = pool_open(&pool, path, POOL_WRITE, why);
+
+    if (status == 0)
+        pool_close(&pool);
+    return status;
+}
+
+static bool is_dead(int pid)
+{
+    char path[32], stat[512], *state;
+    FILE *file;
+    size_t length;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    file = fopen(path, "re");
+    if (!file)
+        return true;
+    length = fread(stat, 1, sizeof stat - 1, file);
+    fclose(file);
+    stat[length] = 0;
+    state = strrchr(stat, ')');
+    return !state || !state[1] || state[2] == 'Z' || state[2] == 'X';
+}
+
+static int in_use(const struct pool_state *state, int pid, struct problem *why)
+{
+    if (pid > 0)
+        return problem_set(why, STATUS_IN_USE,
+                           "%s: in use by pid %d; end that program first, or take another pool",
+                           state->path, pid);
+    return problem_set(why, STATUS_IN_USE,
+                       "%s: in use by a process that does not answer; find it with fuser %s",
+                       state->path, state->path);
+}
+
+int pool_state_wait_free(struct pool_state *state, struct problem *why)
+{
+    const struct timespec step = {0, WAIT_STEP_NS};
+    struct control_answer answer;
+    uint64_t waited_ns = 0;
+    int pid = 0, status;
+
+    while ((status = try_writer_lock(state->path, why)) == STATUS_IN_USE) {
+        if (pool_state_agent(state, &answer))
+            pid = answer.pid;
+        if (waited_ns >= WAIT_LIMIT_NS || (pid > 0 && waited_ns >= WAIT_LIVING_NS && !is_dead(pid)))
+            return in_use(state, pid, why);
+        nanosleep(&step, NULL);
+        waited_ns += WAIT_STEP_NS;
+    }
+    if (status < 0)
+        return status;
+    return pool_state_read(state->path, state, why);
+}

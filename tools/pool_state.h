@@ -1,0 +1,39 @@
+/*
+ * pool_state.h - what a pool's superblock and its agent say about the run in it.
+ */
+#ifndef PHEAP_TOOLS_POOL_STATE_H
+#define PHEAP_TOOLS_POOL_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/agent/control.h"
+#include "core/base/status.h"
+#include "core/pool/pool.h"
+
+struct pool_state {
+    char path[4096]; /* absolute */
+    struct superblock super;
+    bool super_fell_back;
+};
+
+/* As pool_open(POOL_READ), which it is. */
+MUST_CHECK int pool_state_read(const char *path, struct pool_state *out, struct problem *why);
+
+/* The generation that --resume goes on from, NULL if there is nothing to resume. */
+const struct generation_entry *pool_state_resumable(const struct pool_state *state);
+
+/* The pool's agent answers: its answer. False when nobody does. */
+bool pool_state_agent(const struct pool_state *state, struct control_answer *answer);
+
+/*
+ * Waits until the pool's writer lock is free: at once if nobody holds it, up to 2 s for a program
+ * that is just ending (after kill -9 its agent lives a moment longer). STATUS_IN_USE, with the pid,
+ * if it is running. Reads the superblock again, since the one who ended may have written an end
+ * mark.
+ */
+MUST_CHECK int pool_state_wait_free(struct pool_state *state, struct problem *why);
+
+/* The newest process generation older than number, whichever run it is of; NULL: none. */
+const struct generation_entry *pool_state_older(const struct pool_state *state, uint64_t number);
+
+#endif

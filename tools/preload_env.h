@@ -1,0 +1,28 @@
+/*
+ * preload_env.h - the environment that makes a program pheap's: LD_PRELOAD and PHEAP_*.
+ *
+ * docs/internals.md "Who owns the pool" says what libpheap makes of these variables.
+ */
+#ifndef PHEAP_TOOLS_PRELOAD_ENV_H
+#define PHEAP_TOOLS_PRELOAD_ENV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/status.h"
+
+struct preload_options {
+    const char *pool_path; /* absolute */
+    uint32_t slot;
+    uint64_t interval_ns; /* 0: only on request */
+    uint32_t keep;        /* 0: the pool's own */
+    bool fresh;           /* what could be resumed is given up */
+    bool at_exit;
+};
+
+/* Takes libpheap.so out of LD_PRELOAD. True if it was there. */
+bool preload_env_drop(void);
+
+/* Sets the variables for the program that this process becomes by exec. */
+MUST_CHECK int preload_env_set(const struct preload_options *options, struct problem *why);
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * report.c - what the commands print and parse alike: messages, sizes, durations, numbers.
+ * True always: one message is one line, and begins with the name of the command.
+ */
+#include "tools/command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int report(const char *command, int exit_status, const char *format, ...)
+{
+    char line[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    fflush(stdout);
+    fprintf(stderr, "pheap%s%s: %s\n", *command ? " " : "", command, line);
+    return exit_status;
+}
+
+int report_problem(const char *command, const struct problem *why)
+{
+    const char *text = why->text[0] ? why->text : status_text(why->status);
+
+    return report(command, status_exit(why->status), "%s", text);
+}
+
+int report_usage(const char *command, const char *what)
+{
+    if (what)
+        report(command, EXIT_USAGE, "%s; see pheap %s --help", what, command);
+    else
+        report(command, EXIT_USAGE, "see pheap %s --help", command);
+    return EXIT_USAGE;
+}
+
+const char *show_bytes(char buffer[32], uint64_t bytes)
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes / 1024;
+    size_t unit = 0;
+
+    if (bytes < 1024) {
+        snprintf(buffer, 32, "%" PRIu64 " B", bytes);
+        return buffer;
+    }
+    while (value >= 1023.95 && unit + 1 < sizeof units / sizeof units[0]) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(buffer, 32, "%.1f %s", value, units[unit]);
+    return buffer;
+}
+
+const char *show_ns(char buffer[32], uint64_t ns)
+{
+    if (ns < 1000000)
+        snprintf(buffer, 32, "%.1f us", (double)ns / 1e3);
+    else if (ns < 1000000000)
+        snprintf(buffer, 32, "%.2f ms", (double)ns / 1e6);
+    else
+        snprintf(buffer, 32, "%.2f s", (double)ns / 1e9);
+    return buffer;
+}
+
+int parse_duration(const char *text, uint64_t *ns)
+{
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
+    char *end;
+    double value;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    value = strtod(text, &end);
+    if (value == 0 && !*end) {
+        *ns = 0;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(end, units[i].name) == 0 && value * units[i].ns < 1e18) {
+            *ns = (uint64_t)(value * units[i].ns);
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out)
+{
+    char *end;
+    unsigned long long value;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (errno || *end || value < low || value > high)
+        return -EINVAL;
+    *out = value;
+    return 0;
+}

@@ -1,0 +1,202 @@
+/*
+ * run.c - pheap run: starts a program with its heap in a pool, or resumes what the pool holds.
+ *
+ * True always: when this fails, nothing is left that was not there before (a pool made for a
+ * program that then could not be started is removed), and what a pool could resume is given up
+ * only when --fresh says so.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "tools/command.h"
+#include "tools/pool_state.h"
+#include "tools/preload_env.h"
+#include "tools/program_check.h"
+#include "tools/resume.h"
+
+#define KEEP_DEFAULT 3
+
+struct run {
+    struct preload_options preload;
+    struct program program;
+    struct pool_state state;
+    bool resume;
+    bool pool_is_new;
+    char **argv; /* COMMAND ARG... */
+};
+
+static int help(void)
+{
+    printf(
+        "usage: pheap run [OPTION...] POOL COMMAND [ARGUMENT...]\n\n"
+        "Starts COMMAND with its heap in POOL (made if absent) and checkpoints it; the process\n"
+        "becomes COMMAND, so its pid is this one's.\n\n"
+        "  -i, --interval TIME   a checkpoint this often: 100ms, 1s, 5m; 0: on request only (1s)\n"
+        "  -k, --keep N          generations to keep, 1..16 (%d)\n"
+        "      --resume          go on from the last checkpoint if there is one, else start\n"
+        "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
+        "      --at-exit         a last checkpoint when the program ends by itself\n"
+        "      --help, --version\n\n"
+        "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
+        KEEP_DEFAULT);
+    return EXIT_FINE;
+}
+
+/* The pool's slot, path and state; makes it if it is absent. */
+static int open_or_make_pool(struct run *run, const char *path, struct problem *why)
+{
+    int status = pool_state_read(path, &run->state, why);
+
+    if (status == -ENOENT) {
+        uint32_t keep = run->preload.keep ? run->preload.keep : KEEP_DEFAULT;
+
+        if ((status = pool_create(path, 0, keep, why)) < 0)
+            return status;
+        run->pool_is_new = true;
+        status = pool_state_read(path, &run->state, why);
+    }
+    if (status < 0)
+        return status;
+    run->preload.pool_path = run->state.path;
+    return 0;
+}
+
+/* 1: resumed, *exit_status is the program's; 0: nothing to resume; or a negative status. */
+static int try_resume(struct run *run, int *exit_status, struct problem *why)
+{
+    const struct restore_options options = {.pool_path = run->state.path};
+    struct restored restored;
+    int status;
+
+    if (!pool_state_resumable(&run->state))
+        return 0;
+    status = resume_program(&options, &restored, why);
+    if (status == STATUS_ENDED || status == STATUS_NO_GENERATION)
+        return 0;
+    if (status < 0)
+        return status;
+    *exit_status = resume_wait(&restored);
+    return 1;
+}
+
+static int refuse_to_lose(const struct run *run, struct problem *why)
+{
+    const struct generation_entry *entry = pool_state_resumable(&run->state);
+
+    if (!entry || run->preload.fresh || run->resume)
+        return 0;
+    return problem_set(why, STATUS_REFUSED,
+                       "%s holds a program that can be resumed (generation %llu); "
+                       "add --resume to go on with it, or --fresh to give it up",
+                       run->state.path, (unsigned long long)entry->number);
+}
+
+/* Becomes the program; returns only on failure. */
+static int start(struct run *run, struct problem *why)
+{
+    int status;
+
+    run->preload.slot = run->state.super.slot;
+    if ((status = preload_env_set(&run->preload, why)) < 0)
+        return status;
+    if (!run->program.is_plain_script) {
+        execv(run->program.path, run->argv);
+    } else { /* /bin/sh PATH ARG...: POOL's place in argv is free for it */
+        run->argv[-1] = (char *)(uintptr_t) "/bin/sh";
+        run->argv[0] = run->program.path;
+        execv("/bin/sh", run->argv - 1);
+    }
+    return problem_set(why, -errno, "cannot start %s: %s", run->program.path, strerror(errno));
+}
+
+static int run_program(struct run *run, const char *pool_path, int *exit_status,
+                       struct problem *why)
+{
+    int status = 0;
+
+    /* --resume does not look at COMMAND when the pool has a program of its own. */
+    if (!run->resume || pool_state_read(pool_path, &run->state, NULL) < 0)
+        status = program_check(run->argv[0], &run->program, why);
+    if (status < 0 || (status = open_or_make_pool(run, pool_path, why)) < 0 ||
+        (status = pool_state_wait_free(&run->state, why)) < 0 ||
+        (status = refuse_to_lose(run, why)) < 0)
+        return status;
+    if (run->resume && (status = try_resume(run, exit_status, why)) != 0)
+        return status;
+    if (!run->program.path[0] && (status = program_check(run->argv[0], &run->program, why)) < 0)
+        return status;
+    status = start(run, why);
+    if (run->pool_is_new)
+        unlink(run->state.path);
+    return status;
+}
+
+static int parse_options(int argc, char **argv, struct run *run)
+{
+    static const struct option options[] = {
+        {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
+        {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
+        {"at-exit", no_argument, NULL, 'x'},        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {0}};
+    uint64_t keep;
+    int option;
+
+    /* '+': what follows COMMAND is COMMAND's. */
+    while ((option = getopt_long(argc, argv, "+i:k:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'i':
+            if (parse_duration(optarg, &run->preload.interval_ns) < 0)
+                return report_usage("run", "-i takes a time with its unit (100ms, 1s, 5m), or 0");
+            break;
+        case 'k':
+            if (parse_number(optarg, 1, 16, &keep) < 0)
+                return report_usage("run", "-k takes a number of generations, 1 to 16");
+            run->preload.keep = (uint32_t)keep;
+            break;
+        case 'r':
+            run->resume = true;
+            break;
+        case 'f':
+            run->preload.fresh = true;
+            break;
+        case 'x':
+            run->preload.at_exit = true;
+            break;
+        case 'h':
+            help();
+            return EXIT_FINE;
+        case 'V':
+            print_version();
+            return EXIT_FINE;
+        default:
+            return report_usage("run", NULL);
+        }
+    }
+    if (run->resume && run->preload.fresh)
+        return report_usage("run", "--resume and --fresh exclude each other");
+    if (argc - optind < 2)
+        return report_usage("run", "expected a pool and a command");
+    return -1; /* go on */
+}
+
+int command_run(int argc, char **argv)
+{
+    static struct run run;
+    struct problem why = {0};
+    int exit_status;
+
+    run.preload.interval_ns = 1000000000;
+    exit_status = parse_options(argc, argv, &run);
+    if (exit_status >= 0)
+        return exit_status;
+    run.argv = argv + optind + 1;
+    if (run_program(&run, argv[optind], &exit_status, &why) >= 0)
+        return exit_status;
+    exit_status = report_problem("run", &why);
+    if (run.resume)
+        resume_offer_older("run", &(struct restore_options){.pool_path = run.state.path}, &why);
+    return exit_status;
+}
