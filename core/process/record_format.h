@@ -1,0 +1,290 @@
+/*
+ * record_format.h - every item of a process record, byte by byte. docs/process-record.md draws
+ * the same and tells which items must be there.
+ *
+ * A record is a sequence of items (record.h). All integers are little-endian; no structure
+ * has padding that is not named; sizes are pinned below. Times are nanoseconds. Items refer to one another
+ * by ids that are given out from 0 upwards within their kind, in the order of the items.
+ *
+ * What a tail is stands behind the kind's name; strings end with a NUL that is counted.
+ */
+#ifndef PHEAP_PROCESS_RECORD_FORMAT_H
+#define PHEAP_PROCESS_RECORD_FORMAT_H
+
+#include <stdint.h>
+
+#define RECORD_FORMAT_VERSION 1u
+#define RECORD_ID_NONE        0xffffffffu
+
+enum record_kind {
+    RECORD_PROCESS = 1,        /* first item, exactly one */
+    RECORD_MEMORY_LAYOUT = 2,  /* exactly one; tail: the auxiliary vector */
+    RECORD_KERNEL_MAPPING = 3, /* vdso and its data pages, ascending; tail: name */
+    RECORD_FILE = 4,           /* a mapped file, or the executable; tail: path */
+    RECORD_MAPPING = 5,        /* ascending, disjoint; tail: name */
+    RECORD_THREAD = 6,         /* the leader first; tail: NT_X86_XSTATE */
+    RECORD_SIGNAL_ACTIONS = 7, /* exactly one */
+    RECORD_DIRECTORY = 8,      /* exactly one; no fixed part, tail: the working directory */
+    RECORD_DESCRIPTION = 9,    /* an open file description; tail: path, or what the kernel calls it */
+    RECORD_DESCRIPTOR = 10,    /* a descriptor number */
+    RECORD_PIPE = 11,          /* a pipe with both ends inside; tail: unread bytes */
+    RECORD_EPOLL_WATCH = 12,   /* one descriptor in an epoll's interest list */
+    RECORD_INTERVAL_TIMER = 13, /* setitimer */
+    RECORD_POSIX_TIMER = 14,   /* timer_create */
+};
+
+/* OFFSET SIZE
+ *   0     4  version of this format
+ *   4     4  pid, as the program knows itself
+ *   8     4  threads
+ *  12     4  slot of the heap
+ *  16     8  address of the resume entry in libpheap's text
+ *  24     4  effective user id
+ *  28     4  effective group id
+ *  32     4  umask
+ *  36     4  personality
+ *  40     4  file id of the executable
+ *  44     4  flags: enum record_process_flags
+ *  48     8  time of the capture, CLOCK_REALTIME
+ *  56     8  the same moment, CLOCK_MONOTONIC
+ *  64    64  kernel release, NUL-terminated */
+struct record_process {
+    uint32_t version;
+    int32_t pid;
+    uint32_t thread_count;
+    uint32_t slot;
+    uint64_t resume_entry;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t umask;
+    uint32_t personality;
+    uint32_t executable;
+    uint32_t flags;
+    uint64_t realtime_ns;
+    uint64_t monotonic_ns;
+    char kernel_release[64];
+};
+
+enum record_process_flags {
+    RECORD_NO_NEW_PRIVILEGES = 1u << 0,
+};
+
+/* OFFSET SIZE: twelve addresses as in struct prctl_mm_map, the auxiliary vector is the tail */
+struct record_memory_layout {
+    uint64_t start_code, end_code;
+    uint64_t start_data, end_data;
+    uint64_t start_brk, brk;
+    uint64_t start_stack;
+    uint64_t arg_start, arg_end;
+    uint64_t env_start, env_end;
+};
+
+/* OFFSET SIZE
+ *   0     8  start
+ *   8     8  end
+ *  16     4  prot
+ *  20     4  1: this is the vdso's text
+ *  24     8  checksum64 of the text, 0 for data pages */
+struct record_kernel_mapping {
+    uint64_t start, end;
+    uint32_t prot;
+    uint32_t is_text;
+    uint64_t checksum;
+};
+
+#define RECORD_BUILD_ID_BYTES 32
+
+/* OFFSET SIZE
+ *   0     4  id
+ *   4     4  flags: enum record_file_flags
+ *   8     8  device, as stat gives it
+ *  16     8  inode
+ *  24     8  size
+ *  32     8  time of last change
+ *  40     4  mode
+ *  44     4  bytes of the build-id, 0: none
+ *  48    32  build-id of an ELF file, zero-padded */
+struct record_file {
+    uint32_t id;
+    uint32_t flags;
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    int64_t mtime_ns;
+    uint32_t mode;
+    uint32_t build_id_bytes;
+    uint8_t build_id[RECORD_BUILD_ID_BYTES];
+};
+
+enum record_file_flags {
+    RECORD_FILE_MAY_CHANGE = 1u << 0, /* mapped shared and writable: not compared at restore */
+};
+
+enum record_mapping_flags {
+    RECORD_MAPPING_SHARED = 1u << 0,
+    RECORD_MAPPING_GROWS_DOWN = 1u << 1,
+    RECORD_MAPPING_HEAP = 1u << 2, /* the brk area */
+};
+
+/* OFFSET SIZE
+ *   0     8  start
+ *   8     8  end
+ *  16     8  offset in the file
+ *  24     4  prot
+ *  28     4  flags: enum record_mapping_flags
+ *  32     4  file id, RECORD_ID_NONE for anonymous memory
+ *  36     4  reserved, 0 */
+struct record_mapping {
+    uint64_t start, end;
+    uint64_t file_offset;
+    uint32_t prot;
+    uint32_t flags;
+    uint32_t file;
+    uint32_t reserved;
+};
+
+#define RECORD_REGISTERS 27
+
+/* OFFSET SIZE
+ *   0     4  thread id
+ *   4     4  bytes of the tail
+ *   8    16  name
+ *  24   216  registers: struct user_regs_struct, as 27 words
+ * 240     8  blocked signals
+ * 248     8  robust list head
+ * 256     8  its length
+ * 264     8  clear-tid address
+ * 272     8  rseq area, 0: not registered
+ * 280     4  rseq bytes
+ * 284     4  rseq signature
+ * 288     8  alternate stack
+ * 296     8  its bytes
+ * 304     4  its flags
+ * 308     4  nice value */
+struct record_thread {
+    int32_t tid;
+    uint32_t xstate_bytes;
+    char name[16];
+    uint64_t registers[RECORD_REGISTERS];
+    uint64_t signal_mask;
+    uint64_t robust_head;
+    uint64_t robust_bytes;
+    uint64_t clear_tid_address;
+    uint64_t rseq_address;
+    uint32_t rseq_bytes;
+    uint32_t rseq_signature;
+    uint64_t altstack;
+    uint64_t altstack_bytes;
+    uint32_t altstack_flags;
+    int32_t nice;
+};
+
+#define RECORD_SIGNALS 64
+
+/* As the kernel's struct sigaction. */
+struct record_signal_action {
+    uint64_t handler;
+    uint64_t flags;
+    uint64_t restorer;
+    uint64_t mask;
+};
+
+struct record_signal_actions { /* [i] is signal i + 1 */
+    struct record_signal_action actions[RECORD_SIGNALS];
+};
+
+enum record_description_kind {
+    DESCRIPTION_REGULAR = 1, /* reopened by path; offset set */
+    DESCRIPTION_DIRECTORY = 2,
+    DESCRIPTION_DEVICE = 3,   /* /dev/null and such */
+    DESCRIPTION_STDIO = 4,    /* taken over from the restorer; value: its descriptor 0, 1 or 2 */
+    DESCRIPTION_TERMINAL = 5, /* a terminal that is none of 0, 1, 2 */
+    DESCRIPTION_PIPE = 6,     /* value: pipe id; the access mode tells which end */
+    DESCRIPTION_EVENTFD = 7,  /* value: count; offset: 1 for EFD_SEMAPHORE */
+    DESCRIPTION_EPOLL = 8,
+    DESCRIPTION_TIMERFD = 9, /* value: clock; offset: expiry left; size: interval */
+    DESCRIPTION_SIGNALFD = 10, /* value: mask */
+};
+
+enum record_description_flags {
+    RECORD_CUT_BACK = 1u << 0, /* cut the file back to `size`: the program was appending */
+};
+
+/* OFFSET SIZE
+ *   0     4  id
+ *   4     4  kind
+ *   8     4  open flags (O_*), without O_CLOEXEC
+ *  12     4  flags: enum record_description_flags
+ *  16     8  offset
+ *  24     8  value, see kind
+ *  32     8  size of the file
+ *  40     8  device
+ *  48     8  inode */
+struct record_description {
+    uint32_t id;
+    uint32_t kind;
+    uint32_t open_flags;
+    uint32_t flags;
+    uint64_t offset;
+    uint64_t value;
+    uint64_t size;
+    uint64_t device;
+    uint64_t inode;
+};
+
+struct record_descriptor {
+    uint32_t number;
+    uint32_t description;
+    uint32_t close_on_exec;
+    uint32_t reserved;
+};
+
+struct record_pipe {
+    uint32_t id;
+    uint32_t capacity;
+    uint32_t content_bytes;
+    uint32_t reserved;
+};
+
+struct record_epoll_watch {
+    uint32_t epoll; /* description id */
+    uint32_t number; /* watched descriptor */
+    uint32_t events;
+    uint32_t reserved;
+    uint64_t data;
+};
+
+struct record_interval_timer {
+    uint32_t which;
+    uint32_t reserved;
+    uint64_t left_ns;
+    uint64_t interval_ns;
+};
+
+struct record_posix_timer {
+    int32_t id;
+    int32_t clock;
+    int32_t signal;
+    int32_t notify; /* SIGEV_* */
+    int32_t tid;    /* of SIGEV_THREAD_ID */
+    uint32_t reserved;
+    uint64_t value; /* sigev_value */
+    uint64_t left_ns;
+    uint64_t interval_ns;
+};
+
+_Static_assert(sizeof(struct record_process) == 128, "as drawn");
+_Static_assert(sizeof(struct record_memory_layout) == 88, "as drawn");
+_Static_assert(sizeof(struct record_kernel_mapping) == 32, "as drawn");
+_Static_assert(sizeof(struct record_file) == 80, "as drawn");
+_Static_assert(sizeof(struct record_mapping) == 40, "as drawn");
+_Static_assert(sizeof(struct record_thread) == 312, "as drawn");
+_Static_assert(sizeof(struct record_signal_actions) == 2048, "as drawn");
+_Static_assert(sizeof(struct record_description) == 56, "as drawn");
+_Static_assert(sizeof(struct record_descriptor) == 16, "as drawn");
+_Static_assert(sizeof(struct record_pipe) == 16, "as drawn");
+_Static_assert(sizeof(struct record_epoll_watch) == 24, "as drawn");
+_Static_assert(sizeof(struct record_interval_timer) == 24, "as drawn");
+_Static_assert(sizeof(struct record_posix_timer) == 48, "as drawn");
+
+#endif
