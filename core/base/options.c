@@ -1,0 +1,150 @@
+/*
+ * options.c - see options.h. Parsing without libc's locale-dependent functions: the same code
+ * runs in the preloaded constructor and in the tools. A text is taken whole or not at all.
+ */
+#include "core/base/options.h"
+
+#include <string.h>
+
+struct unit {
+    const char *name;
+    uint64_t ns;
+};
+
+static const struct unit units[] = {
+    {"ns", 1},
+    {"us", 1000},
+    {"ms", 1000000},
+    {"s", 1000000000ull},
+    {"m", 60000000000ull},
+    {"h", 3600000000000ull},
+};
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Digits at *text; moves behind them. False when there are none or the number overflows. */
+static bool take_digits(const char **text, uint64_t *out)
+{
+    const char *c = *text;
+    uint64_t value = 0;
+
+    if (!is_digit(*c))
+        return false;
+    for (; is_digit(*c); c++) {
+        if (value > (UINT64_MAX - 9) / 10)
+            return false;
+        value = value * 10 + (uint64_t)(*c - '0');
+    }
+    *text = c;
+    *out = value;
+    return true;
+}
+
+static uint64_t unit_ns(const char *name, uint64_t bare_unit_ns)
+{
+    if (*name == 0)
+        return bare_unit_ns;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(name, units[i].name) == 0)
+            return units[i].ns;
+    return 0;
+}
+
+int options_duration(const char *text, uint64_t bare_unit_ns, uint64_t *out_ns)
+{
+    uint64_t whole = 0, fraction = 0, divisor = 1, unit;
+
+    if (!take_digits(&text, &whole))
+        return STATUS_USAGE;
+    if (*text == '.') {
+        const char *start = ++text;
+
+        if (!take_digits(&text, &fraction) || text - start > 9)
+            return STATUS_USAGE;
+        for (; start < text; start++)
+            divisor *= 10;
+    }
+    unit = unit_ns(text, bare_unit_ns);
+    if (unit == 0 || whole > UINT64_MAX / 2 / unit)
+        return STATUS_USAGE;
+    /* fraction < 1e9 and unit <= 3.6e12: the product may pass 64 bits, so the unit is divided
+     * first where it is large. */
+    *out_ns = whole * unit;
+    *out_ns +=
+        unit >= 1000000000ull ? unit / 1000 * fraction / divisor * 1000 : unit * fraction / divisor;
+    return 0;
+}
+
+int options_number(const char *text, uint64_t max, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    if (!take_digits(&text, &value) || *text != 0 || value > max)
+        return STATUS_USAGE;
+    *out = value;
+    return 0;
+}
+
+const char *options_variable(char *const *environment, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (; *environment; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+static bool is_switched_on(const char *value)
+{
+    return value && *value && strcmp(value, "0") != 0;
+}
+
+int options_from_environment(struct environment_options *out, char *const *environment,
+                             struct problem *why)
+{
+    const char *pool = options_variable(environment, "PHEAP_POOL");
+    const char *interval = options_variable(environment, "PHEAP_INTERVAL");
+    const char *keep = options_variable(environment, "PHEAP_KEEP");
+    const char *track = options_variable(environment, "PHEAP_TRACK");
+    uint64_t number = 0;
+    int status = 0;
+
+    memset(out, 0, sizeof *out);
+    out->pool = pool && *pool ? pool : NULL;
+    out->owner = options_variable(environment, "PHEAP_OWNER");
+    out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
+    out->at_exit = is_switched_on(options_variable(environment, "PHEAP_AT_EXIT"));
+    out->fresh = is_switched_on(options_variable(environment, "PHEAP_FRESH"));
+    out->by_checksum = track && strcmp(track, "checksum") == 0;
+    if (track && *track && !out->by_checksum)
+        status =
+            problem_set(why, STATUS_USAGE,
+                        "PHEAP_TRACK=%s is not understood; it can be checksum or unset", track);
+    if (keep && *keep) {
+        if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)
+            status = problem_set(why, STATUS_USAGE, "PHEAP_KEEP=%s: expected 1 to %d", keep,
+                                 OPTIONS_KEEP_MAX);
+        else
+            out->keep = (uint32_t)number;
+    }
+    if (interval && *interval && options_duration(interval, 1, &out->interval_ns))
+        status = problem_set(why, STATUS_USAGE,
+                             "PHEAP_INTERVAL=%s: expected nanoseconds or a time such as 100ms, 1s",
+                             interval);
+    return status;
+}
+
+int options_owner(const char *text, int *pid, uint64_t *start_time)
+{
+    uint64_t number = 0;
+
+    if (!take_digits(&text, &number) || number > INT32_MAX || *text != ':')
+        return STATUS_USAGE;
+    *pid = (int)number;
+    text++;
+    return take_digits(&text, start_time) && *text == 0 ? 0 : STATUS_USAGE;
+}

@@ -1,0 +1,47 @@
+/*
+ * options.h - what a person may set: durations, counts, and the PHEAP_ variables of the
+ * environment.
+ *
+ * Thread safety: pure functions; what they return points into the environment given.
+ */
+#ifndef PHEAP_BASE_OPTIONS_H
+#define PHEAP_BASE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/status.h"
+
+#define OPTIONS_INTERVAL_DEFAULT_NS 1000000000ull
+#define OPTIONS_KEEP_DEFAULT        3
+#define OPTIONS_KEEP_MAX            16
+
+/*
+ * "250ms", "1.5s", "2m", "1h", "800us", "5000ns"; a bare number counts in bare_unit_ns (1 for the
+ * environment, 1000000000 for a person at a command line). 0 or STATUS_USAGE.
+ */
+MUST_CHECK int options_duration(const char *text, uint64_t bare_unit_ns, uint64_t *out_ns);
+
+/* A decimal number up to max. 0 or STATUS_USAGE. */
+MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
+
+/* The value of a variable in an environment block, or NULL. */
+const char *options_variable(char *const *environment, const char *name);
+
+struct environment_options {
+    const char *pool;     /* PHEAP_POOL; NULL: none, or empty */
+    const char *owner;    /* PHEAP_OWNER */
+    uint64_t interval_ns; /* PHEAP_INTERVAL; 0: only on request */
+    uint32_t keep;        /* PHEAP_KEEP; 0: not said */
+    bool by_checksum;     /* PHEAP_TRACK=checksum */
+    bool at_exit;         /* PHEAP_AT_EXIT=1 */
+    bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
+};
+
+/* 0, or STATUS_USAGE with the variable and its value in *why; what is wrong has its default. */
+MUST_CHECK int options_from_environment(struct environment_options *out, char *const *environment,
+                                        struct problem *why);
+
+/* PHEAP_OWNER's value, "pid:starttime". 0 or STATUS_USAGE. */
+MUST_CHECK int options_owner(const char *text, int *pid, uint64_t *start_time);
+
+#endif
