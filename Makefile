@@ -59,6 +59,9 @@ $(call archive,$(1)): $(call objects,$(1))
 endef
 $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 
+.PHONY: layers
+layers: $(foreach layer,$(LAYERS),$(call archive,$(layer)))
+
 # --- libpheap.so: all of core and preload; depends on libc alone ---
 LIB_LAYERS := core/base core/pool core/heap core/image core/process core/agent preload
 LIB_OBJECTS = $(foreach layer,$(LIB_LAYERS),$(call objects,$(layer)))
@@ -140,7 +143,7 @@ check-clang:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang tests
 
 ## lint: the house rules, one small script each under scripts/lint/
-lint: tests
+lint: tests layers
 	@status=0; for rule in $(LINTS); do $$rule || status=1; done; exit $$status
 
 ## demo: a CPython program is killed half-way, resumed, and ends as if nothing had been

@@ -1,0 +1,9 @@
+#!/bin/sh
+# A source above 600 lines is two things.
+. "$(dirname "$0")/lint"
+status=0
+for file in $(sources '*.c' '*.h' '*.S' '*.py'); do
+    lines=$(wc -l <"$file")
+    [ "$lines" -le 600 ] || { echo "lint $rule: $file has $lines lines" >&2; status=1; }
+done
+exit $status
