@@ -31,8 +31,9 @@ struct tracee {
     struct user_regs_struct regs; /* as the thread will go on with; valid when stopped */
     bool regs_changed;            /* regs must be written back before it goes on */
     uint64_t signal_mask;         /* kernel's 64-bit mask */
+    int held_signal;              /* a stop signal that met an injected call: sent at detach */
     uint32_t xstate_bytes;
-    uint8_t *xstate;              /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+    uint8_t *xstate; /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
 };
 
 /* All return 0 or a negative status; -ESRCH: the thread is gone. */
@@ -45,7 +46,9 @@ MUST_CHECK int tracee_read_xstate(struct tracee *tracee);
 MUST_CHECK int tracee_write_registers(struct tracee *tracee);
 MUST_CHECK int tracee_write_xstate(struct tracee *tracee);
 MUST_CHECK int tracee_set_signal_mask(struct tracee *tracee, uint64_t mask);
-/* Writes registers back if they were changed, then lets it run on its own. */
+/* Writes registers back if they were changed, then lets it run on its own: state TRACEE_NONE. A
+ * thread that was killed meanwhile fails and becomes TRACEE_RUNNING: poll it until it is gone,
+ * or it stays a zombie that its process cannot get rid of. */
 int tracee_detach(struct tracee *tracee);
 
 /*

@@ -1,0 +1,274 @@
+/*
+ * tracee.c - see tracee.h.
+ *
+ * Always true: the program sees no signal that it would not have seen without us, and loses none.
+ * A stop for a signal that arrives between seize and interrupt is answered by passing the signal
+ * on; a stop signal that meets an injected call is held and sent again at the detach. SIGTRAP
+ * stays unblocked while something is injected: a trap that meets a blocked SIGTRAP makes the kernel
+ * reset its disposition.
+ */
+#include "core/process/tracee.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "core/base/sys.h"
+
+#define EVENT_STOP     128 /* PTRACE_EVENT_STOP */
+#define KERNEL_MASK    8   /* bytes of a signal mask */
+#define FLAG_TRAP      0x100ul
+#define FLAG_DIRECTION 0x400ul
+
+static const uint64_t all_but_trap = ~(1ull << (SIGTRAP - 1));
+
+static long trace(long request, int tid, unsigned long address, unsigned long data)
+{
+    return sys_call(SYS_ptrace, request, tid, address, data);
+}
+
+static int note_gone(struct tracee *tracee, long status)
+{
+    if (status == -ESRCH)
+        tracee->state = TRACEE_GONE;
+    return (int)status;
+}
+
+int tracee_seize(struct tracee *tracee, int tid, unsigned long options)
+{
+    long status = trace(PTRACE_SEIZE, tid, 0, options);
+
+    tracee->tid = tid;
+    tracee->held_signal = 0;
+    tracee->regs_changed = false;
+    tracee->state = status < 0 ? TRACEE_NONE : TRACEE_RUNNING;
+    return status < 0 ? (int)status : 0;
+}
+
+int tracee_interrupt(struct tracee *tracee)
+{
+    long status = trace(PTRACE_INTERRUPT, tracee->tid, 0, 0);
+
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+/* The thread is stopped with this wait status and does not yet stand where we want it. The
+ * pending interrupt was used up by the stop: it is asked for again before the signal goes on. */
+static int pass_signal_on(struct tracee *tracee, int signal)
+{
+    long status = trace(PTRACE_INTERRUPT, tracee->tid, 0, 0);
+
+    if (status >= 0)
+        status = trace(PTRACE_CONT, tracee->tid, 0, (unsigned long)signal);
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+/* 1 and *status when the thread reported something, 0 when not, or negative. */
+static int wait_report(struct tracee *tracee, int flags, int *status)
+{
+    long got = sys_call(SYS_wait4, tracee->tid, status, flags | __WALL, 0);
+
+    if (got == 0 || got == -EINTR)
+        return 0;
+    if (got < 0 || WIFEXITED(*status) || WIFSIGNALED(*status)) {
+        tracee->state = TRACEE_GONE;
+        return got < 0 && got != -ECHILD ? (int)got : -ESRCH;
+    }
+    return 1;
+}
+
+int tracee_poll(struct tracee *tracee)
+{
+    int status, got;
+
+    if (tracee->state == TRACEE_STOPPED)
+        return 1;
+    if (tracee->state != TRACEE_RUNNING)
+        return -ESRCH;
+    while ((got = wait_report(tracee, WNOHANG, &status)) > 0) {
+        if ((status >> 16) == EVENT_STOP) {
+            tracee->state = TRACEE_STOPPED;
+            return 1;
+        }
+        got = pass_signal_on(tracee, WSTOPSIG(status));
+        if (got < 0)
+            return got;
+    }
+    return got;
+}
+
+int tracee_read_registers(struct tracee *tracee)
+{
+    long status = trace(PTRACE_GETREGS, tracee->tid, 0, (unsigned long)&tracee->regs);
+
+    if (status >= 0)
+        status =
+            trace(PTRACE_GETSIGMASK, tracee->tid, KERNEL_MASK, (unsigned long)&tracee->signal_mask);
+    tracee->regs_changed = false;
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+static int access_xstate(struct tracee *tracee, long request, struct iovec *area)
+{
+    long status = trace(request, tracee->tid, NT_X86_XSTATE, (unsigned long)area);
+
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+int tracee_read_xstate(struct tracee *tracee)
+{
+    struct iovec area = {tracee->xstate, TRACEE_XSTATE_BYTES_MAX};
+    int status = access_xstate(tracee, PTRACE_GETREGSET, &area);
+
+    tracee->xstate_bytes = status == 0 ? (uint32_t)area.iov_len : 0;
+    return status;
+}
+
+int tracee_write_xstate(struct tracee *tracee)
+{
+    struct iovec area = {tracee->xstate, tracee->xstate_bytes};
+
+    return access_xstate(tracee, PTRACE_SETREGSET, &area);
+}
+
+static int set_registers(struct tracee *tracee, const struct user_regs_struct *regs)
+{
+    long status = trace(PTRACE_SETREGS, tracee->tid, 0, (unsigned long)regs);
+
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+int tracee_write_registers(struct tracee *tracee)
+{
+    int status = set_registers(tracee, &tracee->regs);
+
+    if (status == 0)
+        tracee->regs_changed = false;
+    return status;
+}
+
+int tracee_set_signal_mask(struct tracee *tracee, uint64_t mask)
+{
+    long status = trace(PTRACE_SETSIGMASK, tracee->tid, KERNEL_MASK, (unsigned long)&mask);
+
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
+int tracee_detach(struct tracee *tracee)
+{
+    int status = 0;
+
+    if (tracee->state != TRACEE_STOPPED)
+        return -ESRCH;
+    if (tracee->regs_changed)
+        status = tracee_write_registers(tracee);
+    if (tracee->held_signal)
+        (void)sys_call(SYS_tkill, tracee->tid, tracee->held_signal);
+    if (status == 0)
+        status = (int)trace(PTRACE_DETACH, tracee->tid, 0, 0);
+    /* A thread that was killed while stopped is no longer stopped, and still ours until it has
+     * been waited for. */
+    tracee->state = status < 0 ? TRACEE_RUNNING : TRACEE_NONE;
+    return status;
+}
+
+/*
+ * Lets the thread go on by `request` until its own SIGTRAP. Group stops and stop signals are held
+ * for the detach; other signals are blocked.
+ */
+static int run_to_trap(struct tracee *tracee, long request)
+{
+    int status = 0, got;
+
+    for (;;) {
+        long sent = trace(request, tracee->tid, 0, 0);
+
+        if (sent < 0)
+            return note_gone(tracee, sent);
+        do {
+            got = wait_report(tracee, 0, &status);
+        } while (got == 0);
+        if (got < 0)
+            return got;
+        if (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP)
+            return 0;
+        if (WSTOPSIG(status) == SIGSTOP || WSTOPSIG(status) == SIGTSTP)
+            tracee->held_signal = WSTOPSIG(status);
+        else if (status >> 16 == 0)
+            return -EFAULT; /* it crashed */
+    }
+}
+
+/* Runs the thread with other registers up to a trap; registers and mask are put back. *after: the
+ * registers at the trap. */
+static int run_elsewhere(struct tracee *tracee, const struct user_regs_struct *regs, long request,
+                         struct user_regs_struct *after)
+{
+    int status, restored;
+
+    status = tracee_set_signal_mask(tracee, all_but_trap);
+    if (status)
+        return status;
+    status = set_registers(tracee, regs);
+    if (status == 0)
+        status = run_to_trap(tracee, request);
+    if (tracee->state == TRACEE_GONE)
+        return status;
+    if (status == 0) {
+        long got = trace(PTRACE_GETREGS, tracee->tid, 0, (unsigned long)after);
+
+        status = got < 0 ? (int)got : 0;
+    }
+    restored = tracee_write_registers(tracee);
+    if (restored == 0)
+        restored = tracee_set_signal_mask(tracee, tracee->signal_mask);
+    return status ? status : restored;
+}
+
+int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uintptr_t stack_top,
+                uintptr_t trap_address, long *result)
+{
+    struct user_regs_struct regs = tracee->regs, after;
+    uintptr_t return_slot = (stack_top & ~(uintptr_t)15) - 8;
+    int status;
+    long poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
+
+    if (poked < 0)
+        return note_gone(tracee, poked);
+    regs.rip = entry;
+    regs.rdi = argument;
+    regs.rsp = return_slot;
+    regs.rax = 0;
+    regs.orig_rax = (unsigned long)-1; /* no system call to restart from here */
+    regs.eflags &= ~(FLAG_DIRECTION | FLAG_TRAP);
+    status = run_elsewhere(tracee, &regs, PTRACE_CONT, &after);
+    if (status)
+        return status;
+    if (after.rip != trap_address + 1)
+        return -EFAULT;
+    *result = (long)after.rax;
+    return 0;
+}
+
+int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
+                   const uint64_t args[6], long *result)
+{
+    struct user_regs_struct regs = tracee->regs, after;
+    int status;
+
+    regs.rip = syscall_address;
+    regs.rax = (unsigned long)nr;
+    regs.orig_rax = (unsigned long)-1;
+    regs.rdi = args[0];
+    regs.rsi = args[1];
+    regs.rdx = args[2];
+    regs.r10 = args[3];
+    regs.r8 = args[4];
+    regs.r9 = args[5];
+    status = run_elsewhere(tracee, &regs, PTRACE_SINGLESTEP, &after);
+    if (status == 0)
+        *result = (long)after.rax;
+    return status;
+}
