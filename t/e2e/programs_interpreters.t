@@ -1,0 +1,11 @@
+#!/usr/bin/python3
+"""Interpreters of languages. Killed with SIGKILL at random moments, as whoever runs the test."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from killed_twice import add  # noqa: E402
+from pheap_test import main  # noqa: E402
+
+add(["lua5.4", "perl", "ruby", "gawk"])
+main()
