@@ -29,9 +29,7 @@ void print_version(void);
 const char *show_bytes(char buffer[32], uint64_t bytes);
 const char *show_ns(char buffer[32], uint64_t ns);
 
-/* "100ms", "1.5s", "2m", "1h", "0"; a bare number other than 0 is refused. 0 or -EINVAL. */
-MUST_CHECK int parse_duration(const char *text, uint64_t *ns);
-/* A decimal number within [low, high]. 0 or -EINVAL. */
+/* A decimal number within [low, high]. 0 or STATUS_USAGE. */
 MUST_CHECK int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out);
 
 #endif

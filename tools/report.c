@@ -1,15 +1,13 @@
 /*
- * report.c - what the commands print and parse alike: messages, sizes, durations, numbers.
+ * report.c - what the commands print and parse alike: messages, sizes, times, numbers.
  * True always: one message is one line, and begins with the name of the command.
  */
 #include "tools/command.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "core/base/options.h"
 
 int report(const char *command, int exit_status, const char *format, ...)
 {
@@ -69,42 +67,12 @@ const char *show_ns(char buffer[32], uint64_t ns)
     return buffer;
 }
 
-int parse_duration(const char *text, uint64_t *ns)
-{
-    static const struct {
-        const char *name;
-        double ns;
-    } units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
-    char *end;
-    double value;
-
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    value = strtod(text, &end);
-    if (value == 0 && !*end) {
-        *ns = 0;
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp(end, units[i].name) == 0 && value * units[i].ns < 1e18) {
-            *ns = (uint64_t)(value * units[i].ns);
-            return 0;
-        }
-    }
-    return -EINVAL;
-}
-
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out)
 {
-    char *end;
-    unsigned long long value;
+    uint64_t value;
 
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (errno || *end || value < low || value > high)
-        return -EINVAL;
+    if (options_number(text, high, &value) < 0 || value < low)
+        return STATUS_USAGE;
     *out = value;
     return 0;
 }

@@ -11,13 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "core/base/options.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
 #include "tools/preload_env.h"
 #include "tools/program_check.h"
 #include "tools/resume.h"
 
-#define KEEP_DEFAULT 3
+#define NS_PER_S 1000000000ull
 
 struct run {
     struct preload_options preload;
@@ -41,7 +42,7 @@ static int help(void)
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --help, --version\n\n"
         "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
-        KEEP_DEFAULT);
+        OPTIONS_KEEP_DEFAULT);
     return EXIT_FINE;
 }
 
@@ -51,7 +52,7 @@ static int open_or_make_pool(struct run *run, const char *path, struct problem *
     int status = pool_state_read(path, &run->state, why);
 
     if (status == -ENOENT) {
-        uint32_t keep = run->preload.keep ? run->preload.keep : KEEP_DEFAULT;
+        uint32_t keep = run->preload.keep ? run->preload.keep : OPTIONS_KEEP_DEFAULT;
 
         if ((status = pool_create(path, 0, keep, why)) < 0)
             return status;
@@ -148,11 +149,11 @@ static int parse_options(int argc, char **argv, struct run *run)
     while ((option = getopt_long(argc, argv, "+i:k:h", options, NULL)) != -1) {
         switch (option) {
         case 'i':
-            if (parse_duration(optarg, &run->preload.interval_ns) < 0)
-                return report_usage("run", "-i takes a time with its unit (100ms, 1s, 5m), or 0");
+            if (options_duration(optarg, NS_PER_S, &run->preload.interval_ns) < 0)
+                return report_usage("run", "-i takes a time: 100ms, 1s, 5m, or 0");
             break;
         case 'k':
-            if (parse_number(optarg, 1, 16, &keep) < 0)
+            if (parse_number(optarg, 1, OPTIONS_KEEP_MAX, &keep) < 0)
                 return report_usage("run", "-k takes a number of generations, 1 to 16");
             run->preload.keep = (uint32_t)keep;
             break;
@@ -188,7 +189,7 @@ int command_run(int argc, char **argv)
     struct problem why = {0};
     int exit_status;
 
-    run.preload.interval_ns = 1000000000;
+    run.preload.interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     exit_status = parse_options(argc, argv, &run);
     if (exit_status >= 0)
         return exit_status;

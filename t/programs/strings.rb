@@ -1,7 +1,7 @@
 # Strings, hashes, arrays, fibers and bignums; a digest is printed and appended.
 require 'digest'
 
-rounds = (ARGV[0] || 75).to_i
+rounds = (ARGV[0] || 110).to_i
 random = Random.new(7)
 $stdout.sync = true
 log = File.open('rounds.log', 'a')
