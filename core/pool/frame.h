@@ -5,15 +5,24 @@
  *
  *     free        no kept generation refers to it; may be written
  *     building    taken for the generation in progress; nothing durable refers to it
- *     live        referred to by the newest committed generation (and perhaps older ones)
- *     dead(n)     replaced when generation n was built: generations before n may refer to it;
- *                 becomes free when all kept generations have numbers >= n
+ *     live        referred to by the memory that the next generation is built on
+ *     dead(l)     replaced since: kept generations from its birth up to l may refer to it;
+ *                 becomes free when none of those is kept any more
  *
  *     free -> building      [frames_take]
  *     building -> free      [frames_release]: its page was written again before the commit
  *     building -> live      [frames_committed]
- *     live -> dead(n)       [frames_release], n being the generation in progress
- *     dead(n) -> free       [frames_drop_before]
+ *     live -> dead(l)       [frames_release], l being the newest durable generation
+ *     dead(l) -> dead(k)    [frames_keep]: l was dropped, k is the newest kept one before it, and
+ *                           the frame was born in k or before
+ *     dead(l) -> free       [frames_keep]: l was dropped, and the frame is younger than that
+ *
+ * So a generation that is pinned, or mapped by a reader, for a long time holds its own frames and
+ * no others.
+ *
+ * Worked example: N = 2, generation 1 pinned. Frame 70 is born in generation 2 and replaced while
+ * 4 is built: dead(3). Commit 4 keeps {1, 3, 4}: it stays. Commit 5 keeps {1, 4, 5}: 3 is gone,
+ * the newest kept one before 3 is 1, the frame is younger than 1: free.
  *
  * The generation in progress outlives a failed attempt: what was taken stays taken, and the next
  * attempt goes on from there.
@@ -32,12 +41,22 @@
 
 struct frames; /* defined in frame.c; lives in the arena given to frames_create() */
 
-/* All frames of the file are free at first, 0 and 1 apart. */
-MUST_CHECK int frames_create(struct frames **out, struct arena *arena, struct persist *persist);
+/* All frames of the file are free at first, 0 and 1 apart. oldest: number of the oldest
+ * generation that frames_note_first() will tell of. */
+MUST_CHECK int frames_create(struct frames **out, struct arena *arena, struct persist *persist,
+                             uint64_t oldest);
 
-/* While a pool is opened for writing: frame is live, or dead since generation died_at (0: live). */
-MUST_CHECK int frames_mark(struct frames *frames, uint64_t frame, uint64_t died_at);
-bool frames_is_marked(const struct frames *frames, uint64_t frame);
+/*
+ * How a pool that is opened for writing tells what its generations refer to (pool_load.c): first
+ * every generation, oldest first, then the base with number 0 (its frames are live), then the
+ * others, newest first, and frames_loaded() at the end. 0; 1 when this frame was told before in
+ * the same pass; STATUS_DAMAGED when the file has no such frame. frames_forget() takes back what
+ * the first pass noted for one generation (it turned out to be damaged).
+ */
+MUST_CHECK int frames_note_first(struct frames *frames, uint64_t frame, uint64_t number);
+MUST_CHECK int frames_note_last(struct frames *frames, uint64_t frame, uint64_t number);
+void frames_forget(struct frames *frames, uint64_t number);
+void frames_loaded(struct frames *frames, uint64_t newest);
 
 /*
  * Takes a run of up to want contiguous frames, grows the file if it must. *first and *got say
@@ -46,15 +65,17 @@ bool frames_is_marked(const struct frames *frames, uint64_t frame);
 MUST_CHECK int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *first,
                            uint64_t *got);
 
-/* The generation in progress no longer refers to frame. */
+/* The generation in progress no longer refers to frame. STATUS_DAMAGED, and no change, when the
+ * frame is not in use (an index that names a frame twice). */
 MUST_CHECK int frames_release(struct frames *frames, uint64_t frame);
 
 /* Generation number is durable; building frames are live now. */
 void frames_committed(struct frames *frames, uint64_t number);
 
-/* All kept generations have numbers >= oldest. */
-void frames_drop_before(struct frames *frames, uint64_t oldest);
+/* Exactly these generations are kept, ascending. */
+void frames_keep(struct frames *frames, const uint64_t *numbers, unsigned count);
 
+uint64_t frames_count(const struct frames *frames); /* of the file */
 uint64_t frames_free_count(const struct frames *frames);
 bool frames_are_valid(const struct frames *frames);
 

@@ -8,7 +8,7 @@
  * generation.
  *
  * Every node read from the file is checked against the checksum its parent holds before it is
- * used: STATUS_DAMAGED otherwise, with the frame in `why`.
+ * used: STATUS_DAMAGED otherwise; index_damaged_frame() tells which frame it was.
  *
  * Worked example, one page through three generations (the writer's side; the reader's is in
  * index.c): page 0x200000000 is first written in generation 1 into frame 70; its leaf goes to
@@ -63,12 +63,20 @@ MUST_CHECK int index_clear(struct index_tree *tree, struct frames *frames, uint6
 MUST_CHECK int index_write(struct index_tree *tree, struct frames *frames, struct persist *persist,
                            struct index_entry *root, uint64_t *bytes_written);
 
-uint64_t index_page_count(struct index_tree *tree); /* entries with a frame >= FRAME_FIRST */
+/* Entries with a frame >= FRAME_FIRST. Kept up to date from a count that is known: 0 for an empty
+ * tree, what index_know_page_count() said, or one walk over the whole tree. */
+uint64_t index_page_count(struct index_tree *tree);
+void index_know_page_count(struct index_tree *tree, uint64_t count);
+
+uint64_t index_damaged_frame(const struct index_tree *tree); /* 0: none was met so far */
+
+#define INDEX_LEVEL_PAGE (-1)
 
 /*
- * Calls visit for every node frame (level > 0 children and the root) and every page frame that
- * the tree refers to, depth first; visit returns 0 to go on, 1 to skip what is below this node
- * (its frame was seen before), or a negative status to stop.
+ * Calls visit for every frame (>= FRAME_FIRST) that the tree refers to, depth first: nodes with
+ * their level, INDEX_LEVELS - 1 for the root to 0 for a leaf, pages with INDEX_LEVEL_PAGE. visit
+ * returns 0 to go on, 1 to skip what is below this node (its frame was seen before), or a
+ * negative status to stop. Nodes that are not in memory are read and forgotten again.
  */
 typedef int index_visit(void *context, uint64_t frame, int level);
 MUST_CHECK int index_walk_frames(struct index_tree *tree, index_visit *visit, void *context);

@@ -13,8 +13,9 @@
  *      does not hold the present one                                  (crash: old or new one)
  *   4. persist_sync                                                   (crash: new generation)
  *   5. in memory: frames of dropped generations become free
- * No frame that the durable superblock or the one before it lists as kept and undropped is
- * overwritten before step 4 of a later commit has dropped it.
+ * No frame that the durable superblock leads to is ever overwritten. Of the superblock before it
+ * the newest generation, and all that both list, stay whole too: if the newest superblock is
+ * damaged later, the one before it leads to something.
  *
  * Ownership: the pool's memory (index, frames) lives in the arena given to pool_open(); fds are
  * the pool's own and CLOEXEC. Errors: negative statuses, with `why` filled in for a person.
@@ -43,10 +44,13 @@ struct pool {
     char path[4096]; /* absolute, as opened */
     struct superblock super; /* the newest valid one */
     bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
+    struct generation_entry previous; /* newest one that the other superblock lists; number 0: none */
+    uint64_t file_frames; /* at open; fewer than super.frame_count: the file was cut short */
     struct persist persist;
     struct arena *arena;
     struct frames *frames;        /* POOL_WRITE only, after pool_load() */
     struct index_tree *index;     /* of the newest generation; after pool_load() */
+    uint64_t building_bytes;      /* written for the generation in progress */
 };
 
 /*
@@ -61,7 +65,12 @@ MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struc
  * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest valid sequence.
  * Statuses: -ENOENT, STATUS_NOT_A_POOL (empty and foreign files too), STATUS_DAMAGED (no
  * superblock is valid), STATUS_NEWER_FORMAT, STATUS_IN_USE. Never follows a symbolic link for the last
- * component in POOL_WRITE. Reads two frames, allocates nothing.
+ * component in POOL_WRITE. Reads two frames, allocates nothing. POOL_WRITE makes durable what it
+ * has read (one sync) before anything is built on it: a writer that was killed may have left a
+ * superblock that is in the page cache only.
+ *
+ * A file that is shorter than its superblock says opens (file_frames tells); what lay beyond the
+ * end is STATUS_DAMAGED when it is read, and pool_load() drops the generations it belonged to.
  */
 MUST_CHECK int pool_open(struct pool *pool, const char *path, enum pool_mode mode,
                          struct problem *why);
@@ -72,8 +81,9 @@ void pool_close(struct pool *pool);
  * holds the index of generation base (the one that was resumed), or an empty one when base is 0
  * (a new program). Frames that only other generations refer to are dead: with the number of the
  * next newer kept generation, or, if they are newer than base, with the number that the next
- * commit gets. A generation whose index is damaged is dropped from the list in memory (`why`
- * names it, the status is still 0 unless it is base). arena must live as long as the pool.
+ * commit gets. A generation whose index is damaged is dropped from the list in memory: `why` then
+ * has STATUS_DAMAGED and names it, the returned status is still 0 unless it is base. arena must
+ * live as long as the pool.
  */
 MUST_CHECK int pool_load(struct pool *pool, struct arena *arena, uint64_t base,
                          struct problem *why);
@@ -95,8 +105,16 @@ MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
 
 /*
  * Steps 1 (nodes and record) to 5 above. entry: kind, time_ns, slot, pause_ns and flags are the
- * caller's; number, index root, counts and record fields are filled in here. Afterwards the N newest generations,
- * pinned ones, and those that a reader has locked are kept, at most SUPERBLOCK_GENERATIONS.
+ * caller's, freeze_written_bytes too; number, index root, counts and record fields are filled in
+ * here (written_bytes counts pages since the last commit, nodes and record).
+ *
+ * Afterwards the N newest generations that are no crash images, the newest crash image, pinned
+ * ones, and those that a reader has locked are kept. At most SUPERBLOCK_GENERATIONS: beyond that
+ * the N-newest rule yields, and STATUS_LIMIT when pinned and locked ones alone fill the list.
+ *
+ * After an error the durable state is the old one, and the generation in progress stays as it is
+ * for another attempt (a failed sync apart: then the pool stays failed). When the write of the
+ * superblock itself failed the number may have become durable with it: it is not used again.
  */
 MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, const void *record,
                            size_t record_bytes, struct problem *why);
@@ -110,7 +128,8 @@ MUST_CHECK int pool_update(struct pool *pool, pool_edit *edit, void *context, st
 
 /*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no
- * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status.
+ * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status:
+ * STATUS_NO_GENERATION when a writer has dropped it meanwhile (looked up again once locked).
  */
 MUST_CHECK int pool_lock_generation(const struct pool *pool, uint64_t number, struct problem *why);
 
@@ -123,6 +142,8 @@ MUST_CHECK int pool_read_record(const struct pool *pool, const struct generation
 MUST_CHECK int pool_read_page(const struct pool *pool, struct index_entry entry, void *page,
                               struct problem *why);
 
+/* Magic, version, checksum, and every number within its limits (no frame at or beyond
+ * frame_count, generations ascending, ...): safe to use whoever wrote it. */
 bool superblock_is_valid(const struct superblock *super);
 bool pool_is_valid(const struct pool *pool);
 

@@ -1,0 +1,117 @@
+/*
+ * index_node.c - nodes of an index: made, loaded, checked, recycled.
+ *
+ * Always true: a node that came from the file had the checksum that its parent's entry holds.
+ */
+#include "core/pool/index_node.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/base/checksum.h"
+#include "core/base/sys.h"
+
+/* Beyond this a byte offset would not fit; no real file is that long. */
+#define FRAME_OFFSET_LIMIT (1ull << (63 - FRAME_SHIFT))
+
+int index_read_node(struct index_tree *tree, struct index_entry entry, struct index_node *out)
+{
+    int status = STATUS_DAMAGED;
+
+    if (entry.frame >= FRAME_FIRST && entry.frame < FRAME_OFFSET_LIMIT)
+        status = sys_pread_all(tree->fd, out, sizeof(*out), entry.frame << FRAME_SHIFT);
+    if (status == 0 && checksum64(out, sizeof(*out)) != entry.checksum)
+        status = STATUS_DAMAGED;
+    if (status < 0)
+        tree->damaged_frame = entry.frame;
+    return status;
+}
+
+struct tree_node *index_node_new(struct index_tree *tree, int level)
+{
+    struct tree_node **unused = level == 0 ? &tree->unused_leaves : &tree->unused_inner;
+    size_t bytes = sizeof(struct tree_node);
+    struct tree_node *node = *unused;
+
+    if (level > 0)
+        bytes += INDEX_NODE_ENTRIES * sizeof(node->children[0]);
+    if (node != NULL) {
+        *unused = node->next_unused;
+        memset(node, 0, bytes);
+    } else {
+        node = arena_alloc(tree->arena, bytes, 64);
+    }
+    if (node != NULL)
+        node->level = (int8_t)level;
+    return node;
+}
+
+void index_node_recycle(struct index_tree *tree, struct tree_node *node)
+{
+    struct tree_node **unused = node->level == 0 ? &tree->unused_leaves : &tree->unused_inner;
+
+    if (tree->leaf == node)
+        tree->leaf = NULL;
+    if (node->dirty)
+        tree->dirty_nodes--;
+    node->next_unused = *unused;
+    *unused = node;
+}
+
+void index_node_dirty(struct index_tree *tree, struct tree_node *node)
+{
+    if (node->dirty)
+        return;
+    node->dirty = true;
+    tree->dirty_nodes++;
+}
+
+static uint16_t count_used(const struct index_node *disk)
+{
+    uint16_t used = 0;
+
+    for (unsigned i = 0; i < INDEX_NODE_ENTRIES; i++)
+        used += disk->entries[i].frame != FRAME_NONE;
+    return used;
+}
+
+static int load(struct index_tree *tree, struct index_entry entry, int level,
+                struct tree_node **out)
+{
+    struct tree_node *node;
+    int status;
+
+    if (entry.frame == FRAME_NONE)
+        return 0;
+    node = index_node_new(tree, level);
+    if (node == NULL)
+        return -ENOMEM;
+    status = index_read_node(tree, entry, &node->disk);
+    if (status < 0) {
+        index_node_recycle(tree, node);
+        return status;
+    }
+    node->entries_used = count_used(&node->disk);
+    *out = node;
+    return 0;
+}
+
+int index_load_root(struct index_tree *tree, struct tree_node **out)
+{
+    int status = 0;
+
+    if (tree->root == NULL)
+        status = load(tree, tree->root_entry, INDEX_LEVELS - 1, &tree->root);
+    *out = tree->root;
+    return status;
+}
+
+int index_load_child(struct index_tree *tree, struct tree_node *parent, unsigned slot,
+                     struct tree_node **out)
+{
+    int status = 0;
+
+    if (parent->children[slot] == NULL)
+        status = load(tree, parent->disk.entries[slot], parent->level - 1, &parent->children[slot]);
+    *out = parent->children[slot];
+    return status;
+}

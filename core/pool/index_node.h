@@ -1,0 +1,70 @@
+/*
+ * index_node.h - the nodes of an index in memory. Internal to index.c and index_write.c.
+ */
+#ifndef PHEAP_POOL_INDEX_NODE_H
+#define PHEAP_POOL_INDEX_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/pool/format.h"
+#include "core/pool/index.h"
+
+/*
+ * entries_used == entries that are not empty. An entry of a leaf is empty when its frame is
+ * FRAME_NONE; one of an inner node when, besides, there is no child in memory. While a child is
+ * dirty its entry holds the old frame (to be released), the new one is put in by index_write().
+ * dirty child => dirty parent.
+ */
+struct tree_node {
+    struct index_node disk;
+    uint16_t entries_used;
+    int8_t level;
+    bool dirty;
+    struct tree_node *next_unused; /* in index_tree.unused_* */
+    struct tree_node *children[];  /* INDEX_NODE_ENTRIES of them; leaves have none */
+};
+
+struct index_tree {
+    struct arena *arena;
+    int fd;
+    struct index_entry root_entry;
+    struct tree_node *root; /* NULL: not loaded, or the index is empty */
+    struct tree_node *leaf; /* the one used last, for pages [leaf_page, leaf_page + 256) */
+    uint64_t leaf_page;
+    uint64_t dirty_nodes;
+    uint64_t page_count; /* while page_count_known */
+    bool page_count_known;
+    uint64_t damaged_frame;
+    struct tree_node *unused_leaves, *unused_inner; /* an arena takes nothing back */
+    struct index_node *walk_nodes;                  /* one a level, for index_walk_frames() */
+    uint8_t *staging;                               /* for index_write() */
+};
+
+/* Which entry of a node of that level leads to page, and how many pages an entry spans. */
+static inline unsigned index_slot(uint64_t page, int level)
+{
+    return (unsigned)(page >> (level * INDEX_LEVEL_BITS)) & (INDEX_NODE_ENTRIES - 1);
+}
+
+static inline uint64_t index_span(int level)
+{
+    return 1ull << (level * INDEX_LEVEL_BITS);
+}
+
+/* Reads a node and checks it: -EIO and the like, or STATUS_DAMAGED. */
+MUST_CHECK int index_read_node(struct index_tree *tree, struct index_entry entry,
+                               struct index_node *out);
+
+/* NULL when the arena is full. The new node is empty and clean. */
+struct tree_node *index_node_new(struct index_tree *tree, int level);
+void index_node_recycle(struct index_tree *tree, struct tree_node *node);
+void index_node_dirty(struct index_tree *tree, struct tree_node *node);
+
+/* The root, or child number slot, loaded if it must be. *out NULL: there is none. */
+MUST_CHECK int index_load_root(struct index_tree *tree, struct tree_node **out);
+MUST_CHECK int index_load_child(struct index_tree *tree, struct tree_node *parent, unsigned slot,
+                                struct tree_node **out);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * persist.c - the back end for ordinary files, and what all back ends have in common: counting,
+ * and "failed stays failed".
+ *
+ * Always true: after the first failed sync nothing is written or synced any more (the kernel
+ * drops the dirty pages of a failed write-back and reports the loss once, so a later success
+ * would mean nothing). Space is reserved before it is written to.
+ */
+#include "core/pool/persist.h"
+
+#include <errno.h>
+#include "core/base/sys.h"
+
+static int file_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    return sys_pwrite_all(persist->fd, data, bytes, offset);
+}
+
+static int file_sync(struct persist *persist)
+{
+    int status;
+
+    do
+        status = (int)sys_call(SYS_fdatasync, persist->fd);
+    while (status == -EINTR);
+    return status;
+}
+
+/* For file systems without fallocate: zeroes reserve space as well, only slower. */
+static int file_fill(struct persist *persist, uint64_t file_bytes)
+{
+    static const uint8_t zeroes[16384];
+    uint64_t offset = persist->file_bytes;
+    int status = 0;
+
+    while (status == 0 && offset < file_bytes) {
+        uint64_t left = file_bytes - offset;
+        size_t piece = left < sizeof zeroes ? (size_t)left : sizeof zeroes;
+
+        status = sys_pwrite_all(persist->fd, zeroes, piece, offset);
+        offset += piece;
+    }
+    return status;
+}
+
+static int file_grow(struct persist *persist, uint64_t file_bytes)
+{
+    int status;
+
+    do
+        status = (int)sys_call(SYS_fallocate, persist->fd, 0, persist->file_bytes,
+                               file_bytes - persist->file_bytes);
+    while (status == -EINTR);
+    if (status == -EOPNOTSUPP || status == -ENOSYS)
+        status = file_fill(persist, file_bytes);
+    if (status < 0) /* some file systems keep the part that did fit */
+        (void)sys_call(SYS_ftruncate, persist->fd, persist->file_bytes);
+    return status;
+}
+
+static const struct persist_ops file_ops = {
+    .write = file_write,
+    .sync = file_sync,
+    .grow = file_grow,
+};
+
+void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
+{
+    *persist = (struct persist){.ops = &file_ops, .fd = fd, .file_bytes = file_bytes};
+}
+
+int persist_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    int status;
+
+    if (persist->failed)
+        return persist->failed;
+    if (offset > persist->file_bytes || bytes > persist->file_bytes - offset)
+        return -EINVAL; /* no space was reserved there: persist_grow() was forgotten */
+    status = persist->ops->write(persist, offset, data, bytes);
+    if (status == 0)
+        persist->bytes_written += bytes;
+    return status;
+}
+
+int persist_sync(struct persist *persist)
+{
+    int status;
+
+    if (persist->failed)
+        return persist->failed;
+    persist->syncs++;
+    status = persist->ops->sync(persist);
+    if (status < 0)
+        persist->failed = status;
+    return status;
+}
+
+int persist_grow(struct persist *persist, uint64_t file_bytes)
+{
+    int status;
+
+    if (persist->failed)
+        return persist->failed;
+    if (file_bytes <= persist->file_bytes)
+        return 0;
+    status = persist->ops->grow(persist, file_bytes);
+    if (status == 0)
+        persist->file_bytes = file_bytes;
+    return status;
+}
