@@ -47,6 +47,7 @@ $(BUILD)/obj/%.S.o: %.S
 GENERAL_REGS := -mgeneral-regs-only -fno-tree-loop-distribute-patterns
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS) -fno-builtin
+CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
 CFLAGS_tools/main := -DPHEAP_VERSION='"$(VERSION)"'
 CFLAGS_tools/preload_env := -DPHEAP_LIBDIR='"$(LIBDIR)"'

@@ -2,11 +2,11 @@
  * syscall_restart.h - no system call of the program sees a checkpoint.
  *
  * Most interrupted calls come out of a ptrace stop with rax = -ERESTART* and restart by
- * themselves. Some do not: epoll_wait, epoll_pwait, epoll_pwait2, rt_sigtimedwait, semop, semtimedop,
- * io_getevents, and reads and accepts on sockets with a timeout return -EINTR; blocking transfers
- * return a short count. The remedy is the kernel's own mechanism: rax = -ERESTARTNOHAND with
- * orig_rax kept makes it restart the call when no handler runs, and return -EINTR when one does,
- * decided after the stop, so no signal is lost in between.
+ * themselves. Some do not: epoll_wait, epoll_pwait, epoll_pwait2, rt_sigtimedwait, semop,
+ * semtimedop, io_getevents, and reads and accepts on sockets with a timeout return -EINTR; blocking
+ * transfers return a short count. The remedy is the kernel's own mechanism: rax = -ERESTARTNOHAND
+ * with orig_rax kept makes it restart the call when no handler runs, and return -EINTR when one
+ * does, decided after the stop, so no signal is lost in between.
  *
  * Where arguments must change (the time that is left, the bytes already moved), the thread is
  * moved onto a continuation: rip is set just behind the `syscall` instruction of
@@ -25,7 +25,9 @@
 #include "core/base/status.h"
 #include "core/process/tracee.h"
 
-struct restart_table; /* {tid, call, arguments, first seen}: in the agent's arena */
+/* What an agent must remember from stop to stop: which call a thread had begun that the kernel now
+ * knows as restart_syscall only, and its own epoch (deadlines in continuations are of one boot). */
+struct restart_table;
 struct arena;
 
 MUST_CHECK int restart_table_create(struct restart_table **out, struct arena *arena);
@@ -39,7 +41,8 @@ MUST_CHECK int syscall_restart_fix(struct restart_table *table, struct tracee *t
                                    uint64_t now_ns);
 
 /* For the saved image: what the registers must be in a new kernel, which knows nothing of the
- * interrupted call: -ERESTART* becomes "at the syscall instruction, with the number in rax", and orig_rax = -1.
+ * interrupted call: -ERESTART* becomes "at the syscall instruction, with the number in rax", and
+ * orig_rax = -1.
  */
 void syscall_restart_for_image(struct user_regs_struct *regs);
 
