@@ -1,0 +1,61 @@
+/*
+ * capture.c - the capture from end to end: the parts in their order.
+ *
+ * Always true: the record is complete or an error is returned; nothing in the program changes.
+ * The leader is asked before the other threads, because its report also has what belongs to the
+ * process; that report is kept.
+ */
+#include "core/process/capture.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/process/capture_run.h"
+#include "core/process/mapped_files.h"
+
+typedef int capture_part(struct capture_run *run);
+
+/* Files come before the mappings that refer to them; the threads' report has brk, signal actions
+ * and timers. */
+static capture_part *const capture_parts[] = {
+    capture_process,        capture_directory, capture_timer_ids,      capture_threads,
+    capture_memory_layout,  capture_kernel_mappings, capture_mappings, capture_signal_actions,
+    capture_timers,         capture_descriptors,
+};
+
+int process_capture_prepare(struct capture *capture, struct problem *why)
+{
+    const struct address_space *space = capture->space;
+
+    (void)why;
+    mapped_files_begin(capture->cache);
+    for (uint32_t i = 0; space != NULL && i < space->count; i++)
+        if (space->mappings[i].kind == MAPPING_FILE)
+            mapped_file_prepare(capture->cache, space->mappings[i].name, space->mappings[i].inode);
+    return 0;
+}
+
+int process_capture(struct capture *capture, struct record_writer *out, struct problem *why)
+{
+    struct capture_run run = {
+        .capture = capture,
+        .out = out,
+        .why = why,
+        .pidfd = -1,
+        .text = arena_alloc(capture->scratch, CAPTURE_TEXT_BYTES, 16),
+        .report = arena_alloc(capture->scratch, sizeof *run.report, 16),
+    };
+    int status = 0;
+
+    if (run.text == NULL || run.report == NULL)
+        return problem_set(why, -ENOMEM, "no memory for the process record");
+    mapped_files_begin(capture->cache);
+    for (size_t i = 0; i < sizeof capture_parts / sizeof *capture_parts && status == 0; i++)
+        status = capture_parts[i](&run);
+    if (run.pidfd >= 0)
+        (void)sys_close(run.pidfd);
+    if (status == 0 && out->failed != STATUS_OK)
+        status = problem_set(why, out->failed, "the process record does not fit %zu bytes",
+                             out->size);
+    return status;
+}

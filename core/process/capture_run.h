@@ -1,0 +1,38 @@
+/*
+ * capture_run.h - what the parts of a capture share. Internal to core/process.
+ *
+ * Each part (memory_layout.c, mapped_files.c, mappings.c, threads.c, signals.c, timers.c,
+ * identity.c, descriptors.c) has its capture_*() and its rebuild_*() side by side; capture.c and
+ * process_rebuild() call them in the order of their tables. A part returns 0 or a negative status with
+ * *run->why filled in.
+ */
+#ifndef PHEAP_PROCESS_CAPTURE_RUN_H
+#define PHEAP_PROCESS_CAPTURE_RUN_H
+
+#include "core/process/capture.h"
+#include "core/process/parasite.h"
+#include "core/process/record_format.h"
+
+#define CAPTURE_TEXT_BYTES 16384
+
+struct capture_run {
+    struct capture *capture;
+    struct record_writer *out;
+    struct problem *why;
+    struct parasite_report *report; /* one, used for each thread in turn; the leader's last */
+    int pidfd;                      /* of the program, for pidfd_getfd; -1 */
+    char *text;                     /* CAPTURE_TEXT_BYTES, for /proc files */
+};
+
+MUST_CHECK int capture_process(struct capture_run *run);
+MUST_CHECK int capture_directory(struct capture_run *run);
+MUST_CHECK int capture_memory_layout(struct capture_run *run);
+MUST_CHECK int capture_kernel_mappings(struct capture_run *run);
+MUST_CHECK int capture_mappings(struct capture_run *run);
+MUST_CHECK int capture_threads(struct capture_run *run);
+MUST_CHECK int capture_signal_actions(struct capture_run *run);
+MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */
+MUST_CHECK int capture_timers(struct capture_run *run);
+MUST_CHECK int capture_descriptors(struct capture_run *run);
+
+#endif

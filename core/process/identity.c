@@ -1,0 +1,119 @@
+/*
+ * identity.c - record_process and the working directory: who the process is to the kernel.
+ *
+ * Always true: what would change what the program may do, and cannot be given back (a seccomp
+ * filter, a changed root directory), is refused.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+#include "core/base/sys.h"
+#include "core/process/capture_run.h"
+#include "core/process/mapped_files.h"
+#include "core/process/proc_text.h"
+#include "core/process/rebuild.h"
+
+static int capture_status(struct capture_run *run, struct record_process *record)
+{
+    ssize_t bytes = proc_read(run->capture->pid, "status", run->text, CAPTURE_TEXT_BYTES);
+    const char *ids;
+
+    if (bytes < 0)
+        return problem_set(run->why, (int)bytes, "/proc/%d/status: %s", run->capture->pid,
+                           status_text((int)bytes));
+    if (proc_number(run->text, "Seccomp", 10) != 0)
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "the program has a seccomp filter, which cannot be checkpointed");
+    record->umask = (uint32_t)proc_number(run->text, "Umask", 8);
+    if (proc_number(run->text, "NoNewPrivs", 10) != 0)
+        record->flags |= RECORD_NO_NEW_PRIVILEGES;
+    ids = proc_field(run->text, "Uid"); /* real, effective, saved, file system */
+    if (ids != NULL) {
+        (void)text_number(&ids, 10);
+        ids++;
+        record->uid = (uint32_t)text_number(&ids, 10);
+    }
+    ids = proc_field(run->text, "Gid");
+    if (ids != NULL) {
+        (void)text_number(&ids, 10);
+        ids++;
+        record->gid = (uint32_t)text_number(&ids, 10);
+    }
+    return 0;
+}
+
+static void capture_kernel(struct record_process *record)
+{
+    struct utsname name;
+
+    if (sys_call(SYS_uname, &name) != 0)
+        return;
+    name.release[sizeof record->kernel_release - 1] = 0;
+    memcpy(record->kernel_release, name.release, strlen(name.release));
+}
+
+int capture_process(struct capture_run *run)
+{
+    const struct capture *capture = run->capture;
+    struct record_process record = {
+        .version = RECORD_FORMAT_VERSION,
+        .pid = capture->pid,
+        .thread_count = capture->thread_count,
+        .slot = capture->slot,
+        .resume_entry = capture->resume_entry,
+        .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
+        .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),
+    };
+    char root[8];
+    int status = capture_status(run, &record);
+
+    if (status != 0)
+        return status;
+    if (proc_readlink(capture->pid, "root", root, sizeof root) != 1)
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "the program has changed its root directory (chroot), which cannot be "
+                           "checkpointed");
+    if (proc_read(capture->pid, "personality", run->text, CAPTURE_TEXT_BYTES) > 0) {
+        const char *at = run->text;
+
+        record.personality = (uint32_t)text_number(&at, 16);
+    }
+    capture_kernel(&record);
+    /* The executable is the first file, so its id is known before it is in the record. */
+    record.executable = 0;
+    record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
+    status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
+    if (status < 0)
+        return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid,
+                           status_text(status));
+    return capture_mapped_file(run, run->text, 0, false, &record.executable);
+}
+
+int capture_directory(struct capture_run *run)
+{
+    int length = proc_readlink(run->capture->pid, "cwd", run->text, CAPTURE_TEXT_BYTES);
+    struct stat by_name;
+
+    if (length < 0)
+        return problem_set(run->why, length, "/proc/%d/cwd: %s", run->capture->pid,
+                           status_text(length));
+    if (sys_stat(run->text, &by_name) != 0)
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "the program's working directory %s is gone", run->text);
+    record_put(run->out, RECORD_DIRECTORY, NULL, 0, run->text, (size_t)length + 1);
+    return 0;
+}
+
+void rebuild_identity(struct rebuild *rebuild)
+{
+    const struct process_image *image = rebuild->image;
+    struct batch *batch = rebuild->batch;
+
+    batch_add(batch, image->directory, SYS_chdir,
+              BATCH_ARGS(batch_string(batch, image->directory)));
+    batch_add(batch, "umask", SYS_umask, BATCH_ARGS(image->process->umask & 0777));
+    batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
+    if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
+        batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
+}

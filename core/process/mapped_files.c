@@ -1,0 +1,166 @@
+/*
+ * mapped_files.c - record_file: identity of mapped files, taken at the checkpoint, compared at the
+ * restore.
+ *
+ * Always true: an entry of the cache is valid for exactly the {inode, size, time of change} it
+ * names; each capture looks at each file anew and reads the build-id again only when those have changed.
+ */
+#include "core/process/mapped_files.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/base/checksum.h"
+#include "core/base/sys.h"
+#include "core/process/build_id.h"
+#include "core/process/process_image.h"
+#include "core/process/proc_text.h"
+
+#define CACHED_FILES_MAX 2048
+
+struct cached_file {
+    uint64_t path_checksum;
+    uint64_t checkpoint; /* the last one that referred to it */
+    struct record_file record;
+};
+
+struct capture_cache {
+    uint64_t checkpoint;
+    uint32_t next_id;
+    uint32_t count;
+    struct cached_file *last; /* neighbours are mostly of the same file */
+    struct cached_file files[CACHED_FILES_MAX];
+};
+
+int capture_cache_create(struct capture_cache **out, struct arena *arena)
+{
+    *out = arena_alloc(arena, sizeof **out, 16);
+    return *out != NULL ? 0 : -ENOMEM;
+}
+
+void mapped_files_begin(struct capture_cache *cache)
+{
+    cache->checkpoint++;
+    cache->next_id = 0;
+    cache->last = NULL;
+}
+
+static struct cached_file *cache_find(struct capture_cache *cache, uint64_t path_checksum)
+{
+    struct cached_file *reusable = NULL;
+
+    if (cache->last != NULL && cache->last->path_checksum == path_checksum)
+        return cache->last;
+    for (uint32_t i = 0; i < cache->count; i++) {
+        struct cached_file *file = &cache->files[i];
+
+        if (file->path_checksum == path_checksum)
+            return file;
+        if (file->checkpoint + 1 < cache->checkpoint)
+            reusable = file;
+    }
+    if (cache->count < CACHED_FILES_MAX)
+        reusable = &cache->files[cache->count++];
+    if (reusable != NULL) {
+        memset(reusable, 0, sizeof *reusable);
+        reusable->path_checksum = path_checksum;
+    }
+    return reusable;
+}
+
+static int64_t stat_mtime_ns(const struct stat *stat)
+{
+    return (int64_t)stat->st_mtim.tv_sec * 1000000000 + stat->st_mtim.tv_nsec;
+}
+
+static void cache_refresh(struct cached_file *file, const char *path, const struct stat *stat)
+{
+    struct record_file *record = &file->record;
+
+    if (record->inode == stat->st_ino && record->size == (uint64_t)stat->st_size &&
+        record->mtime_ns == stat_mtime_ns(stat) && record->device == stat->st_dev)
+        return;
+    *record = (struct record_file){
+        .device = stat->st_dev,
+        .inode = stat->st_ino,
+        .size = (uint64_t)stat->st_size,
+        .mtime_ns = stat_mtime_ns(stat),
+        .mode = stat->st_mode,
+    };
+    if (S_ISREG(stat->st_mode))
+        record->build_id_bytes = build_id_read(path, record->build_id);
+}
+
+void mapped_file_prepare(struct capture_cache *cache, const char *path, uint64_t inode)
+{
+    struct cached_file *file = cache_find(cache, checksum64(path, strlen(path)));
+    struct stat stat;
+
+    if (file == NULL || sys_stat(path, &stat) != 0 || stat.st_ino != inode)
+        return;
+    cache_refresh(file, path, &stat);
+    cache->last = file;
+}
+
+int capture_mapped_file(struct capture_run *run, const char *path, uint64_t inode, bool may_change,
+                        uint32_t *id)
+{
+    struct capture_cache *cache = run->capture->cache;
+    struct cached_file *file = cache_find(cache, checksum64(path, strlen(path)));
+    struct stat stat;
+    int status;
+
+    if (file == NULL)
+        return problem_set(run->why, STATUS_LIMIT, "more than %d mapped files", CACHED_FILES_MAX);
+    cache->last = file;
+    if (file->checkpoint == cache->checkpoint) {
+        *id = file->record.id;
+        return 0;
+    }
+    status = sys_stat(path, &stat);
+    if (status != 0 || (inode != 0 && stat.st_ino != inode))
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "%s is mapped, but that path now leads to %s; end and start the program "
+                           "after an upgrade", path, status != 0 ? "nothing" : "another file");
+    cache_refresh(file, path, &stat);
+    file->checkpoint = cache->checkpoint;
+    file->record.id = cache->next_id++;
+    file->record.flags = may_change ? RECORD_FILE_MAY_CHANGE : 0;
+    record_put(run->out, RECORD_FILE, &file->record, sizeof file->record, path, strlen(path) + 1);
+    *id = file->record.id;
+    return 0;
+}
+
+static bool file_is_same(const struct image_file *file, const struct stat *stat)
+{
+    const struct record_file *saved = file->record;
+    uint8_t build_id[RECORD_BUILD_ID_BYTES];
+
+    if ((saved->mode & S_IFMT) != (stat->st_mode & S_IFMT))
+        return false;
+    if (!S_ISREG(stat->st_mode) || (saved->flags & RECORD_FILE_MAY_CHANGE))
+        return true;
+    if (saved->size != (uint64_t)stat->st_size)
+        return false;
+    if (saved->inode == stat->st_ino && saved->mtime_ns == stat_mtime_ns(stat))
+        return true;
+    return saved->build_id_bytes > 0 &&
+           build_id_read(file->path, build_id) == saved->build_id_bytes &&
+           memcmp(build_id, saved->build_id, saved->build_id_bytes) == 0;
+}
+
+int mapped_files_check(const struct process_image *image, struct problem *why)
+{
+    for (uint32_t i = 0; i < image->file_count; i++) {
+        struct stat stat;
+        int status = sys_stat(image->files[i].path, &stat);
+
+        if (status != 0)
+            return problem_set(why, STATUS_CHANGED, "%s, which the program had mapped: %s",
+                               image->files[i].path, status_text(status));
+        if (!file_is_same(&image->files[i], &stat))
+            return problem_set(why, STATUS_CHANGED,
+                               "%s has changed since the checkpoint; put the old one back, or start "
+                               "the program afresh", image->files[i].path);
+    }
+    return 0;
+}

@@ -1,0 +1,221 @@
+/*
+ * mappings.c - record_mapping: which addresses are mapped, how and from what.
+ *
+ * Always true: only what a restore can make again is recorded: private mappings, and shared ones
+ * of files that have a name. Contents are not here: the image's index has them.
+ */
+#include <errno.h>
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/process/capture_run.h"
+#include "core/process/mapped_files.h"
+#include "core/process/proc_text.h"
+#include "core/process/rebuild.h"
+
+/* What a mapping that cannot be restored is called, NULL if it can. */
+static const char *mapping_obstacle(const struct mapping *mapping)
+{
+    const char *name = mapping->name;
+
+    if (mapping->kind == MAPPING_ANON || mapping->kind == MAPPING_POOL)
+        return mapping->shared ? "shared anonymous memory" : NULL;
+    if (mapping->kind != MAPPING_FILE)
+        return "this kind of mapping";
+    if (text_starts_with(name, "/memfd:"))
+        return "a memfd";
+    if (text_starts_with(name, "/SYSV"))
+        return "System V shared memory";
+    if (mapping->shared && text_starts_with(name, "/dev/zero"))
+        return "shared anonymous memory";
+    if (mapping->deleted)
+        return "a mapping of a deleted file";
+    if (text_starts_with(name, "/dev/") && !text_starts_with(name, "/dev/shm/") &&
+        strcmp(name, "/dev/zero") != 0)
+        return "a mapping of a device";
+    return name[0] == '/' ? NULL : "a mapping of something without a name";
+}
+
+static bool is_shared_writable(const struct mapping *mapping)
+{
+    return mapping->shared && (mapping->prot & PROT_WRITE);
+}
+
+/* Is any mapping of the same file shared and writable? */
+static bool file_may_change(const struct address_space *space, const struct mapping *mapping)
+{
+    for (uint32_t i = 0; i < space->count; i++) {
+        const struct mapping *other = &space->mappings[i];
+
+        if (is_shared_writable(other) && other->inode == mapping->inode &&
+            strcmp(other->name, mapping->name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int capture_mapping(struct capture_run *run, const struct mapping *mapping)
+{
+    struct record_mapping record = {
+        .start = mapping->start,
+        .end = mapping->end,
+        .prot = (uint32_t)mapping->prot,
+        .flags = (mapping->shared ? RECORD_MAPPING_SHARED : 0u) |
+                 (mapping->grows_down ? RECORD_MAPPING_GROWS_DOWN : 0u) |
+                 (mapping->is_heap ? RECORD_MAPPING_HEAP : 0u),
+        .file = RECORD_ID_NONE,
+    };
+    bool from_file = mapping->kind == MAPPING_FILE;
+    int status = 0;
+
+    if (from_file) {
+        record.file_offset = mapping->file_offset;
+        status = capture_mapped_file(run, mapping->name, mapping->inode,
+                                     file_may_change(run->capture->space, mapping), &record.file);
+    }
+    if (status == 0)
+        record_put(run->out, RECORD_MAPPING, &record, sizeof record, from_file ? "" : mapping->name,
+                   from_file ? 1 : strlen(mapping->name) + 1);
+    return status;
+}
+
+int capture_mappings(struct capture_run *run)
+{
+    const struct address_space *space = run->capture->space;
+    int status = 0;
+
+    for (uint32_t i = 0; i < space->count && status == 0; i++) {
+        const struct mapping *mapping = &space->mappings[i];
+        const char *obstacle;
+
+        if (mapping->kind == MAPPING_VDSO || mapping->kind == MAPPING_VSYSCALL)
+            continue;
+        obstacle = mapping_obstacle(mapping);
+        if (obstacle != NULL)
+            return problem_set(run->why, STATUS_UNSUPPORTED,
+                               "memory at %lx-%lx (%s): %s cannot be checkpointed yet",
+                               (unsigned long)mapping->start, (unsigned long)mapping->end,
+                               mapping->name, obstacle);
+        status = capture_mapping(run, mapping);
+    }
+    return status;
+}
+
+void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uintptr_t keep_start,
+                   uintptr_t keep_end)
+{
+    for (uint32_t i = 0; i < now->count; i++) {
+        const struct mapping *mapping = &now->mappings[i];
+
+        if (mapping->kind == MAPPING_VDSO || mapping->kind == MAPPING_VSYSCALL ||
+            (mapping->start >= keep_start && mapping->end <= keep_end))
+            continue;
+        batch_add(rebuild->batch, mapping->name, SYS_munmap,
+                  BATCH_ARGS(mapping->start, mapping->end - mapping->start));
+    }
+}
+
+/* How far down [stack] may begin: the kernel would let it grow to RLIMIT_STACK, but mappings made
+ * later could come to lie in its way, so it gets its room at once; untouched it costs nothing. */
+static uint64_t stack_start(const struct rebuild *rebuild, uint32_t index)
+{
+    const struct record_mapping *stack = rebuild->image->mappings[index].record;
+    uint64_t room = rebuild->stack_limit_bytes & ~(uint64_t)(PAGE_BYTES - 1);
+    uint64_t below = index > 0 ? rebuild->image->mappings[index - 1].record->end : PAGE_BYTES;
+    uint64_t gap = 256ull * PAGE_BYTES; /* the kernel's stack guard gap */
+
+    if (room <= stack->end - stack->start || stack->end <= room)
+        return stack->start;
+    if (stack->end - room < below + gap)
+        return stack->start;
+    for (uint32_t i = 0; i < rebuild->image->kernel_mapping_count; i++) {
+        const struct record_kernel_mapping *kernel = rebuild->image->kernel_mappings[i].record;
+
+        if (kernel->end + gap > stack->end - room && kernel->start < stack->start)
+            return stack->start;
+    }
+    return stack->end - room;
+}
+
+static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t prot)
+{
+    const struct record_mapping *mapping = rebuild->image->mappings[index].record;
+    bool is_stack = mapping->flags & RECORD_MAPPING_GROWS_DOWN;
+    uint64_t start = is_stack ? stack_start(rebuild, index) : mapping->start;
+    uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE |
+                     (is_stack ? MAP_GROWSDOWN | MAP_STACK : 0);
+    const char *name = rebuild->image->mappings[index].name;
+
+    batch_add(rebuild->batch, name[0] != 0 ? name : "anonymous memory", SYS_mmap,
+              BATCH_ARGS(start, mapping->end - start, prot, flags, -1ul, 0));
+    batch_expect(rebuild->batch, (int64_t)start);
+}
+
+static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot, size_t opened)
+{
+    const struct record_mapping *mapping = rebuild->image->mappings[index].record;
+    uint64_t sharing = mapping->flags & RECORD_MAPPING_SHARED ? MAP_SHARED : MAP_PRIVATE;
+
+    batch_add(rebuild->batch, rebuild->image->files[mapping->file].path, SYS_mmap,
+              BATCH_ARGS(mapping->start, mapping->end - mapping->start, prot,
+                         sharing | MAP_FIXED_NOREPLACE, opened, mapping->file_offset));
+    batch_refer(rebuild->batch, 4, BATCH_RESULT);
+    batch_expect(rebuild->batch, (int64_t)mapping->start);
+}
+
+static size_t open_file(struct rebuild *rebuild, const struct record_mapping *mapping)
+{
+    const char *path = rebuild->image->files[mapping->file].path;
+    bool write = (mapping->flags & RECORD_MAPPING_SHARED) && (mapping->prot & PROT_WRITE);
+
+    return batch_add(rebuild->batch, path, SYS_openat,
+                     BATCH_ARGS((uint64_t)AT_FDCWD, batch_string(rebuild->batch, path),
+                                (write ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+}
+
+static void close_file(struct rebuild *rebuild, size_t opened)
+{
+    batch_add(rebuild->batch, "close", SYS_close, BATCH_ARGS(opened));
+    batch_refer(rebuild->batch, 0, BATCH_RESULT);
+}
+
+int rebuild_mappings(struct rebuild *rebuild)
+{
+    const struct process_image *image = rebuild->image;
+    uint32_t open_id = RECORD_ID_NONE; /* neighbours are mostly of one file: opened once */
+    bool open_shared = false;
+    size_t opened = 0;
+
+    for (uint32_t i = 0; i < image->mapping_count; i++) {
+        const struct record_mapping *mapping = image->mappings[i].record;
+        uint64_t prot = mapping->prot | (rebuild->widened[i] ? PROT_WRITE : 0);
+        bool shared = mapping->flags & RECORD_MAPPING_SHARED;
+
+        if (mapping->file == RECORD_ID_NONE) {
+            rebuild_anonymous(rebuild, i, prot);
+            continue;
+        }
+        if (mapping->file != open_id || shared || open_shared) {
+            if (open_id != RECORD_ID_NONE)
+                close_file(rebuild, opened);
+            opened = open_file(rebuild, mapping);
+            open_id = mapping->file;
+            open_shared = shared;
+        }
+        rebuild_file_mapping(rebuild, i, prot, opened);
+    }
+    if (open_id != RECORD_ID_NONE)
+        close_file(rebuild, opened);
+    return rebuild->batch->failed;
+}
+
+void rebuild_protections(struct rebuild *rebuild)
+{
+    for (uint32_t i = 0; i < rebuild->image->mapping_count; i++) {
+        const struct record_mapping *mapping = rebuild->image->mappings[i].record;
+
+        if (!rebuild->widened[i])
+            continue;
+        batch_add(rebuild->batch, "protection", SYS_mprotect,
+                  BATCH_ARGS(mapping->start, mapping->end - mapping->start, mapping->prot));
+    }
+}

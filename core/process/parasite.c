@@ -1,0 +1,49 @@
+/*
+ * parasite.c - runs inside a stopped thread of the program, on a stack of the agent's.
+ *
+ * Always true: raw system calls that only read; no vector registers (compiled with
+ * -mgeneral-regs-only, for the thread's own are not put back), no libc, no thread-local storage.
+ */
+#include "core/process/parasite.h"
+
+#include <sys/prctl.h>
+#include "core/base/sys.h"
+
+#define KERNEL_SIGSET_BYTES 8
+
+__asm__(".pushsection .text\n"
+        ".globl parasite_trap\n.hidden parasite_trap\n"
+        "parasite_trap: int3\n"
+        ".popsection");
+
+static long parasite_thread(struct parasite_report *report)
+{
+    long status = sys_call(SYS_sigaltstack, 0, &report->altstack);
+
+    if (status < 0)
+        return status;
+    return sys_call(SYS_prctl, PR_GET_TID_ADDRESS, &report->clear_tid_address, 0, 0, 0);
+}
+
+static long parasite_process(struct parasite_report *report)
+{
+    long status = 0;
+
+    report->brk = (uint64_t)sys_call(SYS_brk, 0);
+    for (int i = 0; i < RECORD_SIGNALS && status == 0; i++)
+        status = sys_call(SYS_rt_sigaction, i + 1, 0, &report->actions[i], KERNEL_SIGSET_BYTES);
+    for (int i = 0; i < 3 && status == 0; i++)
+        status = sys_call(SYS_getitimer, i, &report->interval_timers[i]);
+    for (uint32_t i = 0; i < report->posix_timer_count && status == 0; i++)
+        status = sys_call(SYS_timer_gettime, report->posix_timer_ids[i], &report->posix_timers[i]);
+    return status;
+}
+
+long parasite_collect(struct parasite_report *report)
+{
+    long status = parasite_thread(report);
+
+    if (status == 0 && report->wants_process)
+        status = parasite_process(report);
+    return status;
+}

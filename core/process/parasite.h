@@ -1,0 +1,44 @@
+/*
+ * parasite.h - what only a thread itself can tell the kernel's view of, asked in one go.
+ *
+ * parasite_collect() is run in a stopped thread by tracee_call(), with a report that lies in the
+ * agent's memory (the address space is shared). Thread part always; process part when asked.
+ */
+#ifndef PHEAP_PROCESS_PARASITE_H
+#define PHEAP_PROCESS_PARASITE_H
+
+#include <stdint.h>
+#include <sys/time.h>
+#include <time.h>
+#include "core/process/record_format.h"
+
+#define PARASITE_POSIX_TIMERS_MAX 64
+
+struct parasite_report {
+    /* in */
+    uint32_t wants_process;
+    uint32_t posix_timer_count;
+    int32_t posix_timer_ids[PARASITE_POSIX_TIMERS_MAX];
+
+    /* out: the thread */
+    uint64_t clear_tid_address;
+    struct {
+        uint64_t sp;
+        int32_t flags, pad;
+        uint64_t bytes;
+    } altstack;
+
+    /* out: the process */
+    uint64_t brk;
+    struct record_signal_action actions[RECORD_SIGNALS];
+    struct itimerval interval_timers[3];
+    struct itimerspec posix_timers[PARASITE_POSIX_TIMERS_MAX];
+};
+
+/* 0 or the first -errno. */
+long parasite_collect(struct parasite_report *report);
+
+/* An int3 in our text, for tracee_call(). */
+extern const char parasite_trap[];
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * process_image.h - a process record read into arrays, every field checked.
+ *
+ * The record's bytes are hostile. After process_image_read() has returned 0 the following holds, and
+ * what rebuilds or shows a process need not look again:
+ *   - there is one of each item that must be one; ids are dense and refer to what exists;
+ *   - mappings and kernel mappings are page-aligned, ascending, disjoint and in user space;
+ *   - strings are NUL-terminated inside the record; paths begin with '/';
+ *   - threads[0] is the leader, its tid the pid; tids are positive and different;
+ *   - descriptor numbers are ascending and below PROCESS_DESCRIPTORS_MAX.
+ * Pointers go into the record's buffer, which must outlive the image.
+ */
+#ifndef PHEAP_PROCESS_PROCESS_IMAGE_H
+#define PHEAP_PROCESS_PROCESS_IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/process/record_format.h"
+
+#define PROCESS_DESCRIPTORS_MAX (1u << 20)
+#define PROCESS_ADDRESS_LIMIT   0x7ffffffff000ull
+
+struct image_file {
+    const struct record_file *record;
+    const char *path;
+};
+
+struct image_mapping {
+    const struct record_mapping *record;
+    const char *name;
+};
+
+struct image_kernel_mapping {
+    const struct record_kernel_mapping *record;
+    const char *name;
+};
+
+struct image_thread {
+    const struct record_thread *record;
+    const uint8_t *xstate;
+};
+
+struct image_description {
+    const struct record_description *record;
+    const char *path;
+};
+
+struct image_pipe {
+    const struct record_pipe *record;
+    const uint8_t *content;
+};
+
+struct process_image {
+    const struct record_process *process;
+    const struct record_memory_layout *layout;
+    const uint8_t *auxv;
+    uint32_t auxv_bytes;
+    const struct record_signal_actions *signals;
+    const char *directory;
+    struct image_kernel_mapping *kernel_mappings;
+    uint32_t kernel_mapping_count;
+    struct image_file *files;
+    uint32_t file_count;
+    struct image_mapping *mappings;
+    uint32_t mapping_count;
+    struct image_thread *threads;
+    uint32_t thread_count;
+    struct image_description *descriptions;
+    uint32_t description_count;
+    const struct record_descriptor **descriptors;
+    uint32_t descriptor_count;
+    struct image_pipe *pipes;
+    uint32_t pipe_count;
+    const struct record_epoll_watch **watches;
+    uint32_t watch_count;
+    const struct record_interval_timer **interval_timers;
+    uint32_t interval_timer_count;
+    const struct record_posix_timer **posix_timers;
+    uint32_t posix_timer_count;
+};
+
+/* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */
+MUST_CHECK int process_image_read(struct process_image *image, const void *record, size_t bytes,
+                                  struct arena *arena, struct problem *why);
+
+/* The mapping that holds address, or NULL. */
+const struct image_mapping *process_image_mapping(const struct process_image *image,
+                                                  uint64_t address);
+
+#endif

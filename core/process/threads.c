@@ -1,0 +1,186 @@
+/*
+ * threads.c - record_thread: registers and what the kernel keeps for one thread: robust list,
+ * clear-tid address, rseq, alternate stack, blocked signals, name.
+ *
+ * Always true: the saved registers are such that a new kernel, which knows nothing of an
+ * interrupted call or of a restartable sequence, goes on correctly from them; the running
+ * thread's own are not touched.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+#include "core/process/capture_run.h"
+#include "core/process/proc_text.h"
+#include "core/process/rebuild.h"
+#include "core/process/syscall_restart.h"
+
+#define GET_RSEQ_CONFIGURATION 0x420f
+#define RSEQ_CS_OFFSET         8 /* of the rseq_cs pointer in struct rseq */
+#define ALTSTACK_ON            1u
+#define ALTSTACK_DISABLED      2u
+#define CLONE_THREAD_FLAGS                                                                         \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |            \
+     CLONE_PTRACE)
+
+_Static_assert(sizeof(struct user_regs_struct) == RECORD_REGISTERS * 8, "as recorded");
+
+struct rseq_configuration { /* of the kernel's ptrace interface */
+    uint64_t address;
+    uint32_t bytes;
+    uint32_t signature;
+    uint32_t flags;
+    uint32_t pad;
+};
+
+struct rseq_section { /* struct rseq_cs */
+    uint32_t version, flags;
+    uint64_t start, length, abort;
+};
+
+/* A thread stopped inside a restartable sequence begins again at its abort handler, as the kernel
+ * has it after any preemption. */
+static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *regs)
+{
+    struct rseq_section section;
+    uint64_t address = 0;
+
+    if (memory_read(pid, rseq + RSEQ_CS_OFFSET, &address, sizeof address) != 0 || address == 0)
+        return;
+    if (memory_read(pid, address, &section, sizeof section) != 0)
+        return;
+    if (regs->rip - section.start < section.length)
+        regs->rip = section.abort;
+}
+
+static int capture_rseq(struct tracee *tracee, struct record_thread *record)
+{
+    struct rseq_configuration rseq = {0};
+    long got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
+
+    if (got == -EIO || got == -EINVAL)
+        return 0; /* a kernel without rseq */
+    if (got < 0)
+        return (int)got;
+    record->rseq_address = rseq.address;
+    record->rseq_bytes = rseq.address != 0 ? rseq.bytes : 0;
+    record->rseq_signature = rseq.address != 0 ? rseq.signature : 0;
+    return 0;
+}
+
+static void capture_thread_name(struct capture_run *run, struct record_thread *record)
+{
+    char name[64];
+    ssize_t length;
+
+    format_text(name, sizeof name, "task/%d/comm", record->tid);
+    length = proc_read(run->capture->pid, name, run->text, CAPTURE_TEXT_BYTES);
+    if (length > 0 && run->text[length - 1] == '\n')
+        length--;
+    if (length > 0)
+        memcpy(record->name, run->text, length < 15 ? (size_t)length : 15);
+}
+
+static int capture_thread(struct capture_run *run, struct tracee *tracee)
+{
+    struct user_regs_struct regs = tracee->regs;
+    struct record_thread record = {.tid = tracee->tid, .signal_mask = tracee->signal_mask};
+    long said = 0;
+    int status = tracee_read_xstate(tracee);
+
+    if (status == 0)
+        status = tracee_call(tracee, (uintptr_t)parasite_collect, (uintptr_t)run->report,
+                             run->capture->call_stack_top, (uintptr_t)parasite_trap, &said);
+    if (status == 0)
+        status = (int)said;
+    if (status == 0)
+        status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record.robust_head,
+                               &record.robust_bytes);
+    if (status == 0)
+        status = capture_rseq(tracee, &record);
+    if (status != 0)
+        return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
+    if (record.rseq_address != 0)
+        leave_rseq_section(run->capture->pid, record.rseq_address, &regs);
+    syscall_restart_for_image(&regs);
+    memcpy(record.registers, &regs, sizeof regs);
+    record.xstate_bytes = tracee->xstate_bytes;
+    record.clear_tid_address = run->report->clear_tid_address;
+    record.altstack = run->report->altstack.sp;
+    record.altstack_bytes = run->report->altstack.bytes;
+    record.altstack_flags = (uint32_t)run->report->altstack.flags;
+    record.nice = 20 - (int32_t)sys_call(SYS_getpriority, PRIO_PROCESS, tracee->tid);
+    capture_thread_name(run, &record);
+    record_put(run->out, RECORD_THREAD, &record, sizeof record, tracee->xstate,
+               tracee->xstate_bytes);
+    return 0;
+}
+
+int capture_threads(struct capture_run *run)
+{
+    int status = 0;
+
+    for (uint32_t i = 0; i < run->capture->thread_count && status == 0; i++) {
+        run->report->wants_process = i == 0;
+        status = capture_thread(run, &run->capture->threads[i]);
+    }
+    return status;
+}
+
+/*
+ * The new thread is traced like its maker (CLONE_PTRACE) and stops before its first instruction,
+ * so it never runs on the maker's stack; the maker itself is not stopped by it.
+ */
+void rebuild_thread_create(struct rebuild *rebuild, uint32_t index)
+{
+    const struct record_thread *thread = rebuild->image->threads[index].record;
+    struct batch *batch = rebuild->batch;
+    uint64_t tid = batch_data(batch, &thread->tid, sizeof thread->tid);
+    uint64_t args[11] = { /* struct clone_args */
+        [0] = CLONE_THREAD_FLAGS,
+        [8] = tid,
+        [9] = 1, /* how many ids at set_tid */
+    };
+
+    batch_add(batch, rebuild_text(rebuild, "thread %d", thread->tid), SYS_clone3,
+              BATCH_ARGS(batch_data(batch, args, sizeof args), sizeof args));
+    batch_expect(batch, thread->tid);
+}
+
+static void rebuild_altstack(struct rebuild *rebuild, const struct record_thread *thread)
+{
+    uint64_t stack[3] = {thread->altstack, thread->altstack_flags & ~ALTSTACK_ON,
+                         thread->altstack_bytes};
+
+    if (thread->altstack_flags & ALTSTACK_DISABLED)
+        return;
+    batch_add(rebuild->batch, "alternate signal stack", SYS_sigaltstack,
+              BATCH_ARGS(batch_data(rebuild->batch, stack, sizeof stack), 0));
+}
+
+void rebuild_thread(struct rebuild *rebuild, uint32_t index)
+{
+    const struct record_thread *thread = rebuild->image->threads[index].record;
+    struct batch *batch = rebuild->batch;
+
+    batch_add(batch, "name", SYS_prctl,
+              BATCH_ARGS(PR_SET_NAME, batch_data(batch, thread->name, sizeof thread->name)));
+    if (thread->robust_head != 0)
+        batch_add(batch, "robust list", SYS_set_robust_list,
+                  BATCH_ARGS(thread->robust_head, thread->robust_bytes));
+    batch_add(batch, "clear-tid address", SYS_set_tid_address,
+              BATCH_ARGS(thread->clear_tid_address));
+    rebuild_altstack(rebuild, thread);
+    if (thread->nice != 0) {
+        batch_add(batch, "nice value", SYS_setpriority,
+                  BATCH_ARGS(PRIO_PROCESS, 0, (uint64_t)(int64_t)thread->nice));
+        batch_may_fail(batch); /* a lower one needs a privilege; the program runs without */
+    }
+    if (thread->rseq_address != 0)
+        batch_add(batch, "rseq", SYS_rseq,
+                  BATCH_ARGS(thread->rseq_address, thread->rseq_bytes, 0, thread->rseq_signature));
+}
