@@ -1,9 +1,10 @@
 /*
  * batch.h - builds lists of system calls and has a stopped process run them.
  *
- * Calling sequence: batch_start() with a scratch area that is mapped in the tracee, then batch_add() and its
- * refinements, batch_run(), and so on. batch_run() empties the list and the data for the next round; what it
- * leaves behind is results (batch_result) until the next batch_add().
+ * Calling sequence: batch_start() with a scratch area that is mapped in the tracee, then
+ * batch_add() and its refinements, batch_run(), and so on. batch_run() empties the list and the
+ * data for the next round; what it leaves behind is results (batch_result) until the next
+ * batch_add().
  *
  * batch_add() never fails by itself: when the list or the data is full the batch is failed and
  * batch_run() says so.
@@ -54,8 +55,8 @@ MUST_CHECK int batch_install(const struct batch *batch, int pid);
 
 #define BATCH_ARGS(...) ((const uint64_t[6]){__VA_ARGS__})
 
-/* Appends a call that must not fail; returns its index, for BATCH_RESULT. what: shown to a person when it
- * fails ("fd 3: /tmp/x"); must live until batch_run(). */
+/* Appends a call that must not fail; returns its index, for BATCH_RESULT. what: shown to a person
+ * when it fails ("fd 3: /tmp/x"); must live until batch_run(). */
 size_t batch_add(struct batch *batch, const char *what, long number, const uint64_t args[6]);
 /* Refinements of the call added last. */
 void batch_expect(struct batch *batch, int64_t result);

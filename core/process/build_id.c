@@ -9,7 +9,7 @@
 #include <string.h>
 #include "core/base/sys.h"
 
-#define NOTE_BYTES_MAX  1024
+#define NOTE_BYTES_MAX      1024
 #define PROGRAM_HEADERS_MAX 32
 
 static uint32_t build_id_in_notes(const uint8_t *notes, size_t size,

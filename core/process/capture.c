@@ -18,9 +18,9 @@ typedef int capture_part(struct capture_run *run);
 /* Files come before the mappings that refer to them; the threads' report has brk, signal actions
  * and timers. */
 static capture_part *const capture_parts[] = {
-    capture_process,        capture_directory, capture_timer_ids,      capture_threads,
-    capture_memory_layout,  capture_kernel_mappings, capture_mappings, capture_signal_actions,
-    capture_timers,         capture_descriptors,
+    capture_process,       capture_directory,       capture_timer_ids, capture_threads,
+    capture_memory_layout, capture_kernel_mappings, capture_mappings,  capture_signal_actions,
+    capture_timers,        capture_descriptors,
 };
 
 int process_capture_prepare(struct capture *capture, struct problem *why)
@@ -55,7 +55,7 @@ int process_capture(struct capture *capture, struct record_writer *out, struct p
     if (run.pidfd >= 0)
         (void)sys_close(run.pidfd);
     if (status == 0 && out->failed != STATUS_OK)
-        status = problem_set(why, out->failed, "the process record does not fit %zu bytes",
-                             out->size);
+        status =
+            problem_set(why, out->failed, "the process record does not fit %zu bytes", out->size);
     return status;
 }

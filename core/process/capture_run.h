@@ -3,8 +3,8 @@
  *
  * Each part (memory_layout.c, mapped_files.c, mappings.c, threads.c, signals.c, timers.c,
  * identity.c, descriptors.c) has its capture_*() and its rebuild_*() side by side; capture.c and
- * process_rebuild() call them in the order of their tables. A part returns 0 or a negative status with
- * *run->why filled in.
+ * process_rebuild() call them in the order of their tables. A part returns 0 or a negative status
+ * with *run->why filled in.
  */
 #ifndef PHEAP_PROCESS_CAPTURE_RUN_H
 #define PHEAP_PROCESS_CAPTURE_RUN_H

@@ -85,8 +85,7 @@ int capture_process(struct capture_run *run)
     record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
-        return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid,
-                           status_text(status));
+        return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));
     return capture_mapped_file(run, run->text, 0, false, &record.executable);
 }
 

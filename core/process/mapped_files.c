@@ -3,7 +3,8 @@
  * restore.
  *
  * Always true: an entry of the cache is valid for exactly the {inode, size, time of change} it
- * names; each capture looks at each file anew and reads the build-id again only when those have changed.
+ * names; each capture looks at each file anew and reads the build-id again only when those have
+ * changed.
  */
 #include "core/process/mapped_files.h"
 
@@ -120,7 +121,8 @@ int capture_mapped_file(struct capture_run *run, const char *path, uint64_t inod
     if (status != 0 || (inode != 0 && stat.st_ino != inode))
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "%s is mapped, but that path now leads to %s; end and start the program "
-                           "after an upgrade", path, status != 0 ? "nothing" : "another file");
+                           "after an upgrade",
+                           path, status != 0 ? "nothing" : "another file");
     cache_refresh(file, path, &stat);
     file->checkpoint = cache->checkpoint;
     file->record.id = cache->next_id++;
@@ -158,9 +160,11 @@ int mapped_files_check(const struct process_image *image, struct problem *why)
             return problem_set(why, STATUS_CHANGED, "%s, which the program had mapped: %s",
                                image->files[i].path, status_text(status));
         if (!file_is_same(&image->files[i], &stat))
-            return problem_set(why, STATUS_CHANGED,
-                               "%s has changed since the checkpoint; put the old one back, or start "
-                               "the program afresh", image->files[i].path);
+            return problem_set(
+                why, STATUS_CHANGED,
+                "%s has changed since the checkpoint; put the old one back, or start "
+                "the program afresh",
+                image->files[i].path);
     }
     return 0;
 }

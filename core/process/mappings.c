@@ -150,7 +150,8 @@ static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t 
     batch_expect(rebuild->batch, (int64_t)start);
 }
 
-static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot, size_t opened)
+static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot,
+                                 size_t opened)
 {
     const struct record_mapping *mapping = rebuild->image->mappings[index].record;
     uint64_t sharing = mapping->flags & RECORD_MAPPING_SHARED ? MAP_SHARED : MAP_PRIVATE;

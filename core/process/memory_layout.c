@@ -14,11 +14,11 @@
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
 
-#define AUXV_BYTES_MAX    4096
-#define STAT_FIELDS       52
-#define VDSO_BYTES_MAX    (64u << 10)
-#define KERNEL_PARTS_MAX  8
-#define MREMAP_TO         (1 /* MREMAP_MAYMOVE */ | 2 /* MREMAP_FIXED */)
+#define AUXV_BYTES_MAX   4096
+#define STAT_FIELDS      52
+#define VDSO_BYTES_MAX   (64u << 10)
+#define KERNEL_PARTS_MAX 8
+#define MREMAP_TO        (1 /* MREMAP_MAYMOVE */ | 2 /* MREMAP_FIXED */)
 
 /* Field n of /proc/PID/stat as proc(5) counts them, from 4 on; the name in field 2 may hold
  * anything, so counting begins behind the last ')'. */
@@ -63,11 +63,11 @@ int capture_memory_layout(struct capture_run *run)
     if (layout.start_stack == 0)
         return problem_set(run->why, STATUS_NOT_PERMITTED,
                            "/proc/%d/stat hides the memory layout; the program must not change its "
-                           "credentials", pid);
+                           "credentials",
+                           pid);
     bytes = proc_read(pid, "auxv", run->text, AUXV_BYTES_MAX);
     if (bytes < 0)
-        return problem_set(run->why, (int)bytes, "/proc/%d/auxv: %s", pid,
-                           status_text((int)bytes));
+        return problem_set(run->why, (int)bytes, "/proc/%d/auxv: %s", pid, status_text((int)bytes));
     record_put(run->out, RECORD_MEMORY_LAYOUT, &layout, sizeof layout, run->text, (size_t)bytes);
     return 0;
 }
@@ -94,9 +94,9 @@ void rebuild_memory_layout(struct rebuild *rebuild)
 
     map.auxv = (void *)(uintptr_t)auxv;
     map.auxv_size = rebuild->image->auxv_bytes;
-    batch_add(batch, "memory layout (PR_SET_MM_MAP)", SYS_prctl,
-              BATCH_ARGS(PR_SET_MM, PR_SET_MM_MAP, batch_data(batch, &map, sizeof map),
-                         sizeof map));
+    batch_add(
+        batch, "memory layout (PR_SET_MM_MAP)", SYS_prctl,
+        BATCH_ARGS(PR_SET_MM, PR_SET_MM_MAP, batch_data(batch, &map, sizeof map), sizeof map));
 }
 
 static bool is_vdso_text(const char *name)
@@ -120,8 +120,8 @@ int capture_kernel_mappings(struct capture_run *run)
         if (mapping->kind != MAPPING_VDSO)
             continue;
         if (record.is_text)
-            record.checksum = checksum64((const void *)mapping->start,
-                                         mapping->end - mapping->start);
+            record.checksum =
+                checksum64((const void *)mapping->start, mapping->end - mapping->start);
         record_put(run->out, RECORD_KERNEL_MAPPING, &record, sizeof record, mapping->name,
                    strlen(mapping->name) + 1);
     }

@@ -74,9 +74,7 @@ uint64_t text_number(const char **at, unsigned base)
 
 bool text_starts_with(const char *text, const char *prefix)
 {
-    size_t length = strlen(prefix);
-
-    return strlen(text) >= length && memcmp(text, prefix, length) == 0;
+    return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 bool text_ends_with(const char *text, const char *suffix)

@@ -1,8 +1,8 @@
 /*
  * process_image.h - a process record read into arrays, every field checked.
  *
- * The record's bytes are hostile. After process_image_read() has returned 0 the following holds, and
- * what rebuilds or shows a process need not look again:
+ * The record's bytes are hostile. After process_image_read() has returned 0 the following holds,
+ * and what rebuilds or shows a process need not look again:
  *   - there is one of each item that must be one; ids are dense and refer to what exists;
  *   - mappings and kernel mappings are page-aligned, ascending, disjoint and in user space;
  *   - strings are NUL-terminated inside the record; paths begin with '/';

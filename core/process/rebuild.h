@@ -32,8 +32,8 @@ struct rebuild {
     struct batch *batch;
     struct arena *arena; /* for texts that messages need */
     struct problem *why;
-    uintptr_t staging;   /* free room for the vdso on its way, STAGING_BYTES */
-    bool *widened;       /* [mapping]: contents are read in, so it is writable at first */
+    uintptr_t staging;          /* free room for the vdso on its way, STAGING_BYTES */
+    bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */
 
     /* Descriptors of the new process that are not the program's; all numbers from first_private_fd

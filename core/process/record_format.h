@@ -3,8 +3,8 @@
  * the same and tells which items must be there.
  *
  * A record is a sequence of items (record.h). All integers are little-endian; no structure
- * has padding that is not named; sizes are pinned below. Times are nanoseconds. Items refer to one another
- * by ids that are given out from 0 upwards within their kind, in the order of the items.
+ * has padding that is not named; sizes are pinned below. Times are nanoseconds. Items refer to one
+ * another by ids that are given out from 0 upwards within their kind, in the order of the items.
  *
  * What a tail is stands behind the kind's name; strings end with a NUL that is counted.
  */
@@ -25,12 +25,12 @@ enum record_kind {
     RECORD_THREAD = 6,         /* the leader first; tail: NT_X86_XSTATE */
     RECORD_SIGNAL_ACTIONS = 7, /* exactly one */
     RECORD_DIRECTORY = 8,      /* exactly one; no fixed part, tail: the working directory */
-    RECORD_DESCRIPTION = 9,    /* an open file description; tail: path, or what the kernel calls it */
-    RECORD_DESCRIPTOR = 10,    /* a descriptor number */
-    RECORD_PIPE = 11,          /* a pipe with both ends inside; tail: unread bytes */
-    RECORD_EPOLL_WATCH = 12,   /* one descriptor in an epoll's interest list */
+    RECORD_DESCRIPTION = 9,  /* an open file description; tail: path, or what the kernel calls it */
+    RECORD_DESCRIPTOR = 10,  /* a descriptor number */
+    RECORD_PIPE = 11,        /* a pipe with both ends inside; tail: unread bytes */
+    RECORD_EPOLL_WATCH = 12, /* one descriptor in an epoll's interest list */
     RECORD_INTERVAL_TIMER = 13, /* setitimer */
-    RECORD_POSIX_TIMER = 14,   /* timer_create */
+    RECORD_POSIX_TIMER = 14,    /* timer_create */
 };
 
 /* OFFSET SIZE
@@ -202,7 +202,7 @@ enum record_description_kind {
     DESCRIPTION_PIPE = 6,     /* value: pipe id; the access mode tells which end */
     DESCRIPTION_EVENTFD = 7,  /* value: count; offset: 1 for EFD_SEMAPHORE */
     DESCRIPTION_EPOLL = 8,
-    DESCRIPTION_TIMERFD = 9, /* value: clock; offset: expiry left; size: interval */
+    DESCRIPTION_TIMERFD = 9,   /* value: clock; offset: expiry left; size: interval */
     DESCRIPTION_SIGNALFD = 10, /* value: mask */
 };
 
@@ -247,7 +247,7 @@ struct record_pipe {
 };
 
 struct record_epoll_watch {
-    uint32_t epoll; /* description id */
+    uint32_t epoll;  /* description id */
     uint32_t number; /* watched descriptor */
     uint32_t events;
     uint32_t reserved;

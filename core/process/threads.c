@@ -140,7 +140,8 @@ void rebuild_thread_create(struct rebuild *rebuild, uint32_t index)
     const struct record_thread *thread = rebuild->image->threads[index].record;
     struct batch *batch = rebuild->batch;
     uint64_t tid = batch_data(batch, &thread->tid, sizeof thread->tid);
-    uint64_t args[11] = { /* struct clone_args */
+    uint64_t args[11] = {
+        /* struct clone_args */
         [0] = CLONE_THREAD_FLAGS,
         [8] = tid,
         [9] = 1, /* how many ids at set_tid */

@@ -11,8 +11,8 @@
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
 
-#define NS_PER_S          1000000000ull
-#define NOTIFY_THREAD_ID  4 /* SIGEV_THREAD_ID */
+#define NS_PER_S           1000000000ull
+#define NOTIFY_THREAD_ID   4  /* SIGEV_THREAD_ID */
 #define CREATE_RESTORE_IDS 77 /* PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15 */
 
 static uint64_t timespec_ns(const struct timespec *time)
@@ -126,9 +126,10 @@ static uint64_t sigevent_data(struct batch *batch, const struct record_posix_tim
 }
 
 /*
- * Timer ids come back: Linux 6.15 takes the wanted id from where it would write the new one. Before,
- * ids count up from 0 in a new process; /proc/PID/timers lists the newest first, so the list is gone through
- * backwards. A program that had deleted timers is refused there: timer_settime finds no such id.
+ * Timer ids come back: Linux 6.15 takes the wanted id from where it would write the new one.
+ * Before, ids count up from 0 in a new process; /proc/PID/timers lists the newest first, so the
+ * list is gone through backwards. A program that had deleted timers is refused there: timer_settime
+ * finds no such id.
  */
 static void rebuild_posix_timer(struct rebuild *rebuild, const struct record_posix_timer *timer)
 {

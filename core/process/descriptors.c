@@ -1,0 +1,353 @@
+/*
+ * descriptors.c - which descriptor numbers are open and which of them share one open file
+ * description (an offset and status flags), as dup and fork make them.
+ *
+ * Always true: every descriptor of the program is in the record or the capture fails with its
+ * number and kind. At the restore all temporary numbers lie above the program's, so that no
+ * descriptor is overwritten before it is in its place.
+ */
+#include "core/process/descriptors.h"
+
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <string.h>
+#include "core/base/format_text.h"
+#include "core/process/proc_text.h"
+
+#define DIRECTORY_BYTES 4096
+#define SETFL_FLAGS     (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
+
+static const struct description_kind *const capture_kinds[] = {&stdio_kind, &pipe_kind, &event_kind,
+                                                               &regular_file_kind};
+
+struct kernel_dirent {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t bytes;
+    uint8_t type;
+    char name[];
+};
+
+int descriptor_info(struct capture_run *run, uint32_t number)
+{
+    char name[48];
+    ssize_t bytes;
+
+    format_text(name, sizeof name, "fdinfo/%u", number);
+    bytes = proc_read(run->capture->pid, name, run->text, CAPTURE_TEXT_BYTES);
+    if (bytes < 0)
+        return problem_set(run->why, (int)bytes, "fd %u: /proc/%d/%s: %s", number,
+                           run->capture->pid, name, status_text((int)bytes));
+    return 0;
+}
+
+int descriptor_borrow(struct capture_run *run, uint32_t number)
+{
+    int fd;
+
+    if (run->pidfd < 0)
+        run->pidfd = (int)sys_call(SYS_pidfd_open, run->capture->pid, 0);
+    if (run->pidfd < 0)
+        return problem_set(run->why, run->pidfd, "pidfd_open: %s", status_text(run->pidfd));
+    fd = (int)sys_call(SYS_pidfd_getfd, run->pidfd, number, 0);
+    return fd >= 0 ? fd
+                   : problem_set(run->why, fd, "fd %u: pidfd_getfd: %s", number, status_text(fd));
+}
+
+/* The numbers in /proc/PID/fd, the first `limit` of them; returns how many there are. */
+static int each_number(struct capture_run *run, uint32_t *numbers, uint32_t limit)
+{
+    char path[64], buffer[DIRECTORY_BYTES] __attribute__((aligned(8)));
+    uint32_t count = 0;
+    long bytes;
+    int fd;
+
+    format_text(path, sizeof path, "/proc/%d/fd", run->capture->pid);
+    fd = sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return problem_set(run->why, fd, "%s: %s", path, status_text(fd));
+    while ((bytes = sys_call(SYS_getdents64, fd, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < bytes;) {
+            struct kernel_dirent *entry = (struct kernel_dirent *)(void *)(buffer + at);
+            const char *name = entry->name;
+
+            at += entry->bytes;
+            if (name[0] == '.')
+                continue;
+            if (numbers != NULL && count < limit)
+                numbers[count] = (uint32_t)text_number(&name, 10);
+            count++;
+        }
+    }
+    (void)sys_close(fd);
+    return bytes < 0 ? (int)bytes : (int)count;
+}
+
+static int describe(struct capture_run *run, uint32_t number, struct open_description *out,
+                    bool *close_on_exec)
+{
+    char path[64];
+    char *link;
+    int status;
+
+    format_text(path, sizeof path, "fd/%u", number);
+    status = proc_readlink(run->capture->pid, path, run->text, CAPTURE_TEXT_BYTES);
+    if (status < 0)
+        return problem_set(run->why, status, "fd %u: %s", number, status_text(status));
+    link = arena_alloc(run->capture->scratch, (size_t)status + 1, 1);
+    if (link == NULL)
+        return problem_set(run->why, -ENOMEM, "no memory for the list of descriptors");
+    memcpy(link, run->text, (size_t)status + 1);
+    format_text(path, sizeof path, "/proc/%d/fd/%u", run->capture->pid, number);
+    status = sys_stat(path, &out->stat);
+    if (status < 0)
+        return problem_set(run->why, status, "fd %u (%s): %s", number, link, status_text(status));
+    status = descriptor_info(run, number);
+    if (status < 0)
+        return status;
+    out->number = number;
+    out->standard = number <= 2 ? (int)number : -1;
+    out->open_flags = (uint32_t)proc_number(run->text, "flags", 8);
+    out->offset = proc_number(run->text, "pos", 10);
+    out->link = link;
+    *close_on_exec = out->open_flags & O_CLOEXEC;
+    out->open_flags &= ~(uint32_t)O_CLOEXEC;
+    return 0;
+}
+
+static bool is_same_description(int pid, const struct open_description *a,
+                                const struct open_description *b)
+{
+    if (a->stat.st_ino != b->stat.st_ino || a->stat.st_dev != b->stat.st_dev ||
+        a->open_flags != b->open_flags || a->offset != b->offset)
+        return false;
+    return sys_call(SYS_kcmp, pid, pid, KCMP_FILE, a->number, b->number) == 0;
+}
+
+/* Its index, new or known. */
+static uint32_t add_description(struct descriptor_run *run, const struct open_description *one)
+{
+    int pid = run->run->capture->pid;
+
+    for (uint32_t i = 0; i < run->count; i++) {
+        if (!is_same_description(pid, &run->descriptions[i], one))
+            continue;
+        if (run->descriptions[i].standard < 0)
+            run->descriptions[i].standard = one->standard;
+        return i;
+    }
+    run->descriptions[run->count] = *one;
+    return run->count++;
+}
+
+static int capture_description(struct descriptor_run *run, uint32_t id)
+{
+    const struct open_description *description = &run->descriptions[id];
+    struct record_description record = {
+        .id = id,
+        .open_flags = description->open_flags,
+        .offset = description->offset,
+        .device = description->stat.st_dev,
+        .inode = description->stat.st_ino,
+    };
+
+    for (size_t i = 0; i < sizeof capture_kinds / sizeof *capture_kinds; i++) {
+        int status = capture_kinds[i]->capture(run, description, &record);
+
+        if (status < 0)
+            return status;
+        if (status > 0) {
+            record_put(run->run->out, RECORD_DESCRIPTION, &record, sizeof record, description->link,
+                       strlen(description->link) + 1);
+            return 0;
+        }
+    }
+    return problem_set(run->run->why, STATUS_UNSUPPORTED,
+                       "fd %u: %s cannot be checkpointed yet; close it, or run the program without "
+                       "it",
+                       description->number, description->link);
+}
+
+static void sort_numbers(uint32_t *numbers, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) { /* they come sorted: the kernel walks its table */
+        uint32_t number = numbers[i], at = i;
+
+        for (; at > 0 && numbers[at - 1] > number; at--)
+            numbers[at] = numbers[at - 1];
+        numbers[at] = number;
+    }
+}
+
+static int capture_numbers(struct descriptor_run *run, const uint32_t *numbers, uint32_t count,
+                           struct record_descriptor *descriptors)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct open_description one = {0};
+        bool close_on_exec = false;
+        int status = describe(run->run, numbers[i], &one, &close_on_exec);
+
+        if (status != 0)
+            return status;
+        descriptors[i] = (struct record_descriptor){
+            .number = numbers[i],
+            .description = add_description(run, &one),
+            .close_on_exec = close_on_exec,
+        };
+    }
+    return 0;
+}
+
+int capture_descriptors(struct capture_run *run)
+{
+    struct descriptor_run descriptors = {.run = run};
+    struct arena *scratch = run->capture->scratch;
+    int count = each_number(run, NULL, 0);
+    struct record_descriptor *records;
+    uint32_t *numbers;
+    int status;
+
+    if (count < 0)
+        return count;
+    numbers = arena_alloc(scratch, ((size_t)count + 1) * sizeof *numbers, 8);
+    records = arena_alloc(scratch, ((size_t)count + 1) * sizeof *records, 8);
+    descriptors.pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
+    descriptors.descriptions =
+        arena_alloc(scratch, ((size_t)count + 1) * sizeof *descriptors.descriptions, 8);
+    if (!numbers || !records || !descriptors.pipe_inodes || !descriptors.descriptions)
+        return problem_set(run->why, -ENOMEM, "no memory for the list of %d descriptors", count);
+    if (each_number(run, numbers, (uint32_t)count) != count)
+        return problem_set(run->why, STATUS_DEFERRED, "the list of descriptors changes");
+    sort_numbers(numbers, (uint32_t)count);
+    status = capture_numbers(&descriptors, numbers, (uint32_t)count, records);
+    for (uint32_t i = 0; i < descriptors.count && status == 0; i++)
+        status = capture_description(&descriptors, i);
+    for (int i = 0; i < count && status == 0; i++)
+        record_put(run->out, RECORD_DESCRIPTOR, &records[i], sizeof records[i], NULL, 0);
+    return status;
+}
+
+size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
+                   uint64_t second, uint64_t third, uint64_t fourth)
+{
+    size_t index = batch_add(batch, what, number, BATCH_ARGS(opened.value, second, third, fourth));
+
+    batch_refer(batch, 0, opened.how);
+    return index;
+}
+
+struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opened)
+{
+    struct batch *batch = run->rebuild->batch;
+    size_t moved = opened_call(batch, "moving a descriptor (is RLIMIT_NOFILE too low?)", SYS_fcntl,
+                               opened, F_DUPFD, run->temporary_fd, 0);
+
+    if (!opened.keep)
+        opened_call(batch, "close", SYS_close, opened, 0, 0, 0);
+    return (struct opened){.value = moved, .how = BATCH_RESULT};
+}
+
+void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_flags)
+{
+    if (open_flags & SETFL_FLAGS)
+        opened_call(batch, "status flags", SYS_fcntl, opened, F_SETFL, open_flags & SETFL_FLAGS, 0);
+}
+
+static const struct description_kind *kind_of(uint32_t kind)
+{
+    switch (kind) {
+    case DESCRIPTION_STDIO:
+    case DESCRIPTION_TERMINAL:
+        return &stdio_kind;
+    case DESCRIPTION_PIPE:
+        return &pipe_kind;
+    case DESCRIPTION_EVENTFD:
+    case DESCRIPTION_EPOLL:
+    case DESCRIPTION_TIMERFD:
+    case DESCRIPTION_SIGNALFD:
+        return &event_kind;
+    default:
+        return &regular_file_kind;
+    }
+}
+
+/* A standard stream goes to the restorer's own of the same number, even where the program had one
+ * description for two of them: the person may have redirected them apart. */
+static struct opened source_of(const struct rebuild *rebuild,
+                               const struct image_description *description, uint32_t number,
+                               struct opened opened)
+{
+    if (description->record->kind == DESCRIPTION_STDIO && number <= 2 &&
+        rebuild->stdio_fd[number] >= 0)
+        return (struct opened){.value = (uint64_t)rebuild->stdio_fd[number], .how = BATCH_VALUE};
+    return opened;
+}
+
+static void place(struct descriptor_rebuild *run, uint32_t id, struct opened opened)
+{
+    const struct process_image *image = run->rebuild->image;
+    const struct image_description *description = &image->descriptions[id];
+    struct batch *batch = run->rebuild->batch;
+
+    for (uint32_t i = 0; i < image->descriptor_count; i++) {
+        const struct record_descriptor *descriptor = image->descriptors[i];
+
+        if (descriptor->description != id)
+            continue;
+        opened_call(batch,
+                    rebuild_text(run->rebuild, "fd %u: %s", descriptor->number, description->path),
+                    SYS_dup3, source_of(run->rebuild, description, descriptor->number, opened),
+                    descriptor->number, descriptor->close_on_exec ? O_CLOEXEC : 0, 0);
+    }
+    opened_call(batch, "close", SYS_close, opened, 0, 0, 0);
+}
+
+int rebuild_descriptors(struct rebuild *rebuild)
+{
+    const struct process_image *image = rebuild->image;
+    struct descriptor_rebuild run = {
+        .rebuild = rebuild,
+        .temporary_fd = (uint64_t)rebuild->first_private_fd + 8,
+        .pipe_ends =
+            arena_alloc(rebuild->arena, (image->pipe_count + 1) * sizeof *run.pipe_ends, 8),
+        .pipe_made = arena_alloc(rebuild->arena, image->pipe_count + 1, 1),
+    };
+
+    if (run.pipe_ends == NULL || run.pipe_made == NULL)
+        return problem_set(rebuild->why, -ENOMEM, "no memory for the descriptors");
+    for (uint32_t i = 0; i < image->description_count; i++) {
+        const struct image_description *description = &image->descriptions[i];
+        struct opened opened = kind_of(description->record->kind)->open(&run, description);
+
+        place(&run, i, opened_move_up(&run, opened));
+    }
+    rebuild_watches(rebuild);
+    return rebuild->batch->failed;
+}
+
+int descriptors_check(const struct process_image *image, struct problem *why)
+{
+    int status = 0;
+
+    for (uint32_t i = 0; i < image->description_count && status == 0; i++)
+        if (kind_of(image->descriptions[i].record->kind) == &regular_file_kind)
+            status = regular_file_check(&image->descriptions[i], why);
+    return status;
+}
+
+const char *rebuild_text(struct rebuild *rebuild, const char *format, ...)
+{
+    char text[320];
+    va_list args;
+    size_t length;
+    char *copy;
+
+    va_start(args, format);
+    length = format_text_v(text, sizeof text, format, args);
+    va_end(args);
+    copy = arena_alloc(rebuild->arena, length + 1, 1);
+    if (copy == NULL)
+        return "restore";
+    memcpy(copy, text, length + 1);
+    return copy;
+}

@@ -1,0 +1,73 @@
+/*
+ * descriptors.h - what the kinds of open file descriptions share. Internal to core/process.
+ *
+ * Each kind (regular_files.c, stdio_files.c, pipes.c, event_files.c) gives
+ *   capture: 1 and the record's fields when the description is of its kind, 0 when it is not,
+ *            negative when it is and cannot be saved;
+ *   open:    the calls that make it again; tells where the new descriptor's number will be.
+ * descriptors.c has the table, groups descriptors into descriptions and puts them at their numbers.
+ */
+#ifndef PHEAP_PROCESS_DESCRIPTORS_H
+#define PHEAP_PROCESS_DESCRIPTORS_H
+
+#include "core/base/sys.h"
+#include "core/process/capture_run.h"
+#include "core/process/rebuild.h"
+
+struct open_description {
+    uint32_t number;     /* one descriptor of it, the lowest */
+    int standard;        /* the lowest of 0, 1, 2 that refers to it, else -1 */
+    uint32_t open_flags; /* without O_CLOEXEC */
+    uint64_t offset;
+    struct stat stat;
+    const char *link; /* what /proc/PID/fd/N says */
+};
+
+struct descriptor_run {
+    struct capture_run *run;
+    struct open_description *descriptions;
+    uint32_t count;
+    uint64_t *pipe_inodes; /* [pipe id] */
+    uint32_t pipe_count;
+};
+
+/* /proc/PID/fdinfo/N, in run->text. */
+MUST_CHECK int descriptor_info(struct capture_run *run, uint32_t number);
+/* A descriptor of the agent's for the same description; closed by the caller. */
+MUST_CHECK int descriptor_borrow(struct capture_run *run, uint32_t number);
+
+/* Where a new descriptor's number is: an argument for the next calls. */
+struct opened {
+    uint64_t value;
+    enum batch_reference how;
+    bool keep; /* not ours to close: a standard stream of the restorer */
+};
+
+struct descriptor_rebuild {
+    struct rebuild *rebuild;
+    struct opened (*pipe_ends)[2]; /* [pipe id][0 read, 1 write] */
+    bool *pipe_made;
+    uint64_t temporary_fd; /* from here on numbers are free */
+};
+
+struct description_kind {
+    int (*capture)(struct descriptor_run *run, const struct open_description *description,
+                   struct record_description *record);
+    struct opened (*open)(struct descriptor_rebuild *run,
+                          const struct image_description *description);
+};
+
+extern const struct description_kind regular_file_kind, stdio_kind, pipe_kind, event_kind;
+
+/* Adds a call on an opened descriptor, which is its first argument. */
+size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
+                   uint64_t second, uint64_t third, uint64_t fourth);
+/* Moves it out of the way of the program's numbers. */
+struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opened);
+/* The open flags that F_SETFL can set, for what is not made by open(). */
+void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_flags);
+
+void rebuild_watches(struct rebuild *rebuild);
+MUST_CHECK int regular_file_check(const struct image_description *description, struct problem *why);
+
+#endif

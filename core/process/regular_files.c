@@ -1,0 +1,118 @@
+/*
+ * regular_files.c - open files that have a path: regular files, directories, /dev/null and its
+ * kin. Reopened by path with the same flags, the offset set.
+ *
+ * Always true: a file that the program was appending to (O_APPEND, or its offset at the end, and
+ * open for writing) is cut back at the restore to its length at the checkpoint, so what the program
+ * writes again is there once. A file that is shorter than it was is refused: something is lost.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include "core/process/descriptors.h"
+#include "core/process/proc_text.h"
+
+/* What open() is told again; creation and truncation have happened. */
+#define REOPEN_FLAGS                                                                               \
+    (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_PATH | O_DIRECTORY)
+
+#define MEMORY_DEVICES 1u /* major number of /dev/null, zero, full, random, urandom */
+
+static bool is_plain_device(const struct stat *stat)
+{
+    unsigned device = minor(stat->st_rdev);
+
+    return S_ISCHR(stat->st_mode) && major(stat->st_rdev) == MEMORY_DEVICES &&
+           (device == 3 || device == 5 || device == 7 || device == 8 || device == 9);
+}
+
+static int file_obstacle(struct descriptor_run *run, const struct open_description *description)
+{
+    struct stat by_name;
+
+    if (description->stat.st_nlink == 0)
+        return problem_set(run->run->why, STATUS_UNSUPPORTED,
+                           "fd %u: deleted file %s cannot be checkpointed yet", description->number,
+                           description->link);
+    if (sys_stat(description->link, &by_name) != 0 || by_name.st_ino != description->stat.st_ino ||
+        by_name.st_dev != description->stat.st_dev)
+        return problem_set(run->run->why, STATUS_UNSUPPORTED,
+                           "fd %u: %s cannot be reached by its name any more", description->number,
+                           description->link);
+    return 0;
+}
+
+static int capture_regular(struct descriptor_run *run, const struct open_description *description,
+                           struct record_description *record)
+{
+    const struct stat *stat = &description->stat;
+    uint32_t access = description->open_flags & O_ACCMODE;
+    int status;
+
+    if (description->link[0] != '/')
+        return 0;
+    if (S_ISREG(stat->st_mode))
+        record->kind = DESCRIPTION_REGULAR;
+    else if (S_ISDIR(stat->st_mode))
+        record->kind = DESCRIPTION_DIRECTORY;
+    else if (is_plain_device(stat))
+        record->kind = DESCRIPTION_DEVICE;
+    else
+        return 0;
+    status = file_obstacle(run, description);
+    if (status != 0)
+        return status;
+    record->size = S_ISREG(stat->st_mode) ? (uint64_t)stat->st_size : 0;
+    if (S_ISREG(stat->st_mode) && access != O_RDONLY && !(description->open_flags & O_PATH) &&
+        ((description->open_flags & O_APPEND) || description->offset == record->size))
+        record->flags |= RECORD_CUT_BACK;
+    return 1;
+}
+
+static struct opened open_regular(struct descriptor_rebuild *run,
+                                  const struct image_description *description)
+{
+    const struct record_description *record = description->record;
+    struct batch *batch = run->rebuild->batch;
+    uint64_t path = batch_string(batch, description->path);
+    struct opened opened = {.how = BATCH_RESULT};
+
+    opened.value = batch_add(
+        batch, description->path, SYS_openat,
+        BATCH_ARGS((uint64_t)AT_FDCWD, path, (record->open_flags & REOPEN_FLAGS) | O_NOCTTY));
+    if (record->flags & RECORD_CUT_BACK)
+        opened_call(batch, description->path, SYS_ftruncate, opened, record->size, 0, 0);
+    if (record->kind != DESCRIPTION_DEVICE && record->offset != 0 &&
+        !(record->open_flags & O_PATH)) {
+        opened_call(batch, description->path, SYS_lseek, opened, record->offset, 0 /* SEEK_SET */,
+                    0);
+        batch_expect(batch, (int64_t)record->offset);
+    }
+    return opened;
+}
+
+int regular_file_check(const struct image_description *description, struct problem *why)
+{
+    const struct record_description *record = description->record;
+    struct stat stat;
+    int status = sys_stat(description->path, &stat);
+
+    if (status != 0)
+        return problem_set(why, STATUS_CHANGED, "%s, which the program had open: %s",
+                           description->path, status_text(status));
+    if (record->kind != DESCRIPTION_REGULAR)
+        return 0;
+    if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode))
+        return problem_set(why, STATUS_CHANGED,
+                           "%s, which the program had open, is now another file",
+                           description->path);
+    if ((uint64_t)stat.st_size < record->size)
+        return problem_set(why, STATUS_CHANGED,
+                           "%s has %lu bytes now, %lu at the checkpoint: what is missing cannot be "
+                           "made up",
+                           description->path, (unsigned long)stat.st_size,
+                           (unsigned long)record->size);
+    return 0;
+}
+
+const struct description_kind regular_file_kind = {capture_regular, open_regular};
