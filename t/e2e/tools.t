@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+"""The commands' faces: help, version, suggestions, usage, names; and what make install makes."""
+import json
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test)
+
+COMMANDS = ("run", "checkpoint", "restore", "inspect")
+
+
+@test
+def every_command_has_help_and_a_version(place):
+    for prefix in [(PHEAP,)] + [(PHEAP, c) for c in COMMANDS] + \
+            [(f"{PHEAP}-{c}",) for c in COMMANDS]:
+        done = place.run(*prefix, "--help")
+        expect(done, FINE)
+        check_in("usage: pheap", done.stdout(), "help")
+        check_equal(done.stderr(), "", "stderr")
+        done = place.run(*prefix, "--version")
+        expect(done, FINE)
+        check(done.stdout().startswith("pheap "), done.stdout())
+
+
+@test
+def an_unknown_command_suggests_the_nearest(place):
+    for wrong, right in (("restor", "restore"), ("inspekt", "inspect"), ("rnu", "run"),
+                         ("check-point", "checkpoint")):
+        expect(place.pheap(wrong), USAGE, wrong, f'"{right}"')
+
+
+@test
+def wrong_usage_is_one_line_and_exit_status_2(place):
+    pool = place.path("pool")
+    for arguments in (("run",), ("run", pool), ("run", "-i", "soon", pool, "true"),
+                      ("run", "-i", "-1s", pool, "true"), ("run", "-k", "0", pool, "true"),
+                      ("run", "-k", "17", pool, "true"), ("run", "--resume", "--fresh", pool, "true"),
+                      ("restore",), ("restore", pool, "more"), ("restore", "-g", "x", pool),
+                      ("checkpoint",), ("checkpoint", "-t", "0", pool), ("inspect",),
+                      ("inspect", pool, "everything"), ("inspect", "--jsn", pool)):
+        done = place.pheap(*arguments)
+        expect(done, USAGE, f"pheap {arguments[0]}: ", "--help")
+    check(not os.path.exists(pool), "nothing made")
+
+
+@test
+def options_behind_the_command_are_the_command_s(place):
+    done = place.pheap("run", place.path("pool"), "sh", "-c", "echo $0 $1", "-i", "--fresh")
+    expect(done, FINE)
+    check_equal(done.stdout(), "-i --fresh\n", "output")
+
+
+@test
+def output_that_cannot_be_written_is_an_error(place):
+    expect(place.pheap("--help", stdout="/dev/full"), 5, "standard output")
+
+
+@test
+def the_environment_of_the_program_has_the_preload_once_and_keeps_what_was_there(place):
+    pool = place.path("pool")
+    script = "echo $LD_PRELOAD; env | grep ^PHEAP_ | sort"
+    done = place.start(PHEAP, "run", "-i", "250ms", pool, "sh", "-c", script,
+                       environment={"LD_PRELOAD": LIBRARY + ":libm.so.6", "PHEAP_FRESH": "1",
+                                    "PHEAP_POOL": "/elsewhere", "PHEAP_OWNER": "1:2"})
+    check_equal(done.wait(), 0, "exit status")
+    lines = done.stdout().splitlines()
+    check_equal(lines[0].replace(":", " ").split(), [os.path.realpath(LIBRARY), "libm.so.6"],
+                "LD_PRELOAD")
+    values = dict(line.split("=", 1) for line in lines[1:])
+    check_equal(values["PHEAP_POOL"], pool, "PHEAP_POOL")
+    check_equal(values["PHEAP_INTERVAL"], "250000000", "PHEAP_INTERVAL")
+    check(values["PHEAP_OWNER"].startswith(f"{done.pid}:"), f"PHEAP_OWNER of {done.pid}: {values}")
+    check("PHEAP_FRESH" not in values, f"{values}")
+    check_equal(int(values["PHEAP_SLOT"]), place.inspect(pool)["slot"], "PHEAP_SLOT")
+
+
+@test
+def inspect_json_is_json_and_text_has_no_colour_in_a_pipe(place):
+    pool = place.path("pool")
+    expect(place.pheap("run", pool, "true"), FINE)
+    for view in ("summary", "generations"):
+        json.loads(place.pheap("inspect", "--json", pool, view).stdout())
+        check("\033" not in place.pheap("inspect", pool, view).stdout(), "escape in a pipe")
+
+
+@test
+def a_shell_with_an_unwritable_home_and_a_closed_stdin_can_run_it(place):
+    done = place.run("sh", "-c", f"exec <&- 2>&-; {PHEAP} run {place.path('pool')} sh -c 'exit 3'")
+    check_equal(done.status, 3, "exit status")
+
+
+@test
+def make_install_makes_a_tree_that_works_in_place(place):
+    for target in ("install", "uninstall"):
+        done = subprocess.run(["make", "--no-print-directory", "-s", "-C", ROOT, f"BUILD={BUILD}",
+                               f"DESTDIR={place.path('root')}", "PREFIX=/opt/pheap", target],
+                              check=False, capture_output=True, text=True,
+                              env={**os.environ, "MAKEFLAGS": ""})
+        check_equal(done.returncode, 0, f"make {target}: {done.stderr}")
+        prefix = place.path("root", "opt", "pheap")
+        left = sorted(os.path.relpath(os.path.join(d, f), prefix)
+                      for d, _, files in os.walk(prefix) for f in files)
+        if target == "uninstall":
+            check_equal(left, [], "files left")
+            break
+        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc"] +
+                                 [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")
+        pool = place.path("pool")
+        done = place.run(os.path.join(prefix, "bin/pheap-run"), "-i", "50ms", pool,
+                         os.path.join(BUILT_PROGRAMS, "counter"), "40")
+        expect(done, FINE)
+        check(place.newest(pool) > 0, "generations of a program under the installed pheap")
+        version = subprocess.run(["pkg-config", "--modversion", "pheap"], check=True, text=True,
+                                 capture_output=True,
+                                 env={**os.environ,
+                                      "PKG_CONFIG_PATH": os.path.join(prefix, "lib/pkgconfig")})
+        check_in(version.stdout.strip(), place.pheap("--version").stdout(), "pkg-config's version")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+#!/usr/bin/python3
+"""Trouble while a program runs: it goes on, the last generation stays, the reason is said once."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, Skip, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
+
+COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
+DENY = os.path.join(BUILT_PROGRAMS, "deny_call")
+HAS_TRACKING = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 7)
+
+
+def start_sleeper(place, pool, *prefix, options=("-i", "0")):
+    process = place.start(*prefix, PHEAP, "run", *options, pool, COUNTER, "3000")
+    wait_until(lambda: process.stdout(), 20, "output of the counter")
+    return process
+
+
+class SmallDisk:
+    """A file system of a few megabytes (root only)."""
+
+    def __init__(self, place, mb):
+        if os.geteuid() != 0:
+            raise Skip("mounts a small file system: needs root")
+        self.path = place.make_directory("disk")
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mb}m", "tmpfs", self.path],
+                                 check=False, capture_output=True, text=True)
+        if mounted.returncode != 0:
+            raise Skip("cannot mount: " + mounted.stderr.strip())
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "-l", self.path], check=True)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as f:
+        try:
+            while f.write(bytes(1 << 16)):
+                pass
+        except OSError:
+            pass
+
+
+@test
+def a_full_disk_stops_checkpoints_and_not_the_program(place):
+    with SmallDisk(place, 48) as disk:
+        pool, fifo = os.path.join(disk, "pool"), place.path("fifo")
+        os.mkfifo(fifo)
+        keeper = os.open(fifo, os.O_RDWR)
+        process = place.start(PHEAP, "run", "-i", "0", pool,
+                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 8, stdin=fifo)
+        wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+        expect(place.pheap("checkpoint", pool), FINE)
+        fill(os.path.join(disk, "filler"))
+        os.write(keeper, b"2000\n2000\n")
+        wait_until(lambda: process.stdout().count("2000") == 2, 60, "the writes")
+        for _ in range(2):
+            done = place.pheap("checkpoint", pool)
+            check(done.status != FINE, "a checkpoint on a full disk")
+            check_in("no space left", done.stderr().lower(), "the reason")
+        check_equal(place.newest(pool), 1, "the newest generation")
+        os.unlink(os.path.join(disk, "filler"))
+        expect(place.pheap("checkpoint", pool), FINE)
+        check_equal(place.newest(pool), 2, "the newest generation, with space again")
+        os.write(keeper, b"7\n")
+        wait_until(lambda: "\n7\n" in process.stdout(), 20, "the program goes on")
+        said = process.stderr().lower().count("no space left")
+        check(said <= 1, f"the reason was said {said} times on the program's stderr")
+        process.kill()
+        os.close(keeper)
+        resumed = place.start(PHEAP, "restore", pool)
+        resumed.resumed()
+        check_equal(resumed.wait(), 0, "the resumed program, at the end of its stdin")
+
+
+@test
+def a_full_disk_met_by_the_interval_is_reported_once(place):
+    with SmallDisk(place, 8) as disk:
+        process = place.start(PHEAP, "run", "-i", "50ms", os.path.join(disk, "pool"),
+                              os.path.join(BUILT_PROGRAMS, "threads_conditions"), "2500")
+        check_equal(process.wait(), 0, "exit status")
+        check_in("end ", process.stdout(), "output")
+        said = [line for line in process.stderr().splitlines() if "pheap" in line]
+        check(len(said) <= 2, f"said once: {said}")
+
+
+@test
+def a_removed_pool_does_not_stop_the_program(place):
+    directory = place.make_directory("directory")
+    process = start_sleeper(place, os.path.join(directory, "pool"), options=("-i", "50ms"))
+    place.wait_generation(os.path.join(directory, "pool"), 1, process)
+    shutil.rmtree(directory)
+    lines = len(process.stdout().splitlines())
+    wait_until(lambda: len(process.stdout().splitlines()) > lines + 50, 20, "more output")
+    check(process.running(), "the program goes on")
+    process.kill()
+
+
+@test
+def without_ptrace_the_program_runs_and_the_reason_is_said_by_name(place):
+    pool = place.path("pool")
+    process = start_sleeper(place, pool, DENY, "ptrace")
+    done = place.pheap("checkpoint", pool)
+    if done.status == FINE:
+        process.kill()
+        expect(place.pheap("restore", pool), FINE)
+        return
+    check_in("ptrace", (done.stderr() + process.stderr()).lower(), "the reason")
+    lines = len(process.stdout().splitlines())
+    wait_until(lambda: len(process.stdout().splitlines()) > lines + 20, 20, "more output")
+    process.kill()
+
+
+def falls_back_without(place, what):
+    pool = place.path("pool")
+    process = start_sleeper(place, pool, DENY, what)
+    expect(place.pheap("checkpoint", pool), FINE)
+    tracking = place.inspect(pool)["program"]["tracking"]
+    check_in("checksum", tracking, "how dirty pages are found")
+    if HAS_TRACKING:
+        check_in(what.split("_")[0], tracking.lower().replace("pagemap_scan", "pagemap"),
+                 "what is missing, by name")
+    process.kill()
+
+
+@test
+def without_userfaultfd_checksums_serve(place):
+    falls_back_without(place, "userfaultfd")
+
+
+@test
+def without_pagemap_scan_checksums_serve(place):
+    falls_back_without(place, "pagemap_scan")
+
+
+@test
+def a_descriptor_that_cannot_be_restored_is_named_at_the_checkpoint(place):
+    pool = place.path("pool")
+    for number, (code, part) in enumerate((
+            ("import socket; a, b = socket.socketpair(); fd = a.fileno()", "socket"),
+            ("import select; e = select.epoll(); fd = e.fileno()", "epoll"))):
+        pool = place.path(f"pool-{number}")
+        process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-uc",
+                              code + "; print(fd); import time; time.sleep(1000)")
+        fd = int(wait_until(process.stdout, 20, "output"))
+        done = place.pheap("checkpoint", pool)
+        if done.status == FINE:  # of a kind that can be restored by now
+            process.kill()
+            continue
+        expect(done, REFUSED, f"fd {fd}", part)
+        check(process.running(), "the program goes on")
+        check_equal(place.newest(pool), 0, "generations")
+        process.kill()
+
+
+@test
+def a_shared_mapping_that_cannot_be_restored_is_named_at_the_checkpoint(place):
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-uc",
+                          "import mmap, time; m = mmap.mmap(-1, 8192); m[0] = 1; print('ready');"
+                          "time.sleep(1000)")
+    wait_until(process.stdout, 20, "output")
+    done = place.pheap("checkpoint", pool)
+    if done.status != FINE:
+        expect(done, REFUSED, "mapping")
+    check(process.running(), "the program goes on")
+    process.kill()
+
+
+def killed_copy(place):
+    program = place.path("program")
+    shutil.copy(COUNTER, program)
+    place.give(program)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, program, "100")
+    place.wait_generation(pool, 2, process)
+    process.kill()
+    return program, pool
+
+
+@test
+def a_changed_executable_is_refused_at_restore(place):
+    program, pool = killed_copy(place)
+    before = place.inspect(pool)
+    os.unlink(program)
+    shutil.copy("/bin/true", program)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", program)
+    os.unlink(program)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", program)
+    check_equal(place.inspect(pool)["generations"], before["generations"], "generations")
+
+
+@test
+def a_changed_library_is_refused_at_restore(place):
+    library = place.path("liblittle.so")
+    source = place.write("little.c", "int little(void) { return 1; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "100",
+                          environment={"LD_PRELOAD": library})
+    place.wait_generation(pool, 2, process)
+    process.kill()
+    place.write("little.c", "int little(void) { return 2; }\nint more = 3;\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", library)
+
+
+@test
+def a_file_cut_below_what_the_program_had_written_is_refused_or_named(place):
+    pool, out = place.path("pool"), place.path("out")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "60", stdout=out)
+    place.wait_generation(pool, 3, process)
+    check_equal(process.kill(), -signal.SIGKILL, "status")
+    os.unlink(out)
+    done = place.pheap("restore", pool)
+    check(done.status in (REFUSED, 5), f"status {done.status}")
+    expect(done, done.status, "pheap restore:", out)
+
+
+if __name__ == "__main__":
+    main()
