@@ -2,7 +2,7 @@
  * kernel_features.h - everything that is asked of the kernel, a named field each, probed once.
  *
  * Debian 12's 6.1 kernel has neither PAGEMAP_SCAN nor asynchronous write protection, and its
- * headers do not define them: the definitions are carried in core/image/kernel_uffd.h.
+ * headers do not define them: the definitions are carried in core/base/kernel_uffd.h.
  * PHEAP_TRACK=checksum forces the fallback on any kernel (tests use it).
  */
 #ifndef PHEAP_BASE_KERNEL_FEATURES_H

@@ -57,8 +57,8 @@ struct image_plan {
 };
 
 /* Plans [first_page, end_page). may_map false: all fills (memory outside the slot). */
-MUST_CHECK int image_plan(struct image *image, uint64_t first_page, uint64_t end_page,
-                          bool may_map, struct image_plan *plan, struct problem *why);
+MUST_CHECK int image_plan(struct image *image, uint64_t first_page, uint64_t end_page, bool may_map,
+                          struct image_plan *plan, struct problem *why);
 
 /*
  * Maps [first_page, end_page) of the generation into this process, at its own addresses, private

@@ -14,8 +14,8 @@
  * What is saved: every page of a private mapping that is anonymous (never, or no longer, the
  * file's own), whatever the mapping's permissions. A page whose content equals what the index has
  * (by checksum) is not written again. A page of zeroes in anonymous memory becomes FRAME_NONE, in
- * a file mapping FRAME_ZERO. Pages that were dropped or unmapped lose their entries. An absent or clean page of a
- * MAPPING_POOL mapping keeps its entry.
+ * a file mapping FRAME_ZERO. Pages that were dropped or unmapped lose their entries. An absent or
+ * clean page of a MAPPING_POOL mapping keeps its entry.
  *
  * How dirty pages are found: see tracker.h. With tracking, a page is a candidate when the kernel
  * says it was written since it was last protected; re-protection precedes the copy, so a page that
@@ -41,25 +41,28 @@
 
 struct image_writer;
 
-struct image_writer_stats { /* of the generation in progress, since the last commit */
-    uint64_t candidate_pages;   /* looked at */
-    uint64_t precopied_pages;   /* written while the program ran */
-    uint64_t frozen_pages;      /* copied inside the freeze */
-    uint64_t cleared_pages;     /* entries that became FRAME_NONE */
-    uint64_t written_bytes;     /* to the pool, pages only */
+struct image_writer_stats {        /* of the generation in progress, since the last commit */
+    uint64_t candidate_pages;      /* looked at */
+    uint64_t precopied_pages;      /* written while the program ran */
+    uint64_t frozen_pages;         /* copied inside the freeze */
+    uint64_t cleared_pages;        /* entries that became FRAME_NONE */
+    uint64_t written_bytes;        /* to the pool, pages only */
     uint64_t freeze_written_bytes; /* written inside the freeze because scratch was full */
-    uint64_t scan_ns, copy_ns;  /* inside the freeze */
+    uint64_t scan_ns, copy_ns;     /* inside the freeze */
 };
 
 struct image_writer_options {
     const struct kernel_features *features;
-    bool by_checksum;         /* force the fallback */
-    uint64_t scratch_bytes;   /* preallocated for the freeze; 0: 64 MiB */
+    bool by_checksum;       /* force the fallback */
+    uint64_t scratch_bytes; /* preallocated for the freeze; 0: 64 MiB */
 };
 
 MUST_CHECK int image_writer_create(struct image_writer **out, struct arena *arena,
                                    struct pool *pool, const struct image_writer_options *options,
                                    struct problem *why);
+
+/* Closes its descriptors: the kernel's tracking of everything ends. Memory goes with the arena. */
+void image_writer_destroy(struct image_writer *writer);
 
 /* One round of copying while the program runs. Returns the number of pages that were copied (to
  * see whether another round pays), or a negative status. space is read anew by the callee. */

@@ -16,12 +16,12 @@
 #include "core/base/status.h"
 
 enum mapping_kind {
-    MAPPING_ANON,  /* no backing file; [heap], [stack] and named anonymous ones too */
-    MAPPING_FILE,  /* private or shared mapping of a file */
-    MAPPING_POOL,  /* private mapping of a pool's frames, made by a restore; saved as MAPPING_ANON */
-    MAPPING_VDSO,  /* [vdso], [vvar], [vvar_vclock]: moved, never saved */
+    MAPPING_ANON, /* no backing file; [heap], [stack] and named anonymous ones too */
+    MAPPING_FILE, /* private or shared mapping of a file */
+    MAPPING_POOL, /* private mapping of a pool's frames, made by a restore; saved as MAPPING_ANON */
+    MAPPING_VDSO, /* [vdso], [vvar], [vvar_vclock]: moved, never saved */
     MAPPING_VSYSCALL, /* fixed by the kernel: ignored */
-    MAPPING_OTHER, /* anything else: cannot be saved */
+    MAPPING_OTHER,    /* anything else: cannot be saved */
 };
 
 struct mapping {
@@ -29,7 +29,7 @@ struct mapping {
     uint64_t file_offset;
     uint64_t inode;
     uint32_t dev_major, dev_minor;
-    int prot;     /* PROT_* */
+    int prot; /* PROT_* */
     bool shared;
     bool grows_down; /* [stack] */
     bool is_heap;    /* [heap]: the brk area */
@@ -54,8 +54,8 @@ struct address_space {
     uint64_t pool_inode;                     /* 0: none */
 };
 
-/* Reads path ("/proc/self/maps", "/proc/123/maps") anew; memory comes from arena. An excluded range may
- * share a mapping with neighbours (the kernel merges): it is cut out. */
+/* Reads path ("/proc/self/maps", "/proc/123/maps") anew; memory comes from arena. An excluded range
+ * may share a mapping with neighbours (the kernel merges): it is cut out. */
 MUST_CHECK int maps_read(struct address_space *space, const char *path, struct arena *arena);
 
 /* The mapping that holds address, or NULL. */

@@ -1,0 +1,109 @@
+/*
+ * kernel_features.c - see kernel_features.h. A feature counts as there only when it has done its
+ * work once, on a page of our own: a kernel, a container's filter or an emulator that accepts the
+ * call and does nothing must not make us lose a page.
+ */
+#include "core/base/kernel_features.h"
+
+#include <errno.h>
+#include <stdint.h>
+
+#include "core/base/kernel_uffd.h"
+#include "core/base/sys.h"
+
+#define PROBE_PAGES 4
+
+/* The number of pages found written in the probe's range, now protected again; or -errno. */
+static int probe_written(int pagemap, const char *memory)
+{
+    struct page_region regions[PROBE_PAGES];
+    struct pm_scan_arg scan = {
+        .size = sizeof scan,
+        .flags = PM_SCAN_WP_MATCHING,
+        .start = (uintptr_t)memory,
+        .end = (uintptr_t)memory + PROBE_PAGES * PAGE_BYTES,
+        .vec = (uintptr_t)regions,
+        .vec_len = PROBE_PAGES,
+        .category_mask = PAGE_IS_WRITTEN,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_WRITTEN,
+    };
+    int count = (int)sys_call(SYS_ioctl, pagemap, PAGEMAP_SCAN, &scan);
+    int pages = 0;
+
+    for (int i = 0; i < count; i++)
+        pages += (int)((regions[i].end - regions[i].start) / PAGE_BYTES);
+    return count < 0 ? count : pages;
+}
+
+/* Pages 0 and 2 are present, 1 and 3 were never touched. */
+static int probe_present(int pagemap, const char *memory)
+{
+    struct page_region regions[PROBE_PAGES];
+    struct pm_scan_arg scan = {
+        .size = sizeof scan,
+        .start = (uintptr_t)memory,
+        .end = (uintptr_t)memory + PROBE_PAGES * PAGE_BYTES,
+        .vec = (uintptr_t)regions,
+        .vec_len = PROBE_PAGES,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT,
+    };
+    int count = (int)sys_call(SYS_ioctl, pagemap, PAGEMAP_SCAN, &scan);
+
+    if (count < 0)
+        return count;
+    return count == 2 && regions[0].start == (uintptr_t)memory ? 0 : -EOPNOTSUPP;
+}
+
+static int probe_tracking(int uffd, int pagemap, char *memory)
+{
+    struct uffdio_api api = {
+        .api = UFFD_API,
+        .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
+    };
+    struct uffdio_register range = {
+        .range = {(uintptr_t)memory, PROBE_PAGES * PAGE_BYTES},
+        .mode = UFFDIO_REGISTER_MODE_WP,
+    };
+    int status = (int)sys_call(SYS_ioctl, uffd, UFFDIO_API, &api);
+
+    if (status < 0)
+        return status;
+    status = (int)sys_call(SYS_ioctl, uffd, UFFDIO_REGISTER, &range);
+    if (status < 0 || pagemap < 0)
+        return status;
+    if (probe_written(pagemap, memory) != 2 || probe_written(pagemap, memory) != 0)
+        return -EOPNOTSUPP;
+    memory[0] = 2;
+    return probe_written(pagemap, memory) == 1 ? 0 : -EOPNOTSUPP;
+}
+
+void kernel_features_probe(struct kernel_features *features)
+{
+    void *mapped = sys_mmap(NULL, PROBE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    volatile char *memory = mapped;
+    int uffd = -1, pagemap = -1;
+
+    *features =
+        (struct kernel_features){.userfaultfd_error = -ENOMEM, .pagemap_scan_error = -ENOMEM};
+    if (sys_failed((long)mapped))
+        return;
+    sys_madvise(mapped, PROBE_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
+    memory[0] = memory[2 * PAGE_BYTES] = 1;
+    pagemap = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    features->pagemap_scan_error = pagemap < 0 ? pagemap : probe_present(pagemap, mapped);
+    features->pagemap_scan = features->pagemap_scan_error == 0;
+
+    uffd = (int)sys_call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    features->userfaultfd_error =
+        uffd < 0 ? uffd : probe_tracking(uffd, features->pagemap_scan ? pagemap : -1, mapped);
+    features->userfaultfd_wp_async = features->userfaultfd_error == 0;
+
+    if (uffd >= 0)
+        sys_close(uffd);
+    if (pagemap >= 0)
+        sys_close(pagemap);
+    sys_munmap(mapped, PROBE_PAGES * PAGE_BYTES);
+}

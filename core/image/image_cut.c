@@ -1,0 +1,227 @@
+/*
+ * image_cut.c - the freeze's part of image_writer.h: everything is stopped, every microsecond
+ * counts. Nothing here looks at a clean page: the kernel's scans name written and absent ones, the
+ * rest is copied unseen into scratch and compared when the program runs again.
+ *
+ * The order: unregistered mappings are found (and registered, so that stores after the freeze
+ * are tracked); entries outside all saved mappings are cleared; then, group by group, written pages
+ * are copied and entries of absent pages cleared.
+ */
+#include <errno.h>
+
+#include "core/base/sys.h"
+#include "core/image/image_writer.h"
+#include "core/image/writer_state.h"
+
+#define SUSPECT_PAGES 64u /* read and compared in one piece: stays in the first caches */
+
+struct cut {
+    struct image_writer *writer;
+    const struct address_space *space;
+    uint64_t flags;   /* of the group at hand */
+    bool compare;     /* what is named now was not reported as written: compare it at once */
+    uint64_t covered; /* of an untracked group: pages before this one are dealt with */
+    uint64_t copy_ns;
+};
+
+static int clear(struct cut *cut, uint64_t page, uint64_t end)
+{
+    struct pool *pool = cut->writer->pool;
+    uint64_t count = index_page_count(pool->index);
+    int status = page < end ? index_clear(pool->index, pool->frames, page, end) : 0;
+
+    cut->writer->stats.cleared_pages += count - index_page_count(pool->index);
+    return status;
+}
+
+/* A marker in the place of a page (guard, poison) has no content; a page in memory must have. */
+static int cut_unread(void *context, uint64_t page_and_flags)
+{
+    struct cut *cut = context;
+    uint64_t page = page_and_flags & MEMORY_PAGE_MASK;
+
+    return page_and_flags & MEMORY_SWAPPED ? clear(cut, page, page + 1) : -EFAULT;
+}
+
+/* Reads what is named; compares it if it is merely suspect; makes room if there is none. */
+static int cut_settle(struct cut *cut)
+{
+    struct image_writer *writer = cut->writer;
+    struct stage *scratch = &writer->scratch;
+    uint64_t start_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    uint64_t before = scratch->read_count;
+    int status = stage_read(scratch, &writer->memory, cut_unread, cut);
+
+    if (status >= 0 && cut->compare)
+        status = stage_compare_tail(scratch, before);
+    writer->stats.frozen_pages += scratch->read_count - before;
+    if (status >= 0 && stage_room(scratch) == 0)
+        status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
+    cut->copy_ns += sys_clock_ns(CLOCK_MONOTONIC) - start_ns;
+    return status;
+}
+
+static int cut_run(void *context, const struct page_run *run)
+{
+    struct cut *cut = context;
+    struct stage *scratch = &cut->writer->scratch;
+    uint64_t flags = cut->flags;
+    int status = 0;
+
+    cut->writer->stats.candidate_pages += run->end - run->page;
+    if ((run->flags & RUN_ZERO) && !(flags & MEMORY_FILE))
+        return clear(cut, run->page, run->end);
+    if (run->flags & RUN_SWAPPED)
+        flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
+    for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
+        stage_add(scratch, page | flags);
+        if (stage_room(scratch) == 0 ||
+            (cut->compare && scratch->named - scratch->read_count == SUSPECT_PAGES))
+            status = cut_settle(cut);
+    }
+    return status;
+}
+
+static int cut_absent(void *context, const struct page_run *run)
+{
+    return clear(context, run->page, run->end);
+}
+
+/* Runs of an untracked group are all that is saved: what lies between them is absent. */
+static int cut_untracked_run(void *context, const struct page_run *run)
+{
+    struct cut *cut = context;
+    int status = clear(cut, cut->covered, run->page);
+
+    cut->covered = run->end;
+    return status < 0 ? status : cut_run(cut, run);
+}
+
+/*
+ * Clears absent pages of a tracked group. The question costs time by what is present, so it is
+ * asked only from where the index has something; in file mappings, mostly text without any entry,
+ * that is seldom.
+ */
+static int clear_absent(struct cut *cut, const struct tracker_group *group)
+{
+    struct pool *pool = cut->writer->pool;
+    uint64_t end = group->end >> PAGE_SHIFT, page = group->start >> PAGE_SHIFT;
+    struct index_entry entry;
+
+    if (group->backing == BACKING_POOL)
+        return 0;
+    while (page < end) {
+        const struct mapping *mapping = NULL;
+        uint64_t found = 0, stop = group->end;
+        int status = index_next(pool->index, page, end, &found, &entry);
+
+        if (status <= 0)
+            return status;
+        if (group->backing == BACKING_FILE) {
+            mapping = maps_find(cut->space, found << PAGE_SHIFT);
+            stop = mapping ? mapping->end : group->end;
+        }
+        status = pagemap_absent(&cut->writer->tracker.pagemap, found << PAGE_SHIFT, stop,
+                                group->backing, cut_absent, cut);
+        if (status < 0)
+            return status;
+        page = stop >> PAGE_SHIFT;
+    }
+    return 0;
+}
+
+static int cut_group(void *context, const struct tracker_group *group)
+{
+    struct cut *cut = context;
+    struct image_writer *writer = cut->writer;
+    struct pagemap *pagemap = &writer->tracker.pagemap;
+    int status = 0;
+
+    cut->flags =
+        (group->backing == BACKING_FILE ? MEMORY_FILE : 0) | (group->readable ? MEMORY_DIRECT : 0);
+    cut->compare = !group->tracked || writer->suspect_all;
+    cut->covered = group->start >> PAGE_SHIFT;
+    if (group->tracked) {
+        status = pagemap_written(pagemap, group->start, group->end, group->backing,
+                                 writer->suspect_all, cut_run, cut);
+        if (status >= 0)
+            status = cut_settle(cut);
+        return status < 0 ? status : clear_absent(cut, group);
+    }
+    status = pagemap_saved(pagemap, group->start, group->end, group->backing,
+                           group->backing == BACKING_POOL ? cut_run : cut_untracked_run, cut);
+    if (status >= 0 && group->backing != BACKING_POOL)
+        status = clear(cut, cut->covered, group->end >> PAGE_SHIFT);
+    return status < 0 ? status : cut_settle(cut);
+}
+
+/* Entries where no saved mapping is. */
+static int clear_unmapped(struct cut *cut)
+{
+    const struct address_space *space = cut->space;
+    uint64_t page = 0;
+
+    for (uint32_t i = 0; i < space->count; i++) {
+        const struct mapping *mapping = &space->mappings[i];
+        enum page_backing backing;
+        int status = 0;
+
+        if (!tracker_saves(mapping, &backing))
+            continue;
+        status = clear(cut, page, mapping->start >> PAGE_SHIFT);
+        if (status < 0)
+            return status;
+        page = mapping->end >> PAGE_SHIFT;
+    }
+    return clear(cut, page, INDEX_PAGE_LIMIT);
+}
+
+/* Pages that were found written in a pre-copy round but could not be read then. */
+static int cut_unread_pages(struct cut *cut)
+{
+    struct image_writer *writer = cut->writer;
+    int status = 0;
+
+    cut->compare = true;
+    for (uint32_t i = 0; i < writer->unread_count && status >= 0; i++) {
+        struct page_run run = {writer->unread[i], writer->unread[i] + 1, RUN_SWAPPED};
+        const struct mapping *mapping = maps_find(cut->space, run.page << PAGE_SHIFT);
+        enum page_backing backing;
+
+        if (!mapping || !tracker_saves(mapping, &backing))
+            continue;
+        cut->flags = backing == BACKING_FILE ? MEMORY_FILE : 0;
+        status = cut_run(cut, &run);
+        if (status >= 0)
+            status = cut_settle(cut);
+    }
+    return status;
+}
+
+int image_writer_cut(struct image_writer *writer, const struct address_space *space,
+                     struct problem *why)
+{
+    struct cut cut = {.writer = writer, .space = space};
+    uint64_t start_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    int status = 0;
+
+    writer_begin(writer);
+    memory_open_protection_keys();
+    /* Pages of an abandoned cut are older than what is found now. */
+    status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
+    if (status >= 0)
+        status = tracker_prepare(&writer->tracker, space);
+    if (status >= 0)
+        status = clear_unmapped(&cut);
+    if (status >= 0)
+        status = tracker_each_group(&writer->tracker, space, cut_group, &cut);
+    if (status >= 0)
+        status = cut_unread_pages(&cut);
+    if (status < 0)
+        return writer_failed(writer, status, "cannot copy dirty pages", why);
+    writer->suspect_all = false;
+    writer->unread_count = 0;
+    writer->stats.copy_ns = cut.copy_ns;
+    writer->stats.scan_ns = sys_clock_ns(CLOCK_MONOTONIC) - start_ns - cut.copy_ns;
+    return 0;
+}

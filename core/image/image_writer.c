@@ -1,0 +1,245 @@
+/*
+ * image_writer.c - see image_writer.h: creation, pre-copy, commit. The cut is in image_cut.c.
+ *
+ * Why no change is lost. A page that the kernel reports as written is protected again in the same
+ * step, so from then on this writer alone knows that it must be looked at. It stays known until
+ * the index of the generation in progress has what was read: as a page of a stage; as one of
+ * `unread` if it could not be read; and if a step fails in between, `suspect_all` makes every saved
+ * page a candidate of the next round. The index in turn outlives failed commits
+ * (core/pool/frame.h).
+ */
+#include "core/image/image_writer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/sys.h"
+#include "core/image/writer_state.h"
+
+#define STAGE_PAGES       1024u /* written to the pool in one piece */
+#define READ_PAGES        256u  /* read in one piece: small enough to be compared in cache */
+#define SCRATCH_BYTES     (64ull << 20)
+#define SCRATCH_PAGES_MIN 256u
+#define MAPS_BYTES        (64ull << 20) /* of address space; 65,530 mappings take about 16 MiB */
+
+/* An arena within another's memory, for what is rewound while the outer one grows. */
+static int carve_arena(struct arena *inner, struct arena *outer, size_t bytes)
+{
+    uintptr_t base = (uintptr_t)arena_alloc(outer, bytes, PAGE_BYTES);
+
+    *inner = (struct arena){base, base, base + bytes, base + bytes};
+    return base ? 0 : -ENOMEM;
+}
+
+int image_writer_create(struct image_writer **out, struct arena *arena, struct pool *pool,
+                        const struct image_writer_options *options, struct problem *why)
+{
+    uint64_t scratch = options->scratch_bytes ? options->scratch_bytes : SCRATCH_BYTES;
+    struct image_writer *writer = arena_alloc(arena, sizeof *writer, 64);
+    int status = -ENOMEM;
+
+    if (!writer)
+        goto out;
+    writer->pool = pool;
+    writer->memory.fd = -1;
+    if (scratch < PAGE_BYTES)
+        scratch = PAGE_BYTES;
+    status = carve_arena(&writer->maps_arena, arena, MAPS_BYTES);
+    if (status >= 0)
+        status = stage_create(&writer->stage, arena, pool, STAGE_PAGES);
+    if (status >= 0)
+        status = stage_create(&writer->scratch, arena, pool, scratch / PAGE_BYTES);
+    if (status >= 0)
+        status = tracker_open(&writer->tracker, arena, options->features, options->by_checksum);
+    if (status < 0)
+        goto out;
+    status = memory_open(&writer->memory);
+    if (status < 0) {
+        tracker_close(&writer->tracker);
+        goto out;
+    }
+    stage_prefault(&writer->scratch, SCRATCH_PAGES_MIN);
+    *out = writer;
+    return 0;
+out:
+    return problem_set(why, status, "cannot set up dirty tracking: %s", status_text(status));
+}
+
+void image_writer_destroy(struct image_writer *writer)
+{
+    tracker_close(&writer->tracker);
+    memory_close(&writer->memory);
+}
+
+int writer_failed(struct image_writer *writer, int status, const char *doing, struct problem *why)
+{
+    stage_drop(&writer->stage);
+    stage_drop(&writer->scratch);
+    writer->suspect_all = true;
+    return problem_set(why, status, "%s: %s: %s", writer->pool->path, doing, status_text(status));
+}
+
+void writer_begin(struct image_writer *writer)
+{
+    if (!writer->committed)
+        return;
+    writer->committed = false;
+    writer->stats = (struct image_writer_stats){0};
+}
+
+/* --- pre-copy --- */
+
+struct precopy {
+    struct image_writer *writer;
+    uint64_t flags; /* MEMORY_FILE or 0, of the group at hand */
+    bool all;       /* every saved page is a candidate */
+    uint64_t copied_pages;
+};
+
+/* While the program runs a page may go away under our hands: the cut looks again. */
+static int note_unread(void *context, uint64_t page_and_flags)
+{
+    struct image_writer *writer = context;
+
+    if (writer->unread_count < WRITER_UNREAD_MAX)
+        writer->unread[writer->unread_count++] = page_and_flags & MEMORY_PAGE_MASK;
+    else
+        writer->suspect_all = true;
+    return 0;
+}
+
+static int precopy_write(struct precopy *precopy)
+{
+    struct image_writer *writer = precopy->writer;
+
+    precopy->copied_pages += writer->stage.compared;
+    writer->stats.precopied_pages += writer->stage.compared;
+    return stage_write(&writer->stage, &writer->stats.written_bytes);
+}
+
+/* Reads and compares what is named, writes when the stage is full. */
+static int precopy_settle(struct precopy *precopy)
+{
+    struct image_writer *writer = precopy->writer;
+    int status = stage_read(&writer->stage, &writer->memory, note_unread, writer);
+
+    if (status >= 0)
+        status = stage_compare(&writer->stage);
+    if (status >= 0 && stage_room(&writer->stage) == 0)
+        status = precopy_write(precopy);
+    return status;
+}
+
+static int precopy_run(void *context, const struct page_run *run)
+{
+    struct precopy *precopy = context;
+    struct image_writer *writer = precopy->writer;
+    struct stage *stage = &writer->stage;
+    int status = 0;
+
+    writer->stats.candidate_pages += run->end - run->page;
+    if ((run->flags & RUN_ZERO) && !(precopy->flags & MEMORY_FILE))
+        return index_clear(writer->pool->index, writer->pool->frames, run->page, run->end);
+    for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
+        stage_add(stage, page | precopy->flags);
+        if (stage->named - stage->read_count == READ_PAGES || stage_room(stage) == 0)
+            status = precopy_settle(precopy);
+    }
+    return status;
+}
+
+static int precopy_group(void *context, const struct tracker_group *group)
+{
+    struct precopy *precopy = context;
+    struct image_writer *writer = precopy->writer;
+    struct pagemap *pagemap = &writer->tracker.pagemap;
+    int status = 0;
+
+    precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
+    if (group->tracked)
+        status = pagemap_written(pagemap, group->start, group->end, group->backing, precopy->all,
+                                 precopy_run, precopy);
+    else
+        status =
+            pagemap_saved(pagemap, group->start, group->end, group->backing, precopy_run, precopy);
+    /* What is named carries the group's flags: it is settled before they change. */
+    return status < 0 ? status : precopy_settle(precopy);
+}
+
+int writer_flush_scratch(struct image_writer *writer, uint64_t *bytes_written)
+{
+    int status = stage_compare(&writer->scratch);
+
+    return status < 0 ? status : stage_write(&writer->scratch, bytes_written);
+}
+
+static int precopy_round(struct precopy *precopy, struct address_space *space)
+{
+    struct image_writer *writer = precopy->writer;
+    int status = writer_flush_scratch(writer, &writer->stats.written_bytes);
+
+    if (status < 0)
+        return status;
+    arena_rewind(&writer->maps_arena, writer->maps_arena.base);
+    status = maps_read(space, "/proc/self/maps", &writer->maps_arena);
+    if (status >= 0)
+        status = tracker_prepare(&writer->tracker, space);
+    if (status >= 0)
+        status = tracker_each_group(&writer->tracker, space, precopy_group, precopy);
+    return status < 0 ? status : precopy_write(precopy);
+}
+
+int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
+                             struct problem *why)
+{
+    struct precopy precopy = {.writer = writer, .all = writer->suspect_all};
+    int status = 0;
+
+    writer_begin(writer);
+    writer->suspect_all = false; /* set again by what fails from here on */
+    status = precopy_round(&precopy, space);
+    if (status < 0)
+        return writer_failed(writer, status, "cannot write dirty pages", why);
+    /* The cut will find about as much as this round did: its scratch gets memory now. */
+    stage_prefault(&writer->scratch, precopy.copied_pages + precopy.copied_pages / 2);
+    return (int64_t)precopy.copied_pages;
+}
+
+/* --- after the freeze --- */
+
+int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
+                        const void *record, size_t record_bytes, struct problem *why)
+{
+    int status = writer_flush_scratch(writer, &writer->stats.written_bytes);
+
+    if (status < 0)
+        return writer_failed(writer, status, "cannot write the pages of the cut", why);
+    entry->freeze_written_bytes = writer->stats.freeze_written_bytes;
+    status = pool_commit(writer->pool, entry, record, record_bytes, why);
+    writer->committed = status >= 0;
+    return status;
+}
+
+void image_writer_abandon(struct image_writer *writer)
+{
+    /* The pages in scratch stay there; the next round or cut writes them before it looks at
+     * anything. Their content is that of the abandoned moment, and whatever is stored to them
+     * since is tracked. */
+    writer->stats.frozen_pages = 0;
+}
+
+void image_writer_untrack(struct image_writer *writer, uintptr_t start, uintptr_t end)
+{
+    tracker_unregister(&writer->tracker, start, end);
+}
+
+const struct image_writer_stats *image_writer_stats(const struct image_writer *writer)
+{
+    return &writer->stats;
+}
+
+const char *image_writer_tracking(const struct image_writer *writer)
+{
+    return writer->tracker.uffd >= 0 ? "userfaultfd write protection and PAGEMAP_SCAN"
+                                     : "page checksums";
+}

@@ -1,0 +1,112 @@
+/*
+ * memory.c - see memory.h.
+ */
+#include "core/image/memory.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <string.h>
+
+int memory_open(struct memory *memory)
+{
+    memory->pid = sys_getpid();
+    memory->by_vm_readv = true;
+    memory->fd = sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+    return memory->fd < 0 ? memory->fd : 0;
+}
+
+void memory_close(struct memory *memory)
+{
+    if (memory->fd >= 0)
+        sys_close(memory->fd);
+    memory->fd = -1;
+}
+
+/* Describes pages[0 .. *count) as pieces, contiguous pages in one; *count becomes what fits. */
+static long describe(struct memory *memory, const uint64_t *pages, uint64_t *count)
+{
+    long pieces = 0;
+    uint64_t i = 0;
+
+    for (; i < *count; i++) {
+        char *address = (char *)((pages[i] & MEMORY_PAGE_MASK) << PAGE_SHIFT);
+        struct iovec *last = pieces ? &memory->pieces[pieces - 1] : NULL;
+
+        if (last && (char *)last->iov_base + last->iov_len == address) {
+            last->iov_len += PAGE_BYTES;
+            continue;
+        }
+        if (pieces == MEMORY_PIECES)
+            break;
+        memory->pieces[pieces++] = (struct iovec){address, PAGE_BYTES};
+    }
+    *count = i;
+    return pieces;
+}
+
+/* Returns how many whole pages from the first on were read. */
+static uint64_t read_across(struct memory *memory, const uint64_t *pages, uint64_t count, void *out)
+{
+    long pieces = describe(memory, pages, &count);
+    struct iovec local = {out, count * PAGE_BYTES};
+    long got = sys_call(SYS_process_vm_readv, memory->pid, &local, 1, memory->pieces, pieces, 0);
+
+    if (got == -ENOSYS || got == -EPERM)
+        memory->by_vm_readv = false;
+    return got > 0 ? (uint64_t)got / PAGE_BYTES : 0;
+}
+
+static bool read_one(struct memory *memory, uint64_t page, void *out)
+{
+    return sys_pread(memory->fd, out, PAGE_BYTES, (page & MEMORY_PAGE_MASK) << PAGE_SHIFT) ==
+           PAGE_BYTES;
+}
+
+static uint64_t count_direct(const uint64_t *pages, uint64_t count, uint64_t direct)
+{
+    uint64_t i = 0;
+
+    while (i < count && (pages[i] & MEMORY_DIRECT) == direct)
+        i++;
+    return i;
+}
+
+uint64_t memory_read(struct memory *memory, uint64_t *pages, uint64_t count, void *out)
+{
+    uint8_t *to = out;
+    uint64_t unread = 0;
+
+    for (uint64_t i = 0; i < count;) {
+        uint64_t direct = count_direct(pages + i, count - i, MEMORY_DIRECT);
+        uint64_t done = direct;
+
+        for (uint64_t j = i; j < i + direct; j++)
+            memcpy(to + j * PAGE_BYTES, (const void *)((pages[j] & MEMORY_PAGE_MASK) << PAGE_SHIFT),
+                   PAGE_BYTES);
+        i += direct;
+        if (i == count)
+            break;
+        done = memory->by_vm_readv
+                   ? read_across(memory, pages + i, count_direct(pages + i, count - i, 0),
+                                 to + i * PAGE_BYTES)
+                   : 0;
+        i += done;
+        if (done)
+            continue;
+        if (!read_one(memory, pages[i], to + i * PAGE_BYTES)) {
+            pages[i] |= MEMORY_UNREAD;
+            unread++;
+        }
+        i++;
+    }
+    return unread;
+}
+
+void memory_open_protection_keys(void)
+{
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+    /* Leaf 7, ECX bit 4: the kernel has switched protection keys on, so WRPKRU exists. */
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 4)))
+        __asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(0), "c"(0), "d"(0));
+}

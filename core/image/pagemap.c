@@ -1,0 +1,216 @@
+/*
+ * pagemap.c - see pagemap.h. What must hold: a page that is saved and of which nothing better is
+ * known is reported. Reporting one too many costs time; leaving one out loses memory.
+ */
+#include "core/image/pagemap.h"
+
+#include <errno.h>
+
+#include "core/base/kernel_uffd.h"
+#include "core/base/sys.h"
+#include "core/image/smaps.h"
+
+#define SCAN_REGIONS  16384u
+#define CLASSIC_PAGES 32768u
+
+/* Bits of an entry of the classic pagemap. */
+#define ENTRY_PRESENT (1ull << 63)
+#define ENTRY_SWAPPED (1ull << 62)
+#define ENTRY_FILE    (1ull << 61) /* a file's page, or shared anonymous memory */
+
+int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan)
+{
+    *pagemap = (struct pagemap){.by_scan = by_scan};
+    if (by_scan)
+        pagemap->regions = arena_alloc(arena, SCAN_REGIONS * sizeof(struct page_region), 64);
+    else
+        pagemap->entries = arena_alloc(arena, CLASSIC_PAGES * sizeof(uint64_t), 64);
+    if (!pagemap->regions && !pagemap->entries)
+        return -ENOMEM;
+    pagemap->fd = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    return pagemap->fd < 0 ? pagemap->fd : 0;
+}
+
+void pagemap_close(struct pagemap *pagemap)
+{
+    if (pagemap->fd >= 0)
+        sys_close(pagemap->fd);
+    pagemap->fd = -1;
+}
+
+int pagemap_refresh(struct pagemap *pagemap)
+{
+    if (pagemap->by_scan)
+        return 0;
+    return smaps_find_empty(pagemap);
+}
+
+/* Hands regions to the visitor; those with a category of `skip` are left out. */
+static int report(const struct page_region *regions, long count, uint64_t skip,
+                  page_run_visit *visit, void *context)
+{
+    for (long i = 0; i < count; i++) {
+        const struct page_region *region = &regions[i];
+        struct page_run run = {region->start >> PAGE_SHIFT, region->end >> PAGE_SHIFT, 0};
+        int status = 0;
+
+        if (region->categories & skip)
+            continue;
+        if (region->categories & PAGE_IS_SWAPPED)
+            run.flags |= RUN_SWAPPED;
+        if (region->categories & PAGE_IS_PFNZERO)
+            run.flags |= RUN_ZERO;
+        status = visit(context, &run);
+        if (status < 0)
+            return status;
+    }
+    return 0;
+}
+
+/* Runs one PAGEMAP_SCAN question over [scan->start, scan->end), in as many calls as it takes. */
+static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t skip,
+                    page_run_visit *visit, void *context)
+{
+    uint64_t end = scan->end;
+
+    scan->size = sizeof *scan;
+    scan->vec = (uintptr_t)pagemap->regions;
+    scan->vec_len = SCAN_REGIONS;
+    while (scan->start < end) {
+        long count = sys_call(SYS_ioctl, pagemap->fd, PAGEMAP_SCAN, scan);
+        int status = 0;
+
+        if (count == -EINTR)
+            continue;
+        if (count < 0)
+            return (int)count;
+        status = report(pagemap->regions, count, skip, visit, context);
+        if (status < 0)
+            return status;
+        if (scan->walk_end <= scan->start)
+            return -EIO; /* would never end */
+        scan->start = scan->walk_end;
+    }
+    return 0;
+}
+
+static int classic_saved(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                         page_run_visit *visit, void *context)
+{
+    struct page_run run = {0, 0, 0};
+    uint64_t page = start >> PAGE_SHIFT, last = end >> PAGE_SHIFT;
+    int status = 0;
+
+    while (page < last && status >= 0) {
+        uint64_t want = last - page < CLASSIC_PAGES ? last - page : CLASSIC_PAGES;
+        ssize_t got = sys_pread(pagemap->fd, pagemap->entries, want * 8, page * 8);
+
+        if (got <= 0) /* a short file would be a page unseen */
+            return got < 0 ? (int)got : -EIO;
+        for (uint64_t i = 0; i < (uint64_t)got / 8 && status >= 0; i++, page++) {
+            uint64_t entry = pagemap->entries[i];
+            uint32_t flags = entry & ENTRY_SWAPPED ? RUN_SWAPPED : 0;
+
+            if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) ||
+                ((entry & ENTRY_FILE) && !(entry & ENTRY_SWAPPED)))
+                continue;
+            if (run.end == page && run.flags == flags) {
+                run.end++;
+                continue;
+            }
+            if (run.end)
+                status = visit(context, &run);
+            run = (struct page_run){page, page + 1, flags};
+        }
+    }
+    if (run.end && status >= 0)
+        status = visit(context, &run);
+    return status;
+}
+
+static bool is_empty_giant(const struct pagemap *pagemap, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < pagemap->empty_count; i++)
+        if (start >= pagemap->empty[i].start && end <= pagemap->empty[i].end)
+            return true;
+    return false;
+}
+
+/* The question "present or swapped, and not the file's" with what the caller adds to it. */
+static struct pm_scan_arg saved_question(uint64_t start, uint64_t end, enum page_backing backing)
+{
+    struct pm_scan_arg scan = {
+        .start = start,
+        .end = end,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+    };
+
+    if (backing != BACKING_ZERO) {
+        scan.category_inverted = PAGE_IS_FILE;
+        scan.category_mask = PAGE_IS_FILE;
+    }
+    return scan;
+}
+
+int pagemap_saved(struct pagemap *pagemap, uint64_t start, uint64_t end, enum page_backing backing,
+                  page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = saved_question(start, end, backing);
+
+    if (pagemap->by_scan)
+        return scan_all(pagemap, &scan, 0, visit, context);
+    if (is_empty_giant(pagemap, start, end))
+        return 0;
+    return classic_saved(pagemap, start, end, visit, context);
+}
+
+int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                         enum page_backing backing, page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = saved_question(start, end, backing);
+
+    scan.category_inverted |= PAGE_IS_WPALLOWED;
+    scan.category_mask |= PAGE_IS_WPALLOWED;
+    return scan_all(pagemap, &scan, 0, visit, context);
+}
+
+/*
+ * In anonymous memory: WRITTEN, and PRESENT or SWAPPED. (The kernel's fast path for a question that
+ * names WRITTEN alone would take absent pages for written ones and leave markers in their place.)
+ * In a file mapping: WRITTEN or SWAPPED, and not FILE. In a mapping of the pool FILE is not asked
+ * for: the kernel would look at every present page's descriptor, where WRITTEN alone is a bit of
+ * the page table; once protected, pages that were only read are not reported again.
+ */
+int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                    enum page_backing backing, bool all, page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = saved_question(start, end, backing);
+
+    scan.flags = PM_SCAN_WP_MATCHING;
+    if (!all && backing == BACKING_FILE)
+        scan.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_SWAPPED;
+    if (!all && backing == BACKING_ZERO)
+        scan.category_mask |= PAGE_IS_WRITTEN;
+    if (!all && backing == BACKING_POOL) {
+        scan.category_inverted = 0;
+        scan.category_mask = PAGE_IS_WRITTEN;
+    }
+    return scan_all(pagemap, &scan, 0, visit, context);
+}
+
+int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end, enum page_backing backing,
+                   page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = {
+        .start = start,
+        .end = end,
+        .category_inverted = PAGE_IS_PRESENT,
+        .category_anyof_mask = PAGE_IS_PRESENT,
+        .return_mask = PAGE_IS_SWAPPED,
+    };
+
+    if (backing == BACKING_FILE)
+        scan.category_anyof_mask |= PAGE_IS_FILE;
+    return scan_all(pagemap, &scan, PAGE_IS_SWAPPED, visit, context);
+}

@@ -1,0 +1,84 @@
+/*
+ * pagemap.h - what the kernel knows of pages: which are there, which were written.
+ *
+ * Every question is asked of a range of addresses and answered as runs of pages in ascending
+ * order, handed to a visitor. "Saved" pages are those an image must hold: present or swapped out,
+ * and not the file's own (docs/internals.md, "What an image holds").
+ *
+ * Two ways to know: the PAGEMAP_SCAN ioctl, and the classic /proc/self/pagemap, eight bytes a
+ * page, which knows nothing of writing. The latter is slow where nothing is: a mapping of a
+ * gigabyte or more is looked up in /proc/self/smaps first (pagemap_refresh()).
+ *
+ * A zap of write-protected pages of a file mapping leaves markers that count as swapped: such a
+ * page is always reported, and reading it gives the file's content, which is right.
+ */
+#ifndef PHEAP_IMAGE_PAGEMAP_H
+#define PHEAP_IMAGE_PAGEMAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+
+enum page_backing {
+    BACKING_ZERO, /* anonymous memory: an absent page is zero */
+    BACKING_FILE, /* a private file mapping: an absent page is the file's */
+    BACKING_POOL, /* frames of the pool, mapped by a restore: an absent page is the index's */
+};
+
+enum page_run_flags {
+    RUN_SWAPPED = 1u << 0, /* not in memory: touching it may fault, or fail (a guard marker) */
+    RUN_ZERO = 1u << 1,    /* the kernel's shared zero page */
+};
+
+struct page_run { /* pages [page, end) */
+    uint64_t page, end;
+    uint32_t flags;
+};
+
+/* 0 to go on, or a negative status, which ends the scan and is its result. */
+typedef int page_run_visit(void *context, const struct page_run *run);
+
+#define EMPTY_GIANTS_MAX 64
+
+struct pagemap {
+    int fd;
+    bool by_scan;
+    struct page_region *regions; /* answers of PAGEMAP_SCAN */
+    uint64_t *entries;           /* of the classic file */
+    uint32_t empty_count;        /* mappings of GIANT_BYTES or more that hold no page at all */
+    struct {
+        uint64_t start, end;
+    } empty[EMPTY_GIANTS_MAX];
+};
+
+/* Opens the caller's own pagemap. */
+MUST_CHECK int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan);
+void pagemap_close(struct pagemap *pagemap);
+
+/* Before a round by the classic way: learns which large mappings are empty. */
+MUST_CHECK int pagemap_refresh(struct pagemap *pagemap);
+
+/* All saved pages. */
+MUST_CHECK int pagemap_saved(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                             enum page_backing backing, page_run_visit *visit, void *context);
+
+/* PAGEMAP_SCAN only: saved pages in mappings that are not registered for write protection. */
+MUST_CHECK int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                    enum page_backing backing, page_run_visit *visit,
+                                    void *context);
+
+/*
+ * PAGEMAP_SCAN only, registered mappings only: saved pages that were written since they were last
+ * protected, protected again in the same step. all: written or not. Of BACKING_POOL also pages that
+ * were read for the first time (a superset costs a comparison).
+ */
+MUST_CHECK int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                               enum page_backing backing, bool all, page_run_visit *visit,
+                               void *context);
+
+/* PAGEMAP_SCAN only: pages within mappings that are not saved ones; not of BACKING_POOL. */
+MUST_CHECK int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                              enum page_backing backing, page_run_visit *visit, void *context);
+
+#endif

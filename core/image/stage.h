@@ -1,0 +1,68 @@
+/*
+ * stage.h - pages on their way from memory to the pool: named, read, compared, written.
+ *
+ *     named      stage_add()      pages[read_count ..], content still in memory
+ *     read       stage_read()     content copied into data
+ *     compared   stage_compare()  what the index has already (by checksum) is dropped, zeroes go
+ *                                 to the index as such, the rest moves together
+ *     written    stage_write()    compared pages go to the pool in one piece
+ *
+ * Each page is in one of these states; the arrays below are in step: page i's content is at
+ * data + i * 4096.
+ */
+#ifndef PHEAP_IMAGE_STAGE_H
+#define PHEAP_IMAGE_STAGE_H
+
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/image/memory.h"
+#include "core/pool/pool.h"
+
+struct stage {
+    struct pool *pool;
+    uint8_t *data;
+    uint64_t *pages;     /* with the flags of memory.h until they are compared */
+    uint64_t *checksums; /* of compared pages */
+    uint64_t limit;
+    uint64_t compared;   /* pages [0, compared) */
+    uint64_t read_count; /* pages [compared, read_count) */
+    uint64_t named;      /* pages [read_count, named) */
+    uint64_t touched;    /* pages of data that have memory */
+};
+
+MUST_CHECK int stage_create(struct stage *stage, struct arena *arena, struct pool *pool,
+                            uint64_t limit);
+
+static inline uint64_t stage_room(const struct stage *stage)
+{
+    return stage->limit - stage->named;
+}
+
+/* The caller has seen to room. */
+static inline void stage_add(struct stage *stage, uint64_t page_and_flags)
+{
+    stage->pages[stage->named++] = page_and_flags;
+}
+
+/* Reads what is named. Pages that cannot be read are taken out and handed to unread. */
+typedef int stage_unread(void *context, uint64_t page_and_flags);
+MUST_CHECK int stage_read(struct stage *stage, struct memory *memory, stage_unread *unread,
+                          void *context);
+
+/* Compares what is read. */
+MUST_CHECK int stage_compare(struct stage *stage);
+
+/* Compares pages [from, read_count) alone, before their turn: what differs stays to be compared. */
+MUST_CHECK int stage_compare_tail(struct stage *stage, uint64_t from);
+
+/* Writes what is compared (everything must be). *bytes_written grows. */
+MUST_CHECK int stage_write(struct stage *stage, uint64_t *bytes_written);
+
+/* Forgets everything. */
+void stage_drop(struct stage *stage);
+
+/* Makes the first pages of data present, so that the freeze does not pay for their first touch. */
+void stage_prefault(struct stage *stage, uint64_t pages);
+
+#endif

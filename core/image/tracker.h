@@ -1,0 +1,61 @@
+/*
+ * tracker.h - which pages may have changed: what is registered for write protection, and who has
+ * to be asked how.
+ *
+ * A mapping is registered with userfaultfd as soon as it holds a page that an image must hold,
+ * never before: a reservation of a terabyte costs nothing, a file mapping that is only read keeps
+ * its fault-around. Nothing is remembered of registrations: a mapping that is new, moved,
+ * grown, split or untracked by hand shows its pages in PAGEMAP_SCAN's "not WPALLOWED", and is
+ * registered again. So whatever the program does, a page is either in a registered mapping, where
+ * the kernel knows whether it was written, or seen as unregistered.
+ *
+ * Not registered: a read-only file mapping of which less than a quarter is anonymous; what the
+ * kernel refuses (another userfaultfd has it). By checksums nothing is. The saved pages of these
+ * are candidates each time ("untracked").
+ *
+ * tracker_each_group() walks the mappings that are saved, in ascending order, neighbours of one
+ * sort in one group, so that a scan is one system call for many mappings. An untracked mapping is
+ * a group of its own.
+ */
+#ifndef PHEAP_IMAGE_TRACKER_H
+#define PHEAP_IMAGE_TRACKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/kernel_features.h"
+#include "core/base/status.h"
+#include "core/image/maps.h"
+#include "core/image/pagemap.h"
+
+struct tracker {
+    int uffd; /* -1: by checksums */
+    struct pagemap pagemap;
+    uint32_t *unregistered_pages; /* by mapping, of the space last prepared; 0: tracked */
+};
+
+struct tracker_group {
+    uint64_t start, end; /* addresses; holds no page of an excluded or unsaved mapping */
+    enum page_backing backing;
+    bool tracked;
+    bool readable; /* PROT_READ throughout */
+};
+
+MUST_CHECK int tracker_open(struct tracker *tracker, struct arena *arena,
+                            const struct kernel_features *features, bool by_checksum);
+void tracker_close(struct tracker *tracker);
+
+/* Before each walk: looks for pages in unregistered mappings, and registers those. */
+MUST_CHECK int tracker_prepare(struct tracker *tracker, const struct address_space *space);
+
+typedef int tracker_visit(void *context, const struct tracker_group *group);
+MUST_CHECK int tracker_each_group(const struct tracker *tracker, const struct address_space *space,
+                                  tracker_visit *visit, void *context);
+
+/* Takes [start, end) out of the tracking. */
+void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end);
+
+/* Whether an image holds pages of this mapping, and what backs absent ones. */
+bool tracker_saves(const struct mapping *mapping, enum page_backing *backing);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * writer_state.h - what image_writer.c (pre-copy, commit), image_cut.c (the freeze) and rewrite.c
+ * share.
+ */
+#ifndef PHEAP_IMAGE_WRITER_STATE_H
+#define PHEAP_IMAGE_WRITER_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/image/image_writer.h"
+#include "core/image/memory.h"
+#include "core/image/stage.h"
+#include "core/image/tracker.h"
+
+#define WRITER_UNREAD_MAX 1024u
+
+struct image_writer {
+    struct pool *pool;
+    struct tracker tracker;
+    struct memory memory;
+    struct arena maps_arena; /* mappings of the round at hand */
+    struct stage stage;      /* of the pre-copy: always empty between rounds */
+    struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
+    bool suspect_all;        /* after a failure: every saved page is a candidate */
+    bool committed;          /* statistics are of a committed generation: begin anew */
+    uint32_t unread_count;
+    uint64_t unread[WRITER_UNREAD_MAX]; /* pages found written that could not be read */
+    struct image_writer_stats stats;
+};
+
+/* The statistics of the next generation begin when its first round or cut does. */
+void writer_begin(struct image_writer *writer);
+
+/* Drops both stages, suspects every page, and says what failed in `why`. Returns status. */
+int writer_failed(struct image_writer *writer, int status, const char *doing, struct problem *why);
+
+/* Compares and writes what scratch holds. */
+MUST_CHECK int writer_flush_scratch(struct image_writer *writer, uint64_t *bytes_written);
+
+#endif

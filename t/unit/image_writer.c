@@ -1,0 +1,420 @@
+/*
+ * image_writer.c - what a generation holds after memory was changed in every way a program can:
+ * each test runs with the kernel's dirty tracking and by page checksums.
+ */
+#include "t/lib/image_fixture.h"
+
+#include <fcntl.h>
+
+static bool by_checksum;
+static struct fixture f;
+
+static bool start(void)
+{
+    return fixture_start(&f, by_checksum, 0);
+}
+
+static void fill(void *memory, size_t bytes, unsigned seed)
+{
+    uint32_t *words = memory;
+
+    for (size_t i = 0; i < bytes / 4; i++)
+        words[i] = seed = seed * 1664525u + 1013904223u;
+}
+
+/* The state of `pages` pages at memory as a model outside the image. */
+static void *remember(const void *memory, size_t pages)
+{
+    void *model = fixture_model(&f, pages * 4096);
+
+    memcpy(model, memory, pages * 4096);
+    return model;
+}
+
+static void a_generation_holds_what_memory_was_at_the_cut(void)
+{
+    char *memory = fixture_map(300);
+    void *first = NULL, *second = NULL;
+
+    if (start()) {
+        fill(memory, 300 * 4096, 1);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 300), 300 * 4096));
+        first = remember(memory, 300);
+        memory[5 * 4096 + 17] ^= 1;
+        memset(memory + 100 * 4096, 7, 3 * 4096);
+        CHECK(fixture_checkpoint(&f));
+        second = remember(memory, 300);
+        CHECK(fixture_shows(&f, memory, second, 300 * 4096));
+        CHECK(memcmp(first, second, 300 * 4096) != 0);
+        /* Stores after the cut are not in it. */
+        CHECK_OK(fixture_precopy(&f));
+        memory[17] ^= 1;
+        CHECK_OK(fixture_cut(&f));
+        memory[17] ^= 1;
+        CHECK_OK(fixture_commit(&f));
+        CHECK(!fixture_shows(&f, memory, second, 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 300 * 4096);
+}
+
+static void a_second_generation_is_as_large_as_what_was_written(void)
+{
+    enum { PAGES = 4096, STEP = 40 };
+    char *memory = fixture_map(PAGES);
+
+    if (start()) {
+        fill(memory, PAGES * 4096, 2);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(f.entry.written_bytes >= PAGES * 4096ull);
+        for (size_t i = 0; i < PAGES; i += STEP)
+            memory[i * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(f.entry.written_bytes >= PAGES / STEP * 4096ull);
+        /* Pages of the test itself, and a leaf of the index for every 256 pages. */
+        CHECK(f.entry.written_bytes <= (PAGES / STEP + PAGES / 256 + 250) * 4096ull);
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096);
+}
+
+static void dropped_and_unmapped_pages_lose_their_entries(void)
+{
+    char *memory = fixture_map(64);
+
+    if (start()) {
+        fill(memory, 64 * 4096, 3);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_entry(&f, memory + 10 * 4096).frame >= FRAME_FIRST);
+        madvise(memory + 10 * 4096, 5 * 4096, MADV_DONTNEED);
+        munmap(memory + 32 * 4096, 8 * 4096);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, memory + 10 * 4096).frame, FRAME_NONE);
+        CHECK_EQ(fixture_entry(&f, memory + 14 * 4096).frame, FRAME_NONE);
+        CHECK(fixture_entry(&f, memory + 15 * 4096).frame >= FRAME_FIRST);
+        CHECK(fixture_entry(&f, memory + 31 * 4096).frame >= FRAME_FIRST);
+        CHECK_EQ(fixture_entry(&f, memory + 32 * 4096).frame, FRAME_NONE);
+        CHECK_EQ(fixture_entry(&f, memory + 39 * 4096).frame, FRAME_NONE);
+        CHECK(fixture_entry(&f, memory + 40 * 4096).frame >= FRAME_FIRST);
+        CHECK(image_writer_stats(f.writer)->cleared_pages >= 13);
+    }
+    fixture_stop(&f);
+    munmap(memory, 64 * 4096);
+}
+
+static void a_page_of_zeroes_takes_no_frame(void)
+{
+    char *memory = fixture_map(64);
+
+    if (start()) {
+        fill(memory, 16 * 4096, 4);
+        CHECK(fixture_checkpoint(&f));
+        memset(memory, 0, 4 * 4096);
+        CHECK_EQ(memory[20 * 4096], 0); /* the kernel's zero page */
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, memory).frame, FRAME_NONE);
+        CHECK_EQ(fixture_entry(&f, memory + 3 * 4096).frame, FRAME_NONE);
+        CHECK(fixture_entry(&f, memory + 4 * 4096).frame >= FRAME_FIRST);
+        CHECK_EQ(fixture_entry(&f, memory + 20 * 4096).frame, FRAME_NONE);
+        /* Written, dropped, read: the zero page again, with an entry to lose. */
+        madvise(memory + 5 * 4096, 4096, MADV_DONTNEED);
+        CHECK_EQ(memory[5 * 4096], 0);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, memory + 5 * 4096).frame, FRAME_NONE);
+    }
+    fixture_stop(&f);
+    munmap(memory, 64 * 4096);
+}
+
+static void pages_without_read_permission_are_saved(void)
+{
+    char *memory = fixture_map(16);
+
+    if (start()) {
+        fill(memory, 16 * 4096, 5);
+        void *model = remember(memory, 16);
+
+        mprotect(memory, 8 * 4096, PROT_NONE);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, model, 16 * 4096));
+        mprotect(memory, 8 * 4096, PROT_READ | PROT_WRITE);
+        memory[4096]++;
+        mprotect(memory, 16 * 4096, PROT_NONE);
+        CHECK(fixture_checkpoint(&f));
+        mprotect(memory, 16 * 4096, PROT_READ);
+        CHECK(fixture_shows(&f, memory, remember(memory, 16), 16 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 16 * 4096);
+}
+
+static void a_change_between_precopy_and_cut_is_seen(void)
+{
+    char *memory = fixture_map(32), *late = NULL;
+
+    if (start()) {
+        fill(memory, 32 * 4096, 6);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_OK(fixture_precopy(&f));
+        memory[0]++;
+        mprotect(memory + 4096, 4096, PROT_READ);
+        madvise(memory + 8 * 4096, 4096, MADV_DONTNEED);
+        memory[9 * 4096]++;
+        mprotect(memory + 9 * 4096, 4096, PROT_NONE);
+        late = fixture_map(20);
+        fill(late, 20 * 4096, 7);
+        CHECK_OK(fixture_cut(&f));
+        CHECK_OK(fixture_commit(&f));
+        mprotect(memory, 32 * 4096, PROT_READ | PROT_WRITE);
+        CHECK(fixture_shows(&f, memory, remember(memory, 32), 32 * 4096));
+        CHECK(fixture_shows(&f, late, remember(late, 20), 20 * 4096));
+        munmap(late, 20 * 4096);
+    }
+    fixture_stop(&f);
+    munmap(memory, 32 * 4096);
+}
+
+static void a_cut_without_precopy_is_complete(void)
+{
+    char *memory = fixture_map(500);
+
+    if (start()) {
+        fill(memory, 500 * 4096, 8);
+        CHECK_OK(fixture_cut(&f));
+        CHECK_OK(fixture_commit(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 500), 500 * 4096));
+        memory[77 * 4096]++;
+        CHECK_OK(fixture_cut(&f));
+        CHECK_OK(fixture_commit(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 500), 500 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 500 * 4096);
+}
+
+static void what_exceeds_scratch_is_written_inside_the_freeze(void)
+{
+    char *memory = fixture_map(500);
+
+    if (fixture_start(&f, by_checksum, 16 * 4096)) {
+        fill(memory, 500 * 4096, 9);
+        CHECK_OK(fixture_cut(&f));
+        CHECK(image_writer_stats(f.writer)->freeze_written_bytes >= 400 * 4096);
+        CHECK_OK(fixture_commit(&f));
+        CHECK(f.entry.freeze_written_bytes >= 400 * 4096);
+        CHECK(fixture_shows(&f, memory, remember(memory, 500), 500 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 500 * 4096);
+}
+
+static void moved_and_grown_mappings_are_followed(void)
+{
+    char *memory = fixture_map(64), *moved = NULL;
+
+    if (start()) {
+        fill(memory, 64 * 4096, 10);
+        CHECK(fixture_checkpoint(&f));
+        moved =
+            mremap(memory, 64 * 4096, 128 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, fixture_map(128));
+        CHECK(moved != MAP_FAILED);
+        moved[65 * 4096] = 1;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, moved, remember(moved, 128), 128 * 4096));
+        CHECK_EQ(fixture_entry(&f, memory).frame, FRAME_NONE);
+        moved[1]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, moved, remember(moved, 128), 128 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(moved, 128 * 4096);
+}
+
+static void of_a_file_mapping_the_changed_pages_are_saved(void)
+{
+    char *memory = NULL, zeroes[4096] = {0};
+    char *model = NULL;
+    int fd = -1;
+
+    if (start()) {
+        char path[400];
+
+        snprintf(path, sizeof path, "%s/file", f.dir);
+        fd = open(path, O_RDWR | O_CREAT, 0600);
+        model = fixture_model(&f, 32 * 4096);
+        fill(model, 32 * 4096, 11);
+        CHECK_EQ(write(fd, model, 32 * 4096), 32 * 4096);
+        memory = mmap(NULL, 32 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+        CHECK_EQ(memcmp(memory, model, 32 * 4096), 0);
+        memory[3 * 4096]++;
+        memset(memory + 4 * 4096, 0, 4096);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, memory).frame, FRAME_NONE);
+        CHECK(fixture_entry(&f, memory + 3 * 4096).frame >= FRAME_FIRST);
+        CHECK_EQ(fixture_entry(&f, memory + 4 * 4096).frame, FRAME_ZERO);
+        CHECK(fixture_shows(&f, memory + 3 * 4096, remember(memory + 3 * 4096, 1), 4096));
+        CHECK(fixture_shows(&f, memory + 4 * 4096, zeroes, 4096));
+        /* Dropped: the file's page again. */
+        memory[9 * 4096]++;
+        madvise(memory + 3 * 4096, 4096, MADV_DONTNEED);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_entry(&f, memory + 9 * 4096).frame >= FRAME_FIRST);
+        /* No entry, or one that shows the file's content. */
+        if (fixture_entry(&f, memory + 3 * 4096).frame != FRAME_NONE)
+            CHECK(fixture_shows(&f, memory + 3 * 4096, model + 3 * 4096, 4096));
+        /* Read-only, as RELRO is. */
+        mprotect(memory, 32 * 4096, PROT_READ);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory + 9 * 4096, remember(memory + 9 * 4096, 1), 4096));
+        munmap(memory, 32 * 4096);
+        unlink(path);
+        close(fd);
+    }
+    fixture_stop(&f);
+}
+
+static void shared_and_excluded_memory_is_left_out(void)
+{
+    char *shared = mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (start()) {
+        char *excluded = fixture_model(&f, 4096);
+
+        fill(shared, 16 * 4096, 12);
+        fill(excluded, 4096, 13);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, shared).frame, FRAME_NONE);
+        CHECK_EQ(fixture_entry(&f, excluded).frame, FRAME_NONE);
+    }
+    fixture_stop(&f);
+    munmap(shared, 16 * 4096);
+}
+
+static void huge_pages_are_tracked_page_by_page(void)
+{
+    size_t huge = 2 << 20;
+    char *memory = fixture_map(4 * huge / 4096);
+    char *aligned = (char *)(((uintptr_t)memory + huge - 1) & ~(huge - 1));
+
+    if (start()) {
+        madvise(aligned, 3 * huge, MADV_HUGEPAGE);
+        fill(aligned, 3 * huge, 14);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, aligned, remember(aligned, 3 * huge / 4096), 3 * huge));
+        aligned[huge + 5 * 4096]++;
+        madvise(aligned + 7 * 4096, 4096, MADV_DONTNEED);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, aligned, remember(aligned, 3 * huge / 4096), 3 * huge));
+        CHECK(f.entry.written_bytes < huge);
+    }
+    fixture_stop(&f);
+    munmap(memory, 4 * huge);
+}
+
+static void a_terabyte_reserved_costs_nothing(void)
+{
+    char *memory =
+        mmap(NULL, 1ull << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    CHECK(memory != MAP_FAILED);
+    if (start()) {
+        CHECK(fixture_checkpoint(&f));
+        CHECK_OK(fixture_cut(&f));
+        CHECK(image_writer_stats(f.writer)->scan_ns < 200000000u);
+        CHECK_OK(fixture_commit(&f));
+        mprotect(memory + (1ull << 39), 4096, PROT_READ | PROT_WRITE);
+        fill(memory + (1ull << 39), 4096, 15);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory + (1ull << 39), remember(memory + (1ull << 39), 1), 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 1ull << 40);
+}
+
+static void an_abandoned_cut_loses_nothing(void)
+{
+    char *memory = fixture_map(64);
+
+    if (start()) {
+        fill(memory, 64 * 4096, 16);
+        CHECK(fixture_checkpoint(&f));
+        memory[4096]++;
+        memory[2 * 4096]++;
+        CHECK_OK(fixture_cut(&f));
+        image_writer_abandon(f.writer);
+        memory[2 * 4096]++;
+        memory[3 * 4096]++;
+        CHECK_OK(fixture_cut(&f)); /* straight away */
+        image_writer_abandon(f.writer);
+        memory[3 * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 64 * 4096);
+}
+
+static void what_is_untracked_is_found_again(void)
+{
+    char *memory = fixture_map(64);
+
+    if (start()) {
+        fill(memory, 64 * 4096, 17);
+        CHECK(fixture_checkpoint(&f));
+        memory[4096]++;
+        image_writer_untrack(f.writer, (uintptr_t)memory, (uintptr_t)memory + 32 * 4096);
+        memory[2 * 4096]++;
+        memory[40 * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
+        memory[3 * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 64 * 4096);
+}
+
+static void the_tracking_in_use_is_named(void)
+{
+    if (start()) {
+        if (by_checksum || !f.features.userfaultfd_wp_async)
+            CHECK_STR(image_writer_tracking(f.writer), "page checksums");
+        else
+            CHECK_STR(image_writer_tracking(f.writer),
+                      "userfaultfd write protection and PAGEMAP_SCAN");
+    }
+    fixture_stop(&f);
+}
+
+#define RUN_BOTH(test)                                                                             \
+    do {                                                                                           \
+        by_checksum = false;                                                                       \
+        tap_run(#test "_by_tracking", test);                                                       \
+        by_checksum = true;                                                                        \
+        tap_run(#test "_by_checksums", test);                                                      \
+    } while (0)
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    RUN_BOTH(a_generation_holds_what_memory_was_at_the_cut);
+    RUN_BOTH(a_second_generation_is_as_large_as_what_was_written);
+    RUN_BOTH(dropped_and_unmapped_pages_lose_their_entries);
+    RUN_BOTH(a_page_of_zeroes_takes_no_frame);
+    RUN_BOTH(pages_without_read_permission_are_saved);
+    RUN_BOTH(a_change_between_precopy_and_cut_is_seen);
+    RUN_BOTH(a_cut_without_precopy_is_complete);
+    RUN_BOTH(what_exceeds_scratch_is_written_inside_the_freeze);
+    RUN_BOTH(moved_and_grown_mappings_are_followed);
+    RUN_BOTH(of_a_file_mapping_the_changed_pages_are_saved);
+    RUN_BOTH(shared_and_excluded_memory_is_left_out);
+    RUN_BOTH(huge_pages_are_tracked_page_by_page);
+    RUN_BOTH(a_terabyte_reserved_costs_nothing);
+    RUN_BOTH(an_abandoned_cut_loses_nothing);
+    RUN_BOTH(what_is_untracked_is_found_again);
+    RUN_BOTH(the_tracking_in_use_is_named);
+    return tap_done();
+}
