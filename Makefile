@@ -49,6 +49,10 @@ CFLAGS_core/process/parasite := $(GENERAL_REGS)
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS) -fno-builtin
 CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
+# The hot paths of malloc and free call nothing: no frame. And nothing in the malloc family may be
+# turned into a call of another one of it.
+CFLAGS_preload/malloc := -momit-leaf-frame-pointer -fno-builtin
+
 CFLAGS_tools/main := -DPHEAP_VERSION='"$(VERSION)"'
 CFLAGS_tools/preload_env := -DPHEAP_LIBDIR='"$(LIBDIR)"'
 

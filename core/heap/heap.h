@@ -35,6 +35,11 @@ void *heap_memalign(size_t align, size_t bytes); /* align: a power of two up to 
 void heap_free(void *block);
 size_t heap_usable_bytes(const void *block);
 
+/* Called in each thread that gets a thread heap, once per heap_thread_exit(): arranges for
+ * heap_thread_exit() at the thread's end. May be called again in a thread that had ended its heap. */
+void heap_set_thread_hook(void (*attached)(void *thread_heap));
+void heap_thread_exit(void); /* leaves the calling thread's slabs to be adopted */
+
 bool heap_trim(void); /* gives every free page back to the kernel; true if any was */
 
 /* Fork in a threaded program: all locks in order; in the child they are made anew. */

@@ -1,0 +1,17 @@
+/*
+ * lock_rank.h - the order of locks, as data: a thread that holds a lock takes only locks that
+ * stand further down in this list (or, for THREAD_HEAP, several in the order of their
+ * addresses). Debug builds (-DPHEAP_DEBUG) stop on a violation.
+ */
+#ifndef PHEAP_BASE_LOCK_RANK_H
+#define PHEAP_BASE_LOCK_RANK_H
+
+enum lock_rank {
+    LOCK_RANK_START,        /* the heap of this process is being made */
+    LOCK_RANK_THREAD_HEAPS, /* the table of thread heaps and the list of the dead */
+    LOCK_RANK_THREAD_HEAP,  /* one thread heap's slab lists */
+    LOCK_RANK_SPANS,        /* free runs, top, commit */
+    LOCK_RANK_COUNT
+};
+
+#endif

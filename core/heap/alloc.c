@@ -1,0 +1,238 @@
+/*
+ * alloc.c - malloc, calloc, memalign: which slab or span serves a request. The hit path is in
+ * fast_path.h; here is what happens when a free list is empty.
+ *
+ * A call that interrupted another one in the same thread (a signal handler that allocates) finds
+ * its own thread heap's lock held: it is served by a large block, or, if the spans' lock is
+ * held too, not at all. It never waits for itself.
+ */
+#include <errno.h>
+#include <string.h>
+#include "core/heap/fast_path.h"
+#include "core/heap/heap.h"
+#include "core/heap/large.h"
+#include "core/heap/misuse.h"
+#include "core/heap/spans.h"
+#include "core/heap/thread_heap.h"
+
+/* Below this, zeroing a recycled block is cheaper than finding out whether it needs it. */
+#define CARVE_ZERO_BYTES 512
+
+static struct lock start_lock = {.rank = LOCK_RANK_START};
+
+int heap_start(uint32_t slot)
+{
+    struct heap *heap = NULL;
+    int status = 0;
+
+    if (heap_here())
+        return 0;
+    if (slot >= SLOT_COUNT)
+        return -EINVAL;
+    if (lock_held_by(&start_lock, heap_holder()))
+        return -EBUSY;
+    lock_acquire(&start_lock, heap_holder());
+    if (heap_here() == NULL) {
+        status = slot_create(slot, &heap);
+        if (status == 0) {
+            /* In this order: until slice_count is set no pointer is taken for ours. */
+            __atomic_store_n(&heap_place.base, (uintptr_t)heap, __ATOMIC_RELEASE);
+            __atomic_store_n(&heap_place.slice_count, heap->slice_count, __ATOMIC_RELEASE);
+        }
+    }
+    lock_release(&start_lock);
+    return status;
+}
+
+uint32_t heap_slot(void)
+{
+    return heap_here() ? heap_here()->slot : SLOT_VOLATILE;
+}
+
+bool heap_owns(const void *pointer)
+{
+    return heap_place.base && (uintptr_t)pointer - heap_place.base < SLOT_BYTES;
+}
+
+void heap_note_restored(void)
+{
+    if (heap_here())
+        heap_here()->restored = 1;
+}
+
+static void *slab_take(const struct heap *heap, struct span *slab)
+{
+    void *block = slab_pop(slab, heap_span_address(heap, slab), slab_bytes(slab));
+
+    if (block == NULL)
+        misuse_damaged_list(heap, slab);
+    return block;
+}
+
+/* From the current slab: free blocks, remote frees, blocks never used; in this order. */
+static void *take_from_current(struct heap *heap, struct span *slab, bool *is_zero)
+{
+    bool may_carve_zero = is_zero && (slab->flags & SLAB_FRESH_ZERO) &&
+                          size_class_block_bytes(slab->size_class) >= CARVE_ZERO_BYTES;
+    void *block;
+
+    if (!slab_has_free(slab) && !slab_collect_remote(heap, slab))
+        misuse_damaged_list(heap, slab);
+    if (!slab_has_free(slab) && may_carve_zero) {
+        block = slab_carve_one(heap, slab);
+        *is_zero = block != NULL;
+        return block;
+    }
+    if (slab_has_free(slab) || slab_carve(heap, slab))
+        return slab_take(heap, slab);
+    return NULL;
+}
+
+/* From the slabs this thread heap has. NULL: it needs another one. */
+static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32_t size_class,
+                             bool *is_zero)
+{
+    void *block = NULL;
+
+    if (!thread_heap_drain(heap, mine))
+        misuse_damaged_list(heap, NULL);
+    while (block == NULL) {
+        struct span *slab = mine->current[size_class];
+
+        if (slab != &heap->empty_slab) {
+            block = take_from_current(heap, slab, is_zero);
+            if (block || !slab_set_full(heap, mine, slab))
+                continue;
+            slab_drop_current(heap, mine, size_class);
+        }
+        if (mine->partial[size_class] == 0)
+            break;
+        slab = heap_span(heap, mine->partial[size_class]);
+        slab_leave_partial(heap, mine, slab);
+        slab_set_current(heap, mine, slab);
+    }
+    return block;
+}
+
+static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t size_class,
+                           bool *is_zero)
+{
+    struct span *slab = thread_heap_steal(heap, mine, size_class);
+    void *block = NULL;
+
+    spans_tick(heap);
+    if (slab == NULL)
+        slab = slab_create(heap, mine, size_class);
+    if (slab == NULL)
+        return NULL;
+    heap_lock(heap, &mine->lock);
+    slab_set_current(heap, mine, slab);
+    block = take_from_owned(heap, mine, size_class, is_zero);
+    heap_unlock(heap, &mine->lock);
+    /* A stolen slab may have been full after all. */
+    return block ? block : take_from_new(heap, mine, size_class, is_zero);
+}
+
+/* The current slab's free list is empty, or there is no slab, no thread heap, no heap yet. */
+static void *alloc_refill(uint32_t size_class, bool *is_zero)
+{
+    struct heap *heap;
+    struct thread_heap *mine;
+    void *block;
+
+    if (heap_here() == NULL && heap_start(SLOT_VOLATILE) < 0)
+        return NULL;
+    heap = heap_here();
+    mine = thread_heap_attach(heap);
+    if (mine == NULL || lock_held_by(&mine->lock, heap_holder()))
+        return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
+    heap_lock(heap, &mine->lock);
+    if (UNLIKELY(mine->epoch != heap->epoch)) {
+        mine->epoch = heap->epoch;
+        thread_heap_collect(heap, mine);
+    }
+    block = take_from_owned(heap, mine, size_class, is_zero);
+    heap_unlock(heap, &mine->lock);
+    return block ? block : take_from_new(heap, mine, size_class, is_zero);
+}
+
+static void *alloc_class(uint32_t size_class, bool *is_zero)
+{
+    struct span *slab = heap_thread->current[size_class];
+
+    if (LIKELY(slab_has_free(slab)))
+        return slab_take(heap_here(), slab);
+    return alloc_refill(size_class, is_zero);
+}
+
+static void *alloc_large(size_t bytes, size_t align, bool *is_zero)
+{
+    if (heap_here() == NULL && heap_start(SLOT_VOLATILE) < 0)
+        return NULL;
+    return large_alloc(heap_here(), bytes, align, is_zero);
+}
+
+void *heap_malloc(size_t bytes)
+{
+    void *block = fast_malloc(bytes);
+
+    if (LIKELY(block != NULL))
+        return block;
+    if (bytes <= BLOCK_MAX_BYTES)
+        return alloc_class(size_class_of(bytes), NULL);
+    return alloc_large(bytes, 1, NULL);
+}
+
+/* One reserve serves all, so a request above a slot's size is refused before it is rounded. */
+void *heap_calloc(size_t count, size_t bytes)
+{
+    bool is_zero = false;
+    size_t total;
+    void *block;
+
+    if (__builtin_mul_overflow(count, bytes, &total))
+        return NULL;
+    block = fast_malloc(total);
+    if (block == NULL && total <= BLOCK_MAX_BYTES)
+        block = alloc_class(size_class_of(total), &is_zero);
+    else if (block == NULL)
+        block = alloc_large(total, 1, &is_zero);
+    if (block == NULL || is_zero)
+        return block;
+    if (total > BLOCK_MAX_BYTES)
+        spans_zero(heap_here(), heap_block_span(block), total);
+    else
+        memset(block, 0, total);
+    return block;
+}
+
+void *heap_memalign(size_t align, size_t bytes)
+{
+    uint32_t size_class;
+
+    if (align <= 16)
+        return heap_malloc(bytes);
+    if (bytes > SLOT_BYTES)
+        return NULL;
+    size_class = size_class_of_aligned(bytes, align);
+    if (size_class < SIZE_CLASSES)
+        return alloc_class(size_class, NULL);
+    return alloc_large(bytes, align, NULL);
+}
+
+bool heap_trim(void)
+{
+    struct heap *heap = heap_here();
+    struct thread_heap *mine = heap_thread;
+
+    if (heap == NULL)
+        return false;
+    if (mine != &heap_thread_none && !lock_held_by(&mine->lock, heap_holder())) {
+        heap_lock(heap, &mine->lock);
+        thread_heap_collect(heap, mine);
+        heap_unlock(heap, &mine->lock);
+    }
+    if (!lock_held_by(&heap->threads_lock, heap_holder()))
+        thread_heap_collect_dead(heap);
+    return spans_purge(heap, 0) > 0;
+}

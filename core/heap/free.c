@@ -1,0 +1,179 @@
+/*
+ * free.c - free beyond the fast path, realloc, usable size: everything that starts from a block's
+ * address.
+ *
+ * A pointer that is not in the slot is left alone: a block of ld.so's minimal malloc, from before
+ * libpheap was bound. A pointer in the slot that no call returned is reported and aborts.
+ */
+#include <string.h>
+#include "core/heap/fast_path.h"
+#include "core/heap/heap.h"
+#include "core/heap/large.h"
+#include "core/heap/misuse.h"
+#include "core/heap/spans.h"
+#include "core/heap/thread_heap.h"
+
+struct span *heap_block_span(const void *block)
+{
+    uint64_t slice = ((uintptr_t)block - heap_place.base) >> SLICE_SHIFT;
+    struct span *span;
+
+    if (slice >= heap_place.slice_count)
+        return NULL;
+    span = heap_span(heap_here(), (uint32_t)slice);
+    return span->kind == SPAN_INSIDE ? span - span->slices : span;
+}
+
+static bool block_is_one(const struct heap *heap, const struct span *span, const void *block)
+{
+    uint64_t offset = (uintptr_t)block - heap_span_address(heap, span);
+
+    if (span->kind == SPAN_LARGE)
+        return offset == 0;
+    return span->kind == SPAN_SLAB && offset < span->carved_bytes &&
+           slab_offset_is_block(span, (uint32_t)offset);
+}
+
+/* The span of a block that the program says it has. NULL: foreign. Aborts on anything else. */
+static struct span *block_span_checked(const struct heap *heap, const void *block, const char *call)
+{
+    struct span *span = heap_block_span(block);
+
+    if (span == NULL)
+        return NULL;
+    if (!block_is_one(heap, span, block))
+        misuse_invalid_pointer(heap, block, call);
+    if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
+        slab_finds_free(heap, span, block))
+        misuse_double_free(heap, span, block);
+    return span;
+}
+
+static uint64_t span_usable_bytes(const struct span *span)
+{
+    return span->kind == SPAN_SLAB ? size_class_block_bytes(span->size_class) : span->large_bytes;
+}
+
+static void free_remote(struct heap *heap, struct span *slab, void *block)
+{
+    uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL;
+    struct thread_heap *owner = (struct thread_heap *)owner_word;
+
+    if (slab_push_remote(heap, slab, block))
+        thread_heap_notify(heap, slab);
+    thread_heap_tend(heap, owner, slab);
+}
+
+/* Our own slab was full: from now on it has a free block. */
+static void free_into_full(struct heap *heap, struct span *slab, void *block)
+{
+    struct thread_heap *mine = heap_thread;
+    uint64_t armed = REMOTE_NOTIFY;
+
+    if (lock_held_by(&mine->lock, heap_holder())) {
+        free_remote(heap, slab, block);
+        return;
+    }
+    heap_lock(heap, &mine->lock);
+    slab_push(slab, block);
+    /* Not armed: another thread's notification is on its way and will do the rest. */
+    if (__atomic_compare_exchange_n(&slab->remote, &armed, 0, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED))
+        slab_unfull(heap, mine, slab);
+    heap_unlock(heap, &mine->lock);
+}
+
+static void free_to_slab(struct heap *heap, struct span *slab, void *block)
+{
+    uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED);
+
+    if (owner_word == (uint64_t)heap_thread) { /* not in the slab's first slice */
+        slab_push(slab, block);
+        if (slab->used == 0)
+            heap_slab_emptied(slab);
+    } else if (owner_word == ((uint64_t)heap_thread | OWNER_FULL)) {
+        free_into_full(heap, slab, block);
+    } else {
+        free_remote(heap, slab, block);
+    }
+}
+
+__attribute__((noinline)) void heap_free_slow(void *block)
+{
+    struct heap *heap = heap_here();
+    struct span *span;
+
+    if (block == NULL || heap == NULL)
+        return;
+    span = block_span_checked(heap, block, "free");
+    if (span == NULL)
+        return;
+    if (span->kind == SPAN_LARGE)
+        large_free(heap, span);
+    else
+        free_to_slab(heap, span, block);
+}
+
+/* The owner's last block of a slab that is not current came back. */
+__attribute__((noinline)) void heap_slab_emptied(struct span *slab)
+{
+    struct heap *heap = heap_here();
+    struct thread_heap *mine = heap_thread;
+
+    if (lock_held_by(&mine->lock, heap_holder()))
+        return; /* over an interrupted call of ours: the next epoch collects it */
+    heap_lock(heap, &mine->lock);
+    slab_leave_partial(heap, mine, slab);
+    slab_release(heap, slab);
+    heap_unlock(heap, &mine->lock);
+}
+
+void heap_free(void *block)
+{
+    fast_free(block);
+}
+
+size_t heap_usable_bytes(const void *block)
+{
+    const struct span *span = heap_block_span(block);
+
+    if (span == NULL || !block_is_one(heap_here(), span, block))
+        return 0;
+    return span_usable_bytes(span);
+}
+
+/* Whether the block may stay where it is although it will hold `bytes`. */
+static bool realloc_in_place(struct heap *heap, struct span *span, size_t bytes)
+{
+    uint64_t usable_bytes = span_usable_bytes(span);
+
+    if (span->kind == SPAN_LARGE)
+        return bytes > BLOCK_MAX_BYTES / 2 && large_resize(heap, span, bytes);
+    return bytes <= usable_bytes && bytes >= usable_bytes / 2;
+}
+
+void *heap_realloc(void *block, size_t bytes)
+{
+    struct heap *heap = heap_here();
+    uint64_t usable_bytes;
+    struct span *span;
+    void *moved;
+
+    if (block == NULL)
+        return heap_malloc(bytes);
+    if (heap == NULL)
+        return NULL;
+    span = block_span_checked(heap, block, "realloc");
+    if (span == NULL)
+        return NULL;
+    if (realloc_in_place(heap, span, bytes))
+        return block;
+    usable_bytes = span_usable_bytes(span);
+    moved = span->kind == SPAN_LARGE && bytes > usable_bytes ? large_alloc_to_grow(heap, bytes)
+                                                             : heap_malloc(bytes);
+    if (moved == NULL)
+        return bytes <= usable_bytes ? block : NULL;
+    memcpy(moved, block, bytes < usable_bytes ? bytes : usable_bytes);
+    heap_free(block);
+    return moved;
+}

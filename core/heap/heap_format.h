@@ -1,0 +1,178 @@
+/*
+ * heap_format.h - the heap's state as it lies in the slot. Nothing but layout.
+ *
+ *   slot base + 0        struct heap (the header), rest of the first slice unused
+ *             + 64 KiB   spans: one struct span a slice of the whole reserve, slice 0 included
+ *             + ...      dirty bits: one bit a slice
+ *             + ...      thread heaps: an array
+ *             + ...      data: slices data_slice .. slice_count - 1
+ *
+ * Where the last three begin depends on how much could be reserved; the header says. Each of
+ * the four areas is committed (readable and writable) up to its own mark and grows upwards. The
+ * spans area is readable as a whole, so that a lookup of a wild pointer in the slot finds zeroes.
+ *
+ * A slice belongs to exactly one of
+ *   a span in use   kind LARGE or SLAB in its first slice's descriptor; in the others of a
+ *                   SLAB kind INSIDE with the distance to the first
+ *   a free run      kind FREE in its first, FREE_END in its last slice's descriptor
+ *   purging         kind PURGING: a free run that is being given back to the kernel
+ *   the rest        slices from `top` on, never handed out
+ * All descriptors not named here are zero: kind NONE, owner null.
+ *
+ * For a slab, with [x] the length of a list:
+ *   used - (CURRENT ? 1 : 0) + [free_head] == carved_bytes / block size, remote blocks in used
+ */
+#ifndef PHEAP_HEAP_HEAP_FORMAT_H
+#define PHEAP_HEAP_HEAP_FORMAT_H
+
+#include <stdint.h>
+#include "core/base/lock.h"
+#include "core/heap/size_class.h"
+
+#define SLICE_SHIFT         16
+#define SLICE_BYTES         (1u << SLICE_SHIFT)
+#define SPANS_OFFSET        SLICE_BYTES
+#define SLAB_SLICES_MAX     32
+#define RUN_BINS            25           /* free runs of 2^bin .. 2^(bin + 1) - 1 slices */
+#define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
+
+#define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
+#define HEAP_VERSION 1
+
+enum span_kind {
+    SPAN_NONE = 0,
+    SPAN_SLAB = 1,
+    SPAN_INSIDE = 2,
+    SPAN_LARGE = 3,
+    SPAN_FREE = 4,
+    SPAN_FREE_END = 5,
+    SPAN_PURGING = 6,
+};
+
+enum span_flags {
+    SLAB_CURRENT = 1,    /* its thread heap allocates from it: `used` counts one more */
+    SLAB_FRESH_ZERO = 2, /* what was never carved reads as zero */
+};
+
+/*
+ * A free block's first word is the next one's address, its second word is the slab's key
+ * (FREE_MARK), the first xor-ed with the key. The last of a list points to slab start + 1: odd, so
+ * "empty" and "next" are told apart by one bit, and still inside the slab.
+ *
+ * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
+ * `remote` is the newest block freed by another thread, plus REMOTE_NOTIFY when whoever frees the
+ * next one must put the slab into the owner's `notified` stack.
+ */
+#define OWNER_FULL    1ull
+#define REMOTE_NOTIFY 1ull
+#define LIST_END_BIT  1ull
+
+struct span {
+    union {
+        uint64_t free_head;   /* slab: first free block, or slab start + 1 */
+        uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
+        uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
+    };
+    uint64_t key;          /* slab: random, encodes links, marks free blocks */
+    uint64_t owner;        /* slab: thread heap and OWNER_FULL; else 0 */
+    uint64_t divisor;      /* slab: 2^64 / block bytes, rounded up */
+    uint32_t used;         /* slab: blocks handed out, and one if CURRENT */
+    uint32_t carved_bytes; /* slab: from its start; what lies behind was never handed out */
+    uint64_t remote;       /* slab */
+    uint32_t next, prev;   /* slices: in a list of slabs or free runs; 0 none */
+    uint32_t slices;       /* length; INSIDE: distance to the first; FREE_END: as its FREE */
+    uint8_t kind;
+    uint8_t size_class;
+    uint8_t flags;
+    uint8_t unused;
+};
+
+struct thread_heap {
+    struct span *by_words[SMALL_WORDS]; /* current slab for (bytes + 15) / 16 */
+    struct span *current[SIZE_CLASSES]; /* never null: heap.empty_slab when there is none */
+    uint32_t partial[SIZE_CLASSES];     /* slabs with free blocks that are not current */
+    struct lock lock; /* held by the owner for list changes, by others when dead */
+    uint64_t epoch;
+    uint32_t notified; /* stack of full slabs that got a remote free */
+    uint32_t state;    /* enum thread_heap_state */
+    uint32_t next_dead, index;
+};
+
+enum thread_heap_state {
+    THREAD_HEAP_UNUSED = 0,
+    THREAD_HEAP_LIVE = 1,
+    THREAD_HEAP_DEAD = 2,
+};
+
+#define THREAD_HEAP_STRIDE 2048
+
+/* A part of the slot that is committed from its start to a mark. */
+struct area {
+    uint64_t start, committed_end, limit; /* addresses */
+};
+
+struct heap {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t slot;
+    uint64_t reserve_bytes;
+    uint32_t slice_count; /* of the reserve */
+    uint32_t data_slice;  /* the first of the data area */
+    struct area spans, dirty_bits, thread_heaps, data;
+    uint64_t secret;      /* keys are derived from it */
+    uint64_t key_count;   /* keys made */
+    uint32_t restored;    /* pages are dropped by mapping over them */
+    uint64_t fork_holder; /* the thread between fork's prepare and parent or child handlers */
+
+    /* under spans_lock */
+    struct lock spans_lock;
+    uint32_t top; /* slices from here on were never handed out */
+    uint32_t bins[RUN_BINS];
+    uint32_t bins_used;  /* bit b: bins[b] is not empty */
+    uint32_t purge_list; /* runs being given back, kind PURGING */
+    uint64_t free_slices;
+    uint64_t epoch; /* counts EPOCH_NS of coarse time */
+    uint64_t epoch_ns;
+    uint32_t tick_count;
+    uint32_t purge_busy;
+
+    /* under threads_lock */
+    struct lock threads_lock;
+    uint32_t thread_heap_count; /* structures made */
+    uint32_t thread_heaps_live;
+    uint32_t first_dead;
+    uint32_t dead_count;
+
+    struct span empty_slab;
+};
+
+_Static_assert(sizeof(struct span) == 64, "a descriptor is one cache line");
+_Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
+_Static_assert(sizeof(struct heap) <= 4096, "the header is one page");
+
+static inline struct span *heap_span(const struct heap *heap, uint32_t slice)
+{
+    return (struct span *)((uintptr_t)heap + SPANS_OFFSET) + slice;
+}
+
+static inline uint32_t heap_slice_of(const struct heap *heap, const struct span *span)
+{
+    return (uint32_t)(span - heap_span(heap, 0));
+}
+
+static inline uintptr_t heap_slice_address(const struct heap *heap, uint32_t slice)
+{
+    return (uintptr_t)heap + ((uintptr_t)slice << SLICE_SHIFT);
+}
+
+static inline uintptr_t heap_span_address(const struct heap *heap, const struct span *span)
+{
+    return heap_slice_address(heap, heap_slice_of(heap, span));
+}
+
+static inline struct thread_heap *heap_thread_heap(const struct heap *heap, uint32_t index)
+{
+    return (struct thread_heap *)(heap->thread_heaps.start + (uint64_t)index * THREAD_HEAP_STRIDE);
+}
+
+#endif

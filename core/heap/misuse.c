@@ -1,0 +1,93 @@
+/*
+ * misuse.c - see misuse.h.
+ */
+#include "core/heap/misuse.h"
+
+#include <signal.h>
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+#include "core/heap/slab.h"
+
+#define LINE_BYTES 256
+
+/* abort() without libc: SIGABRT to this thread; should a handler return, once more by default. */
+_Noreturn static void misuse_abort(void)
+{
+    const uint64_t abort_mask = 1ull << (SIGABRT - 1);
+    const struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } by_default = {0};
+    int pid = sys_getpid(), tid = sys_gettid();
+
+    (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &abort_mask, 0, sizeof abort_mask);
+    (void)sys_call(SYS_tgkill, pid, tid, SIGABRT);
+    (void)sys_call(SYS_rt_sigaction, SIGABRT, &by_default, 0, sizeof abort_mask);
+    (void)sys_call(SYS_tgkill, pid, tid, SIGABRT);
+    __builtin_trap();
+}
+
+_Noreturn static void misuse_say(const char *line, size_t length)
+{
+    (void)sys_write(2, line, length);
+    misuse_abort();
+}
+
+_Noreturn void misuse_double_free(const struct heap *heap, const struct span *slab,
+                                  const void *block)
+{
+    char line[LINE_BYTES];
+    size_t length;
+
+    length = format_text(
+        line, sizeof line, "pheap: double free of %p, a block of %u bytes in the slab at %p\n",
+        block, size_class_block_bytes(slab->size_class), (void *)heap_span_address(heap, slab));
+    misuse_say(line, length);
+}
+
+static size_t misuse_describe(const struct heap *heap, const struct span *span, char *out,
+                              size_t size)
+{
+    const struct span *first = span->kind == SPAN_INSIDE ? span - span->slices : span;
+    void *start = (void *)heap_span_address(heap, first);
+
+    if (first->kind == SPAN_SLAB)
+        return format_text(out, size, "not the start of a block; the slab at %p has blocks of %u",
+                           start, size_class_block_bytes(first->size_class));
+    if (first->kind == SPAN_LARGE)
+        return format_text(out, size, "inside the large block at %p of %lu bytes", start,
+                           first->large_bytes);
+    return format_text(out, size, "no block lies there (freed already, or never allocated)");
+}
+
+_Noreturn void misuse_invalid_pointer(const struct heap *heap, const void *pointer,
+                                      const char *call)
+{
+    uint32_t slice = (uint32_t)(((uintptr_t)pointer - (uintptr_t)heap) >> SLICE_SHIFT);
+    char what[LINE_BYTES / 2], line[LINE_BYTES];
+    size_t length;
+
+    misuse_describe(heap, heap_span(heap, slice), what, sizeof what);
+    length = format_text(line, sizeof line, "pheap: invalid pointer %p to %s: %s\n", pointer, call,
+                         what);
+    misuse_say(line, length);
+}
+
+_Noreturn void misuse_damaged_list(const struct heap *heap, const struct span *slab)
+{
+    char line[LINE_BYTES];
+    size_t length;
+
+    if (slab == NULL)
+        length = format_text(line, sizeof line,
+                             "pheap: a freed block was written to: a free list is damaged\n");
+    else
+        length = format_text(
+            line, sizeof line,
+            "pheap: a freed block was written to: the free list of the slab at %p, "
+            "blocks of %u bytes, is damaged\n",
+            (void *)heap_span_address(heap, slab), size_class_block_bytes(slab->size_class));
+    misuse_say(line, length);
+}

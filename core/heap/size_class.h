@@ -1,0 +1,50 @@
+/*
+ * size_class.h - the block sizes of slabs: 16-byte steps to 128, then eight a doubling up to
+ * 256 KiB, so that at most an eighth of a block is lost to rounding. Larger requests are spans.
+ *
+ * Worked example: 1100 bytes. 1099 = 0b10001001011, its top bit is bit 10, the three bits behind
+ * it are 000: class (10 - 7) * 8 + 0 + 8 = 32, block (8 + 0 + 1) << (10 - 3) = 1152 bytes.
+ */
+#ifndef PHEAP_HEAP_SIZE_CLASS_H
+#define PHEAP_HEAP_SIZE_CLASS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SIZE_CLASSES     96
+#define SMALL_MAX_BYTES  1024u /* found by table, one entry a 16 bytes */
+#define SMALL_WORDS      (SMALL_MAX_BYTES / 16 + 1)
+#define SLICE_SLAB_BYTES 8192u         /* up to here a slab is one slice */
+#define BLOCK_MAX_BYTES  (256u * 1024) /* the largest block of a slab */
+
+static inline uint32_t size_class_of(size_t bytes) /* 0 <= bytes <= BLOCK_MAX_BYTES */
+{
+    uint32_t last, top;
+
+    if (bytes <= 128)
+        return bytes == 0 ? 0 : (uint32_t)(bytes - 1) / 16;
+    last = (uint32_t)bytes - 1;
+    top = 31 - (uint32_t)__builtin_clz(last);
+    return (top - 7) * 8 + ((last >> (top - 3)) & 7) + 8;
+}
+
+static inline uint32_t size_class_block_bytes(uint32_t size_class)
+{
+    uint32_t top, eighths;
+
+    if (size_class < 8)
+        return 16 * (size_class + 1);
+    top = 7 + (size_class - 8) / 8;
+    eighths = 8 + (size_class - 8) % 8 + 1;
+    return eighths << (top - 3);
+}
+
+/* The slices of a slab of this class: one for small blocks; else 8 to 32, the fewest that hold
+ * at least four blocks and waste at most a sixteenth. */
+uint32_t size_class_slab_slices(uint32_t size_class);
+
+/* The smallest class whose every block is aligned to align (a power of two, at most 64 KiB), or
+ * SIZE_CLASSES if there is none. */
+uint32_t size_class_of_aligned(size_t bytes, size_t align);
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * slab.c - see slab.h for the states.
+ *
+ * Pages of a slab are touched in order, one page of blocks at a time, so a program that needs
+ * three blocks of a size has one page of them resident.
+ */
+#include "core/heap/slab.h"
+
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/heap/spans.h"
+
+/* splitmix64's finalizer: every slab gets a key of its own from the heap's one secret. */
+static uint64_t slab_key(struct heap *heap)
+{
+    uint64_t count = __atomic_add_fetch(&heap->key_count, 1, __ATOMIC_RELAXED);
+    uint64_t key = heap->secret + count * 0x9e3779b97f4a7c15ull;
+
+    key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9ull;
+    key = (key ^ (key >> 27)) * 0x94d049bb133111ebull;
+    return (key ^ (key >> 31)) | LIST_END_BIT; /* never 0: a fresh block must not look free */
+}
+
+struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+{
+    const struct span_request request = {
+        .slices = size_class_slab_slices(size_class), .align_slices = 1, .kind = SPAN_SLAB};
+    bool is_zero = false;
+    struct span *slab = spans_alloc(heap, &request, &is_zero);
+
+    if (slab == NULL)
+        return NULL;
+    slab->free_head = heap_span_address(heap, slab) | LIST_END_BIT;
+    slab->key = slab_key(heap);
+    slab->divisor = UINT64_MAX / size_class_block_bytes(size_class) + 1;
+    slab->used = 1;
+    slab->carved_bytes = 0;
+    slab->remote = 0;
+    slab->size_class = (uint8_t)size_class;
+    slab->flags = (uint8_t)(SLAB_CURRENT | (is_zero ? SLAB_FRESH_ZERO : 0));
+    __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELEASE);
+    return slab;
+}
+
+static uint32_t slab_uncarved_blocks(const struct span *slab, uint32_t block_bytes)
+{
+    return (uint32_t)(slab_bytes(slab) - slab->carved_bytes) / block_bytes;
+}
+
+bool slab_carve(const struct heap *heap, struct span *slab)
+{
+    uint32_t block_bytes = size_class_block_bytes(slab->size_class);
+    uint32_t left = slab_uncarved_blocks(slab, block_bytes);
+    uint32_t count = (PAGE_BYTES - slab->carved_bytes % PAGE_BYTES) / block_bytes;
+    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes;
+
+    if (left == 0)
+        return false;
+    if (count == 0)
+        count = 1;
+    if (count > left)
+        count = left;
+    /* In ascending order, the last one linked to what was free before. */
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t *words = (uint64_t *)(block + (uint64_t)i * block_bytes);
+        uint64_t next = i + 1 < count ? (uint64_t)words + block_bytes : slab->free_head;
+
+        words[0] = next ^ slab->key;
+        words[1] = slab->key;
+    }
+    slab->carved_bytes += count * block_bytes;
+    slab->free_head = block;
+    return true;
+}
+
+void *slab_carve_one(const struct heap *heap, struct span *slab)
+{
+    uint32_t block_bytes = size_class_block_bytes(slab->size_class);
+    void *block = (void *)(heap_span_address(heap, slab) + slab->carved_bytes);
+
+    if (slab_uncarved_blocks(slab, block_bytes) == 0)
+        return NULL;
+    slab->carved_bytes += block_bytes;
+    slab->used++;
+    return block;
+}
+
+bool slab_collect_remote(const struct heap *heap, struct span *slab)
+{
+    uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
+    uint64_t head = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED);
+    uint64_t block, next;
+    uint32_t count = 1;
+
+    if ((head & ~REMOTE_NOTIFY) == 0)
+        return true;
+    head = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQUIRE) & ~REMOTE_NOTIFY;
+    for (block = head;; block = next, count++) {
+        next = *(uint64_t *)block ^ slab->key;
+        if (next - start >= bytes || count > slab->used)
+            return false;
+        if (next & LIST_END_BIT)
+            break;
+    }
+    *(uint64_t *)block = slab->free_head ^ slab->key;
+    SLAB_ORDER();
+    slab->free_head = head;
+    slab->used -= count;
+    return true;
+}
+
+/* by_words has several entries for one class: all sizes that round up to its blocks. */
+static void slab_point_words(struct thread_heap *owner, uint32_t size_class, struct span *slab)
+{
+    uint32_t block_bytes = size_class_block_bytes(size_class);
+    uint32_t last = block_bytes / 16;
+    uint32_t first = size_class ? size_class_block_bytes(size_class - 1) / 16 + 1 : 0;
+
+    if (block_bytes > SMALL_MAX_BYTES)
+        return;
+    for (uint32_t words = first; words <= last; words++)
+        owner->by_words[words] = slab;
+}
+
+void slab_set_current(struct heap *heap, struct thread_heap *owner, struct span *slab)
+{
+    (void)heap;
+    if (!(slab->flags & SLAB_CURRENT)) {
+        slab->flags |= SLAB_CURRENT;
+        slab->used++;
+    }
+    owner->current[slab->size_class] = slab;
+    slab_point_words(owner, slab->size_class, slab);
+}
+
+void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+{
+    struct span *slab = owner->current[size_class];
+
+    slab->flags &= (uint8_t)~SLAB_CURRENT;
+    slab->used--;
+    owner->current[size_class] = &heap->empty_slab;
+    slab_point_words(owner, size_class, &heap->empty_slab);
+}
+
+void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab)
+{
+    uint32_t *list = &owner->partial[slab->size_class];
+    uint32_t slice = heap_slice_of(heap, slab);
+
+    slab->prev = 0;
+    slab->next = *list;
+    if (*list)
+        heap_span(heap, *list)->prev = slice;
+    *list = slice;
+}
+
+void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab)
+{
+    if (slab->prev)
+        heap_span(heap, slab->prev)->next = slab->next;
+    else
+        owner->partial[slab->size_class] = slab->next;
+    if (slab->next)
+        heap_span(heap, slab->next)->prev = slab->prev;
+    slab->next = slab->prev = 0;
+}
+
+bool slab_set_full(const struct heap *heap, struct thread_heap *owner, struct span *slab)
+{
+    uint64_t nothing = 0;
+
+    (void)heap;
+    if (!__atomic_compare_exchange_n(&slab->remote, &nothing, REMOTE_NOTIFY, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return false;
+    __atomic_store_n(&slab->owner, (uint64_t)owner | OWNER_FULL, __ATOMIC_RELAXED);
+    return true;
+}
+
+void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab)
+{
+    __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELAXED);
+    if (slab->used == 0)
+        slab_release(heap, slab);
+    else
+        slab_set_partial(heap, owner, slab);
+}
+
+void slab_release(struct heap *heap, struct span *slab)
+{
+    uint32_t touched = (slab->carved_bytes + SLICE_BYTES - 1) >> SLICE_SHIFT;
+
+    __atomic_store_n(&slab->owner, 0, __ATOMIC_RELAXED);
+    spans_free(heap, slab, touched);
+}
+
+bool slab_push_remote(const struct heap *heap, struct span *slab, void *pointer)
+{
+    uint64_t *block = pointer;
+    uint64_t end = heap_span_address(heap, slab) | LIST_END_BIT;
+    uint64_t key = slab->key;
+    uint64_t old = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED);
+
+    block[1] = key;
+    do {
+        uint64_t next = old & ~REMOTE_NOTIFY;
+
+        block[0] = (next ? next : end) ^ key;
+    } while (!__atomic_compare_exchange_n(&slab->remote, &old, (uint64_t)block, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    return old & REMOTE_NOTIFY;
+}
+
+static bool slab_list_has(const struct heap *heap, const struct span *slab, uint64_t head,
+                          const void *wanted)
+{
+    uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
+    uint64_t limit = bytes / 16;
+
+    while (head - start < bytes && !(head & LIST_END_BIT) && limit-- > 0) {
+        if (head == (uint64_t)wanted)
+            return true;
+        head = *(const uint64_t *)head ^ slab->key;
+    }
+    return false;
+}
+
+bool slab_finds_free(const struct heap *heap, const struct span *slab, const void *block)
+{
+    uint64_t remote = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED) & ~REMOTE_NOTIFY;
+
+    return slab_list_has(heap, slab, slab->free_head, block) ||
+           slab_list_has(heap, slab, remote, block);
+}

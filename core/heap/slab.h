@@ -1,0 +1,115 @@
+/*
+ * slab.h - spans cut into blocks of one size class.
+ *
+ * A slab belongs to one thread heap. Its owner alone takes blocks from it and gives blocks back to
+ * free_head, without atomics; everybody else pushes on `remote`. A slab is in one of these states:
+ *
+ *   CURRENT   thread heap's current[class] points to it; `used` counts one more, so it never
+ *             becomes empty in the owner's free
+ *   PARTIAL   in the thread heap's partial[class] list: has free blocks or can be carved on
+ *   FULL      in no list, OWNER_FULL set, so that the owner's next free leaves the fast path;
+ * REMOTE_NOTIFY set, so that the next remote free puts it into the owner's notified stack
+ *
+ *   new -> CURRENT               slab_create
+ *   CURRENT -> FULL              slab_set_full        nothing free, nothing to carve
+ *   CURRENT -> PARTIAL           slab_set_partial     its thread ended
+ *   PARTIAL -> CURRENT           slab_set_current
+ *   FULL -> PARTIAL              slab_unfull          a block came back
+ *   PARTIAL -> gone              slab_release         the last block came back
+ *
+ * A slab that is FULL stays FULL, and with its owner, from the moment a remote free has cleared
+ * REMOTE_NOTIFY until it was taken from the notified stack: the freeing thread may still be about
+ * to push it.
+ *
+ * All but the inline functions are called with the thread heap's lock held.
+ */
+#ifndef PHEAP_HEAP_SLAB_H
+#define PHEAP_HEAP_SLAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/heap/heap_format.h"
+
+/* The order in which a torn operation of a thread that is gone after fork() stays harmless. */
+#define SLAB_ORDER() __atomic_signal_fence(__ATOMIC_ACQ_REL)
+
+static inline bool slab_has_free(const struct span *slab)
+{
+    return (slab->free_head & LIST_END_BIT) == 0;
+}
+
+/* Pops a block; bytes: the slab's span, for the check of the link. NULL: the link is damaged. */
+static inline void *slab_pop(struct span *slab, uint64_t start, uint64_t bytes)
+{
+    uint64_t *block = (uint64_t *)slab->free_head;
+    uint64_t next = block[0] ^ slab->key;
+
+    if (__builtin_expect(next - start >= bytes, 0))
+        return NULL;
+    slab->free_head = next;
+    slab->used++;
+    block[1] = 0;
+    return block;
+}
+
+static inline void slab_push(struct span *slab, void *pointer)
+{
+    uint64_t *block = pointer;
+
+    block[1] = slab->key;
+    block[0] = slab->free_head ^ slab->key;
+    SLAB_ORDER();
+    slab->free_head = (uint64_t)block;
+    SLAB_ORDER();
+    slab->used--;
+}
+
+static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset)
+{
+    return offset * slab->divisor < slab->divisor;
+}
+
+static inline bool slab_looks_free(const struct span *slab, const void *block)
+{
+    return ((const uint64_t *)block)[1] == slab->key;
+}
+
+static inline uint64_t slab_bytes(const struct span *slab)
+{
+    return (uint64_t)slab->slices << SLICE_SHIFT;
+}
+
+/* CURRENT, nothing carved. No lock but the spans' is needed. NULL: no memory. */
+struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
+
+/* Adds the blocks of at least one page to the free list. False: all are carved. */
+bool slab_carve(const struct heap *heap, struct span *slab);
+
+/* Hands out one block that was never used, past the free list. NULL: all are carved. */
+void *slab_carve_one(const struct heap *heap, struct span *slab);
+
+/* Takes over what other threads freed. False if a link was damaged. */
+bool slab_collect_remote(const struct heap *heap, struct span *slab);
+
+void slab_set_current(struct heap *heap, struct thread_heap *owner, struct span *slab);
+void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
+void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
+
+/* False: something had been freed meanwhile, the slab stays CURRENT. */
+bool slab_set_full(const struct heap *heap, struct thread_heap *owner, struct span *slab);
+void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab);
+
+/* current[class] and by_words point to nothing from now on. */
+void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
+
+/* In no list any more, no block handed out. */
+void slab_release(struct heap *heap, struct span *slab);
+
+/* Any thread, no lock. True: the owner must be told (REMOTE_NOTIFY was set). */
+bool slab_push_remote(const struct heap *heap, struct span *slab, void *block);
+
+/* Whether the block is in one of the slab's free lists. Bounded, safe on damaged lists. */
+bool slab_finds_free(const struct heap *heap, const struct span *slab, const void *block);
+
+#endif

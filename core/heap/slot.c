@@ -1,0 +1,143 @@
+/*
+ * slot.c - see slot.h. The slot is reserved with one PROT_NONE mapping; nothing is ever unmapped.
+ *
+ * Invariant: each area is readable and writable from its start to committed_end, committed_end
+ * only grows, and the areas do not overlap.
+ */
+#include "core/heap/slot.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/heap/heap.h"
+
+/* Under RLIMIT_AS less is reserved: half as often as needed, but not below this. */
+#define RESERVE_MIN_BYTES (16ull << 20)
+/* One thread heap for so many bytes of reserve, so that a full slot serves 262,144 threads. */
+#define RESERVE_BYTES_PER_THREAD (4ull << 20)
+#define THREAD_HEAPS_MIN         512
+
+struct heap_place heap_place;
+
+static uint64_t slot_round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) & ~(unit - 1);
+}
+
+static int slot_reserve(uintptr_t base, uint64_t *reserve_bytes)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    long mapped;
+
+    for (uint64_t bytes = SLOT_BYTES;; bytes /= 2) {
+        mapped = (long)sys_mmap((void *)base, bytes, PROT_NONE, flags, -1, 0);
+        if (!sys_failed(mapped)) {
+            *reserve_bytes = bytes;
+            break;
+        }
+        if (mapped != -ENOMEM || bytes <= RESERVE_MIN_BYTES)
+            return (int)mapped;
+    }
+    if ((uintptr_t)mapped == base)
+        return 0;
+    /* A kernel before 4.17 takes the address as a hint. */
+    (void)sys_munmap((void *)mapped, *reserve_bytes);
+    return -EEXIST;
+}
+
+static void slot_area(struct area *area, uint64_t *cursor, uint64_t bytes)
+{
+    area->start = area->committed_end = *cursor;
+    area->limit = *cursor = *cursor + slot_round_up(bytes, PAGE_BYTES);
+}
+
+static uint64_t slot_secret(uintptr_t base)
+{
+    uint64_t secret = 0;
+
+    if (sys_call(SYS_getrandom, &secret, sizeof secret, 1 /* GRND_NONBLOCK */) != sizeof secret)
+        secret = sys_clock_ns(CLOCK_MONOTONIC) * 0x9e3779b97f4a7c15ull ^ base;
+    return secret;
+}
+
+static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
+{
+    uintptr_t base = (uintptr_t)heap;
+    uint64_t slices = reserve_bytes >> SLICE_SHIFT;
+    uint64_t threads = reserve_bytes / RESERVE_BYTES_PER_THREAD;
+    uint64_t cursor = base + SPANS_OFFSET;
+
+    if (threads < THREAD_HEAPS_MIN)
+        threads = THREAD_HEAPS_MIN;
+    heap->reserve_bytes = reserve_bytes;
+    heap->slice_count = (uint32_t)slices;
+    slot_area(&heap->spans, &cursor, slices * sizeof(struct span));
+    slot_area(&heap->dirty_bits, &cursor, slices / 8);
+    slot_area(&heap->thread_heaps, &cursor, threads * THREAD_HEAP_STRIDE);
+    cursor = slot_round_up(cursor, SLICE_BYTES);
+    slot_area(&heap->data, &cursor, base + reserve_bytes - cursor);
+    heap->data_slice = (uint32_t)((heap->data.start - base) >> SLICE_SHIFT);
+    heap->top = heap->data_slice;
+}
+
+int slot_create(uint32_t slot, struct heap **out)
+{
+    uintptr_t base = SLOT_BASE(slot);
+    struct heap *heap = (struct heap *)base;
+    uint64_t reserve_bytes;
+    int status = slot_reserve(base, &reserve_bytes);
+
+    if (status < 0)
+        return status;
+    status = sys_mprotect(heap, PAGE_BYTES, PROT_READ | PROT_WRITE);
+    if (status == 0) {
+        slot_lay_out(heap, reserve_bytes);
+        status = sys_mprotect((void *)heap->spans.start, heap->spans.limit - heap->spans.start,
+                              PROT_READ);
+    }
+    if (status < 0) {
+        (void)sys_munmap(heap, reserve_bytes);
+        return status;
+    }
+    heap->version = HEAP_VERSION;
+    heap->slot = slot;
+    heap->secret = slot_secret(base);
+    lock_init(&heap->spans_lock, LOCK_RANK_SPANS);
+    lock_init(&heap->threads_lock, LOCK_RANK_THREAD_HEAPS);
+    heap->empty_slab.free_head = LIST_END_BIT;
+    heap->magic = HEAP_MAGIC;
+    *out = heap;
+    return 0;
+}
+
+bool slot_commit(struct area *area, uint64_t end, uint64_t step_bytes)
+{
+    uint64_t from = area->committed_end;
+    uint64_t least = slot_round_up(end, PAGE_BYTES);
+    uint64_t most = slot_round_up(from + step_bytes, PAGE_BYTES);
+
+    if (end <= from)
+        return true;
+    if (least > area->limit)
+        return false;
+    if (most < least)
+        most = least;
+    if (most > area->limit)
+        most = area->limit;
+    if (sys_mprotect((void *)from, most - from, PROT_READ | PROT_WRITE) < 0) {
+        most = least;
+        if (sys_mprotect((void *)from, most - from, PROT_READ | PROT_WRITE) < 0)
+            return false;
+    }
+    area->committed_end = most;
+    return true;
+}
+
+bool slot_drop(const struct heap *heap, uintptr_t start, uint64_t bytes)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+    if (!heap->restored)
+        return sys_madvise((void *)start, bytes, MADV_DONTNEED) == 0;
+    return !sys_failed((long)sys_mmap((void *)start, bytes, PROT_READ | PROT_WRITE, flags, -1, 0));
+}

@@ -1,0 +1,69 @@
+/*
+ * slot.h - the slot's address space: reserve, commit in growing steps, drop pages.
+ *
+ * heap_place and each thread's heap_thread are all that the process keeps outside the slot.
+ */
+#ifndef PHEAP_HEAP_SLOT_H
+#define PHEAP_HEAP_SLOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/status.h"
+#include "core/heap/heap_format.h"
+
+struct heap_place {
+    uintptr_t base;       /* of the slot; 0 before the first allocation */
+    uint64_t slice_count; /* of the reserve; 0 before, so that no pointer is ours */
+};
+extern struct heap_place heap_place;
+
+/* Points to the thread's heap in the slot, or to the static empty one whose lists are all empty: a
+ * thread that is new falls into the same slow path as one that has run out of blocks. */
+extern __thread struct thread_heap *heap_thread __attribute__((tls_model("initial-exec")));
+extern struct thread_heap heap_thread_none;
+
+/* Stands for the calling thread as the holder of locks, attached or not. */
+static inline const void *heap_holder(void)
+{
+    return &heap_thread;
+}
+
+/* A thread in the middle of fork() holds all the heap's locks already. */
+static inline bool heap_is_forking(const struct heap *heap)
+{
+    return __builtin_expect(heap->fork_holder == (uint64_t)heap_holder(), 0);
+}
+
+static inline void heap_lock(const struct heap *heap, struct lock *lock)
+{
+    if (!heap_is_forking(heap))
+        lock_acquire(lock, heap_holder());
+}
+
+static inline bool heap_try_lock(const struct heap *heap, struct lock *lock)
+{
+    return heap_is_forking(heap) || lock_try(lock, heap_holder());
+}
+
+static inline void heap_unlock(const struct heap *heap, struct lock *lock)
+{
+    if (!heap_is_forking(heap))
+        lock_release(lock);
+}
+
+static inline struct heap *heap_here(void)
+{
+    return (struct heap *)heap_place.base;
+}
+
+/* Reserves the slot, or as much of it as is granted, and writes a fresh header. -EEXIST: some
+ * other mapping lies there. */
+MUST_CHECK int slot_create(uint32_t slot, struct heap **out);
+
+/* Makes [area start, end) readable and writable; more than asked for when that is granted. */
+MUST_CHECK bool slot_commit(struct area *area, uint64_t end, uint64_t step_bytes);
+
+/* Gives the pages back; they read as zero from now on. False: they keep their content. */
+bool slot_drop(const struct heap *heap, uintptr_t start, uint64_t bytes);
+
+#endif

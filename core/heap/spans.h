@@ -1,0 +1,55 @@
+/*
+ * spans.h - runs of slices: handed out as spans, coalesced when they come back, given back to
+ * the kernel when they stay free.
+ *
+ * Free runs are kept whole: a run merges with both its neighbours, whatever their size and
+ * alignment, and lies in the bin of its order (0 .. 24). A request takes the best fitting run and
+ * gives head and tail back, so five slices cost five, and a span grows in place when the slices
+ * behind it are free. (A buddy system proper would place a request of 600 MiB at a GiB boundary,
+ * merge with one neighbour only, and charge the gap as committed memory.)
+ *
+ * All calls take heap->spans_lock themselves.
+ */
+#ifndef PHEAP_HEAP_SPANS_H
+#define PHEAP_HEAP_SPANS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/status.h"
+#include "core/heap/heap_format.h"
+
+/* The new span's kind is written while the lock is held, so that whoever walks the slices under
+ * the lock finds every one of them described. */
+struct span_request {
+    uint32_t slices;
+    uint32_t align_slices; /* a power of two; 1: any */
+    uint8_t kind;          /* SPAN_SLAB or SPAN_LARGE */
+};
+
+/* NULL: no more address space or memory. *is_zero: every byte reads as zero. */
+struct span *spans_alloc(struct heap *heap, const struct span_request *request, bool *is_zero);
+
+/* The span's first dirty_slices slices may have been written. */
+void spans_free(struct heap *heap, struct span *span, uint32_t dirty_slices);
+
+/* In place; false if the slices behind are not free. */
+bool spans_grow(struct heap *heap, struct span *span, uint32_t slices);
+void spans_shrink(struct heap *heap, struct span *span, uint32_t slices);
+
+/* Zeroes what is dirty of the span's first bytes. */
+void spans_zero(struct heap *heap, struct span *span, uint64_t bytes);
+
+/* Called where a clock may be read now and then: counts epochs, purges runs that have been free
+ * for two of them. */
+void spans_tick(struct heap *heap);
+
+/* Gives the pages of runs that are free since min_epochs epochs back. Returns the bytes. */
+uint64_t spans_purge(struct heap *heap, uint32_t min_epochs);
+
+/* In the child of fork, whose parent may have been purging: the runs are free again. */
+void spans_fork_child(struct heap *heap);
+
+/* Expensive: bins, tags, counts. Under no lock; for tests. */
+MUST_CHECK int spans_check(const struct heap *heap, struct problem *why);
+
+#endif

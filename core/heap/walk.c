@@ -1,0 +1,207 @@
+/*
+ * walk.c - the census: one pass over the span descriptors, first to last. Works on this process's
+ * heap and on an image that a tool has mapped at its own address, and takes nothing it reads on
+ * trust.
+ *
+ * Always true: nothing outside [slot base, the header's reserve) is read, and what is read was
+ * checked to lie in the part of its area that the header says is committed, that mark itself having
+ * been checked against the reserve.
+ */
+#include <string.h>
+#include "core/heap/heap.h"
+#include "core/heap/heap_format.h"
+
+struct walk {
+    const struct heap *heap;
+    uint64_t base;
+    struct heap_census *out;
+    struct problem *why;
+};
+
+static int area_check(const struct walk *walk, const struct area *area, const char *name)
+{
+    uint64_t end = walk->base + walk->heap->reserve_bytes;
+    bool ordered = area->start >= walk->base && area->start <= area->committed_end &&
+                   area->committed_end <= area->limit && area->limit <= end;
+
+    if (ordered)
+        return 0;
+    return problem_set(
+        walk->why, STATUS_DAMAGED,
+        "heap header at 0x%lx: the area of the %s is 0x%lx .. 0x%lx .. 0x%lx, expected to "
+        "lie within the slot: take an older generation",
+        walk->base, name, area->start, area->committed_end, area->limit);
+}
+
+static int header_check(const struct walk *walk)
+{
+    const struct heap *heap = walk->heap;
+    uint64_t described, top_end;
+    int status;
+
+    if (heap->magic != HEAP_MAGIC || heap->reserve_bytes > SLOT_BYTES ||
+        walk->base != SLOT_BASE(heap->slot))
+        return problem_set(walk->why, STATUS_DAMAGED,
+                           "no heap header at 0x%lx (magic 0x%lx): take an older generation",
+                           walk->base, heap->magic);
+    if (heap->version != HEAP_VERSION)
+        return problem_set(
+            walk->why, STATUS_NEWER_FORMAT,
+            "the heap at 0x%lx has version %u, this pheap knows %u: use a later pheap", walk->base,
+            heap->version, HEAP_VERSION);
+    if ((status = area_check(walk, &heap->spans, "spans")) < 0 ||
+        (status = area_check(walk, &heap->thread_heaps, "thread heaps")) < 0 ||
+        (status = area_check(walk, &heap->data, "data")) < 0)
+        return status;
+    described = (heap->spans.committed_end - heap->spans.start) / sizeof(struct span);
+    top_end = (uint64_t)heap->top << SLICE_SHIFT;
+    if (heap->spans.start != walk->base + SPANS_OFFSET || heap->top < heap->data_slice ||
+        heap->top > described || walk->base + top_end > heap->data.committed_end ||
+        walk->base + ((uint64_t)heap->data_slice << SLICE_SHIFT) != heap->data.start)
+        return problem_set(
+            walk->why, STATUS_DAMAGED,
+            "heap header at 0x%lx: %u slices used of %lu described, expected data from "
+            "slice %u on: take an older generation",
+            walk->base, heap->top, described, heap->data_slice);
+    return 0;
+}
+
+static int span_damaged(const struct walk *walk, uint32_t slice, const struct span *span)
+{
+    return problem_set(
+        walk->why, STATUS_DAMAGED,
+        "span at 0x%lx: kind %u, %u slices, class %u, used %u, carved %u make no sense: take "
+        "an older generation",
+        walk->base + ((uint64_t)slice << SLICE_SHIFT), span->kind, span->slices, span->size_class,
+        span->used, span->carved_bytes);
+}
+
+/* Blocks that another thread has freed and the owner not yet taken in: they count as used. */
+static uint64_t remote_blocks(const struct walk *walk, uint32_t slice, const struct span *slab)
+{
+    uint64_t start = walk->base + ((uint64_t)slice << SLICE_SHIFT);
+    uint64_t bytes = (uint64_t)slab->slices << SLICE_SHIFT;
+    uint64_t block = slab->remote & ~REMOTE_NOTIFY;
+    uint64_t count = 0;
+
+    while (block - start < bytes && block % 16 == 0 && count < slab->used) {
+        block = *(const uint64_t *)block ^ slab->key;
+        count++;
+    }
+    return count;
+}
+
+static uint64_t blocks_in_use(const struct walk *walk, uint32_t slice, const struct span *slab)
+{
+    uint64_t used = slab->used - (slab->flags & SLAB_CURRENT ? 1 : 0);
+    uint64_t remote = remote_blocks(walk, slice, slab);
+
+    return remote < used ? used - remote : 0;
+}
+
+static int count_slab(const struct walk *walk, uint32_t slice, const struct span *slab)
+{
+    struct heap_class_totals *totals;
+    uint64_t block_bytes, bytes = (uint64_t)slab->slices << SLICE_SHIFT, used;
+
+    if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
+        return span_damaged(walk, slice, slab);
+    block_bytes = size_class_block_bytes(slab->size_class);
+    if (slab->carved_bytes > bytes || slab->used > bytes / block_bytes + 1)
+        return span_damaged(walk, slice, slab);
+    used = blocks_in_use(walk, slice, slab);
+    totals = &walk->out->classes[slab->size_class];
+    totals->slabs++;
+    totals->slab_bytes += bytes;
+    totals->blocks_used += used;
+    totals->blocks_total += bytes / block_bytes;
+    walk->out->totals.live_blocks += used;
+    walk->out->totals.live_bytes += used * block_bytes;
+    walk->out->totals.span_bytes += bytes;
+    return 0;
+}
+
+static int count_large(const struct walk *walk, uint32_t slice, const struct span *span)
+{
+    struct heap_class_totals *totals = &walk->out->classes[SIZE_CLASSES];
+    uint64_t bytes = (uint64_t)span->slices << SLICE_SHIFT;
+
+    if (span->large_bytes > bytes)
+        return span_damaged(walk, slice, span);
+    totals->slabs++;
+    totals->slab_bytes += bytes;
+    totals->blocks_used++;
+    totals->blocks_total++;
+    walk->out->large_blocks++;
+    walk->out->large_bytes += span->large_bytes;
+    walk->out->totals.live_blocks++;
+    walk->out->totals.live_bytes += span->large_bytes;
+    walk->out->totals.span_bytes += bytes;
+    return 0;
+}
+
+static int count_span(const struct walk *walk, uint32_t slice, const struct span *span)
+{
+    switch (span->kind) {
+    case SPAN_SLAB:
+        return count_slab(walk, slice, span);
+    case SPAN_LARGE:
+        return count_large(walk, slice, span);
+    case SPAN_FREE:
+    case SPAN_PURGING:
+        walk->out->totals.free_bytes += (uint64_t)span->slices << SLICE_SHIFT;
+        return 0;
+    default:
+        return span_damaged(walk, slice, span);
+    }
+}
+
+static int count_spans(const struct walk *walk)
+{
+    uint32_t slice = walk->heap->data_slice, top = walk->heap->top;
+
+    while (slice < top) {
+        /* A copy: in a live heap it may change under our eyes. */
+        const struct span span = *heap_span(walk->heap, slice);
+        int status;
+
+        if (span.slices == 0 || span.slices > top - slice)
+            return span_damaged(walk, slice, &span);
+        status = count_span(walk, slice, &span);
+        if (status < 0)
+            return status;
+        slice += span.slices;
+    }
+    return 0;
+}
+
+static void count_thread_heaps(const struct walk *walk)
+{
+    const struct heap *heap = walk->heap;
+    uint64_t committed = heap->thread_heaps.committed_end - heap->thread_heaps.start;
+
+    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
+        if ((i + 1ull) * THREAD_HEAP_STRIDE > committed)
+            break;
+        if (heap_thread_heap(heap, i)->state == THREAD_HEAP_LIVE)
+            walk->out->thread_heaps++;
+    }
+}
+
+int heap_census(uint32_t slot, struct heap_census *out, struct problem *why)
+{
+    struct walk walk = {.base = SLOT_BASE(slot), .out = out, .why = why};
+    int status;
+
+    walk.heap = (const struct heap *)walk.base;
+    memset(out, 0, sizeof *out);
+    status = header_check(&walk);
+    if (status < 0)
+        return status;
+    out->class_count = SIZE_CLASSES + 1;
+    for (uint32_t i = 0; i < SIZE_CLASSES; i++)
+        out->classes[i].block_bytes = size_class_block_bytes(i);
+    out->totals.committed_bytes = walk.heap->data.committed_end - walk.heap->data.start;
+    count_thread_heaps(&walk);
+    return count_spans(&walk);
+}

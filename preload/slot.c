@@ -1,0 +1,114 @@
+/*
+ * slot.c - see slot.h. The block behind __libc_stack_end is argc, argv, NULL, environment, NULL,
+ * auxiliary vector, as the kernel laid it down; ld.so exports that symbol to all. Nothing here may
+ * call malloc.
+ */
+#include "preload/slot.h"
+
+#include <elf.h>
+#include <stddef.h>
+#include <string.h>
+#include "core/base/checksum.h"
+#include "core/heap/heap.h"
+
+/* Left out: the legacy layout maps libraries there (DESIGN.md 4). */
+#define SLOT_GAP_FIRST 10
+#define SLOT_GAP_COUNT 2
+/* More arguments than the kernel would pass: not the block we take it for. */
+#define ARGUMENTS_MAX (1l << 24)
+
+extern void *__libc_stack_end;
+
+struct start_block {
+    char **environment; /* NULL-terminated; NULL if the block was not recognised */
+    bool is_secure;
+};
+
+static struct start_block start_block_read(void)
+{
+    struct start_block block = {NULL, true};
+    const uintptr_t *words = __libc_stack_end;
+    const Elf64_auxv_t *aux;
+    char **end;
+    long argc;
+
+    if (words == NULL)
+        return block;
+    argc = (long)words[0];
+    if (argc < 0 || argc > ARGUMENTS_MAX || words[1 + argc] != 0)
+        return block;
+    block.environment = (char **)(uintptr_t)(words + argc + 2);
+    for (end = block.environment; *end; end++)
+        continue;
+    for (aux = (const Elf64_auxv_t *)(end + 1); aux->a_type != AT_NULL; aux++)
+        if (aux->a_type == AT_SECURE)
+            block.is_secure = aux->a_un.a_val != 0;
+    return block;
+}
+
+static const char *environment_find(char **environment, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (; *environment; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+static bool slot_is_valid(uint32_t slot)
+{
+    return slot < SLOT_COUNT && slot - SLOT_GAP_FIRST >= SLOT_GAP_COUNT;
+}
+
+static bool slot_parse(const char *text, uint32_t *slot)
+{
+    uint32_t number = 0;
+
+    if (*text == 0)
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || number > SLOT_COUNT)
+            return false;
+        number = number * 10 + (uint32_t)(*text - '0');
+    }
+    *slot = number;
+    return slot_is_valid(number);
+}
+
+uint32_t slot_of_pool_path(const char *path)
+{
+    const uint32_t choices = SLOT_COUNT - 1 - SLOT_GAP_COUNT;
+    uint32_t slot = 1 + (uint32_t)(checksum64(path, strlen(path)) % choices);
+
+    return slot >= SLOT_GAP_FIRST ? slot + SLOT_GAP_COUNT : slot;
+}
+
+uint32_t slot_wanted(void)
+{
+    struct start_block block = start_block_read();
+    const char *text;
+    uint32_t slot;
+
+    if (block.environment == NULL || block.is_secure)
+        return SLOT_VOLATILE;
+    text = environment_find(block.environment, "PHEAP_SLOT");
+    if (text && slot_parse(text, &slot))
+        return slot;
+    text = environment_find(block.environment, "PHEAP_POOL");
+    if (text && *text)
+        return slot_of_pool_path(text);
+    return SLOT_VOLATILE;
+}
+
+bool slot_start_heap(void)
+{
+    uint32_t wanted = slot_wanted();
+
+    if (heap_start(wanted) == 0)
+        return true;
+    for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
+        if (slot_is_valid(slot) && heap_start(slot) == 0)
+            return true;
+    return false;
+}
