@@ -79,7 +79,7 @@ int batch_install(const struct batch *batch, int pid)
 
     if (size > PAGE_BYTES)
         return STATUS_LIMIT;
-    return memory_write(pid, batch->base, __start_batch_blob, size);
+    return process_memory_write(pid, batch->base, __start_batch_blob, size);
 }
 
 size_t batch_add(struct batch *batch, const char *what, long number, const uint64_t args[6])
@@ -167,15 +167,16 @@ int batch_run(struct batch *batch, struct tracee *tracee, struct problem *why)
         return 0;
     memcpy(batch->data, &list, sizeof list);
     if (status == STATUS_OK)
-        status = memory_write(tracee->tid, batch_data_base(batch), batch->data, batch->data_used);
+        status = process_memory_write(tracee->tid, batch_data_base(batch), batch->data,
+                                      batch->data_used);
     if (status == STATUS_OK)
-        status = memory_write(tracee->tid, calls, batch->calls, call_bytes);
+        status = process_memory_write(tracee->tid, calls, batch->calls, call_bytes);
     if (status == STATUS_OK)
         status = tracee_call(tracee, blob_address(batch, (const void *)batch_blob_run),
                              batch_data_base(batch), batch_stack_top(batch),
                              batch_trap_address(batch), &done);
     if (status == STATUS_OK)
-        status = memory_read(tracee->tid, calls, batch->calls, call_bytes);
+        status = process_memory_read(tracee->tid, calls, batch->calls, call_bytes);
     if (status != STATUS_OK)
         return problem_set(why, status, "running %zu system calls in the rebuilt process: %s",
                            batch->count, status_text(status));
@@ -205,12 +206,12 @@ static int memory_copy(long call, int pid, uintptr_t address, uintptr_t local, s
     return 0;
 }
 
-int memory_write(int pid, uintptr_t address, const void *bytes, size_t size)
+int process_memory_write(int pid, uintptr_t address, const void *bytes, size_t size)
 {
     return memory_copy(SYS_process_vm_writev, pid, address, (uintptr_t)bytes, size);
 }
 
-int memory_read(int pid, uintptr_t address, void *bytes, size_t size)
+int process_memory_read(int pid, uintptr_t address, void *bytes, size_t size)
 {
     return memory_copy(SYS_process_vm_readv, pid, address, (uintptr_t)bytes, size);
 }

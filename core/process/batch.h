@@ -74,7 +74,7 @@ MUST_CHECK int batch_run(struct batch *batch, struct tracee *tracee, struct prob
 int64_t batch_result(const struct batch *batch, size_t index);
 
 /* Another process's memory; it must be traced by the caller or share the caller's. */
-MUST_CHECK int memory_write(int pid, uintptr_t address, const void *bytes, size_t size);
-MUST_CHECK int memory_read(int pid, uintptr_t address, void *bytes, size_t size);
+MUST_CHECK int process_memory_write(int pid, uintptr_t address, const void *bytes, size_t size);
+MUST_CHECK int process_memory_read(int pid, uintptr_t address, void *bytes, size_t size);
 
 #endif

@@ -140,7 +140,7 @@ static int vdso_text_check(const struct mapping *now, const struct record_kernel
 {
     size_t bytes = now->end - now->start;
     uint8_t *text = bytes <= VDSO_BYTES_MAX ? arena_alloc(arena, bytes, 16) : NULL;
-    int status = text != NULL ? memory_read(pid, now->start, text, bytes) : -ENOMEM;
+    int status = text != NULL ? process_memory_read(pid, now->start, text, bytes) : -ENOMEM;
 
     if (status == 0 && checksum64(text, bytes) != saved->checksum)
         status = STATUS_CHANGED;

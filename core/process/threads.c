@@ -49,9 +49,10 @@ static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *
     struct rseq_section section;
     uint64_t address = 0;
 
-    if (memory_read(pid, rseq + RSEQ_CS_OFFSET, &address, sizeof address) != 0 || address == 0)
+    if (process_memory_read(pid, rseq + RSEQ_CS_OFFSET, &address, sizeof address) != 0 ||
+        address == 0)
         return;
-    if (memory_read(pid, address, &section, sizeof section) != 0)
+    if (process_memory_read(pid, address, &section, sizeof section) != 0)
         return;
     if (regs->rip - section.start < section.length)
         regs->rip = section.abort;
