@@ -41,7 +41,7 @@ static const struct syscall_rule rules[] = {
     {SYS_sendmsg, INTERRUPTED_SEND, 0, PARTIAL_STREAM, ADVANCE_MESSAGE, 2},
     {SYS_sendmmsg, INTERRUPTED_SEND, 0, PARTIAL_STREAM, ADVANCE_HEADERS, 3},
     {SYS_connect, INTERRUPTED_SEND, 0, PARTIAL_NATURAL, ADVANCE_NONE, -1},
-    {SYS_sendfile, INTERRUPTED_RETRY, 0, PARTIAL_STREAM, ADVANCE_COUNT, -1},
+    {SYS_sendfile, INTERRUPTED_RETRY, 0, PARTIAL_SENDFILE, ADVANCE_COUNT, -1},
     {SYS_getrandom, INTERRUPTED_RETRY, 0, PARTIAL_ALWAYS, ADVANCE_FIRST, -1},
 
     RETRY(SYS_semop),
@@ -75,7 +75,7 @@ const struct syscall_rule *syscall_rule(uint64_t nr)
 bool syscall_rule_needs_look(const struct syscall_rule *rule)
 {
     return rule->interrupted == INTERRUPTED_RECEIVE || rule->interrupted == INTERRUPTED_SEND ||
-           rule->partial == PARTIAL_STREAM;
+           rule->partial == PARTIAL_SENDFILE;
 }
 
 static int socket_option(int fd, int option, void *value, uint32_t bytes)
@@ -144,6 +144,8 @@ bool syscall_is_blocking_transfer(const struct syscall_rule *rule, const uint64_
         return false;
     case PARTIAL_STREAM:
         return is_stream(look);
+    case PARTIAL_SENDFILE:
+        return is_stream(look) && !S_ISFIFO(look->mode);
     case PARTIAL_WAITALL:
         return look->stream_socket && (flags & MSG_WAITALL) && !(flags & MSG_PEEK);
     case PARTIAL_MESSAGES:

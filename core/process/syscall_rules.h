@@ -24,6 +24,7 @@ enum interrupted {                           /* what -EINTR calls for */
 enum partial {                   /* when a count below the one asked for is our doing */
                PARTIAL_NATURAL,  /* never */
                PARTIAL_STREAM,   /* blocking pipe, socket or terminal */
+               PARTIAL_SENDFILE, /* the same without pipes: there it moves what fits, and returns */
                PARTIAL_WAITALL,  /* a stream socket and MSG_WAITALL */
                PARTIAL_MESSAGES, /* recvmmsg without MSG_WAITFORONE or a timeout */
                PARTIAL_DEVICE,   /* /dev/zero, /dev/random, /dev/urandom */
