@@ -1,0 +1,45 @@
+/*
+ * crash_states.h - the files that a power cut could leave, built from a recording.
+ *
+ * The model is that of a block device: what a sync has covered is there; of what was written
+ * since, any subset of the 512-byte sectors is. A growth of the file that no sync has covered may
+ * be lost, but a write that is there makes the file as long as it needs.
+ *
+ * At each point of the trace: everything pending is there (the program-order prefix); nothing is;
+ * each single operation is lost; each single one alone is there; all subsets when at most
+ * CRASH_SUBSETS operations are pending, else random ones; the last operation torn: all subsets of
+ * its sectors when it has at most 8 (a superblock), else random ones; and random subsets of all
+ * pending sectors.
+ */
+#ifndef PHEAP_T_LIB_CRASH_STATES_H
+#define PHEAP_T_LIB_CRASH_STATES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "t/lib/persist_recorder.h"
+
+#define CRASH_SECTOR_BYTES 512u
+#define CRASH_SUBSETS      5
+#define CRASH_RANDOM       12 /* random states of each kind at each point */
+
+/*
+ * The file at path is in the state to be judged. position: operations of the trace before the
+ * cut. Returns false to stop (the state is wrong; the callee has said why). The callee may change
+ * the file if it sets *changed.
+ */
+typedef bool crash_judge(void *context, const char *path, size_t position, bool *changed);
+
+struct crash_run {
+    const struct recording *recording;
+    const char *path;    /* a scratch file, made and left to the caller to remove */
+    size_t first_judged; /* cuts before this operation are not tried */
+    uint64_t seed;
+    crash_judge *judge;
+    void *context;
+    unsigned long states; /* out: judged */
+    bool failed;          /* out: judge returned false */
+};
+
+void crash_states_run(struct crash_run *run);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * persist_recorder.c - see persist_recorder.h. An operation that failed is not in the trace: the
+ * state of the file after it is what the enumerator makes of the operations before.
+ */
+#include "t/lib/persist_recorder.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void append(struct recording *recording, struct recorded operation)
+{
+    if (recording->count == recording->capacity) {
+        recording->capacity = recording->capacity ? recording->capacity * 2 : 256;
+        recording->trace =
+            realloc(recording->trace, recording->capacity * sizeof recording->trace[0]);
+        if (recording->trace == NULL) {
+            perror("recording");
+            exit(1);
+        }
+    }
+    recording->trace[recording->count++] = operation;
+}
+
+static bool is_to_fail(struct recording *recording, enum recorded_kind kind)
+{
+    if (++recording->operations != recording->fail_at)
+        return false;
+    recording->failed_kind = kind;
+    return true;
+}
+
+static int record_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    struct recording *recording = persist->recorder;
+    struct recorded operation = {.kind = RECORDED_WRITE, .offset = offset, .bytes = bytes};
+
+    if (is_to_fail(recording, RECORDED_WRITE))
+        return recording->fail_status;
+    operation.data = malloc(bytes);
+    if (operation.data == NULL) {
+        perror("recording");
+        exit(1);
+    }
+    memcpy(operation.data, data, bytes);
+    append(recording, operation);
+    return recording->inner->write(persist, offset, data, bytes);
+}
+
+static int record_sync(struct persist *persist)
+{
+    struct recording *recording = persist->recorder;
+
+    if (is_to_fail(recording, RECORDED_SYNC))
+        return recording->fail_status;
+    append(recording, (struct recorded){.kind = RECORDED_SYNC});
+    return recording->inner->sync(persist);
+}
+
+static int record_grow(struct persist *persist, uint64_t file_bytes)
+{
+    struct recording *recording = persist->recorder;
+
+    if (is_to_fail(recording, RECORDED_GROW))
+        return recording->fail_status;
+    append(recording, (struct recorded){.kind = RECORDED_GROW, .offset = file_bytes});
+    return recording->inner->grow(persist, file_bytes);
+}
+
+static const struct persist_ops recording_ops = {
+    .write = record_write,
+    .sync = record_sync,
+    .grow = record_grow,
+};
+
+void recording_attach(struct recording *recording, struct persist *persist)
+{
+    recording->inner = persist->ops;
+    persist->recorder = recording;
+    persist->ops = &recording_ops;
+}
+
+void recording_mark(struct recording *recording, unsigned mark)
+{
+    append(recording, (struct recorded){.kind = RECORDED_MARK, .mark = mark});
+}
+
+void recording_free(struct recording *recording)
+{
+    for (size_t i = 0; i < recording->count; i++)
+        free(recording->trace[i].data);
+    free(recording->trace);
+    *recording = (struct recording){0};
+}

@@ -1,0 +1,486 @@
+/*
+ * pool_crash_states.c - a power cut at every point of a pool's life leaves the generations that
+ * were acknowledged whole and readable, and the one in flight there or not there.
+ *
+ * A scenario (create, commits of all shapes, updates, a pinned and a locked generation, reopening,
+ * an abandoned generation, building on an older one) is recorded once; crash_states.h builds the
+ * files that a cut at each point could leave; each is opened and compared with the oracle, a share
+ * of them is written to again, and some of those are cut once more. The same with each mutant of
+ * core/pool/mutant.h, which must be caught: for that the two sources that have them are compiled
+ * into this program.
+ */
+#include "core/pool/mutant.h"
+
+static enum pool_mutant pool_mutant;
+#undef POOL_MUTANT
+#define POOL_MUTANT(name) (pool_mutant == (name))
+#include "core/pool/frame.c"
+#include "core/pool/pool_commit.c"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "t/lib/crash_states.h"
+#include "t/lib/pool_oracle.h"
+#include "t/lib/tap.h"
+
+#define SEED         20260101
+#define ACKS_MAX     64
+#define WRITE_EVERY  41 /* one state in so many is opened for writing and committed to */
+#define NESTED_EVERY 29 /* one in so many of those is cut again */
+
+static char directory[64], pool_path[96], scratch_path[96], nested_path[96];
+static struct arena arena;
+
+struct acked {
+    unsigned count;
+    uint64_t numbers[SUPERBLOCK_GENERATIONS];
+    uint32_t resume_count;
+};
+
+struct history {
+    struct recording recording;
+    struct acked acks[ACKS_MAX];
+    unsigned ack_count;
+};
+
+struct scenario {
+    struct pool pool;
+    struct history history;
+    struct oracle oracle;
+    uint32_t seed; /* of the next content */
+    bool open;
+    bool broken; /* a step failed (only a mutant may bring that about) */
+    char text[256];
+};
+
+static struct scenario scenario; /* one at a time; large */
+
+/* --- the scenario --- */
+
+static struct acked acked_now(const struct pool *pool)
+{
+    struct acked acked = {.count = pool->super.generation_count,
+                          .resume_count = pool->super.resume_count};
+
+    for (unsigned i = 0; i < acked.count; i++)
+        acked.numbers[i] = pool->super.generations[i].number;
+    return acked;
+}
+
+static void acknowledge(struct history *history, const struct pool *pool)
+{
+    history->acks[history->ack_count] = acked_now(pool);
+    recording_mark(&history->recording, history->ack_count++);
+}
+
+static void step(struct scenario *s, int status, const char *what, const char *why)
+{
+    if (status >= 0 || s->broken)
+        return;
+    s->broken = true;
+    snprintf(s->text, sizeof s->text, "%s: status %d, %.150s", what, status, why);
+}
+
+static void create(struct scenario *s)
+{
+    int fd = sys_open(pool_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    static const uint8_t uuid[16] = "0123456789abcde";
+    struct persist persist;
+
+    step(s, fd, "create", "");
+    persist_open_file(&persist, fd, 0);
+    recording_attach(&s->history.recording, &persist);
+    step(s, persist_grow(&persist, 16 * FRAME_BYTES), "grow", "");
+    step(s, superblock_format(&persist, uuid, 7, 2, 1), "format", "");
+    step(s, persist_sync(&persist), "sync", "");
+    sys_close(fd);
+    s->history.acks[0] = (struct acked){0};
+    s->history.ack_count = 1;
+    recording_mark(&s->history.recording, 0);
+}
+
+static void reopen(struct scenario *s, uint64_t base)
+{
+    struct problem why = {0};
+
+    if (s->broken)
+        return;
+    step(s, pool_open(&s->pool, pool_path, POOL_WRITE, &why), "open", why.text);
+    s->open = !s->broken;
+    if (s->broken)
+        return;
+    recording_attach(&s->history.recording, &s->pool.persist);
+    step(s, persist_sync(&s->pool.persist), "sync", ""); /* that of pool_open() */
+    step(s, pool_load(&s->pool, &arena, base, &why), "load", why.text);
+    step(s, why.status, "load", why.text);
+    oracle_start_from(&s->oracle, base);
+}
+
+static void change(struct scenario *s, unsigned first, unsigned pages)
+{
+    if (s->broken)
+        return;
+    step(s, oracle_write(&s->oracle, &s->pool, first, pages, s->seed), "write", "");
+    s->seed += pages;
+}
+
+static void commit(struct scenario *s, enum generation_kind kind, uint32_t flags,
+                   size_t record_bytes)
+{
+    struct problem why = {0};
+
+    if (s->broken)
+        return;
+    step(s, oracle_commit(&s->oracle, &s->pool, kind, flags, record_bytes, &why), "commit",
+         why.text);
+    if (!s->broken && !pool_is_valid(&s->pool))
+        step(s, STATUS_DAMAGED, "pool_is_valid after a commit", "");
+    acknowledge(&s->history, &s->pool);
+}
+
+static void count_resume(struct superblock *super, void *context)
+{
+    (void)context;
+    super->resume_count++;
+}
+
+static void update(struct scenario *s)
+{
+    if (s->broken)
+        return;
+    step(s, pool_update(&s->pool, count_resume, NULL, NULL), "update", "");
+    acknowledge(&s->history, &s->pool);
+}
+
+/* Pages without an entry, and zero over a file, here and there. */
+static void clear_some(struct scenario *s, unsigned i)
+{
+    if (s->broken)
+        return;
+    step(s, oracle_clear(&s->oracle, &s->pool, i * 11 + 2), "clear", "");
+    step(s, oracle_zero(&s->oracle, &s->pool, i * 5 + 1), "zero", "");
+}
+
+static void shut(struct scenario *s)
+{
+    if (s->open)
+        pool_close(&s->pool);
+    s->open = false;
+}
+
+/* The first life: generations 1 to 6. */
+static void first_life(struct scenario *s)
+{
+    reopen(s, 0);
+    change(s, 0, 48);
+    commit(s, GENERATION_PROCESS, 0, 5000);
+    update(s);
+    change(s, 3, 4);
+    change(s, 3, 2); /* once more before the commit */
+    commit(s, GENERATION_PROCESS, GENERATION_PINNED, 100);
+    for (unsigned i = 0; i < 4; i++) {
+        change(s, i * 9, 7);
+        clear_some(s, i);
+        commit(s, i == 1 ? GENERATION_CRASH : GENERATION_PROCESS, 0, i * 3000);
+    }
+    change(s, 20, 10); /* abandoned: killed here */
+    shut(s);
+}
+
+/* Goes on from the newest while a reader has it locked, then from an older one. */
+static void later_lives(struct scenario *s)
+{
+    uint64_t newest = s->broken ? 0 : pool_generation(&s->pool, 0)->number;
+    int locked;
+
+    reopen(s, newest);
+    update(s);
+    locked = s->broken ? -1 : pool_lock_generation(&s->pool, newest, NULL);
+    for (unsigned i = 0; i < 4; i++) {
+        change(s, i * 8, 6);
+        for (unsigned page = 40; i == 2 && page < 48 && !s->broken; page++)
+            step(s, oracle_clear(&s->oracle, &s->pool, page), "clear", "");
+        commit(s, GENERATION_PROCESS, 0, 4096);
+        if (i == 2 && locked >= 0)
+            sys_close(locked);
+    }
+    shut(s);
+    reopen(s, s->broken ? 0 : s->pool.super.generations[0].number);
+    for (unsigned i = 0; i < 4; i++) {
+        change(s, i * 3 + 30, 9);
+        commit(s, GENERATION_HEAP, 0, 0);
+    }
+    shut(s);
+}
+
+static void record_scenario(struct scenario *s)
+{
+    recording_free(&s->history.recording);
+    memset(s, 0, sizeof *s);
+    s->seed = 100;
+    create(s);
+    first_life(s);
+    later_lives(s);
+}
+
+/* --- the judge --- */
+
+struct verdict {
+    const struct history *history;
+    const struct oracle *oracle;
+    unsigned long written, nested_states;
+    bool may_write;
+    char text[512];
+};
+
+static bool wrong(struct verdict *verdict, size_t position, const char *what, const char *detail)
+{
+    snprintf(verdict->text, sizeof verdict->text, "cut after operation %zu: %s%s%.250s", position,
+             what, detail[0] ? ": " : "", detail);
+    return false;
+}
+
+/* Index of what was acknowledged last before position; -1: nothing. */
+static int acked_at(const struct history *history, size_t position)
+{
+    int acked = -1;
+
+    for (size_t i = 0; i < position; i++)
+        if (history->recording.trace[i].kind == RECORDED_MARK)
+            acked = (int)history->recording.trace[i].mark;
+    return acked;
+}
+
+static bool is_state(const struct pool *pool, const struct acked *acked)
+{
+    struct acked now = acked_now(pool);
+
+    return memcmp(&now, acked, sizeof now) == 0;
+}
+
+static bool shows_acked(const struct history *history, const struct pool *pool, int acked)
+{
+    if (acked >= 0 && is_state(pool, &history->acks[acked]))
+        return true;
+    return acked + 1 < (int)history->ack_count && is_state(pool, &history->acks[acked + 1]);
+}
+
+static bool generations_agree(struct verdict *verdict, const struct pool *pool, size_t position)
+{
+    char text[256], generation[300];
+
+    for (uint32_t i = 0; i < pool->super.generation_count; i++) {
+        const struct generation_entry *entry = &pool->super.generations[i];
+
+        if (oracle_agrees(verdict->oracle, pool, entry, &arena, text))
+            continue;
+        snprintf(generation, sizeof generation, "generation %lu, %s", entry->number, text);
+        return wrong(verdict, position, generation, "");
+    }
+    return true;
+}
+
+static bool judge_nested(struct verdict *outer, struct history *history,
+                         const struct oracle *oracle);
+
+/* The whole present file as the first operation of a new recording. */
+static void record_file(struct recording *recording, const char *path)
+{
+    int fd = sys_open(path, O_RDONLY, 0);
+    int copy = sys_open(nested_path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    struct persist persist;
+    struct stat info;
+    uint8_t *bytes;
+
+    if (fd < 0 || copy < 0 || sys_fstat(fd, &info) < 0)
+        abort();
+    bytes = malloc((size_t)info.st_size);
+    persist_open_file(&persist, copy, (uint64_t)info.st_size);
+    recording_attach(recording, &persist);
+    if (bytes == NULL || sys_pread_all(fd, bytes, (size_t)info.st_size, 0) < 0 ||
+        persist_write(&persist, 0, bytes, (size_t)info.st_size) < 0 || persist_sync(&persist) < 0)
+        abort();
+    free(bytes);
+    sys_close(copy);
+    sys_close(fd);
+}
+
+/* The pool goes on: opened for writing, nothing is found damaged, a commit works, all is there. */
+static bool judge_writing(struct verdict *verdict, const char *path, size_t position, bool nested)
+{
+    static struct oracle oracle;
+    struct history history = {.ack_count = 0};
+    uintptr_t mark = arena_mark(&arena);
+    const struct generation_entry *newest;
+    struct problem why = {0};
+    struct pool pool;
+    bool fine = false;
+
+    if (nested)
+        record_file(&history.recording, path);
+    oracle = *verdict->oracle;
+    if (pool_open(&pool, path, POOL_WRITE, &why) < 0)
+        return wrong(verdict, position, "open for writing", why.text);
+    newest = pool_generation(&pool, 0);
+    oracle_start_from(&oracle, newest != NULL ? newest->number : 0);
+    if (pool_load(&pool, &arena, newest != NULL ? newest->number : 0, &why) < 0 || why.status < 0) {
+        wrong(verdict, position, "load", why.text);
+        goto out;
+    }
+    if (nested) {
+        recording_attach(&history.recording, &pool.persist);
+        acknowledge(&history, &pool);
+    }
+    if (oracle_write(&oracle, &pool, 5, 30, 5000) < 0 ||
+        oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 4097, &why) < 0) {
+        wrong(verdict, position, "commit", why.text);
+        goto out;
+    }
+    if (nested)
+        acknowledge(&history, &pool);
+    struct verdict after = {.oracle = &oracle};
+
+    fine = pool_is_valid(&pool) && generations_agree(&after, &pool, position);
+    if (!fine)
+        wrong(verdict, position, "after recovery and a commit", after.text);
+    if (fine && nested)
+        fine = judge_nested(verdict, &history, &oracle);
+out:
+    pool_close(&pool);
+    recording_free(&history.recording);
+    arena_rewind(&arena, mark);
+    return fine;
+}
+
+static bool judge_state(void *context, const char *path, size_t position, bool *changed)
+{
+    struct verdict *verdict = context;
+    static unsigned long states;
+    int acked = acked_at(verdict->history, position);
+    struct problem why = {0};
+    struct pool pool;
+    bool fine;
+    int status = pool_open(&pool, path, POOL_READ, &why);
+
+    if (status < 0) /* while it is being made it need not be a pool */
+        return (acked < 0 && (status == STATUS_NOT_A_POOL || status == STATUS_DAMAGED)) ||
+               wrong(verdict, position, "open", why.text);
+    fine = shows_acked(verdict->history, &pool, acked) ||
+           wrong(verdict, position, "neither what was acknowledged nor what is in flight", "");
+    fine = fine && generations_agree(verdict, &pool, position);
+    pool_close(&pool);
+    if (fine && verdict->may_write && ++states % WRITE_EVERY == 0) {
+        *changed = true;
+        fine = judge_writing(verdict, path, position, ++verdict->written % NESTED_EVERY == 0);
+    }
+    return fine;
+}
+
+static bool judge_nested(struct verdict *outer, struct history *history,
+                         const struct oracle *oracle)
+{
+    struct verdict verdict = {.history = history, .oracle = oracle};
+    struct crash_run run = {.recording = &history->recording,
+                            .path = nested_path,
+                            .first_judged = 2,
+                            .seed = SEED,
+                            .judge = judge_state,
+                            .context = &verdict};
+
+    crash_states_run(&run);
+    outer->nested_states += run.states;
+    if (run.failed)
+        snprintf(outer->text, sizeof outer->text, "cut again during recovery: %.400s",
+                 verdict.text);
+    return !run.failed;
+}
+
+/* --- the tests --- */
+
+static struct verdict try_scenario(enum pool_mutant mutant, bool may_write, unsigned long *states)
+{
+    struct verdict verdict = {
+        .history = &scenario.history, .oracle = &scenario.oracle, .may_write = may_write};
+    struct crash_run run = {
+        .path = scratch_path, .seed = SEED, .judge = judge_state, .context = &verdict};
+    uintptr_t mark = arena_mark(&arena);
+
+    pool_mutant = mutant;
+    record_scenario(&scenario);
+    pool_mutant = MUTANT_NONE;
+    run.recording = &scenario.history.recording;
+    crash_states_run(&run);
+    *states = run.states;
+    arena_rewind(&arena, mark);
+    return verdict;
+}
+
+static void acknowledged_generations_survive_a_cut_at_every_point(void)
+{
+    unsigned long states;
+    struct verdict verdict = try_scenario(MUTANT_NONE, true, &states);
+
+    CHECK_STR(scenario.text, "");
+    CHECK_STR(verdict.text, "");
+    CHECK(states > 5000 && verdict.written > 100 && verdict.nested_states > 500);
+    tap_note("seed %d: %zu operations, %lu states, %lu of them committed to again, %lu states of "
+             "cuts during that",
+             SEED, scenario.history.recording.count, states, verdict.written,
+             verdict.nested_states);
+}
+
+static void every_mutant_is_caught(void)
+{
+    static const char *const names[MUTANT_END] = {
+        [MUTANT_SUPERBLOCK_BEFORE_SYNC] = "superblock before sync",
+        [MUTANT_NO_FINAL_SYNC] = "no final sync",
+        [MUTANT_DROPPED_REUSED_EARLY] = "frames of a dropped generation reused too early",
+        [MUTANT_RELEASED_REUSED_AT_ONCE] = "replaced frames reused at once",
+        [MUTANT_ONE_SUPERBLOCK_SLOT] = "one superblock slot",
+        [MUTANT_RECORD_AFTER_SYNC] = "record written after the sync",
+    };
+    unsigned caught = 0;
+
+    for (enum pool_mutant mutant = MUTANT_NONE + 1; mutant < MUTANT_END; mutant++) {
+        unsigned long states;
+        struct verdict verdict = try_scenario(mutant, false, &states);
+
+        CHECK(verdict.text[0] != 0);
+        caught += verdict.text[0] != 0;
+        tap_note("mutant '%s': state %lu: %s", names[mutant], states, verdict.text);
+    }
+    tap_note("mutants caught: %u of %u", caught, MUTANT_END - 1);
+}
+
+/* Space for the scratch files in memory if there is some: a sync costs nothing there. */
+static const char *scratch_parent(void)
+{
+    const char *parent = getenv("TMPDIR");
+
+    if (access("/dev/shm", W_OK) == 0)
+        return "/dev/shm";
+    return parent != NULL ? parent : "/tmp";
+}
+
+int main(int argc, char **argv)
+{
+    snprintf(directory, sizeof directory, "%.40s/pheap-crash-XXXXXX", scratch_parent());
+    if (mkdtemp(directory) == NULL || arena_create(&arena, 1ull << 30) < 0) {
+        perror(directory);
+        return 1;
+    }
+    snprintf(pool_path, sizeof pool_path, "%s/pool", directory);
+    snprintf(scratch_path, sizeof scratch_path, "%s/scratch", directory);
+    snprintf(nested_path, sizeof nested_path, "%s/nested", directory);
+    tap_arguments(argc, argv);
+    RUN(acknowledged_generations_survive_a_cut_at_every_point);
+    RUN(every_mutant_is_caught);
+    recording_free(&scenario.history.recording);
+    arena_destroy(&arena);
+    unlink(pool_path);
+    unlink(scratch_path);
+    unlink(nested_path);
+    rmdir(directory);
+    return tap_done();
+}
