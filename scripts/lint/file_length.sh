@@ -1,8 +1,8 @@
 #!/bin/sh
-# A source above 600 lines is two things.
+# A source above 600 lines is two things. (A test is a list, and may be longer.)
 . "$(dirname "$0")/lint"
 status=0
-for file in $(sources '*.c' '*.h' '*.S' '*.py'); do
+for file in $(sources '*.c' '*.h' '*.S' | grep -v '^t/'); do
     lines=$(wc -l <"$file")
     [ "$lines" -le 600 ] || { echo "lint $rule: $file has $lines lines" >&2; status=1; }
 done

@@ -168,7 +168,7 @@ def _flip_somewhere(place, content):
 
 
 @test
-def another_user_s_pool_is_refused(place):
+def a_pool_of_another_user_is_refused(place):
     if os.geteuid() != 0:
         raise Skip("needs two users")
     pool, _ = killed_pool(place)
@@ -185,7 +185,7 @@ def another_user_s_pool_is_refused(place):
 
 
 @test
-def root_does_not_run_another_user_s_pool(place):
+def root_does_not_run_a_pool_of_another_user(place):
     if os.geteuid() != 0:
         raise Skip("needs two users")
     pool, _ = killed_pool(place)
@@ -197,7 +197,7 @@ def root_does_not_run_another_user_s_pool(place):
 
 
 @test
-def a_pool_is_its_owner_s_alone(place):
+def a_pool_can_be_read_by_its_owner_alone(place):
     pool, _ = killed_pool(place)
     check_equal(os.stat(pool).st_mode & 0o777, 0o600, "mode")
 

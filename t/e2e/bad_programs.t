@@ -102,7 +102,7 @@ def an_unprivileged_user_gets_the_same_answers(place):
 
 @test
 def a_pool_that_cannot_be_made_stops_the_program_from_starting(place):
-    for pool, part in ((place.path("no", "such", "pool"), "no such file"),
+    for pool, part in ((place.path("no", "such", "pool"), "does not exist"),
                        ("/proc/pheap-pool", "/proc/pheap-pool")):
         done = place.pheap("run", pool, "touch", place.path("started"))
         check(done.status in (REFUSED, SYSTEM), f"{pool}: {done.status}")

@@ -85,7 +85,7 @@ def after_a_kill_a_second_run_is_refused_and_names_the_two_ways(place):
 
 
 @test
-def resume_goes_on_after_a_kill_and_ends_with_the_program_s_status(place):
+def resume_goes_on_after_a_kill_and_ends_with_the_status_of_the_program(place):
     pool, out = place.path("pool"), place.path("out")
     start_and_kill(place, pool, COUNTER, "60", "5", stdout=out)
     check(len(content(out)) < 60, "it was killed half-way")

@@ -47,7 +47,7 @@ def wrong_usage_is_one_line_and_exit_status_2(place):
 
 
 @test
-def options_behind_the_command_are_the_command_s(place):
+def options_behind_the_command_belong_to_it(place):
     done = place.pheap("run", place.path("pool"), "sh", "-c", "echo $0 $1", "-i", "--fresh")
     expect(done, FINE)
     check_equal(done.stdout(), "-i --fresh\n", "output")
