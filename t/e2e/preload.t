@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+"""libpheap.so preloaded without a pool: a volatile heap, unseen and quick to start."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import LIBRARY, PROGRAMS, PYTHON, check, check_equal, main, test  # noqa: E402
+
+PRELOAD = {"LD_PRELOAD": LIBRARY}
+STARTS = 300
+
+
+@test
+def ordinary_programs_run_as_without_it(place):
+    for arguments in (("sh", "-c", "ls -la /usr/bin | wc -l"), ("gawk", "BEGIN { print length(ENVIRON[\"PATH\"]) }"),
+                      (PYTHON, "-c", "import json; print(json.dumps(list(range(1000))))"),
+                      ("sort", "-r", os.path.join(PROGRAMS, "tables.lua")),
+                      ("perl", "-e", "print join ',', map { $_ * 2 } 1 .. 5000"),
+                      ("sh", "-c", "echo a | cat | xargs -n1 env printf '%s\\n'; (exit 3) & wait $!; echo $?")):
+        plain = place.run(*arguments)
+        under = place.run(*arguments, environment=PRELOAD)
+        check_equal(under.status, plain.status, f"status of {arguments}")
+        check_equal(under.stdout(), plain.stdout(), f"output of {arguments}")
+        check_equal(under.stderr(), plain.stderr(), f"stderr of {arguments}")
+
+
+@test
+def the_legacy_layout_and_an_unlimited_stack_leave_room_for_the_heap(place):
+    script = "import sys; x = [bytes(1000) for i in range(50000)]; print(len(x))"
+    for prefix in (("setarch", "-L"), ("setarch", "-R"), ("sh", "-c", 'ulimit -s unlimited; exec "$@"', "sh")):
+        done = place.run(*prefix, PYTHON, "-c", script, environment=PRELOAD)
+        check_equal((done.status, done.stdout(), done.stderr()), (0, "50000\n", ""), f"under {prefix}")
+
+
+@test
+def a_limit_on_address_space_leaves_a_program_its_memory(place):
+    script = "x = [bytes(1000) for i in range(50000)]; print(len(x))"
+    done = place.run("prlimit", f"--as={1 << 30}", PYTHON, "-c", script, environment=PRELOAD)
+    check_equal((done.status, done.stdout(), done.stderr()), (0, "50000\n", ""), "under RLIMIT_AS")
+
+
+def start_seconds(environment):
+    begin = time.perf_counter()
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], environment), 0)
+    return time.perf_counter() - begin
+
+
+@test
+def preloading_alone_makes_a_start_at_most_a_millisecond_slower(place):
+    plain, under = [], []
+    for _ in range(STARTS):  # in turn, so that both see the same machine
+        plain.append(start_seconds({}))
+        under.append(start_seconds(PRELOAD))
+    slower = sorted(under)[STARTS // 2] - sorted(plain)[STARTS // 2]
+    print(f"# /bin/true: median {sorted(plain)[STARTS // 2] * 1e3:.2f} ms, "
+          f"{slower * 1e3:.2f} ms more when preloaded")
+    check(slower < 0.001, f"{slower * 1e3:.2f} ms slower")
+
+
+if __name__ == "__main__":
+    main()
