@@ -44,9 +44,10 @@ $(BUILD)/obj/%.S.o: %.S
 	$(Q)$(CC) -I. -g -MMD -MP -c $< -o $@
 
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
-GENERAL_REGS := -mgeneral-regs-only -fno-tree-loop-distribute-patterns
+GENERAL_REGS := -mgeneral-regs-only -fno-builtin \
+                $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
-CFLAGS_core/process/batch_blob := $(GENERAL_REGS) -fno-builtin
+CFLAGS_core/process/batch_blob := $(GENERAL_REGS)
 CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
 # The hot paths of malloc and free call nothing: no frame. And nothing in the malloc family may be
