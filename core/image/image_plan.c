@@ -29,8 +29,9 @@
 
 #include "core/base/sys.h"
 
-#define PRICE_EXTENT 65u /* tenths of a microsecond: docs/internals.md, "Keeping a restore fast"   \
-                          */
+#define PRICE_EXTENT                                                                               \
+    65u /* tenths of a microsecond: docs/internals.md, "Keeping a restore fast"                    \
+         */
 #define PRICE_FILL 18u
 #define NONE       UINT32_MAX
 

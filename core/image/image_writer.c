@@ -50,6 +50,8 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
     if (status >= 0)
         status = stage_create(&writer->scratch, arena, pool, scratch / PAGE_BYTES);
     if (status >= 0)
+        status = rewriter_create(&writer->rewriter, arena, pool);
+    if (status >= 0)
         status = tracker_open(&writer->tracker, arena, options->features, options->by_checksum);
     if (status < 0)
         goto out;
@@ -112,6 +114,7 @@ static int precopy_write(struct precopy *precopy)
 {
     struct image_writer *writer = precopy->writer;
 
+    rewriter_note(&writer->rewriter, writer->stage.pages, writer->stage.compared);
     precopy->copied_pages += writer->stage.compared;
     writer->stats.precopied_pages += writer->stage.compared;
     return stage_write(&writer->stage, &writer->stats.written_bytes);
@@ -170,7 +173,10 @@ int writer_flush_scratch(struct image_writer *writer, uint64_t *bytes_written)
 {
     int status = stage_compare(&writer->scratch);
 
-    return status < 0 ? status : stage_write(&writer->scratch, bytes_written);
+    if (status < 0)
+        return status;
+    rewriter_note(&writer->rewriter, writer->scratch.pages, writer->scratch.compared);
+    return stage_write(&writer->scratch, bytes_written);
 }
 
 static int precopy_round(struct precopy *precopy, struct address_space *space)
@@ -214,6 +220,9 @@ int image_writer_commit(struct image_writer *writer, struct generation_entry *en
 
     if (status < 0)
         return writer_failed(writer, status, "cannot write the pages of the cut", why);
+    status = rewriter_run(&writer->rewriter, &writer->stats.rewritten_bytes);
+    if (status < 0)
+        return writer_failed(writer, status, "cannot rewrite scattered pages", why);
     entry->freeze_written_bytes = writer->stats.freeze_written_bytes;
     status = pool_commit(writer->pool, entry, record, record_bytes, why);
     writer->committed = status >= 0;

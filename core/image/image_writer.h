@@ -47,6 +47,7 @@ struct image_writer_stats {        /* of the generation in progress, since the l
     uint64_t frozen_pages;         /* copied inside the freeze */
     uint64_t cleared_pages;        /* entries that became FRAME_NONE */
     uint64_t written_bytes;        /* to the pool, pages only */
+    uint64_t rewritten_bytes;      /* to keep a restore fast (rewrite.h); in no other count */
     uint64_t freeze_written_bytes; /* written inside the freeze because scratch was full */
     uint64_t scan_ns, copy_ns;     /* inside the freeze */
 };

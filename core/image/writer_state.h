@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "core/image/image_writer.h"
 #include "core/image/memory.h"
+#include "core/image/rewrite.h"
 #include "core/image/stage.h"
 #include "core/image/tracker.h"
 
@@ -19,10 +20,11 @@ struct image_writer {
     struct tracker tracker;
     struct memory memory;
     struct arena maps_arena; /* mappings of the round at hand */
-    struct stage stage;      /* of the pre-copy: always empty between rounds */
-    struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
-    bool suspect_all;        /* after a failure: every saved page is a candidate */
-    bool committed;          /* statistics are of a committed generation: begin anew */
+    struct rewriter rewriter;
+    struct stage stage;   /* of the pre-copy: always empty between rounds */
+    struct stage scratch; /* of the cut: may hold pages from cut to commit or next round */
+    bool suspect_all;     /* after a failure: every saved page is a candidate */
+    bool committed;       /* statistics are of a committed generation: begin anew */
     uint32_t unread_count;
     uint64_t unread[WRITER_UNREAD_MAX]; /* pages found written that could not be read */
     struct image_writer_stats stats;

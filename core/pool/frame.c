@@ -310,6 +310,19 @@ int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *firs
     return 0;
 }
 
+int frames_take_at(struct frames *frames, uint64_t frame)
+{
+    uint64_t cursor = frames->cursor;
+
+    if (frame < FRAME_FIRST || frame >= frames->map.count)
+        return -EINVAL;
+    if (!frame_map_is_free(&frames->map, frame))
+        return -EBUSY;
+    use_run(frames, (struct frame_run){frame, 1});
+    frames->cursor = cursor;
+    return 0;
+}
+
 int frames_release(struct frames *frames, uint64_t frame)
 {
     struct frame_record *record;

@@ -9,7 +9,7 @@
  *     dead(l)     replaced since: kept generations from its birth up to l may refer to it;
  *                 becomes free when none of those is kept any more
  *
- *     free -> building      [frames_take]
+ *     free -> building      [frames_take, frames_take_at]
  *     building -> free      [frames_release]: its page was written again before the commit
  *     building -> live      [frames_committed]
  *     live -> dead(l)       [frames_release], l being the newest durable generation
@@ -64,6 +64,9 @@ void frames_loaded(struct frames *frames, uint64_t newest);
  */
 MUST_CHECK int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *first,
                            uint64_t *got);
+
+/* Takes this one frame: -EBUSY if it is not free, -EINVAL if the file has none such. Never grows. */
+MUST_CHECK int frames_take_at(struct frames *frames, uint64_t frame);
 
 /* The generation in progress no longer refers to frame. STATUS_DAMAGED, and no change, when the
  * frame is not in use (an index that names a frame twice). */
