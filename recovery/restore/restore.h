@@ -24,6 +24,9 @@ struct restored {
     int outer_pid; /* as we see it; the same unless own_namespace */
     bool own_namespace;
     uint64_t generation;
+    /* for restore_wait(): */
+    int init_pid;  /* own_namespace: the process between us and it, else 0 */
+    int status_fd; /* where that one reports stops and the end, else -1 */
 };
 
 /* Rebuilds the process and lets it run. The statuses a person should know: STATUS_ENDED,

@@ -1,0 +1,75 @@
+/*
+ * job.h - what the steps of one restore share. Internal to recovery/restore.
+ *
+ *     restore.c    the order of the steps, seen from outside
+ *     choose.c     which generation; counting resumes
+ *     contents.c   which frames are mapped and which pages are read in
+ *     spawn.c      a process with the wanted pid, in which namespaces, stopped behind its exec
+ *     drive.c      makes the saved process out of it
+ *     wait.c       stays as its parent
+ */
+#ifndef PHEAP_RECOVERY_RESTORE_JOB_H
+#define PHEAP_RECOVERY_RESTORE_JOB_H
+
+#include "core/base/arena.h"
+#include "core/image/image_reader.h"
+#include "core/pool/pool.h"
+#include "core/process/process_image.h"
+#include "core/process/rebuild.h"
+#include "core/process/tracee.h"
+#include "recovery/restore/restore.h"
+
+#define CONTENTS_PLANS 3 /* below the slot, the slot, above it */
+
+struct restore_job {
+    struct problem *why;
+    struct arena arena;
+    struct pool pool;
+    struct generation_entry generation;
+    int lock_fd; /* holds the generation's lock; its mappings keep it */
+    struct process_image process;
+    struct image image;
+    struct image_plan plans[CONTENTS_PLANS];
+    bool *widened; /* [mapping]: see struct rebuild */
+
+    /* numbers in the new process */
+    int first_private_fd;
+    int pool_fd;
+};
+
+/* How the child sees descriptors before its exec: private ones from first_private_fd on. */
+enum private_fd {
+    PRIVATE_POOL = 0,
+    PRIVATE_STDIO = 1, /* 1, 2, 3 */
+    PRIVATE_ERROR = 4, /* close-on-exec: why the exec failed */
+    PRIVATE_COUNT = 5,
+};
+
+/* choose.c: 0: the newest that has not been resumed in vain. */
+MUST_CHECK int resume_choose(const struct superblock *super, uint64_t wanted,
+                             struct generation_entry *out, struct problem *why);
+/* How the superblock counts a resume of generation number. */
+void resume_count(struct superblock *super, uint64_t number);
+
+/* contents.c */
+MUST_CHECK int contents_plan(struct restore_job *job);
+/* Compares what will be read in with its checksums. */
+MUST_CHECK int contents_verify(struct restore_job *job);
+void contents_size(const struct restore_job *job, size_t *calls, size_t *data_bytes);
+MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
+
+/* spawn.c */
+struct spawned {
+    struct tracee leader; /* stopped before the executable's first instruction */
+    bool ambient;         /* it holds capabilities that must be dropped */
+};
+MUST_CHECK int spawn_stopped(struct restore_job *job, bool in_user_namespace, struct spawned *out);
+/* The same and all that follows, in a pid namespace of its own. */
+typedef int namespace_main(struct restore_job *job, bool in_user_namespace, int *pid);
+MUST_CHECK int spawn_namespace(struct restore_job *job, namespace_main *body, struct restored *out);
+void child_kill(int pid);
+
+/* drive.c: from the stopped executable to the running program. */
+MUST_CHECK int drive_rebuild(struct restore_job *job, struct spawned *spawned);
+
+#endif

@@ -1,0 +1,241 @@
+/*
+ * restore.c - one restore from outside: open, choose, check, count, build.
+ *
+ * Always true: everything that can be refused is refused before the resume is counted, and the
+ * resume is counted before anything is built, under the writer's lock. A crash in between costs a
+ * count, nothing else.
+ */
+#include "recovery/restore/restore.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include "core/agent/control.h"
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+#include "core/process/mapped_files.h"
+#include "recovery/restore/job.h"
+
+#define ARENA_BYTES          (4ull << 30)
+#define MS                   1000000ull
+#define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
+#define BUSY_PID_WAIT_NS     (50 * MS)
+#define LOWEST_PRIVATE_FD    16
+
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec time = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+
+    (void)sys_call(SYS_nanosleep, &time, 0);
+}
+
+/* A process that exists and is not dead already. */
+static bool is_alive(int pid)
+{
+    char path[64], text[512];
+    const char *state;
+
+    format_text(path, sizeof path, "/proc/%d/stat", pid);
+    if (sys_read_file(path, text, sizeof text) <= 0)
+        return false;
+    state = strrchr(text, ')');
+    return state != NULL && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
+}
+
+/* The pid of the living program that has the pool, 0 if there is none (any more). */
+static int pool_user(const char *path)
+{
+    struct control_request request = {.kind = CONTROL_STATUS};
+    struct control_answer answer;
+    struct pool pool;
+    int status = pool_open(&pool, path, POOL_READ, NULL);
+
+    if (status < 0)
+        return 0;
+    status = control_ask(pool.super.uuid, &request, &answer, 200);
+    pool_close(&pool);
+    return status == 0 && is_alive(answer.pid) ? answer.pid : 0;
+}
+
+/* The agent of a program that was killed a moment ago may still hold the lock: it is waited for. */
+static int open_for_writing(struct restore_job *job, const char *path)
+{
+    uint64_t give_up = sys_clock_ns(CLOCK_MONOTONIC) + DYING_WRITER_WAIT_NS;
+    int status;
+
+    while ((status = pool_open(&job->pool, path, POOL_WRITE, job->why)) == STATUS_IN_USE) {
+        int user = pool_user(path);
+
+        if (user != 0)
+            return problem_set(job->why, STATUS_IN_USE, "%s is in use by process %d", path, user);
+        if (sys_clock_ns(CLOCK_MONOTONIC) > give_up)
+            break;
+        sleep_ns(2 * MS);
+    }
+    return status;
+}
+
+static int read_record(struct restore_job *job)
+{
+    size_t bytes = job->generation.record_bytes;
+    void *record = bytes < (64u << 20) ? arena_alloc(&job->arena, bytes + 8, 16) : NULL;
+    int status;
+
+    if (record == NULL)
+        return problem_set(job->why, STATUS_DAMAGED,
+                           "generation %lu: a process record of %zu bytes",
+                           (unsigned long)job->generation.number, bytes);
+    status = pool_read_record(&job->pool, &job->generation, record, job->why);
+    if (status == 0)
+        status = process_image_read(&job->process, record, bytes, &job->arena, job->why);
+    return status;
+}
+
+static int check_owner(struct restore_job *job)
+{
+    unsigned uid = (unsigned)sys_call(SYS_geteuid);
+
+    if (job->process.process->uid != uid)
+        return problem_set(job->why, STATUS_NOT_PERMITTED,
+                           "the program ran as user %u; restore it as that user",
+                           job->process.process->uid);
+    if (!pool_slot_is_valid(job->process.process->slot))
+        return problem_set(job->why, STATUS_DAMAGED, "process record: slot %u",
+                           job->process.process->slot);
+    return 0;
+}
+
+static int plan(struct restore_job *job)
+{
+    const struct process_image *process = &job->process;
+    uint32_t highest = process->descriptor_count > 0
+                           ? process->descriptors[process->descriptor_count - 1]->number
+                           : 0;
+    int status = check_owner(job);
+
+    job->first_private_fd = highest + 1 > LOWEST_PRIVATE_FD ? (int)highest + 1 : LOWEST_PRIVATE_FD;
+    job->pool_fd = job->first_private_fd + PRIVATE_POOL;
+    if (status == 0)
+        status = mapped_files_check(process, job->why);
+    if (status == 0)
+        status = descriptors_check(process, job->why);
+    if (status == 0)
+        status = image_open(&job->image, &job->pool, &job->generation, &job->arena, job->why);
+    if (status == 0)
+        status = contents_plan(job);
+    if (status == 0)
+        status = contents_verify(job);
+    return status;
+}
+
+static void count_resume(struct superblock *super, void *context)
+{
+    resume_count(super, *(const uint64_t *)context);
+}
+
+static bool is_taken(int id)
+{
+    char path[32];
+    struct stat stat;
+
+    format_text(path, sizeof path, "/proc/%d", id);
+    return sys_stat(path, &stat) == 0;
+}
+
+/* Are all ids free here? A process that is just going away is given a moment. */
+static bool ids_are_free(const struct process_image *process)
+{
+    uint64_t give_up = sys_clock_ns(CLOCK_MONOTONIC) + BUSY_PID_WAIT_NS;
+
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        int id = process->threads[i].record->tid;
+
+        while (is_taken(id)) {
+            if (is_alive(id) || sys_clock_ns(CLOCK_MONOTONIC) > give_up)
+                return false;
+            sleep_ns(MS);
+        }
+    }
+    return true;
+}
+
+static int build(struct restore_job *job, bool in_user_namespace, int *pid)
+{
+    struct spawned spawned;
+    int status = spawn_stopped(job, in_user_namespace, &spawned);
+
+    if (status != 0)
+        return status;
+    *pid = spawned.leader.tid;
+    status = drive_rebuild(job, &spawned);
+    if (status != 0)
+        child_kill(spawned.leader.tid);
+    return status;
+}
+
+static int build_anywhere(struct restore_job *job, struct restored *out)
+{
+    int status = -EEXIST;
+
+    *out = (struct restored){.generation = job->generation.number, .status_fd = -1};
+    if (ids_are_free(&job->process)) {
+        status = build(job, false, &out->pid);
+        out->outer_pid = out->pid;
+    }
+    if (status == -EEXIST || status == -EPERM)
+        status = spawn_namespace(job, build, out);
+    return status;
+}
+
+static int restore_locked(struct restore_job *job, uint64_t wanted, struct restored *out)
+{
+    uint64_t number;
+    int status = resume_choose(&job->pool.super, wanted, &job->generation, job->why);
+
+    if (status != 0)
+        return status;
+    number = job->generation.number;
+    job->lock_fd = pool_lock_generation(&job->pool, number, job->why);
+    if (job->lock_fd < 0)
+        return job->lock_fd;
+    status = read_record(job);
+    if (status == 0)
+        status = plan(job);
+    if (status == 0)
+        status = pool_update(&job->pool, count_resume, &number, job->why);
+    if (status == 0)
+        status = build_anywhere(job, out);
+    (void)sys_close(job->lock_fd);
+    return status;
+}
+
+/* An ignored SIGCHLD would let the program vanish unwaited; its agent, an orphan when the program
+ * ends, comes to us, so that we end after it. */
+static void become_parent(void)
+{
+    struct {
+        uint64_t handler, flags, restorer, mask;
+    } default_action = {0};
+
+    (void)sys_call(SYS_rt_sigaction, SIGCHLD, &default_action, 0, 8);
+    (void)sys_call(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
+int restore_process(const struct restore_options *options, struct restored *out,
+                    struct problem *why)
+{
+    struct restore_job job = {.why = why, .lock_fd = -1};
+    int status = arena_create(&job.arena, ARENA_BYTES);
+
+    if (status != 0)
+        return problem_set(why, status, "no address space for the restore");
+    become_parent();
+    status = open_for_writing(&job, options->pool_path);
+    if (status == 0) {
+        status = restore_locked(&job, options->generation, out);
+        pool_close(&job.pool);
+    }
+    arena_destroy(&job.arena);
+    return status;
+}

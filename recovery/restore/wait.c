@@ -1,0 +1,142 @@
+/*
+ * wait.c - stays as the restored program's parent: passes signals on, stops when it stops, waits
+ * for its end.
+ *
+ * The program is in our process group, so what a terminal sends (Ctrl-C, Ctrl-Z) reaches it
+ * by itself: signals that the kernel made are not passed on, those that somebody sent us are.
+ *
+ * Always true: forwarded signals are blocked and read from a signalfd, so none is lost between
+ * two waits; the program's pid is not reused while we hold its pidfd.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include "core/base/sys.h"
+#include "recovery/restore/namespace.h"
+#include "recovery/restore/restore.h"
+
+#define SIGSET_BYTES 8
+#define LINGER_STEPS 500 /* ms that what the program leaves (its agent) is waited for */
+
+static const int forwarded[] = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
+                                SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP, SIGTTIN,
+                                SIGTTOU, SIGALRM, SIGURG,   SIGIO,   SIGPWR};
+
+struct waiting {
+    const struct restored *restored;
+    int pidfd; /* of the program */
+    int signal_fd;
+    bool ended;
+    int wait_status;
+};
+
+static int open_signals(void)
+{
+    uint64_t mask = 1ull << (SIGCHLD - 1);
+
+    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
+        mask |= 1ull << (forwarded[i] - 1);
+    (void)sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &mask, 0, SIGSET_BYTES);
+    return (int)sys_call(SYS_signalfd4, -1, &mask, SIGSET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* The shell is to see that we stop when the program does; whoever continues us continues it. */
+static void stop_too(const struct waiting *waiting)
+{
+    (void)sys_call(SYS_kill, sys_getpid(), SIGSTOP);
+    (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, SIGCONT, 0, 0);
+}
+
+static void reap(struct waiting *waiting)
+{
+    int direct =
+        waiting->restored->init_pid == 0 ? waiting->restored->pid : waiting->restored->init_pid;
+    int status;
+    long pid;
+
+    while ((pid = sys_call(SYS_wait4, -1, &status, WNOHANG | WUNTRACED, 0)) > 0) {
+        if (pid != direct)
+            continue;
+        if (WIFSTOPPED(status)) {
+            if (waiting->restored->init_pid == 0)
+                stop_too(waiting);
+        } else if (!waiting->ended) {
+            waiting->ended = true;
+            waiting->wait_status = status;
+        }
+    }
+}
+
+static void take_signals(struct waiting *waiting)
+{
+    struct signalfd_siginfo info;
+
+    while (sys_read(waiting->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD)
+            reap(waiting);
+        else if (info.ssi_code <= 0) /* sent by a process, not made by the kernel */
+            (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, info.ssi_signo, 0, 0);
+    }
+}
+
+static void take_event(struct waiting *waiting, struct pollfd *source)
+{
+    struct namespace_event event;
+    ssize_t got = sys_read(source->fd, &event, sizeof event);
+
+    if (got != (ssize_t)sizeof event) {
+        source->fd = -1; /* init has died; its wait status comes with SIGCHLD */
+        return;
+    }
+    if (event.kind == NAMESPACE_STOPPED) {
+        stop_too(waiting);
+    } else if (event.kind == NAMESPACE_ENDED) {
+        waiting->ended = true;
+        waiting->wait_status = event.value;
+    }
+}
+
+/* The agent writes the end mark when the program has ended: who types the next command is to find
+ * it. */
+static void linger(void)
+{
+    struct timespec step = {0, 1000000};
+    int status;
+
+    for (int i = 0; i < LINGER_STEPS; i++) {
+        long pid = sys_call(SYS_wait4, -1, &status, WNOHANG, 0);
+
+        if (pid == -ECHILD)
+            return;
+        if (pid == 0)
+            (void)sys_call(SYS_nanosleep, &step, 0);
+    }
+}
+
+int restore_wait(const struct restored *restored)
+{
+    struct waiting waiting = {.restored = restored};
+    struct pollfd sources[2];
+
+    waiting.pidfd = (int)sys_call(SYS_pidfd_open, restored->outer_pid, 0);
+    waiting.signal_fd = open_signals();
+    sources[0] = (struct pollfd){.fd = waiting.signal_fd, .events = POLLIN};
+    sources[1] = (struct pollfd){.fd = restored->status_fd, .events = POLLIN};
+    reap(&waiting); /* what happened before the signals were ours */
+    while (!waiting.ended) {
+        if (sys_call(SYS_ppoll, sources, 2, 0, 0, 0) < 0)
+            continue;
+        if (sources[1].revents != 0)
+            take_event(&waiting, &sources[1]);
+        if (!waiting.ended && sources[0].revents != 0)
+            take_signals(&waiting);
+    }
+    linger();
+    if (restored->status_fd >= 0)
+        (void)sys_close(restored->status_fd);
+    (void)sys_close(waiting.pidfd);
+    (void)sys_close(waiting.signal_fd);
+    return waiting.wait_status;
+}
