@@ -1,0 +1,401 @@
+/*
+ * pool_index.c - the index: what is set is found, in memory and after it was written and read
+ * again; empty subtrees vanish; damage is recognised; a failed write is made up for.
+ */
+#include "core/pool/index.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "core/base/checksum.h"
+#include "core/base/sys.h"
+#include "core/pool/frame.h"
+#include "t/lib/persist_recorder.h"
+#include "t/lib/tap.h"
+
+static char path[] = "/tmp/pheap-index-XXXXXX";
+static struct arena arena;
+static struct persist persist;
+static struct frames *frames;
+static struct index_tree *tree;
+static struct recording recording;
+
+static const struct index_entry none = {FRAME_NONE, 0};
+
+/* An empty file, all its frames free, an empty index. */
+static void begin(void)
+{
+    recording_free(&recording);
+    CHECK_EQ(ftruncate(persist.fd, 0), 0);
+    persist_open_file(&persist, persist.fd, 0);
+    recording_attach(&recording, &persist);
+    CHECK_OK(persist_grow(&persist, 64 * FRAME_BYTES));
+    CHECK_OK(frames_create(&frames, &arena, &persist, 0));
+    CHECK_OK(index_open(&tree, &arena, persist.fd, none));
+}
+
+/* A frame of our own for a page; its content does not matter here. */
+static struct index_entry new_entry(void)
+{
+    struct index_entry entry = {0, (uint64_t)rand()};
+    uint64_t got;
+
+    CHECK_OK(frames_take(frames, 1, false, &entry.frame, &got));
+    return entry;
+}
+
+static void set(uint64_t page, struct index_entry entry)
+{
+    CHECK_OK(index_set(tree, frames, page, entry));
+}
+
+static struct index_entry write_out(uint64_t number)
+{
+    struct index_entry root = none;
+    uint64_t bytes = 0;
+
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    frames_committed(frames, number);
+    CHECK(frames_are_valid(frames));
+    return root;
+}
+
+static void check_entry(struct index_tree *in, uint64_t page, struct index_entry expected)
+{
+    struct index_entry found;
+
+    CHECK_OK(index_lookup(in, page, &found));
+    CHECK_EQ(found.frame, expected.frame);
+    CHECK_EQ(found.checksum, expected.checksum);
+}
+
+static void an_empty_index_finds_nothing(void)
+{
+    struct index_entry entry;
+    uint64_t found;
+
+    begin();
+    check_entry(tree, 5, none);
+    CHECK_EQ(index_next(tree, 0, INDEX_PAGE_LIMIT, &found, &entry), 0);
+    CHECK_OK(index_clear(tree, frames, 0, INDEX_PAGE_LIMIT));
+    CHECK_EQ(write_out(1).frame, FRAME_NONE);
+    CHECK_EQ(index_page_count(tree), 0);
+    CHECK_EQ(index_lookup(tree, INDEX_PAGE_LIMIT, &entry), -EINVAL);
+}
+
+/* The example in index.h and index.c. */
+static void one_page_through_three_generations(void)
+{
+    struct index_entry roots[4], page = {0, 0}, again = {0, 0};
+    struct index_tree *reader;
+    uint64_t free_before;
+
+    begin();
+    page = new_entry();
+    set(0x200000000, page);
+    roots[1] = write_out(1);
+    set(0x200000001, new_entry());
+    roots[2] = write_out(2);
+    again = new_entry();
+    set(0x200000000, again);
+    free_before = frames_free_count(frames);
+    roots[3] = write_out(3);
+    CHECK_EQ(frames_free_count(frames), free_before - 5); /* five new nodes, none freed yet */
+    for (unsigned i = 1; i <= 3; i++) {
+        CHECK_OK(index_open(&reader, &arena, persist.fd, roots[i]));
+        check_entry(reader, 0x200000000, i < 3 ? page : again);
+        CHECK_EQ(index_page_count(reader), i == 1 ? 1 : 2);
+    }
+    /* Generations 1 and 2 dropped: their ten nodes and the page's first frame are free. */
+    free_before = frames_free_count(frames);
+    frames_keep(frames, &(uint64_t){3}, 1);
+    CHECK_EQ(frames_free_count(frames), free_before + 11);
+}
+
+static void setting_what_is_there_already_changes_nothing(void)
+{
+    struct index_entry entry, root, again;
+    uint64_t bytes = 0;
+
+    begin();
+    entry = new_entry();
+    set(77, entry);
+    root = write_out(1);
+    set(77, entry);
+    CHECK_OK(index_clear(tree, frames, 78, 1000000)); /* the same leaf, but nothing is there */
+    CHECK_OK(index_write(tree, frames, &persist, &again, &bytes));
+    CHECK_EQ(bytes, 0);
+    CHECK_EQ(again.frame, root.frame);
+}
+
+static void empty_subtrees_vanish(void)
+{
+    struct index_entry root;
+    uint64_t free_at_first, bytes = 0;
+
+    begin();
+    free_at_first = frames_free_count(frames);
+    for (uint64_t i = 0; i < 300; i++)
+        set(i * 1000, new_entry());
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(index_clear(tree, frames, 1, INDEX_PAGE_LIMIT));
+    CHECK_EQ(index_page_count(tree), 1);
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_EQ(frames_free_count(frames), free_at_first + (frames_count(frames) - 64) - 6);
+    CHECK_OK(index_clear(tree, frames, 0, 1));
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_EQ(root.frame, FRAME_NONE);
+    CHECK_EQ(frames_free_count(frames), free_at_first + (frames_count(frames) - 64));
+}
+
+static void many_nodes_go_out_with_few_writes(void)
+{
+    unsigned writes = 0;
+
+    begin();
+    for (uint64_t i = 0; i < 500; i++)
+        set(i * 256, new_entry());
+    recording_free(&recording);
+    persist.ops = recording.inner;
+    persist_open_file(&persist, persist.fd, persist.file_bytes);
+    recording_attach(&recording, &persist);
+    write_out(1);
+    for (size_t i = 0; i < recording.count; i++)
+        writes += recording.trace[i].kind == RECORDED_WRITE;
+    CHECK(writes <= 10); /* 505 nodes, 64 a write */
+    tap_note("505 nodes in %u writes", writes);
+}
+
+/* --- a model --- */
+
+#define MODEL_PAGES 4096
+
+static uint64_t model_page(unsigned i)
+{
+    static const uint64_t group[8] = {0,           0x3f0,       0x10000,      0x1fffff0,
+                                      0x200000000, 0x2000ff000, 0xfeffffff00, 0xfffffffe00};
+
+    return group[i / 512] + i % 512;
+}
+
+static void agree(struct index_tree *in, const struct index_entry *model, unsigned from)
+{
+    uint64_t page = model_page(from), found = 0;
+    struct index_entry entry;
+
+    for (unsigned i = 0; i < MODEL_PAGES; i += 7)
+        check_entry(in, model_page(i), model[i]);
+    for (unsigned i = from; i < MODEL_PAGES; i++) {
+        if (model[i].frame == FRAME_NONE)
+            continue;
+        if (!CHECK_EQ(index_next(in, page, INDEX_PAGE_LIMIT, &found, &entry), 1))
+            return;
+        CHECK_EQ(found, model_page(i));
+        CHECK_EQ(entry.frame, model[i].frame);
+        page = found + 1;
+    }
+    CHECK_EQ(index_next(in, page, INDEX_PAGE_LIMIT, &found, &entry), 0);
+}
+
+static void random_change(struct index_entry *model)
+{
+    unsigned at = (unsigned)rand() % MODEL_PAGES, length = (unsigned)rand() % 100;
+
+    if (at + length > MODEL_PAGES)
+        length = MODEL_PAGES - at;
+    if (at / 512 != (at + length) / 512)
+        length = 512 - at % 512; /* a range of model pages is one of pages within a group only */
+    if (rand() % 4 == 0) {
+        CHECK_OK(index_clear(tree, frames, model_page(at), model_page(at) + length));
+        memset(model + at, 0, length * sizeof *model);
+        return;
+    }
+    for (unsigned i = at; i < at + length; i++) {
+        model[i] = rand() % 9 == 0 ? (struct index_entry){FRAME_ZERO, 0} : new_entry();
+        set(model_page(i), model[i]);
+    }
+}
+
+static void a_random_history_agrees_with_a_model(void)
+{
+    static struct index_entry model[MODEL_PAGES];
+    struct index_tree *reader;
+    struct index_entry root;
+    uint64_t pages = 0;
+
+    begin();
+    srand(11);
+    for (uint64_t number = 1; number < 30; number++) {
+        for (int i = 0; i < 8; i++)
+            random_change(model);
+        root = write_out(number);
+        frames_keep(frames, &number, 1);
+        agree(tree, model, (unsigned)rand() % MODEL_PAGES / 512 * 512);
+    }
+    CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+    agree(reader, model, 0);
+    for (unsigned i = 0; i < MODEL_PAGES; i++)
+        pages += model[i].frame >= FRAME_FIRST;
+    CHECK_EQ(index_page_count(tree), pages);
+    CHECK_EQ(index_page_count(reader), pages);
+}
+
+/* --- failures --- */
+
+static void a_failed_write_is_made_up_for_by_the_next(void)
+{
+    struct index_entry root = none, entries[40];
+    struct index_tree *reader;
+    uint64_t bytes = 0;
+    int status;
+
+    begin();
+    for (unsigned n = 1; n <= 4; n++) {
+        for (unsigned i = 0; i < 40; i++) {
+            entries[i] = new_entry();
+            set(i * 256, entries[i]);
+        }
+        recording.fail_at = recording.operations + n;
+        recording.fail_status = -EIO;
+        status = index_write(tree, frames, &persist, &root, &bytes);
+        CHECK(n > 1 || status == -EIO);
+        CHECK(frames_are_valid(frames));
+        recording.fail_at = 0;
+        root = write_out(n);
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        for (unsigned i = 0; i < 40; i++)
+            check_entry(reader, i * 256, entries[i]);
+    }
+}
+
+/* A tree of 600 nodes needs some ten writes: each of them fails once. */
+static void a_large_write_that_fails_at_any_operation_is_made_up_for(void)
+{
+    struct index_entry root = none, entry = none;
+    struct index_tree *reader;
+    uint64_t bytes = 0;
+    unsigned n = 0;
+    int status;
+
+    begin();
+    do {
+        n++;
+        for (uint64_t i = 0; i < 600; i++) {
+            entry = new_entry();
+            set(i * 256, entry);
+        }
+        recording.fail_at = recording.operations + n;
+        recording.fail_status = -EIO;
+        status = index_write(tree, frames, &persist, &root, &bytes);
+        recording.fail_at = 0;
+        root = write_out(n);
+        frames_keep(frames, &(uint64_t){n}, 1);
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        check_entry(reader, 599 * 256, entry);
+        CHECK_EQ(index_page_count(reader), 600);
+    } while (status < 0 && n < 100);
+    CHECK(n > 8 && n < 100);
+    CHECK_EQ(frames_free_count(frames), frames_count(frames) - FRAME_FIRST - 600 - 606);
+}
+
+static void flip_bit(uint64_t offset, unsigned bit)
+{
+    uint8_t byte;
+
+    CHECK_OK(sys_pread_all(persist.fd, &byte, 1, offset));
+    byte ^= (uint8_t)(1u << bit);
+    CHECK_OK(sys_pwrite_all(persist.fd, &byte, 1, offset));
+}
+
+static int ignore_frame(void *context, uint64_t frame, int level)
+{
+    (void)frame, (void)level;
+    ++*(unsigned *)context;
+    return 0;
+}
+
+static void a_flipped_bit_in_a_node_is_recognised(void)
+{
+    struct index_entry root, entry;
+    struct index_tree *reader;
+    uintptr_t mark;
+
+    begin();
+    set(42, new_entry());
+    root = write_out(1); /* five nodes, the leaf first */
+    mark = arena_mark(&arena);
+    for (unsigned i = 0; i < 5 * FRAME_BYTES; i += 37) {
+        uint64_t offset = ((root.frame - 4) << FRAME_SHIFT) + i;
+        unsigned visited = 0;
+
+        flip_bit(offset, i % 8);
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        CHECK_EQ(index_lookup(reader, 42, &entry), STATUS_DAMAGED);
+        CHECK_EQ(index_damaged_frame(reader), offset >> FRAME_SHIFT);
+        CHECK_EQ(index_walk_frames(reader, ignore_frame, &visited), STATUS_DAMAGED);
+        flip_bit(offset, i % 8);
+        arena_rewind(&arena, mark);
+    }
+}
+
+static void a_root_beyond_the_file_is_an_error(void)
+{
+    static const uint64_t frames_named[] = {FRAME_ZERO, 1000000, 1ull << 52, UINT64_MAX};
+    struct index_tree *reader;
+    struct index_entry entry;
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct index_entry root = {frames_named[i], 1};
+
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        CHECK(index_lookup(reader, 1, &entry) < 0);
+    }
+}
+
+static void a_full_arena_is_an_error_and_no_harm(void)
+{
+    struct arena small;
+    struct index_entry entry, root;
+    uint64_t page = 0, bytes = 0;
+    int status = 0;
+
+    begin();
+    CHECK_OK(arena_create(&small, 1 << 20));
+    CHECK_OK(index_open(&tree, &small, persist.fd, none));
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    while (status == 0 && page < 1000) {
+        entry = new_entry();
+        status = index_set(tree, frames, ++page * 256, entry);
+        if (page == 3) /* the staging buffer is there before memory runs out */
+            CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    }
+    CHECK_EQ(status, -ENOMEM);
+    CHECK_EQ(index_page_count(tree), page - 1);
+    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(index_open(&tree, &arena, persist.fd, root));
+    CHECK_EQ(index_page_count(tree), page - 1);
+    arena_destroy(&small);
+}
+
+int main(int argc, char **argv)
+{
+    persist.fd = mkstemp(path);
+    if (persist.fd < 0 || unlink(path) < 0 || arena_create(&arena, 1ull << 30) < 0)
+        return 1;
+    tap_arguments(argc, argv);
+    RUN(an_empty_index_finds_nothing);
+    RUN(one_page_through_three_generations);
+    RUN(setting_what_is_there_already_changes_nothing);
+    RUN(empty_subtrees_vanish);
+    RUN(many_nodes_go_out_with_few_writes);
+    RUN(a_random_history_agrees_with_a_model);
+    RUN(a_failed_write_is_made_up_for_by_the_next);
+    RUN(a_large_write_that_fails_at_any_operation_is_made_up_for);
+    RUN(a_flipped_bit_in_a_node_is_recognised);
+    RUN(a_root_beyond_the_file_is_an_error);
+    RUN(a_full_arena_is_an_error_and_no_harm);
+    recording_free(&recording);
+    return tap_done();
+}
