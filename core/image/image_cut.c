@@ -13,13 +13,11 @@
 #include "core/image/image_writer.h"
 #include "core/image/writer_state.h"
 
-#define SUSPECT_PAGES 64u /* read and compared in one piece: stays in the first caches */
-
 struct cut {
     struct image_writer *writer;
     const struct address_space *space;
     uint64_t flags;   /* of the group at hand */
-    bool compare;     /* what is named now was not reported as written: compare it at once */
+    bool suspect;     /* its pages are not known to be written: most are as the index has them */
     uint64_t covered; /* of an untracked group: pages before this one are dealt with */
     uint64_t copy_ns;
 };
@@ -43,7 +41,7 @@ static int cut_unread(void *context, uint64_t page_and_flags)
     return page_and_flags & MEMORY_SWAPPED ? clear(cut, page, page + 1) : -EFAULT;
 }
 
-/* Reads what is named; compares it if it is merely suspect; makes room if there is none. */
+/* Copies what is named, and makes room if there is none. */
 static int cut_settle(struct cut *cut)
 {
     struct image_writer *writer = cut->writer;
@@ -52,13 +50,22 @@ static int cut_settle(struct cut *cut)
     uint64_t before = scratch->read_count;
     int status = stage_read(scratch, &writer->memory, cut_unread, cut);
 
-    if (status >= 0 && cut->compare)
-        status = stage_compare_tail(scratch, before);
     writer->stats.frozen_pages += scratch->read_count - before;
     if (status >= 0 && stage_room(scratch) == 0)
         status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
     cut->copy_ns += sys_clock_ns(CLOCK_MONOTONIC) - start_ns;
     return status;
+}
+
+/* A suspect page that can be looked at where it is need not be copied if the index has it. */
+static int is_worth_copying(struct cut *cut, uint64_t page_and_flags)
+{
+    const void *data = (const void *)((page_and_flags & MEMORY_PAGE_MASK) << PAGE_SHIFT);
+    uint64_t checksum = 0;
+
+    if (!cut->suspect || !(page_and_flags & MEMORY_DIRECT))
+        return 1;
+    return stage_compare_one(&cut->writer->scratch, page_and_flags, data, &checksum);
 }
 
 static int cut_run(void *context, const struct page_run *run)
@@ -74,9 +81,11 @@ static int cut_run(void *context, const struct page_run *run)
     if (run->flags & RUN_SWAPPED)
         flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
     for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
+        status = is_worth_copying(cut, page | flags);
+        if (status <= 0)
+            continue;
         stage_add(scratch, page | flags);
-        if (stage_room(scratch) == 0 ||
-            (cut->compare && scratch->named - scratch->read_count == SUSPECT_PAGES))
+        if (stage_room(scratch) == 0)
             status = cut_settle(cut);
     }
     return status;
@@ -139,7 +148,7 @@ static int cut_group(void *context, const struct tracker_group *group)
 
     cut->flags =
         (group->backing == BACKING_FILE ? MEMORY_FILE : 0) | (group->readable ? MEMORY_DIRECT : 0);
-    cut->compare = !group->tracked || writer->suspect_all;
+    cut->suspect = !group->tracked || writer->suspect_all;
     cut->covered = group->start >> PAGE_SHIFT;
     if (group->tracked) {
         status = pagemap_written(pagemap, group->start, group->end, group->backing,
@@ -182,7 +191,6 @@ static int cut_unread_pages(struct cut *cut)
     struct image_writer *writer = cut->writer;
     int status = 0;
 
-    cut->compare = true;
     for (uint32_t i = 0; i < writer->unread_count && status >= 0; i++) {
         struct page_run run = {writer->unread[i], writer->unread[i] + 1, RUN_SWAPPED};
         const struct mapping *mapping = maps_find(cut->space, run.page << PAGE_SHIFT);

@@ -29,6 +29,7 @@ static void move_page(struct stage *stage, uint64_t to, uint64_t from)
     if (to == from)
         return;
     stage->pages[to] = stage->pages[from];
+    stage->checksums[to] = stage->checksums[from];
     memcpy(stage->data + to * PAGE_BYTES, stage->data + from * PAGE_BYTES, PAGE_BYTES);
 }
 
@@ -63,59 +64,49 @@ static bool is_zero(const uint8_t *page)
     return first == 0 && memcmp(page, page + sizeof first, PAGE_BYTES - sizeof first) == 0;
 }
 
-/* 1: page i differs from the index and is to be written; 0: the index knows it now. */
-static int compare_page(struct stage *stage, uint64_t i)
+int stage_compare_one(struct stage *stage, uint64_t page_and_flags, const void *data,
+                      uint64_t *checksum)
 {
-    const uint8_t *data = stage->data + i * PAGE_BYTES;
-    uint64_t page = stage->pages[i] & MEMORY_PAGE_MASK;
-    bool zero = is_zero(data);
-    uint64_t checksum = zero ? 0 : checksum64(data, PAGE_BYTES);
-    struct index_entry wanted = {stage->pages[i] & MEMORY_FILE ? FRAME_ZERO : FRAME_NONE, 0};
+    struct pool *pool = stage->pool;
+    uint64_t page = page_and_flags & MEMORY_PAGE_MASK;
+    uint64_t zero_frame = page_and_flags & MEMORY_FILE ? FRAME_ZERO : FRAME_NONE;
     struct index_entry entry = {FRAME_NONE, 0};
-    int status = index_lookup(stage->pool->index, page, &entry);
+    int status = index_lookup(pool->index, page, &entry);
 
     if (status < 0)
         return status;
-    stage->pages[i] = page;
-    stage->checksums[i] = checksum;
-    if (!zero)
-        return entry.frame < FRAME_FIRST || entry.checksum != checksum;
-    if (entry.frame == wanted.frame)
+    if (!is_zero(data)) {
+        *checksum = checksum64(data, PAGE_BYTES);
+        return entry.frame < FRAME_FIRST || entry.checksum != *checksum;
+    }
+    if (entry.frame == zero_frame)
         return 0;
-    if (wanted.frame == FRAME_NONE)
-        return index_clear(stage->pool->index, stage->pool->frames, page, page + 1);
-    return index_set(stage->pool->index, stage->pool->frames, page, wanted);
+    if (zero_frame == FRAME_NONE)
+        return index_clear(pool->index, pool->frames, page, page + 1);
+    return index_set(pool->index, pool->frames, page, (struct index_entry){zero_frame, 0});
 }
 
-int stage_compare_tail(struct stage *stage, uint64_t from)
+int stage_compare(struct stage *stage)
 {
-    uint64_t kept = from;
+    uint64_t kept = stage->compared;
 
-    for (uint64_t i = from; i < stage->read_count; i++) {
-        int differs = compare_page(stage, i);
+    for (uint64_t i = stage->compared; i < stage->read_count; i++) {
+        int differs = stage_compare_one(stage, stage->pages[i], stage->data + i * PAGE_BYTES,
+                                        &stage->checksums[i]);
 
         if (differs < 0)
             return differs;
         if (!differs)
             continue;
-        stage->checksums[kept] = stage->checksums[i];
+        stage->pages[i] &= MEMORY_PAGE_MASK;
         move_page(stage, kept++, i);
     }
     /* What is named but not read has no content yet: only its name moves. */
     memmove(stage->pages + kept, stage->pages + stage->read_count,
             (stage->named - stage->read_count) * sizeof(uint64_t));
     stage->named = kept + (stage->named - stage->read_count);
-    stage->read_count = kept;
+    stage->compared = stage->read_count = kept;
     return 0;
-}
-
-int stage_compare(struct stage *stage)
-{
-    int status = stage_compare_tail(stage, stage->compared);
-
-    if (status >= 0)
-        stage->compared = stage->read_count;
-    return status;
 }
 
 int stage_write(struct stage *stage, uint64_t *bytes_written)

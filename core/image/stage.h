@@ -53,8 +53,12 @@ MUST_CHECK int stage_read(struct stage *stage, struct memory *memory, stage_unre
 /* Compares what is read. */
 MUST_CHECK int stage_compare(struct stage *stage);
 
-/* Compares pages [from, read_count) alone, before their turn: what differs stays to be compared. */
-MUST_CHECK int stage_compare_tail(struct stage *stage, uint64_t from);
+/*
+ * Compares one page, whose content is at data, with the index. 1: it differs and is to be written,
+ * *checksum is its checksum; 0: the index knows it (now, if it is zero); or a negative status.
+ */
+MUST_CHECK int stage_compare_one(struct stage *stage, uint64_t page_and_flags, const void *data,
+                                 uint64_t *checksum);
 
 /* Writes what is compared (everything must be). *bytes_written grows. */
 MUST_CHECK int stage_write(struct stage *stage, uint64_t *bytes_written);
