@@ -1,5 +1,5 @@
 /*
- * large.h - blocks that are spans of their own: above 256 KiB, or aligned to more than a slab
+ * large.h - blocks that are spans of their own: above 64 KiB, or aligned to more than a slab
  * offers. Any thread frees them, straight to the free runs.
  */
 #ifndef PHEAP_HEAP_LARGE_H

@@ -1,6 +1,6 @@
 /*
  * size_class.h - the block sizes of slabs: 16-byte steps to 128, then eight a doubling up to
- * 256 KiB, so that at most an eighth of a block is lost to rounding. Larger requests are spans.
+ * 64 KiB, so that at most an eighth of a block is lost to rounding. Larger requests are spans.
  *
  * Worked example: 1100 bytes. 1099 = 0b10001001011, its top bit is bit 10, the three bits behind
  * it are 000: class (10 - 7) * 8 + 0 + 8 = 32, block (8 + 0 + 1) << (10 - 3) = 1152 bytes.
@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SIZE_CLASSES     96
+#define SIZE_CLASSES     80
 #define SMALL_MAX_BYTES  1024u /* found by table, one entry a 16 bytes */
 #define SMALL_WORDS      (SMALL_MAX_BYTES / 16 + 1)
 #define SLICE_SLAB_BYTES 8192u         /* up to here a slab is one slice */
-#define BLOCK_MAX_BYTES  (256u * 1024) /* the largest block of a slab */
+#define BLOCK_MAX_BYTES  (64u * 1024) /* the largest block of a slab */
 
 static inline uint32_t size_class_of(size_t bytes) /* 0 <= bytes <= BLOCK_MAX_BYTES */
 {

@@ -143,26 +143,39 @@ void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t si
     slab_point_words(owner, size_class, &heap->empty_slab);
 }
 
+/* At the end: the slab that was full longest ago is taken first and has gathered most blocks. In
+ * these lists the first one's prev is the last one. */
 void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab)
 {
     uint32_t *list = &owner->partial[slab->size_class];
     uint32_t slice = heap_slice_of(heap, slab);
+    struct span *first;
 
-    slab->prev = 0;
-    slab->next = *list;
-    if (*list)
-        heap_span(heap, *list)->prev = slice;
-    *list = slice;
+    slab->next = 0;
+    if (*list == 0) {
+        slab->prev = slice;
+        *list = slice;
+        return;
+    }
+    first = heap_span(heap, *list);
+    slab->prev = first->prev;
+    heap_span(heap, first->prev)->next = slice;
+    first->prev = slice;
 }
 
 void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab)
 {
-    if (slab->prev)
-        heap_span(heap, slab->prev)->next = slab->next;
+    uint32_t *list = &owner->partial[slab->size_class];
+    uint32_t slice = heap_slice_of(heap, slab);
+
+    if (*list == slice)
+        *list = slab->next;
     else
-        owner->partial[slab->size_class] = slab->next;
+        heap_span(heap, slab->prev)->next = slab->next;
     if (slab->next)
         heap_span(heap, slab->next)->prev = slab->prev;
+    else if (*list)
+        heap_span(heap, *list)->prev = slab->prev;
     slab->next = slab->prev = 0;
 }
 
