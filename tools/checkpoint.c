@@ -56,24 +56,6 @@ static int pool_of_process(uint64_t pid, char path[4096], struct problem *why)
                              (unsigned long long)pid);
 }
 
-/* The program knows itself by its pid in the innermost namespace: the last one of NSpid. */
-static uint64_t innermost_pid(uint64_t pid)
-{
-    char file_name[64], line[256];
-    uint64_t inner = pid;
-    FILE *file;
-
-    snprintf(file_name, sizeof file_name, "/proc/%" PRIu64 "/status", pid);
-    file = fopen(file_name, "re");
-    while (file && fgets(line, sizeof line, file)) {
-        if (strncmp(line, "NSpid:", 6) == 0 && strrchr(line, '\t'))
-            inner = strtoull(strrchr(line, '\t') + 1, NULL, 10);
-    }
-    if (file)
-        fclose(file);
-    return inner;
-}
-
 static void print_answer(const struct control_answer *answer, bool as_json)
 {
     char size[32], pause[32];
@@ -82,7 +64,7 @@ static void print_answer(const struct control_answer *answer, bool as_json)
         json_t *object =
             json_pack("{s:I, s:I, s:I, s:i}", "generation", (json_int_t)answer->generation,
                       "written_bytes", (json_int_t)answer->written_bytes, "pause_ns",
-                      (json_int_t)answer->pause_ns, "pid", (int)answer->pid);
+                      (json_int_t)answer->pause_ns, "pid", pool_state_outer_pid(answer));
 
         json_dumpf(object, stdout, JSON_COMPACT);
         putchar('\n');
@@ -100,11 +82,10 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms,
     struct control_answer who;
     int status;
 
-    if (pid && pool_state_agent(state, &who) && (uint64_t)who.pid != pid &&
-        (uint64_t)who.pid != innermost_pid(pid))
+    if (pid && pool_state_agent(state, &who) && (uint64_t)pool_state_outer_pid(&who) != pid)
         return problem_set(why, STATUS_REFUSED,
                            "process %llu has no pool of its own: %s belongs to pid %d",
-                           (unsigned long long)pid, state->path, who.pid);
+                           (unsigned long long)pid, state->path, pool_state_outer_pid(&who));
     status = control_ask(state->super.uuid, &request, answer, timeout_ms);
     if (status == -ECONNREFUSED)
         return problem_set(why, STATUS_REFUSED,

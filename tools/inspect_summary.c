@@ -84,8 +84,9 @@ static int summary_json(const struct inspection *inspection, bool running,
                         json_boolean(inspection->state.super_fell_back));
     json_object_set_new(json, "program",
                         running
-                            ? json_pack("{s:i, s:I, s:I, s:s}", "pid", (int)agent->pid,
-                                        "checkpoints", (json_int_t)agent->checkpoints, "deferred",
+                            ? json_pack("{s:i, s:i, s:I, s:I, s:s}", "pid", (int)agent->pid,
+                                        "outer_pid", pool_state_outer_pid(agent), "checkpoints",
+                                        (json_int_t)agent->checkpoints, "deferred",
                                         (json_int_t)agent->deferred, "tracking", agent->tracking)
                             : json_null());
     return 0;
@@ -99,7 +100,7 @@ static void print_run(const struct pool_state *state, bool running,
 
     if (running)
         printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n",
-               agent->pid, agent->checkpoints, agent->tracking);
+               pool_state_outer_pid(agent), agent->checkpoints, agent->tracking);
     else if (super->run_state == RUN_NONE)
         printf("  program      none so far\n");
     else if (super->run_state == RUN_ENDED && WIFEXITED(super->end_status))

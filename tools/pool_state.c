@@ -5,6 +5,7 @@
 #include "tools/pool_state.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -69,6 +70,36 @@ bool pool_state_agent(const struct pool_state *state, struct control_answer *ans
     return control_ask(state->super.uuid, &request, answer, AGENT_TIMEOUT_MSEC) == 0;
 }
 
+/* The last number of a line of /proc/PID/status, or `otherwise`. */
+static int status_number(int pid, const char *line_name, int otherwise)
+{
+    char path[32], line[256], *last;
+    int found = otherwise;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (strncmp(line, line_name, strlen(line_name)) == 0 && (last = strrchr(line, '\t')))
+            found = atoi(last + 1);
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+int pool_state_inner_pid(int pid)
+{
+    return status_number(pid, "NSpid:", pid);
+}
+
+int pool_state_outer_pid(const struct control_answer *answer)
+{
+    int parent = answer->agent_pid > 0 ? status_number(answer->agent_pid, "PPid:", 0) : 0;
+
+    return parent > 0 && pool_state_inner_pid(parent) == answer->pid ? parent : answer->pid;
+}
+
 /* 0, STATUS_IN_USE, or what else keeps the pool from being opened. */
 static int try_writer_lock(const char *path, struct problem *why)
 {
@@ -117,7 +148,7 @@ int pool_state_wait_free(struct pool_state *state, struct problem *why)
 
     while ((status = try_writer_lock(state->path, why)) == STATUS_IN_USE) {
         if (pool_state_agent(state, &answer))
-            pid = answer.pid;
+            pid = pool_state_outer_pid(&answer);
         if (waited_ns >= WAIT_LIMIT_NS || (pid > 0 && waited_ns >= WAIT_LIVING_NS && !is_dead(pid)))
             return in_use(state, pid, why);
         nanosleep(&step, NULL);

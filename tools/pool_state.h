@@ -26,6 +26,15 @@ const struct generation_entry *pool_state_resumable(const struct pool_state *sta
 bool pool_state_agent(const struct pool_state *state, struct control_answer *answer);
 
 /*
+ * The answering program's pid as we see it: that of the agent's parent. A program that was resumed
+ * in a pid namespace of its own knows itself by another number, which is answer->pid.
+ */
+int pool_state_outer_pid(const struct control_answer *answer);
+
+/* A process's pid as it knows itself, in its innermost pid namespace; pid itself if it is gone. */
+int pool_state_inner_pid(int pid);
+
+/*
  * Waits until the pool's writer lock is free: at once if nobody holds it, up to 2 s for a program
  * that is just ending (after kill -9 its agent lives a moment longer). STATUS_IN_USE, with the pid,
  * if it is running. Reads the superblock again, since the one who ended may have written an end
