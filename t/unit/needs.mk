@@ -11,5 +11,5 @@ $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval UNIT_NEEDS_$(t) ?= $(BELOW_$(fir
 $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval $(BUILD)/t/unit/$(t): $(foreach l,$(UNIT_NEEDS_$(t)),$(call archive,$(l)))))
 # What of t/lib the pool's tests link with besides tap.c.
 POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist_recorder.c.o \
-                   $(BUILD)/obj/t/lib/crash_states.c.o
+                   $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o
 $(filter $(BUILD)/t/unit/pool_%,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
