@@ -3,20 +3,33 @@
  *
  * agent_start() is called on a thread of the program, by the constructor of libpheap and, after a
  * restore, by the resume entry. It makes the agent's arena (never saved), and clones the agent
- * into the program's address space: CLONE_VM without CLONE_THREAD, CLONE_FILES, CLONE_FS, exit signal 0.
- * The agent closes every inherited descriptor, opens the pool, takes its lock, and then
+ * into the program's address space: CLONE_VM without CLONE_THREAD, CLONE_FILES, CLONE_FS, exit
+ * signal 0. The agent closes every inherited descriptor, opens the pool, takes its lock, and then
  * answers agent_start(), which waits for that.
  *
- * The program's side shares one struct agent_link with the agent; it lies in libpheap's data and is saved with
- * the image, where resume overwrites it.
+ * The program's side shares one struct agent_link with the agent; it lies in libpheap's data and is
+ * saved with the image, where resume overwrites it.
  */
 #ifndef PHEAP_AGENT_AGENT_H
 #define PHEAP_AGENT_AGENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/status.h"
 
 #define AGENT_PATH_BYTES 4096
+
+/*
+ * How the program asks its agent for something: no socket, because a descriptor of the program's
+ * would be part of the next image. One request at a time; `lock` is the askers'.
+ */
+struct agent_mailbox {
+    uint32_t lock;
+    uint32_t kind; /* enum control_request_kind; 0: no request */
+    uint64_t start, end;
+    int32_t status;    /* of the last answer */
+    uint32_t answered; /* futex: answers given */
+};
 
 struct agent_link {
     /* written by the program before agent_start() */
@@ -24,9 +37,10 @@ struct agent_link {
     uint64_t interval_ns;             /* 0: only on request */
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
-    uint32_t by_checksum;             /* PHEAP_TRACK=checksum */
-    uint32_t at_exit;                 /* --at-exit: a generation at normal exit */
-    uint64_t resumed_generation;      /* base of the next generation; 0: a new run */
+    uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
+    uint32_t at_exit;            /* --at-exit: a generation at normal exit */
+    uint64_t resumed_generation; /* base of the next generation; 0: a new program */
+    uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
     uintptr_t resume_entry;
 
     /* written by the program while it runs */
@@ -34,13 +48,23 @@ struct agent_link {
     int32_t exit_status;
 
     /* written by the agent */
-    int32_t agent_pid;  /* 0: none */
-    int32_t state;      /* futex: 0 starting, 1 running, negative: status of the failed start */
+    int32_t agent_pid;             /* 0: none */
+    int32_t state;                 /* futex: 0 starting, 1 running, negative: why it failed */
     uint64_t committed_generation; /* newest */
+
+    struct agent_mailbox mailbox;
 };
 
 /* 0, or why there is no agent (pool in use, not permitted, ...): the program then goes on with a
  * volatile heap. */
 MUST_CHECK int agent_start(struct agent_link *link, struct problem *why);
+
+/*
+ * Asks the program's agent, from any thread of the program, and waits: CONTROL_CHECKPOINT, or
+ * CONTROL_UNTRACK of [start, end). -ETIMEDOUT, -ESRCH when there is no agent. In an image that was
+ * cut while a thread waits here, agent_start() of the resumed process answers it.
+ */
+MUST_CHECK int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
+                             int timeout_ms);
 
 #endif

@@ -16,7 +16,7 @@ enum control_request_kind {
     CONTROL_STATUS = 1,     /* who are you */
     CONTROL_CHECKPOINT = 2, /* take one now; answered when it is durable or refused */
     CONTROL_TAKE_OVER = 3,  /* from the same pid after an exec: let go of the pool and end */
-    CONTROL_UNTRACK = 4,    /* from the program: stop tracking [start, end) */
+    CONTROL_UNTRACK = 4,    /* from the program (agent_request): stop tracking [start, end) */
 };
 
 struct control_request {
@@ -26,13 +26,15 @@ struct control_request {
 };
 
 struct control_answer {
-    int32_t status; /* 0 or negative */
-    int32_t pid;    /* of the program */
+    int32_t status;      /* 0 or negative */
+    int32_t pid;         /* of the program */
     uint64_t generation; /* newest committed */
     uint64_t pause_ns;   /* of that one */
     uint64_t written_bytes;
     uint64_t checkpoints; /* taken by this agent */
     uint64_t deferred;    /* given up, to be tried again */
+    int32_t agent_pid;    /* as the client sees it */
+    uint32_t reserved;
     char tracking[64];
     char text[256]; /* of the status */
 };

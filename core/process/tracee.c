@@ -29,10 +29,12 @@ static long trace(long request, int tid, unsigned long address, unsigned long da
     return sys_call(SYS_ptrace, request, tid, address, data);
 }
 
+/* A thread that was killed is not stopped any more, and still ours: until it has been waited for it
+ * is a zombie that its process cannot get rid of. */
 static int note_gone(struct tracee *tracee, long status)
 {
     if (status == -ESRCH)
-        tracee->state = TRACEE_GONE;
+        tracee->state = TRACEE_RUNNING;
     return (int)status;
 }
 
@@ -168,8 +170,6 @@ int tracee_detach(struct tracee *tracee)
         (void)sys_call(SYS_tkill, tracee->tid, tracee->held_signal);
     if (status == 0)
         status = (int)trace(PTRACE_DETACH, tracee->tid, 0, 0);
-    /* A thread that was killed while stopped is no longer stopped, and still ours until it has
-     * been waited for. */
     tracee->state = status < 0 ? TRACEE_RUNNING : TRACEE_NONE;
     return status;
 }
@@ -214,7 +214,7 @@ static int run_elsewhere(struct tracee *tracee, const struct user_regs_struct *r
     status = set_registers(tracee, regs);
     if (status == 0)
         status = run_to_trap(tracee, request);
-    if (tracee->state == TRACEE_GONE)
+    if (tracee->state != TRACEE_STOPPED)
         return status;
     if (status == 0) {
         long got = trace(PTRACE_GETREGS, tracee->tid, 0, (unsigned long)after);

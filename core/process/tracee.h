@@ -36,7 +36,8 @@ struct tracee {
     uint8_t *xstate; /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
 };
 
-/* All return 0 or a negative status; -ESRCH: the thread is gone. */
+/* All return 0 or a negative status. -ESRCH: the thread is gone (state TRACEE_GONE), or was killed
+ * and must still be waited for (TRACEE_RUNNING: tracee_poll() it). */
 MUST_CHECK int tracee_seize(struct tracee *tracee, int tid, unsigned long options);
 MUST_CHECK int tracee_interrupt(struct tracee *tracee);
 /* Has it stopped? 1 yes, 0 not yet (never blocks), negative: gone or failed. */

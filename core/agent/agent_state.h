@@ -1,0 +1,104 @@
+/*
+ * agent_state.h - what the parts of the agent share. Internal to core/agent.
+ *
+ * All of it lies in the agent's own reservation, which no image holds:
+ *
+ *     [ core: this struct, stacks, tracees | pool: index, frames | writer: lists, scratch |
+ *       scratch of one checkpoint: mappings, record ]
+ *
+ * Only fields of struct agent_link lie in the program's memory.
+ */
+#ifndef PHEAP_AGENT_AGENT_STATE_H
+#define PHEAP_AGENT_AGENT_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/agent/agent.h"
+#include "core/agent/control.h"
+#include "core/agent/freeze.h"
+#include "core/base/arena.h"
+#include "core/base/kernel_features.h"
+#include "core/image/image_writer.h"
+#include "core/pool/pool.h"
+#include "core/process/capture.h"
+#include "core/process/syscall_restart.h"
+
+#define AGENT_CLIENTS 8
+#define AGENT_REASONS 8
+
+struct agent_client {
+    int fd; /* -1: free */
+    bool wants_checkpoint;
+    uint64_t deadline_ns;
+};
+
+struct agent {
+    struct agent_link *link;
+    struct problem start_problem; /* read by agent_start() */
+    int program_pid;
+    int self_pid;
+    int pidfd;
+    int signal_fd; /* SIGCHLD: a straggler reports; SIGURG: the mailbox */
+
+    struct arena whole, core, pool_arena, writer_arena, scratch;
+    uintptr_t scratch_mark;
+    uintptr_t call_stack_top;
+
+    struct pool pool;
+    struct kernel_features features;
+    struct image_writer *writer;
+    struct address_space precopy_space;
+    struct capture_cache *capture_cache;
+    struct restart_table *restarts;
+    struct freeze freeze;
+
+    /* when the next checkpoint is due */
+    bool requested;
+    bool mailbox_waits; /* for a checkpoint */
+    uint64_t next_ns;   /* CLOCK_MONOTONIC */
+    uint32_t deferrals; /* in a row */
+    uint32_t failures;  /* in a row */
+    uint64_t deferred_since_ns;
+    bool let_go; /* another program has taken over */
+
+    /* for CONTROL_STATUS */
+    uint64_t checkpoints, deferred_total, last_pause_ns, last_written_bytes;
+
+    int listen_fd;
+    struct agent_client clients[AGENT_CLIENTS];
+
+    /* the program's stderr as it was at the start: if descriptor 2 is another file now, nothing
+     * is written to it */
+    uint64_t stderr_device, stderr_inode;
+    int reasons[AGENT_REASONS]; /* reported since the last success */
+    bool long_pause_reported;
+};
+
+/* checkpoint.c */
+MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
+
+/* end.c */
+bool agent_program_has_exec_ed(const struct agent *agent);
+MUST_CHECK int agent_note_run(struct agent *agent, struct problem *why);
+void agent_note_end(struct agent *agent);
+
+/* report.c */
+void report_remember_stderr(struct agent *agent); /* on the program's thread */
+void report_once(struct agent *agent, int reason, const char *text);
+void report_forget(struct agent *agent);
+
+/* control.c */
+void control_listen(struct agent *agent);
+void control_serve(struct agent *agent);
+void control_checkpoint_done(struct agent *agent, int status, const struct problem *why);
+void control_close(struct agent *agent);
+
+/* mailbox.c */
+void mailbox_serve(struct agent *agent);
+void mailbox_answer(struct agent *agent, int status);
+void mailbox_resume(struct agent_link *link); /* answers what an image asked */
+
+/* loop.c */
+void agent_loop(struct agent *agent);
+
+#endif

@@ -1,0 +1,289 @@
+/*
+ * freeze.c - see freeze.h.
+ *
+ * Always true: a thread in the table with state RUNNING or STOPPED is ours, and is let go before
+ * anything else is done; NONE and GONE are not. Threads may vanish at any point (exit_group, exec,
+ * kill): that ends at most the attempt.
+ */
+#include "core/agent/freeze.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "core/agent/tasks.h"
+#include "core/base/sys.h"
+
+#define TRACEES_FIRST 32
+#define WAIT_SLICE_NS 500000
+#define SIGCHLD_MASK  (1ull << (SIGCHLD - 1))
+#define SCANS_MAX     64
+
+void freeze_create(struct freeze *freeze, struct arena *arena, int pid)
+{
+    memset(freeze, 0, sizeof *freeze);
+    freeze->arena = arena;
+    freeze->pid = pid;
+}
+
+/* The old table is left behind: sizes double, so that is no more than one table. */
+static bool make_room(struct freeze *freeze)
+{
+    uint32_t capacity = freeze->capacity ? freeze->capacity * 2 : TRACEES_FIRST;
+    struct tracee *table;
+
+    if (freeze->count < freeze->capacity)
+        return true;
+    table = arena_alloc(freeze->arena, capacity * sizeof *table, 64);
+    if (!table)
+        return false;
+    if (freeze->capacity)
+        memcpy(table, freeze->tracees, freeze->capacity * sizeof *table);
+    for (uint32_t i = freeze->capacity; i < capacity; i++) {
+        table[i].xstate = arena_alloc(freeze->arena, TRACEE_XSTATE_BYTES_MAX, 64);
+        if (!table[i].xstate)
+            return false;
+    }
+    freeze->tracees = table;
+    freeze->capacity = capacity;
+    return true;
+}
+
+static bool is_known(const struct freeze *freeze, int tid)
+{
+    for (uint32_t i = 0; i < freeze->count; i++)
+        if (freeze->tracees[i].tid == tid)
+            return true;
+    return false;
+}
+
+static int why_not_permitted(struct freeze *freeze, int tid, struct problem *why)
+{
+    int64_t tracer = task_status_number(freeze->pid, tid, "TracerPid:");
+    char name[16];
+
+    if (tracer > 0) {
+        task_name((int)tracer, name);
+        return problem_set(why, STATUS_NOT_PERMITTED,
+                           "no checkpoint while process %d (%s) traces thread %d: let it detach",
+                           (int)tracer, name, tid);
+    }
+    return problem_set(why, STATUS_NOT_PERMITTED,
+                       "ptrace of thread %d is not permitted; look at kernel.yama.ptrace_scope, "
+                       "seccomp, and whether the program switched PR_SET_DUMPABLE off",
+                       tid);
+}
+
+/* Seizes and interrupts a thread that is new. 0 also when it is gone or a zombie. */
+static int take_thread(struct freeze *freeze, int tid, struct problem *why)
+{
+    struct tracee *tracee;
+    char state;
+    int status;
+
+    if (!make_room(freeze))
+        return problem_set(why, -ENOMEM, "no memory for %u threads", freeze->count + 1);
+    tracee = &freeze->tracees[freeze->count];
+    status = tracee_seize(tracee, tid, 0);
+    if (status == -EPERM) {
+        state = task_state(freeze->pid, tid);
+        if (state == 'Z' || state == 'X' || state == 0)
+            status = -ESRCH;
+        else
+            return why_not_permitted(freeze, tid, why);
+    }
+    if (status == -ESRCH)
+        return 0;
+    if (status < 0)
+        return problem_set(why, status, "cannot seize thread %d: %s", tid, status_text(status));
+    freeze->count++;
+    status = tracee_interrupt(tracee);
+    return status == -ESRCH ? 0 : status; /* ended meanwhile: tracee_poll() tells */
+}
+
+struct scan {
+    struct freeze *freeze;
+    struct problem *why;
+    uint32_t taken;
+};
+
+static int scan_thread(void *context, int tid)
+{
+    struct scan *scan = context;
+    uint32_t before = scan->freeze->count;
+    int status;
+
+    if (is_known(scan->freeze, tid))
+        return 0;
+    status = take_thread(scan->freeze, tid, scan->why);
+    scan->taken += scan->freeze->count - before;
+    return status;
+}
+
+/* The number of threads that were new, or negative. */
+static int scan_threads(struct freeze *freeze, struct problem *why)
+{
+    struct scan scan = {freeze, why, 0};
+    int status = tasks_each(freeze->pid, scan_thread, &scan);
+
+    if (status == -ESRCH)
+        return problem_set(why, STATUS_ENDED, "process %d has ended", freeze->pid);
+    return status < 0 ? status : (int)scan.taken;
+}
+
+static uint32_t poll_all(struct freeze *freeze)
+{
+    uint32_t running = 0;
+
+    for (uint32_t i = 0; i < freeze->count; i++)
+        if (freeze->tracees[i].state == TRACEE_RUNNING)
+            running += tracee_poll(&freeze->tracees[i]) == 0;
+    return running;
+}
+
+static void wait_for_report(uint64_t longest_ns)
+{
+    const uint64_t mask = SIGCHLD_MASK;
+    struct timespec time = {0, (long)(longest_ns < WAIT_SLICE_NS ? longest_ns : WAIT_SLICE_NS)};
+
+    (void)sys_call(SYS_rt_sigtimedwait, &mask, NULL, &time, sizeof mask);
+}
+
+static int wait_all_stopped(struct freeze *freeze, uint64_t deadline_ns, struct problem *why)
+{
+    uint32_t running;
+
+    while ((running = poll_all(freeze)) > 0) {
+        uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+
+        if (now_ns >= deadline_ns)
+            return problem_set(why, STATUS_DEFERRED,
+                               "%u of %u threads could not be stopped in time", running,
+                               freeze->count);
+        wait_for_report(deadline_ns - now_ns);
+    }
+    return 0;
+}
+
+/* Forgets the threads that are no longer ours. Their xstate buffers stay with the table. */
+static void drop_gone(struct freeze *freeze)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < freeze->count; i++) {
+        struct tracee *tracee = &freeze->tracees[i];
+
+        if (tracee->state != TRACEE_RUNNING && tracee->state != TRACEE_STOPPED)
+            continue;
+        if (kept != i) {
+            struct tracee moved = *tracee;
+
+            *tracee = freeze->tracees[kept];
+            freeze->tracees[kept] = moved;
+        }
+        kept++;
+    }
+    freeze->count = kept;
+}
+
+static int read_all(struct freeze *freeze, struct problem *why)
+{
+    for (uint32_t i = 0; i < freeze->count; i++) {
+        int status = tracee_read_registers(&freeze->tracees[i]);
+
+        if (status < 0)
+            return problem_set(why, status == -ESRCH ? STATUS_DEFERRED : status,
+                               "thread %d: cannot read its registers: %s", freeze->tracees[i].tid,
+                               status_text(status));
+    }
+    return 0;
+}
+
+static int check_leader(struct freeze *freeze, struct problem *why)
+{
+    if (freeze->count > 0 && freeze->tracees[0].tid == freeze->pid)
+        return 0;
+    if (freeze->count == 0 || task_state(freeze->pid, freeze->pid) != 'Z')
+        return problem_set(why, STATUS_ENDED, "process %d is ending", freeze->pid);
+    return problem_set(why, STATUS_UNSUPPORTED,
+                       "the program's main thread has ended while others go on: this cannot be "
+                       "checkpointed yet");
+}
+
+/* Until a scan finds nothing new while all that is known is stopped: a stopped thread starts no
+ * others. */
+static int stop_all(struct freeze *freeze, uint64_t deadline_ns, struct problem *why)
+{
+    int status = take_thread(freeze, freeze->pid, why);
+
+    for (int scans = 0; status == 0 && scans < SCANS_MAX; scans++) {
+        int taken = scan_threads(freeze, why);
+
+        if (taken < 0)
+            return taken;
+        status = wait_all_stopped(freeze, deadline_ns, why);
+        if (status == 0 && taken == 0) {
+            drop_gone(freeze);
+            status = check_leader(freeze, why);
+            return status ? status : read_all(freeze, why);
+        }
+    }
+    return status ? status : problem_set(why, STATUS_DEFERRED, "threads come and go too fast");
+}
+
+int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why)
+{
+    int status;
+
+    if (!freeze_settle(freeze))
+        return problem_set(why, STATUS_DEFERRED, "a thread has still not been stopped");
+    wait_for_report(0); /* what is left of the last freeze */
+    freeze->began_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    status = stop_all(freeze, freeze->began_ns + patience_ns, why);
+    if (status < 0)
+        freeze_release(freeze);
+    return status;
+}
+
+void freeze_release(struct freeze *freeze)
+{
+    for (uint32_t i = 0; i < freeze->count; i++)
+        if (freeze->tracees[i].state == TRACEE_STOPPED && freeze->tracees[i].regs_changed &&
+            tracee_write_registers(&freeze->tracees[i]) < 0)
+            continue; /* killed */
+    for (uint32_t i = 0; i < freeze->count; i++)
+        if (freeze->tracees[i].state == TRACEE_STOPPED)
+            (void)tracee_detach(&freeze->tracees[i]);
+    freeze->ended_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    drop_gone(freeze);
+}
+
+bool freeze_settle(struct freeze *freeze)
+{
+    if (freeze->count == 0)
+        return true;
+    for (uint32_t i = 0; i < freeze->count; i++) {
+        struct tracee *tracee = &freeze->tracees[i];
+
+        if (tracee_poll(tracee) == 1)
+            (void)tracee_detach(tracee);
+    }
+    drop_gone(freeze);
+    return freeze->count == 0;
+}
+
+int freeze_check_children(int pid, int except, struct problem *why)
+{
+    int child = tasks_child(pid, except);
+    char name[16];
+
+    if (child == -ESRCH)
+        return problem_set(why, STATUS_ENDED, "process %d has ended", pid);
+    if (child <= 0)
+        return 0;
+    task_name(child, name);
+    return problem_set(why, STATUS_DEFERRED,
+                       "child process %d (%s) %s: a program is checkpointed when it has none",
+                       child, name,
+                       task_state(child, child) == 'Z' ? "has not been waited for" : "lives");
+}

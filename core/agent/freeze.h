@@ -1,0 +1,43 @@
+/*
+ * freeze.h - all threads of the program stopped, for a moment.
+ *
+ * Calling sequence: freeze_stop(), look at and change the stopped threads, freeze_release(). When
+ * freeze_stop() fails everything is running again, but stragglers may be left: threads that could
+ * not be stopped in time, or were killed while stopped, and still belong to the tracer. They stop
+ * when they next can, and must be let go at once: call freeze_settle() whenever SIGCHLD
+ * arrives, and do not freeze again before it returns true.
+ *
+ * The caller blocks SIGCHLD and has it at its default.
+ */
+#ifndef PHEAP_AGENT_FREEZE_H
+#define PHEAP_AGENT_FREEZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/process/tracee.h"
+
+struct freeze {
+    int pid;
+    struct arena *arena;    /* for the table; grows, never shrinks */
+    struct tracee *tracees; /* [0] is the leader */
+    uint32_t count, capacity;
+    uint64_t began_ns, ended_ns; /* CLOCK_MONOTONIC: first seize, last detach */
+};
+
+void freeze_create(struct freeze *freeze, struct arena *arena, int pid);
+
+/*
+ * 0: all are stopped, their registers read. STATUS_DEFERRED: not within the time, or threads come
+ * and go; STATUS_ENDED: the program is gone; STATUS_NOT_PERMITTED; STATUS_UNSUPPORTED (its main
+ * thread has ended).
+ */
+MUST_CHECK int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why);
+void freeze_release(struct freeze *freeze);
+bool freeze_settle(struct freeze *freeze);
+
+/* STATUS_DEFERRED and the name of a child of process pid other than `except`; 0: there is none. */
+MUST_CHECK int freeze_check_children(int pid, int except, struct problem *why);
+
+#endif

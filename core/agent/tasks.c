@@ -1,0 +1,137 @@
+/*
+ * tasks.c - see tasks.h. Everything here may vanish while it is being looked at: what is gone is
+ * passed over, and only the process as a whole being gone is an error (-ESRCH).
+ */
+#include "core/agent/tasks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+
+#define DIRECTORY_BYTES 8192
+#define CHILDREN_BYTES  4096
+#define STAT_BYTES      1024
+#define STATUS_BYTES    4096
+
+static int parse_number(const char **text)
+{
+    int value = 0;
+
+    while (**text >= '0' && **text <= '9')
+        value = value * 10 + (*(*text)++ - '0');
+    return value;
+}
+
+static int visit_entries(const char *entries, long bytes, task_visit *visit, void *context)
+{
+    for (long at = 0; at < bytes;) {
+        const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
+        const char *name = entry->d_name;
+        int tid = parse_number(&name), status;
+
+        if (tid > 0 && (status = visit(context, tid)) < 0)
+            return status;
+        at += entry->d_reclen;
+    }
+    return 0;
+}
+
+int tasks_each(int pid, task_visit *visit, void *context)
+{
+    char entries[DIRECTORY_BYTES] __attribute__((aligned(8)));
+    char path[64];
+    long got = 0;
+    int fd, status = 0;
+
+    format_text(path, sizeof path, "/proc/%d/task", pid);
+    fd = sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd == -ENOENT ? -ESRCH : fd;
+    while (status == 0 && (got = sys_call(SYS_getdents64, fd, entries, sizeof entries)) > 0)
+        status = visit_entries(entries, got, visit, context);
+    sys_close(fd);
+    if (status == 0 && got < 0 && got != -ENOENT)
+        return (int)got;
+    return status;
+}
+
+struct child_search {
+    int pid, except, found;
+};
+
+static int look_for_child(void *context, int tid)
+{
+    struct child_search *search = context;
+    char path[64], children[CHILDREN_BYTES];
+    const char *text = children;
+    ssize_t length;
+
+    format_text(path, sizeof path, "/proc/%d/task/%d/children", search->pid, tid);
+    length = sys_read_file(path, children, sizeof children);
+    if (length < 0 && length != -E2BIG)
+        return 0; /* the thread is gone, or the kernel keeps no such file */
+    while (*text >= '0' && *text <= '9') {
+        int child = parse_number(&text);
+
+        if (child != search->except)
+            search->found = child;
+        while (*text == ' ')
+            text++;
+    }
+    return search->found ? -ECHILD : 0;
+}
+
+int tasks_child(int pid, int except)
+{
+    struct child_search search = {pid, except, 0};
+    int status = tasks_each(pid, look_for_child, &search);
+
+    return search.found ? search.found : status;
+}
+
+char task_state(int pid, int tid)
+{
+    char path[64], stat[STAT_BYTES];
+    const char *end;
+
+    format_text(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    if (sys_read_file(path, stat, sizeof stat) <= 0)
+        return 0;
+    end = strrchr(stat, ')'); /* the name before it may hold anything */
+    return end && end[1] == ' ' ? end[2] : 0;
+}
+
+int64_t task_status_number(int pid, int tid, const char *field)
+{
+    char path[64], text[STATUS_BYTES];
+    const char *at;
+    size_t length = strlen(field);
+
+    format_text(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
+    if (sys_read_file(path, text, sizeof text) <= 0)
+        return -1;
+    for (at = text; at; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, field, length) == 0) {
+            for (at += length; *at == ' ' || *at == '\t'; at++)
+                ;
+            return parse_number(&at);
+        }
+    }
+    return -1;
+}
+
+void task_name(int pid, char text[16])
+{
+    char path[64], name[64];
+    ssize_t length;
+
+    format_text(path, sizeof path, "/proc/%d/comm", pid);
+    length = sys_read_file(path, name, sizeof name);
+    if (length > 0 && name[length - 1] == '\n')
+        name[length - 1] = 0;
+    format_text(text, 16, "%s", length > 0 ? name : "?");
+}
