@@ -260,6 +260,7 @@ static const struct description_kind *kind_of(uint32_t kind)
     case DESCRIPTION_TERMINAL:
         return &stdio_kind;
     case DESCRIPTION_PIPE:
+    case DESCRIPTION_BROKEN_PIPE:
         return &pipe_kind;
     case DESCRIPTION_EVENTFD:
     case DESCRIPTION_EPOLL:

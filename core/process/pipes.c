@@ -1,5 +1,9 @@
 /*
- * pipes.c - pipes with both ends inside the program, with what has been written and not yet read.
+ * pipes.c - pipes with both ends inside the program, with what has been written and not yet read;
+ * and ends of pipes to other processes, inherited and mostly forgotten.
+ *
+ * The other process of a pipe to outside is gone when a restore takes place, and the restored end
+ * shows just that: end of file, or EPIPE. (Standard streams are stdio_files.c's.)
  *
  * Always true: looking at a pipe's content does not take it out: it is duplicated with tee(2) into
  * a pipe of our own. A pipe is made once at the restore and each of its ends used once.
@@ -103,6 +107,10 @@ static int capture_pipe(struct descriptor_run *run, const struct open_descriptio
     (void)find_end(run, description, O_WRONLY, &writers);
     if (description->link[0] == '/')
         return pipe_obstacle(run, description, "a named pipe");
+    if (readers == 0 || writers == 0) {
+        record->kind = DESCRIPTION_BROKEN_PIPE;
+        return 1;
+    }
     if (readers != 1 || writers != 1)
         return pipe_obstacle(run, description, "a pipe that was opened more than once");
     record->kind = DESCRIPTION_PIPE;
@@ -140,17 +148,36 @@ static void make_pipe(struct descriptor_rebuild *run, uint32_t id)
     run->pipe_made[id] = true;
 }
 
+/* One end of a new pipe whose other end is closed: end of file, or EPIPE, as when a peer dies. */
+static struct opened open_broken(struct descriptor_rebuild *run, bool writes)
+{
+    struct batch *batch = run->rebuild->batch;
+    uint64_t ends = batch_room(batch, 8);
+    struct opened ours = {.value = ends + (writes ? 4u : 0u), .how = BATCH_INT_AT};
+    struct opened other = {.value = ends + (writes ? 0u : 4u), .how = BATCH_INT_AT};
+
+    batch_add(batch, "pipe", SYS_pipe2, BATCH_ARGS(ends, O_CLOEXEC));
+    opened_call(batch, "close", SYS_close, other, 0, 0, 0);
+    return ours;
+}
+
 static struct opened open_pipe(struct descriptor_rebuild *run,
                                const struct image_description *description)
 {
     uint32_t id = (uint32_t)description->record->value;
     bool writes = (description->record->open_flags & O_ACCMODE) == O_WRONLY;
 
-    if (!run->pipe_made[id])
-        make_pipe(run, id);
-    opened_set_flags(run->rebuild->batch, run->pipe_ends[id][writes],
-                     description->record->open_flags);
-    return run->pipe_ends[id][writes];
+    struct opened opened;
+
+    if (description->record->kind == DESCRIPTION_BROKEN_PIPE) {
+        opened = open_broken(run, writes);
+    } else {
+        if (!run->pipe_made[id])
+            make_pipe(run, id);
+        opened = run->pipe_ends[id][writes];
+    }
+    opened_set_flags(run->rebuild->batch, opened, description->record->open_flags);
+    return opened;
 }
 
 const struct description_kind pipe_kind = {capture_pipe, open_pipe};

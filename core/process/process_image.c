@@ -152,7 +152,7 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_SIGNALFD)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_BROKEN_PIPE)
         return damaged(reading, "impossible open file");
     if (record->kind <= DESCRIPTION_DEVICE && !is_path(description->path))
         return damaged(reading, "open file without a path");

@@ -204,6 +204,7 @@ enum record_description_kind {
     DESCRIPTION_EPOLL = 8,
     DESCRIPTION_TIMERFD = 9,   /* value: clock; offset: expiry left; size: interval */
     DESCRIPTION_SIGNALFD = 10, /* value: mask */
+    DESCRIPTION_BROKEN_PIPE = 11, /* the other end was another process's, which is gone */
 };
 
 enum record_description_flags {

@@ -46,7 +46,7 @@ static int capture_stdio(struct descriptor_run *run, const struct open_descripti
 
     if (!terminal && !S_ISSOCK(mode) && !S_ISFIFO(mode))
         return 0;
-    if (S_ISFIFO(mode) && is_inner_pipe(run, description))
+    if (S_ISFIFO(mode) && (description->standard < 0 || is_inner_pipe(run, description)))
         return 0;
     if (description->standard < 0 && !terminal)
         return problem_set(run->run->why, STATUS_UNSUPPORTED,
