@@ -235,6 +235,11 @@ void frames_loaded(struct frames *frames, uint64_t newest)
 
 /* --- taking and releasing --- */
 
+static bool is_out_of_space(int status)
+{
+    return status == -ENOSPC || status == -EDQUOT || status == -EFBIG;
+}
+
 /* At least need frames more, more than that while the disk has room. */
 static int grow(struct frames *frames, uint64_t need)
 {
@@ -254,7 +259,7 @@ static int grow(struct frames *frames, uint64_t need)
         step = need;
     for (;;) {
         status = persist_grow(frames->persist, (count + step) << FRAME_SHIFT);
-        if (status == 0 || step == need)
+        if (!is_out_of_space(status) || step == need)
             break;
         step = step / 2 > need ? step / 2 : need;
     }

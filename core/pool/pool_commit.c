@@ -303,6 +303,7 @@ static int disown(struct pool *pool, struct commit *commit)
 {
     frames_committed(pool->frames, commit->next.next_generation - 1);
     pool->super.next_generation = commit->next.next_generation;
+    superblock_seal(&pool->super);
     return release_run(pool, commit->record_frame, commit->record_frame + commit->record_frames);
 }
 
