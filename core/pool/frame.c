@@ -211,25 +211,27 @@ int frames_note_last(struct frames *frames, uint64_t frame, uint64_t number)
     return 0;
 }
 
-static void free_noted(struct frames *frames, uint32_t born_from, uint32_t born_to)
+static bool is_noted(const struct frames *frames, uint64_t frame)
 {
-    for (uint64_t frame = FRAME_FIRST; frame < frames->map.count; frame++) {
-        const struct frame_record *record = frame_map_record(&frames->map, frame);
-
-        if (!frame_map_is_free(&frames->map, frame) && record->link == LINK_NOTED &&
-            record->born >= born_from && record->born <= born_to)
-            set_free(frames, frame);
-    }
+    return !frame_map_is_free(&frames->map, frame) &&
+           frame_map_record(&frames->map, frame)->link == LINK_NOTED;
 }
 
 void frames_forget(struct frames *frames, uint64_t number)
 {
-    free_noted(frames, birth(frames, number), birth(frames, number));
+    for (uint64_t frame = FRAME_FIRST; frame < frames->map.count; frame++)
+        if (is_noted(frames, frame) &&
+            frame_map_record(&frames->map, frame)->born == birth(frames, number))
+            set_free(frames, frame);
 }
 
+/* What the second pass did not come to (only an index that names one frame as a node and as a
+ * page can bring that about) may belong to any generation. */
 void frames_loaded(struct frames *frames, uint64_t newest)
 {
-    free_noted(frames, 0, UINT32_MAX);
+    for (uint64_t frame = FRAME_FIRST; frame < frames->map.count; frame++)
+        if (is_noted(frames, frame))
+            bucket_push(frames, bucket_of(frames, newest), frame);
     frames->committed = newest;
 }
 
