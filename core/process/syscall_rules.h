@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
+#include "core/base/status.h"
 #include "core/process/continuation.h"
 
 enum interrupted {                           /* what -EINTR calls for */
