@@ -2,6 +2,9 @@
  * regular_files.c - open files that have a path: regular files, directories, /dev/null and its
  * kin. Reopened by path with the same flags, the offset set.
  *
+ * A standard stream whose file cannot be reached (a redirection into another user's directory) is
+ * taken over from the restorer like a terminal.
+ *
  * Always true: a file that the program was appending to (O_APPEND, or its offset at the end, and
  * open for writing) is cut back at the restore to its length at the checkpoint, so what the program
  * writes again is there once. A file that is shorter than it was is refused: something is lost.
@@ -9,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 #include "core/process/descriptors.h"
 #include "core/process/proc_text.h"
 
@@ -26,20 +30,21 @@ static bool is_plain_device(const struct stat *stat)
            (device == 3 || device == 5 || device == 7 || device == 8 || device == 9);
 }
 
-static int file_obstacle(struct descriptor_run *run, const struct open_description *description)
+/* Why the file cannot be opened again by its name, NULL if it can. */
+static const char *file_obstacle(const struct open_description *description)
 {
+    static const int modes[] = {R_OK, W_OK, R_OK | W_OK, R_OK | W_OK}; /* by O_ACCMODE */
+    int mode = description->open_flags & O_PATH ? F_OK : modes[description->open_flags & O_ACCMODE];
     struct stat by_name;
 
     if (description->stat.st_nlink == 0)
-        return problem_set(run->run->why, STATUS_UNSUPPORTED,
-                           "fd %u: deleted file %s cannot be checkpointed yet", description->number,
-                           description->link);
+        return "is a deleted file, which";
     if (sys_stat(description->link, &by_name) != 0 || by_name.st_ino != description->stat.st_ino ||
         by_name.st_dev != description->stat.st_dev)
-        return problem_set(run->run->why, STATUS_UNSUPPORTED,
-                           "fd %u: %s cannot be reached by its name any more", description->number,
-                           description->link);
-    return 0;
+        return "cannot be reached by its name any more and";
+    if (sys_call(SYS_faccessat, AT_FDCWD, description->link, mode) != 0)
+        return "may not be opened again by this user and";
+    return NULL;
 }
 
 static int capture_regular(struct descriptor_run *run, const struct open_description *description,
@@ -47,7 +52,7 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
 {
     const struct stat *stat = &description->stat;
     uint32_t access = description->open_flags & O_ACCMODE;
-    int status;
+    const char *obstacle;
 
     if (description->link[0] != '/')
         return 0;
@@ -59,9 +64,17 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
         record->kind = DESCRIPTION_DEVICE;
     else
         return 0;
-    status = file_obstacle(run, description);
-    if (status != 0)
-        return status;
+    obstacle = file_obstacle(description);
+    if (obstacle != NULL && description->standard >= 0) {
+        /* Whoever restores says where standard streams go. */
+        record->kind = DESCRIPTION_STDIO;
+        record->value = (uint64_t)description->standard;
+        return 1;
+    }
+    if (obstacle != NULL)
+        return problem_set(run->run->why, STATUS_UNSUPPORTED,
+                           "fd %u: %s %s cannot be checkpointed yet", description->number,
+                           description->link, obstacle);
     record->size = S_ISREG(stat->st_mode) ? (uint64_t)stat->st_size : 0;
     if (S_ISREG(stat->st_mode) && access != O_RDONLY && !(description->open_flags & O_PATH) &&
         ((description->open_flags & O_APPEND) || description->offset == record->size))
