@@ -41,6 +41,8 @@ struct agent {
     int signal_fd; /* SIGCHLD: a straggler reports; SIGURG: the mailbox */
 
     struct arena whole, core, pool_arena, writer_arena, scratch;
+    void *record; /* buffer of the process record, below scratch_mark */
+    size_t record_bytes;
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 
@@ -97,6 +99,9 @@ void control_close(struct agent *agent);
 void mailbox_serve(struct agent *agent);
 void mailbox_answer(struct agent *agent, int status);
 void mailbox_resume(struct agent_link *link); /* answers what an image asked */
+
+/* begin.c: runs in the agent, answers agent_start() */
+MUST_CHECK int agent_begin(struct agent *agent, struct problem *why);
 
 /* loop.c */
 void agent_loop(struct agent *agent);

@@ -1,0 +1,197 @@
+/*
+ * agent.c - see agent.h: the agent's memory and its birth.
+ *
+ * Always true: the agent shares the program's address space and nothing else. It runs with all
+ * signals blocked on the thread-local storage of the thread that started it, so nothing in core/
+ * touches errno, locks of libc, malloc or stdio. All its memory is in one reservation that fork
+ * does not copy and no image holds.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "core/base/sys.h"
+
+#define RESERVE_BYTES       (64ull << 30)
+#define RESERVE_BYTES_MIN   (96ull << 20)
+#define RESERVE_SHARE       8 /* of RLIMIT_AS */
+#define CORE_SHARE          32
+#define CORE_BYTES_MIN      (16ull << 20)
+#define STACK_BYTES         (512u << 10)
+#define CALL_STACK_BYTES    (64u << 10)
+#define START_WAIT_SLICE_NS 50000000
+
+static uintptr_t carve(struct arena *arena, uintptr_t start, uint64_t bytes)
+{
+    uintptr_t end = start + (bytes & ~(uint64_t)(PAGE_BYTES - 1));
+
+    *arena = (struct arena){start, start, start, end};
+    return end;
+}
+
+static uint64_t reserve_bytes(void)
+{
+    struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
+    uint64_t bytes = RESERVE_BYTES;
+
+    (void)sys_call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit);
+    if (limit.rlim_cur != RLIM64_INFINITY && limit.rlim_cur / RESERVE_SHARE < bytes)
+        bytes = limit.rlim_cur / RESERVE_SHARE;
+    return bytes < RESERVE_BYTES_MIN ? RESERVE_BYTES_MIN : bytes;
+}
+
+/* Reserves the agent's memory and lays it out, see agent_state.h. */
+static int make_agent(struct agent **out, struct agent_link *link)
+{
+    struct arena whole, core;
+    uint64_t bytes, core_bytes;
+    struct agent *agent;
+    uintptr_t at;
+    int status = arena_create(&whole, reserve_bytes());
+
+    if (status < 0)
+        return status;
+    bytes = whole.reserved_end - whole.base;
+    core_bytes = bytes / CORE_SHARE > CORE_BYTES_MIN ? bytes / CORE_SHARE : CORE_BYTES_MIN;
+    at = bytes < RESERVE_BYTES_MIN ? 0 : carve(&core, whole.base, core_bytes);
+    agent = at ? arena_alloc(&core, sizeof *agent, 64) : NULL;
+    if (!agent) {
+        arena_destroy(&whole);
+        return -ENOMEM;
+    }
+    (void)sys_madvise((void *)whole.base, bytes, MADV_DONTFORK);
+    (void)sys_madvise((void *)whole.base, bytes, MADV_DONTDUMP);
+    bytes -= core_bytes;
+    at = carve(&agent->pool_arena, at, bytes / 2);
+    at = carve(&agent->writer_arena, at, bytes / 4);
+    carve(&agent->scratch, at, whole.reserved_end - at);
+    agent->whole = whole;
+    agent->core = core;
+    agent->link = link;
+    agent->program_pid = sys_getpid();
+    agent->listen_fd = -1;
+    *out = agent;
+    return 0;
+}
+
+static void tell_starter(struct agent_link *link, int state)
+{
+    __atomic_store_n(&link->state, state, __ATOMIC_RELEASE);
+    (void)sys_call(SYS_futex, &link->state, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
+}
+
+static int agent_main(void *argument)
+{
+    struct agent *agent = argument;
+    int status = agent_begin(agent, &agent->start_problem);
+
+    tell_starter(agent->link, status < 0 ? status : 1);
+    if (status < 0)
+        return 1;
+    agent_loop(agent);
+    control_close(agent);
+    agent->link->agent_pid = 0;
+    return 0;
+}
+
+/* clone() without libc: the child calls entry(argument) on the stack that ends at stack_top, and
+ * ends with what it returns. */
+static long clone_process(unsigned long flags, uintptr_t stack_top, int (*entry)(void *),
+                          void *argument)
+{
+    register long r10 __asm__("r10") = 0;
+    register long r8 __asm__("r8") = 0;
+    register int (*r12)(void *) __asm__("r12") = entry;
+    register void *r13 __asm__("r13") = argument;
+    long result;
+
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "mov %%r13, %%rdi\n\t"
+                     "call *%%r12\n\t"
+                     "mov %%eax, %%edi\n\t"
+                     "mov %[exit_group], %%eax\n\t"
+                     "syscall\n\t"
+                     "ud2\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"((long)SYS_clone), "D"(flags), "S"(stack_top), "d"(0l), "r"(r10), "r"(r8),
+                       "r"(r12), "r"(r13), [exit_group] "i"(SYS_exit_group)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+/* All signals are blocked around the clone: the agent inherits that. */
+static long clone_agent(struct agent *agent, uintptr_t stack_top)
+{
+    const uint64_t all = ~0ull;
+    uint64_t before = 0;
+    long pid;
+
+    (void)sys_call(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &before, sizeof all);
+    pid = clone_process(CLONE_VM | CLONE_UNTRACED, stack_top, agent_main, agent);
+    (void)sys_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &before, 0, sizeof before);
+    return pid;
+}
+
+/* Waits for the agent's answer; it may also die without one. */
+static int wait_for_answer(struct agent_link *link, int pid)
+{
+    const struct timespec slice = {0, START_WAIT_SLICE_NS};
+    int state;
+
+    while ((state = __atomic_load_n(&link->state, __ATOMIC_ACQUIRE)) == 0) {
+        if (sys_call(SYS_wait4, pid, 0, WNOHANG | __WALL, 0) == pid)
+            return -ECHILD;
+        (void)sys_call(SYS_futex, &link->state, FUTEX_WAIT_PRIVATE, 0, &slice, 0, 0);
+    }
+    if (state < 0)
+        (void)sys_call(SYS_wait4, pid, 0, __WALL, 0);
+    return state < 0 ? state : 0;
+}
+
+int agent_start(struct agent_link *link, struct problem *why)
+{
+    uintptr_t stack, call_stack;
+    struct agent *agent;
+    int status = make_agent(&agent, link);
+    long pid;
+
+    if (status < 0)
+        return problem_set(why, status, "no address space for the agent: %s", status_text(status));
+    stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
+    call_stack = (uintptr_t)arena_alloc(&agent->core, CALL_STACK_BYTES, PAGE_BYTES);
+    agent->call_stack_top = call_stack + CALL_STACK_BYTES;
+    report_remember_stderr(agent);
+    link->state = 0;
+    link->exit_noted = 0;
+    link->committed_generation = 0;
+    mailbox_resume(link);
+    pid = stack && call_stack ? clone_agent(agent, stack + STACK_BYTES) : -ENOMEM;
+    if (pid < 0) {
+        status = problem_set(why, (int)pid, "cannot start the agent: %s", status_text((int)pid));
+        arena_destroy(&agent->whole);
+        return status;
+    }
+    link->agent_pid = (int32_t)pid;
+    (void)sys_call(SYS_prctl, PR_SET_PTRACER, pid, 0, 0, 0); /* where Yama asks for it */
+    status = wait_for_answer(link, (int)pid);
+    if (status < 0) {
+        struct arena whole = agent->whole;
+
+        link->agent_pid = 0;
+        if (status == -ECHILD)
+            (void)problem_set(why, status, "the agent died while it started");
+        else
+            (void)problem_set(why, agent->start_problem.status, "%s", agent->start_problem.text);
+        arena_destroy(&whole);
+    }
+    return status;
+}

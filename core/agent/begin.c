@@ -1,0 +1,157 @@
+/*
+ * begin.c - the agent's first moments: it rids itself of all that it inherited, then opens the
+ * pool and makes what it works with.
+ *
+ * Always true: the program's descriptors are closed before anything is opened; a pool is changed
+ * (run state) only after everything else has succeeded.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "core/agent/tasks.h"
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+
+#define BETTER_NICE       (-10)
+#define LOCK_PATIENCE_NS  2000000000ull
+#define LOCK_RETRY_NS     2000000
+#define STATUS_TIMEOUT_MS 200
+#define SCRATCH_SHARE     32 /* of the reservation: pages copied inside the freeze */
+#define SCRATCH_BYTES_MAX (64ull << 20)
+
+struct kernel_sigaction {
+    uintptr_t handler;
+    uint64_t flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+/* The program's descriptors, directory, group and limits are not the agent's. Its signal
+ * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
+static int separate(struct agent *agent)
+{
+    const struct kernel_sigaction ignore_nothing = {0, 0, 0, 0};
+    const struct rlimit64 no_core = {0, 0};
+    const uint64_t signals = (1ull << (SIGCHLD - 1)) | (1ull << (SIGURG - 1));
+    int status = (int)sys_call(SYS_close_range, 0, ~0u, 0);
+
+    if (status < 0)
+        return status;
+    (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
+    (void)sys_call(SYS_setpgid, 0, 0);
+    (void)sys_call(SYS_chdir, "/");
+    (void)sys_call(SYS_prctl, PR_SET_NAME, "pheap-agent", 0, 0, 0);
+    (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
+    (void)sys_call(SYS_setpriority, PRIO_PROCESS, 0, BETTER_NICE);
+    agent->self_pid = sys_getpid();
+    agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);
+    agent->signal_fd =
+        (int)sys_call(SYS_signalfd4, -1, &signals, sizeof signals, O_CLOEXEC | O_NONBLOCK);
+    return agent->pidfd < 0 ? agent->pidfd : agent->signal_fd < 0 ? agent->signal_fd : 0;
+}
+
+/* Is the program that the pool's present writer serves another one, and alive? Its pid, or 0. */
+static int living_user(const struct agent *agent)
+{
+    const struct control_request request = {.kind = CONTROL_STATUS};
+    struct control_answer answer;
+    struct problem ignored;
+    struct pool seen;
+    int status = pool_open(&seen, agent->link->pool_path, POOL_READ, &ignored);
+    char state;
+
+    if (status < 0)
+        return 0;
+    status = control_ask(seen.super.uuid, &request, &answer, STATUS_TIMEOUT_MS);
+    pool_close(&seen);
+    if (status < 0 || answer.pid == agent->program_pid)
+        return 0;
+    state = task_state(answer.pid, answer.pid);
+    return state == 0 || state == 'Z' || state == 'X' ? 0 : answer.pid;
+}
+
+/* The writer's lock may still be with the agent of a program that has just ended, or has just
+ * become this one: such an agent is on its way out. */
+static int open_pool(struct agent *agent, struct problem *why)
+{
+    const struct timespec retry = {0, LOCK_RETRY_NS};
+    uint64_t deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + LOCK_PATIENCE_NS;
+    const char *path = agent->link->pool_path;
+    int status, user = 0;
+
+    while ((status = pool_open(&agent->pool, path, POOL_WRITE, why)) == STATUS_IN_USE) {
+        user = living_user(agent);
+        if (user > 0 || sys_clock_ns(CLOCK_MONOTONIC) >= deadline_ns)
+            break;
+        (void)sys_call(SYS_nanosleep, &retry, 0);
+    }
+    if (user > 0)
+        return problem_set(why, STATUS_IN_USE, "%s is in use by process %d; give this one another",
+                           path, user);
+    return status;
+}
+
+static void watch_pool_mappings(struct agent *agent)
+{
+    struct stat file;
+
+    agent->precopy_space = (struct address_space){.excluded_count = 1};
+    agent->precopy_space.excluded[0].start = agent->whole.base;
+    agent->precopy_space.excluded[0].end = agent->whole.reserved_end;
+    if (sys_fstat(agent->pool.fd, &file) < 0)
+        return;
+    agent->precopy_space.pool_dev_major = (uint32_t)((file.st_dev >> 8) & 0xfff);
+    agent->precopy_space.pool_dev_minor =
+        (uint32_t)((file.st_dev & 0xff) | ((file.st_dev >> 12) & ~0xffu));
+    agent->precopy_space.pool_inode = file.st_ino;
+}
+
+static int make_tools(struct agent *agent, struct problem *why)
+{
+    uint64_t scratch_bytes =
+        (agent->whole.reserved_end - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
+    const struct image_writer_options options = {
+        .features = &agent->features,
+        .by_checksum = agent->link->by_checksum != 0,
+        .scratch_bytes = scratch_bytes < SCRATCH_BYTES_MAX ? scratch_bytes : 0,
+    };
+    int status;
+
+    kernel_features_probe(&agent->features);
+    status = image_writer_create(&agent->writer, &agent->writer_arena, &agent->pool, &options, why);
+    if (status < 0)
+        return status;
+    status = capture_cache_create(&agent->capture_cache, &agent->core);
+    if (status == 0)
+        status = restart_table_create(&agent->restarts, &agent->core);
+    if (status < 0)
+        return problem_set(why, status, "no memory for the agent: %s", status_text(status));
+    freeze_create(&agent->freeze, &agent->core, agent->program_pid);
+    return 0;
+}
+
+int agent_begin(struct agent *agent, struct problem *why)
+{
+    int status = separate(agent);
+
+    if (status < 0)
+        return problem_set(why, status, "the agent cannot start: %s", status_text(status));
+    status = open_pool(agent, why);
+    if (status < 0)
+        return status;
+    watch_pool_mappings(agent);
+    status = pool_load(&agent->pool, &agent->pool_arena, agent->link->resumed_generation, why);
+    if (status == 0)
+        status = make_tools(agent, why);
+    if (status == 0)
+        status = agent_note_run(agent, why);
+    if (status < 0)
+        return status;
+    agent->link->committed_generation = agent->link->resumed_generation;
+    control_listen(agent);
+    return 0;
+}

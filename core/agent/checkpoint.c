@@ -1,0 +1,179 @@
+/*
+ * checkpoint.c - one checkpoint: pre-copy, freeze, commit (DESIGN.md 6).
+ *
+ * Always true: when checkpoint_take() returns, every thread of the program runs (but for
+ * stragglers, see freeze.h); a status other than 0 leaves the pool at its last generation. Inside
+ * the freeze nothing waits for the disk unless the scratch is full.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/sys.h"
+
+#define PRECOPY_ROUNDS       4
+#define PRECOPY_ENOUGH_PAGES 256
+#define PATIENCE_NS          5000000ull /* for all threads to stop */
+#define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
+#define RECORD_BYTES_BASE    (16u << 20)
+#define RECORD_BYTES_THREAD  (16u << 10)
+
+static int precopy(struct agent *agent, struct problem *why)
+{
+    int64_t before = INT64_MAX, copied;
+
+    for (int round = 0; round < PRECOPY_ROUNDS; round++) {
+        copied = image_writer_precopy(agent->writer, &agent->precopy_space, why);
+        if (copied < 0)
+            return (int)copied;
+        mailbox_serve(agent);
+        if (copied <= PRECOPY_ENOUGH_PAGES || copied > before / 2)
+            break;
+        before = copied;
+    }
+    return 0;
+}
+
+static void make_capture(struct agent *agent, struct capture *capture,
+                         const struct address_space *space)
+{
+    *capture = (struct capture){
+        .pid = agent->program_pid,
+        .threads = agent->freeze.tracees,
+        .thread_count = agent->freeze.count,
+        .space = space,
+        .cache = agent->capture_cache,
+        .scratch = &agent->scratch,
+        .call_stack_top = agent->call_stack_top,
+        .resume_entry = agent->link->resume_entry,
+        .slot = agent->link->slot,
+    };
+}
+
+/* The record's buffer lies at the bottom of the scratch and stays there, so that the freeze finds
+ * its pages present; it grows with the threads. */
+static int make_record(struct agent *agent, struct record_writer *record, struct problem *why)
+{
+    size_t bytes = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
+
+    if (bytes > agent->record_bytes) {
+        arena_rewind(&agent->scratch, agent->scratch.base);
+        agent->record_bytes = 0;
+        agent->record = arena_alloc(&agent->scratch, bytes, PAGE_BYTES);
+        if (!agent->record)
+            return problem_set(why, -ENOMEM, "no memory for a process record of %zu bytes", bytes);
+        agent->record_bytes = bytes;
+        agent->scratch_mark = arena_mark(&agent->scratch);
+    }
+    arena_rewind(&agent->scratch, agent->scratch_mark);
+    *record = (struct record_writer){.buffer = agent->record, .size = agent->record_bytes};
+    return 0;
+}
+
+static int prepare(struct agent *agent, struct problem *why)
+{
+    struct capture capture;
+
+    make_capture(agent, &capture, &agent->precopy_space);
+    return process_capture_prepare(&capture, why);
+}
+
+static int fix_system_calls(struct agent *agent, struct problem *why)
+{
+    uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+
+    for (uint32_t i = 0; i < agent->freeze.count; i++) {
+        int status = syscall_restart_fix(agent->restarts, &agent->freeze.tracees[i],
+                                         agent->program_pid, now_ns);
+
+        if (status < 0)
+            return problem_set(why, status, "thread %d: its system call cannot be restarted: %s",
+                               agent->freeze.tracees[i].tid, status_text(status));
+    }
+    return 0;
+}
+
+/* Everything that must see the program standing still. */
+static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
+{
+    struct address_space space = agent->precopy_space;
+    struct capture capture;
+    int status = fix_system_calls(agent, why);
+
+    if (status == 0 && agent_program_has_exec_ed(agent))
+        status = problem_set(why, STATUS_ENDED, "the program has called exec");
+    if (status == 0)
+        status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    if (status < 0)
+        return status;
+    status = maps_read(&space, "/proc/self/maps", &agent->scratch);
+    if (status < 0)
+        return problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
+    status = image_writer_cut(agent->writer, &space, why);
+    if (status < 0)
+        return status;
+    make_capture(agent, &capture, &space);
+    status = process_capture(&capture, record, why);
+    if (status < 0)
+        image_writer_abandon(agent->writer);
+    return status;
+}
+
+static uint64_t patience_ns(const struct agent *agent)
+{
+    uint32_t doublings = agent->deferrals / 4;
+
+    return PATIENCE_NS << (doublings < PATIENCE_DOUBLINGS ? doublings : PATIENCE_DOUBLINGS);
+}
+
+static int freeze_and_cut(struct agent *agent, struct record_writer *record,
+                          struct generation_entry *entry, struct problem *why)
+{
+    int status = freeze_stop(&agent->freeze, patience_ns(agent), why);
+
+    if (status < 0)
+        return status;
+    entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
+    status = cut(agent, record, why);
+    freeze_release(&agent->freeze);
+    entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
+    return status;
+}
+
+static int commit(struct agent *agent, const struct record_writer *record,
+                  struct generation_entry *entry, struct problem *why)
+{
+    int status;
+
+    entry->kind = GENERATION_PROCESS;
+    entry->slot = agent->link->slot;
+    status = image_writer_commit(agent->writer, entry, record->buffer, record->used, why);
+    if (status < 0)
+        return status;
+    agent->checkpoints++;
+    agent->last_pause_ns = entry->pause_ns;
+    agent->last_written_bytes = entry->written_bytes;
+    agent->link->committed_generation = entry->number;
+    return 0;
+}
+
+int checkpoint_take(struct agent *agent, struct problem *why)
+{
+    struct generation_entry entry = {0};
+    struct record_writer record;
+    int status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+
+    if (status < 0)
+        return status;
+    status = make_record(agent, &record, why);
+    if (status == 0)
+        status = precopy(agent, why);
+    if (status == 0)
+        status = prepare(agent, why);
+    if (status == 0)
+        status = freeze_and_cut(agent, &record, &entry, why);
+    if (status == 0)
+        status = commit(agent, &record, &entry, why);
+    return status;
+}

@@ -1,0 +1,185 @@
+/*
+ * control.c - the agent's side of the control socket, see control.h.
+ *
+ * Always true: nothing here waits. A client that sends nothing, or does not read, costs a slot
+ * until the next one needs it. A request from another user is dropped unread.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "core/agent/control_name.h"
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+
+#define CHECKPOINT_PATIENCE_NS 5000000000ull /* then a deferred checkpoint is refused by name */
+
+void control_listen(struct agent *agent)
+{
+    struct sockaddr_un address;
+    uint32_t bytes = control_address(&address, agent->pool.super.uuid);
+    int fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        agent->clients[i].fd = -1;
+    if (fd >= 0 && (sys_call(SYS_bind, fd, &address, bytes) < 0 ||
+                    sys_call(SYS_listen, fd, AGENT_CLIENTS) < 0)) {
+        sys_close(fd);
+        fd = -1; /* somebody has taken the name: checkpoints go on, only nobody can ask */
+    }
+    agent->listen_fd = fd;
+}
+
+static void drop_client(struct agent_client *client)
+{
+    sys_close(client->fd);
+    client->fd = -1;
+    client->wants_checkpoint = false;
+}
+
+void control_close(struct agent *agent)
+{
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        if (agent->clients[i].fd >= 0)
+            drop_client(&agent->clients[i]);
+    if (agent->listen_fd >= 0)
+        sys_close(agent->listen_fd);
+    agent->listen_fd = -1;
+}
+
+static bool peer_of(int fd, struct ucred *peer)
+{
+    uint32_t bytes = sizeof *peer;
+
+    return sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, peer, &bytes) == 0 &&
+           (peer->uid == 0 || peer->uid == (uint32_t)sys_call(SYS_geteuid));
+}
+
+/* A free slot; else one whose client has not asked for anything yet. */
+static struct agent_client *client_slot(struct agent *agent)
+{
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        if (agent->clients[i].fd < 0)
+            return &agent->clients[i];
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        if (!agent->clients[i].wants_checkpoint) {
+            drop_client(&agent->clients[i]);
+            return &agent->clients[i];
+        }
+    return NULL;
+}
+
+static void accept_all(struct agent *agent)
+{
+    int fd;
+
+    while (agent->listen_fd >= 0 && (fd = (int)sys_call(SYS_accept4, agent->listen_fd, 0, 0,
+                                                        SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        struct agent_client *slot = NULL;
+        struct ucred peer;
+
+        if (peer_of(fd, &peer))
+            slot = client_slot(agent);
+        if (slot)
+            slot->fd = fd;
+        else
+            sys_close(fd);
+    }
+}
+
+static void answer(struct agent *agent, struct agent_client *client, int status, const char *text)
+{
+    struct control_answer reply = {
+        .status = status,
+        .pid = agent->program_pid,
+        .generation = agent->link->committed_generation,
+        .pause_ns = agent->last_pause_ns,
+        .written_bytes = agent->last_written_bytes,
+        .checkpoints = agent->checkpoints,
+        .deferred = agent->deferred_total,
+        .agent_pid = agent->self_pid,
+    };
+
+    format_text(reply.tracking, sizeof reply.tracking, "%s", image_writer_tracking(agent->writer));
+    format_text(reply.text, sizeof reply.text, "%s", text);
+    (void)sys_call(SYS_sendto, client->fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+    drop_client(client);
+}
+
+/* The new program of an exec asks from the same pid, with another memory. The pool is let go
+ * before the answer, so that the lock is free when it arrives. */
+static void take_over(struct agent *agent, struct agent_client *client)
+{
+    struct ucred peer;
+
+    if (!peer_of(client->fd, &peer) || peer.pid != agent->program_pid ||
+        !agent_program_has_exec_ed(agent)) {
+        answer(agent, client, STATUS_REFUSED,
+               "only the program itself can take over, after an exec");
+        return;
+    }
+    pool_close(&agent->pool);
+    agent->let_go = true;
+    answer(agent, client, 0, "");
+}
+
+static void handle(struct agent *agent, struct agent_client *client,
+                   const struct control_request *request)
+{
+    switch (request->kind) {
+    case CONTROL_STATUS:
+        answer(agent, client, 0, "");
+        break;
+    case CONTROL_CHECKPOINT:
+        client->wants_checkpoint = true;
+        client->deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
+        agent->requested = true;
+        break;
+    case CONTROL_TAKE_OVER:
+        take_over(agent, client);
+        break;
+    default:
+        answer(agent, client, STATUS_USAGE, "not a request that this agent knows");
+    }
+}
+
+void control_serve(struct agent *agent)
+{
+    accept_all(agent);
+    for (int i = 0; i < AGENT_CLIENTS && !agent->let_go; i++) {
+        struct agent_client *client = &agent->clients[i];
+        struct control_request request;
+        long got;
+
+        if (client->fd < 0)
+            continue;
+        got = sys_call(SYS_recvfrom, client->fd, &request, sizeof request, MSG_DONTWAIT, 0, 0);
+        if (got == (long)sizeof request && !client->wants_checkpoint)
+            handle(agent, client, &request);
+        else if (got != -EAGAIN)
+            drop_client(client); /* gone, or talks nonsense */
+    }
+}
+
+/* status: 0 or why there is none; STATUS_DEFERRED is passed on only to who has waited enough. */
+void control_checkpoint_done(struct agent *agent, int status, const struct problem *why)
+{
+    uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    bool waiting = false;
+
+    for (int i = 0; i < AGENT_CLIENTS; i++) {
+        struct agent_client *client = &agent->clients[i];
+
+        if (client->fd < 0 || !client->wants_checkpoint)
+            continue;
+        if (status == STATUS_DEFERRED && now_ns < client->deadline_ns)
+            waiting = true;
+        else
+            answer(agent, client, status, status ? why->text : "");
+    }
+    if (agent->mailbox_waits && status != STATUS_DEFERRED)
+        mailbox_answer(agent, status);
+    agent->requested = waiting || agent->mailbox_waits;
+}

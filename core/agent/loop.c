@@ -1,0 +1,168 @@
+/*
+ * loop.c - the agent's life: wait for the program's end, a request, the interval; take
+ * checkpoints; end.
+ *
+ * Always true: the agent ends soon after the program has ended, has called exec, or has been taken
+ * over. It never waits without a time limit.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+
+#define NS_PER_MS         1000000ull
+#define TICK_NS           1000000000ull /* longest wait: has the program called exec? */
+#define RETRY_FIRST_NS    (5 * NS_PER_MS)
+#define RETRY_LAST_NS     (100 * NS_PER_MS)
+#define FAILURE_LAST_NS   (10000 * NS_PER_MS)
+#define STRAGGLER_TICK_NS (20 * NS_PER_MS)
+#define LONG_PAUSE_NS     (50 * NS_PER_MS)
+#define LONG_DEFERRAL_NS  (30000 * NS_PER_MS)
+#define PAUSE_SHARE       10 /* the program runs at least so many times as long as it is stopped */
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t doubled(uint64_t first_ns, uint32_t times, uint64_t last_ns)
+{
+    while (times-- > 0 && first_ns < last_ns)
+        first_ns *= 2;
+    return smaller(first_ns, last_ns);
+}
+
+static void succeeded(struct agent *agent, uint64_t began_ns, uint64_t now_ns)
+{
+    uint64_t pause_ns = agent->last_pause_ns;
+
+    agent->deferrals = agent->failures = 0;
+    agent->next_ns = larger(began_ns + agent->link->interval_ns, now_ns + PAUSE_SHARE * pause_ns);
+    report_forget(agent);
+    if (pause_ns > LONG_PAUSE_NS && !agent->long_pause_reported) {
+        struct problem note;
+
+        agent->long_pause_reported = true;
+        (void)problem_set(&note, 0,
+                          "the program was stopped for %u ms by a checkpoint (reported once; "
+                          "`pheap inspect POOL generations` has all)",
+                          (unsigned)(pause_ns / NS_PER_MS));
+        report_once(agent, 1, note.text);
+    }
+}
+
+static void deferred(struct agent *agent, uint64_t now_ns, const struct problem *why)
+{
+    if (agent->deferrals++ == 0)
+        agent->deferred_since_ns = now_ns;
+    agent->deferred_total++;
+    agent->next_ns = now_ns + doubled(RETRY_FIRST_NS, agent->deferrals - 1, RETRY_LAST_NS);
+    if (now_ns - agent->deferred_since_ns > LONG_DEFERRAL_NS) {
+        struct problem note;
+
+        (void)problem_set(&note, STATUS_DEFERRED, "no checkpoint for %u s: %s",
+                          (unsigned)(LONG_DEFERRAL_NS / (1000 * NS_PER_MS)), why->text);
+        report_once(agent, STATUS_DEFERRED, note.text);
+    }
+}
+
+static void failed(struct agent *agent, uint64_t now_ns, const struct problem *why)
+{
+    uint64_t interval_ns = larger(agent->link->interval_ns, RETRY_LAST_NS);
+    struct problem note;
+
+    agent->next_ns =
+        now_ns + doubled(interval_ns, agent->failures++, larger(interval_ns, FAILURE_LAST_NS));
+    (void)problem_set(&note, why->status, "no checkpoint: %s; the program goes on", why->text);
+    report_once(agent, why->status, note.text);
+}
+
+static void try_checkpoint(struct agent *agent)
+{
+    struct problem why = {0, ""};
+    uint64_t began_ns = sys_clock_ns(CLOCK_MONOTONIC), now_ns;
+    int status = checkpoint_take(agent, &why);
+
+    now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    if (status == 0)
+        succeeded(agent, began_ns, now_ns);
+    else if (status == STATUS_DEFERRED || status == STATUS_ENDED)
+        deferred(agent, now_ns, &why);
+    else
+        failed(agent, now_ns, &why);
+    control_checkpoint_done(agent, status, &why);
+}
+
+static bool is_due(const struct agent *agent, uint64_t now_ns)
+{
+    if (agent->freeze.count > 0)
+        return false; /* stragglers first */
+    if (agent->requested && agent->deferrals == 0)
+        return true;
+    return (agent->link->interval_ns || agent->requested) && now_ns >= agent->next_ns;
+}
+
+static uint64_t wait_ns(const struct agent *agent)
+{
+    uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    uint64_t left_ns = agent->next_ns > now_ns ? agent->next_ns - now_ns : 0;
+
+    if (agent->freeze.count > 0)
+        return STRAGGLER_TICK_NS;
+    return agent->link->interval_ns || agent->requested ? smaller(left_ns, TICK_NS) : TICK_NS;
+}
+
+/* True when the program has ended. */
+static bool wait_for_something(struct agent *agent)
+{
+    struct pollfd polls[3 + AGENT_CLIENTS] = {
+        {agent->pidfd, POLLIN, 0}, {agent->signal_fd, POLLIN, 0}, {agent->listen_fd, POLLIN, 0}};
+    uint64_t left_ns = wait_ns(agent);
+    struct timespec time = {(time_t)(left_ns / (1000 * NS_PER_MS)),
+                            (long)(left_ns % (1000 * NS_PER_MS))};
+    char signals[512]; /* struct signalfd_siginfo: 128 bytes each */
+
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        polls[3 + i] = (struct pollfd){agent->clients[i].fd, POLLIN, 0};
+    (void)sys_call(SYS_ppoll, polls, 3 + AGENT_CLIENTS, &time, 0, 8);
+    while (sys_read(agent->signal_fd, signals, sizeof signals) > 0)
+        ;
+    return polls[0].revents != 0;
+}
+
+void agent_loop(struct agent *agent)
+{
+    uint64_t checked_ns = sys_clock_ns(CLOCK_MONOTONIC), now_ns;
+
+    agent->next_ns = checked_ns + agent->link->interval_ns;
+    for (;;) {
+        bool ended = wait_for_something(agent);
+
+        (void)freeze_settle(&agent->freeze);
+        if (ended) {
+            agent_note_end(agent);
+            return;
+        }
+        control_serve(agent);
+        if (agent->let_go)
+            return;
+        now_ns = sys_clock_ns(CLOCK_MONOTONIC);
+        if (now_ns - checked_ns >= TICK_NS) {
+            checked_ns = now_ns;
+            if (agent_program_has_exec_ed(agent))
+                return; /* the new program wants nothing of us */
+        }
+        mailbox_serve(agent);
+        if (is_due(agent, now_ns))
+            try_checkpoint(agent);
+    }
+}

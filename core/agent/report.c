@@ -1,0 +1,58 @@
+/*
+ * report.c - what the agent has to say, on the program's stderr.
+ *
+ * Always true: the agent holds none of the program's descriptors; it fetches descriptor 2 for the
+ * one write. It writes only if that is still the file it was at the start: a daemon may have
+ * closed its stderr and opened a data file in its place. Each reason is reported once until a
+ * checkpoint succeeds.
+ */
+#include "core/agent/agent_state.h"
+
+#include <errno.h>
+
+#include "core/base/format_text.h"
+#include "core/base/sys.h"
+
+void report_remember_stderr(struct agent *agent)
+{
+    struct stat file;
+
+    agent->stderr_inode = 0;
+    if (sys_fstat(2, &file) < 0)
+        return;
+    agent->stderr_device = file.st_dev;
+    agent->stderr_inode = file.st_ino;
+}
+
+static void write_line(struct agent *agent, const char *text)
+{
+    char line[PROBLEM_TEXT_BYTES + 16];
+    size_t length = format_text(line, sizeof line, "pheap: %s\n", text);
+    int fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
+    struct stat file;
+
+    if (fd < 0)
+        return;
+    if (sys_fstat(fd, &file) == 0 && file.st_dev == agent->stderr_device &&
+        file.st_ino == agent->stderr_inode && agent->stderr_inode != 0)
+        (void)sys_write(fd, line, length);
+    sys_close(fd);
+}
+
+void report_once(struct agent *agent, int reason, const char *text)
+{
+    int i = 0;
+
+    while (i < AGENT_REASONS && agent->reasons[i] != 0 && agent->reasons[i] != reason)
+        i++;
+    if (i == AGENT_REASONS || agent->reasons[i] == reason)
+        return;
+    agent->reasons[i] = reason;
+    write_line(agent, text);
+}
+
+void report_forget(struct agent *agent)
+{
+    for (int i = 0; i < AGENT_REASONS; i++)
+        agent->reasons[i] = 0;
+}
