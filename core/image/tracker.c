@@ -40,7 +40,7 @@ int tracker_open(struct tracker *tracker, struct arena *arena,
     bool by_scan = features->pagemap_scan && !by_checksum;
     int status = 0;
 
-    tracker->uffd = -1;
+    *tracker = (struct tracker){.uffd = -1};
     tracker->unregistered_pages = arena_alloc(arena, MAPPINGS_MAX * sizeof(uint32_t), 64);
     if (!tracker->unregistered_pages)
         return -ENOMEM;
@@ -160,14 +160,54 @@ static bool is_worth_registering(const struct mapping *mapping, uint32_t pages)
            pages >= ((mapping->end - mapping->start) >> PAGE_SHIFT) / 4;
 }
 
-static bool register_range(const struct tracker *tracker, uintptr_t start, uintptr_t end)
+static bool unregister(const struct tracker *tracker, uintptr_t start, uintptr_t end)
+{
+    struct uffdio_range range = {start, end - start};
+
+    return sys_call(SYS_ioctl, tracker->uffd, UFFDIO_UNREGISTER, &range) == 0;
+}
+
+/* All pages of the range count as written from now on. */
+static bool unprotect(const struct tracker *tracker, uintptr_t start, uintptr_t end)
+{
+    struct uffdio_writeprotect range = {.range = {start, end - start}, .mode = 0};
+
+    return sys_call(SYS_ioctl, tracker->uffd, UFFDIO_WRITEPROTECT, &range) == 0;
+}
+
+/*
+ * Registers a mapping and takes the protection off its pages. It may have some: when mremap moves
+ * pages next to a registered mapping, the kernel merges the two and drops the registration of both,
+ * but the neighbour's pages keep their protection marks. A store to such a page takes the write
+ * fault and leaves the mark; registered again as it is, the page would look protected and be
+ * writable, and no store to it would ever be seen.
+ */
+static bool register_anew(struct tracker *tracker, uintptr_t start, uintptr_t end)
 {
     struct uffdio_register range = {
         .range = {start, end - start},
         .mode = UFFDIO_REGISTER_MODE_WP,
     };
 
-    return sys_call(SYS_ioctl, tracker->uffd, UFFDIO_REGISTER, &range) == 0;
+    if (sys_call(SYS_ioctl, tracker->uffd, UFFDIO_REGISTER, &range) < 0)
+        return false;
+    if (unprotect(tracker, start, end))
+        return true;
+    /* The program has changed its mappings meanwhile: left to the next round. */
+    if (!unregister(tracker, start, end))
+        tracker->distrusts_marks = true;
+    return false;
+}
+
+/* Marks may be left in registered mappings: all are taken away, every page counts as written. */
+static void unprotect_all(struct tracker *tracker, const struct address_space *space)
+{
+    enum page_backing backing;
+
+    for (uint32_t i = 0; i < space->count; i++)
+        if (tracker_saves(&space->mappings[i], &backing))
+            (void)unprotect(tracker, space->mappings[i].start, space->mappings[i].end);
+    tracker->distrusts_marks = false;
 }
 
 int tracker_prepare(struct tracker *tracker, const struct address_space *space)
@@ -179,6 +219,8 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
         return status;
     if (space->count > MAPPINGS_MAX)
         return STATUS_LIMIT;
+    if (tracker->distrusts_marks)
+        unprotect_all(tracker, space);
     memset(tracker->unregistered_pages, 0, space->count * sizeof(uint32_t));
     status = each_group(NULL, space, search_group, &search);
     if (status < 0)
@@ -189,7 +231,7 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
 
         /* Refused (another userfaultfd has it, or it is gone): untracked, so looked at whole. */
         if (*pages && is_worth_registering(mapping, *pages) &&
-            register_range(tracker, mapping->start, mapping->end))
+            register_anew(tracker, mapping->start, mapping->end))
             *pages = 0;
     }
     return 0;
@@ -197,8 +239,6 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
 
 void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end)
 {
-    struct uffdio_range range = {start, end - start};
-
     if (tracker->uffd >= 0)
-        (void)sys_call(SYS_ioctl, tracker->uffd, UFFDIO_UNREGISTER, &range);
+        (void)unregister(tracker, start, end);
 }

@@ -31,6 +31,7 @@
 struct tracker {
     int uffd; /* -1: by checksums */
     struct pagemap pagemap;
+    bool distrusts_marks;         /* pages may bear protection marks that do not hold */
     uint32_t *unregistered_pages; /* by mapping, of the space last prepared; 0: tracked */
 };
 
