@@ -1,0 +1,36 @@
+/*
+ * program.h - what libpheap keeps of the process it is in, the heap apart. Internal to preload.
+ *
+ * In libpheap's data, so every image holds it; a resume overwrites what is not true any more
+ * (pheap_resume_entry), a forked child forgets the pool (fork.c).
+ */
+#ifndef PHEAP_PRELOAD_PROGRAM_H
+#define PHEAP_PRELOAD_PROGRAM_H
+
+#include <stdbool.h>
+#include "core/agent/agent.h"
+
+struct program {
+    int owner_pid; /* of the process that the pool belongs to; 0: none */
+    bool restored; /* slot memory may be mapped from the pool's frames */
+    struct agent_link link;
+};
+
+extern struct program program;
+
+/* Is this the process that owns the pool? False in a vfork child, which shares the variable. */
+bool program_owns_pool(void);
+
+/* "pheap: text" on stderr. */
+void program_say(const char *text);
+
+/* fork.c, exit.c */
+void program_watch_forks(void);
+void program_watch_exit(void);
+
+/* environment.c. The string must live for ever. Not setenv(): a program may define its own (bash
+ * does), which is not ready for calls before main(). */
+void environment_put(char *assignment);
+void environment_remove(const char *name);
+
+#endif

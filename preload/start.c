@@ -1,0 +1,290 @@
+/*
+ * start.c - libpheap's constructor: whose is the pool, and the agent's start; and the same after a
+ * restore.
+ *
+ * Always true: whatever fails here costs one line on stderr, and the program runs on with a
+ * volatile heap. A process that is not the pool's owner says nothing at all. With raised
+ * privileges (AT_SECURE) the environment is not listened to.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "core/agent/control.h"
+#include "core/base/format_text.h"
+#include "core/base/options.h"
+#include "core/base/sys.h"
+#include "core/heap/heap.h"
+#include "core/pool/pool.h"
+#include "core/process/capture.h"
+#include "preload/program.h"
+
+#define START_TIME_FIELD     22 /* of /proc/self/stat */
+#define STAT_BYTES           1024
+#define ASK_TIMEOUT_MS       500
+#define TAKE_OVER_TIMEOUT_MS 2000
+
+/* Defined by pheap's own tools: they look at pools, and own none. */
+extern const int pheap_is_tool __attribute__((weak, visibility("default")));
+
+long pheap_resume_entry(const struct resume_arguments *arguments);
+
+struct program program;
+
+/* What is put into the environment lives here, so that a resume can correct it in place. */
+static char owner_text[64], slot_text[32], pool_text[AGENT_PATH_BYTES + 16];
+
+void program_say(const char *text)
+{
+    char line[PROBLEM_TEXT_BYTES + 16];
+    size_t length = format_text(line, sizeof line, "pheap: %s\n", text);
+
+    (void)sys_write(2, line, length);
+}
+
+bool program_owns_pool(void)
+{
+    return program.owner_pid != 0 && program.owner_pid == sys_getpid();
+}
+
+/* ---- who owns the pool ------------------------------------------------------------------- */
+
+static uint64_t start_time(void)
+{
+    char stat[STAT_BYTES];
+    const char *at;
+    uint64_t value = 0;
+
+    if (sys_read_file("/proc/self/stat", stat, sizeof stat) <= 0)
+        return 0;
+    at = strrchr(stat, ')'); /* field 2, the name, may hold anything */
+    for (int field = 2; at && field < START_TIME_FIELD; field++)
+        at = strchr(at + 1, ' ');
+    for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
+        value = value * 10 + (uint64_t)(*at - '0');
+    return value;
+}
+
+static void write_owner(void)
+{
+    format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu", sys_getpid(), start_time());
+}
+
+static bool ask(const uint8_t uuid[16], uint32_t kind, struct control_answer *answer)
+{
+    const struct control_request request = {.kind = kind};
+    int timeout_ms = kind == CONTROL_TAKE_OVER ? TAKE_OVER_TIMEOUT_MS : ASK_TIMEOUT_MS;
+
+    return control_ask(uuid, &request, answer, timeout_ms) == 0;
+}
+
+/* A process that was restored keeps its pid but not its start time: what it execs is known to the
+ * agent of its pool. */
+static bool agent_knows_us(const char *path)
+{
+    struct control_answer answer;
+    struct problem ignored;
+    struct pool pool;
+    bool known;
+
+    if (pool_open(&pool, path, POOL_READ, &ignored) < 0)
+        return false;
+    known = ask(pool.super.uuid, CONTROL_STATUS, &answer) && answer.pid == sys_getpid();
+    pool_close(&pool);
+    return known;
+}
+
+enum ownership { OWNER_OTHER, OWNER_US, OWNER_CLAIMED };
+
+static enum ownership whose_pool(const struct environment_options *options, const char *path)
+{
+    uint64_t owner_start = 0;
+    int owner_pid = 0;
+
+    if (!options->owner || !*options->owner)
+        return OWNER_CLAIMED;
+    if (options_owner(options->owner, &owner_pid, &owner_start) < 0 || owner_pid != sys_getpid())
+        return OWNER_OTHER;
+    if (owner_start == start_time() || agent_knows_us(path))
+        return OWNER_US;
+    return OWNER_OTHER;
+}
+
+/* Children find an owner that is not them; a program that this one execs finds itself. */
+static void mark_environment(bool relative, bool slot_unset)
+{
+    write_owner();
+    environment_put(owner_text);
+    environment_remove("PHEAP_FRESH");
+    if (relative) {
+        format_text(pool_text, sizeof pool_text, "PHEAP_POOL=%s", program.link.pool_path);
+        environment_put(pool_text);
+    }
+    if (slot_unset) {
+        format_text(slot_text, sizeof slot_text, "PHEAP_SLOT=%u", heap_slot());
+        environment_put(slot_text);
+    }
+}
+
+/* ---- the pool ---------------------------------------------------------------------------- */
+
+static int absolute_path(char path[AGENT_PATH_BYTES], const char *given, struct problem *why)
+{
+    char directory[AGENT_PATH_BYTES];
+    size_t length;
+
+    directory[0] = 0;
+    if (given[0] != '/' && sys_call(SYS_getcwd, directory, sizeof directory) < 0)
+        return problem_set(why, -ENOENT,
+                           "%s: the current directory has no path; give PHEAP_POOL "
+                           "as an absolute one",
+                           given);
+    length =
+        format_text(path, AGENT_PATH_BYTES, "%s%s%s", directory, directory[0] ? "/" : "", given);
+    if (length >= AGENT_PATH_BYTES - 1)
+        return problem_set(why, -ENAMETOOLONG, "PHEAP_POOL is longer than %u bytes",
+                           AGENT_PATH_BYTES - 2);
+    return 0;
+}
+
+/* The newest process generation of a run that did not end, or NULL. */
+static const struct generation_entry *resumable(const struct superblock *super)
+{
+    for (uint32_t i = super->generation_count; i-- > 0;) {
+        const struct generation_entry *entry = &super->generations[i];
+
+        if (super->run_state == RUN_STARTED && entry->kind == GENERATION_PROCESS &&
+            entry->number >= super->run_first_generation)
+            return entry;
+    }
+    return NULL;
+}
+
+static int check_resumable(const struct pool *pool, struct problem *why)
+{
+    const struct generation_entry *entry = resumable(&pool->super);
+    struct control_answer answer;
+
+    if (!entry)
+        return 0;
+    if (ask(pool->super.uuid, CONTROL_STATUS, &answer) && answer.pid != sys_getpid())
+        return problem_set(why, STATUS_IN_USE,
+                           "%s is in use by process %d; this program's heap is volatile",
+                           pool->path, answer.pid);
+    return problem_set(why, STATUS_REFUSED,
+                       "%s has a program to resume (generation %lu): pheap run --resume, or "
+                       "--fresh to drop it; this program's heap is volatile",
+                       pool->path, entry->number);
+}
+
+/* The agent of the program that was here before exec. It is our child and would stay a zombie. */
+static void take_over(const struct pool *pool)
+{
+    struct control_answer answer;
+
+    if (ask(pool->super.uuid, CONTROL_TAKE_OVER, &answer) && answer.status == 0)
+        (void)sys_call(SYS_wait4, answer.agent_pid, 0, __WALL, 0);
+}
+
+/* Makes the pool if there is none, and sees whether it is ours to use. */
+static int look_at_pool(const struct environment_options *options, enum ownership ownership,
+                        struct problem *why)
+{
+    const char *path = program.link.pool_path;
+    struct pool pool;
+    int status = pool_open(&pool, path, POOL_READ, why);
+
+    if (status == -ENOENT) {
+        status = pool_create(path, heap_slot(),
+                             options->keep ? options->keep : OPTIONS_KEEP_DEFAULT, why);
+        return status == -EEXIST ? 0 : status; /* the agent will find whose it is */
+    }
+    if (status < 0)
+        return status;
+    if (ownership == OWNER_CLAIMED && !options->fresh)
+        status = check_resumable(&pool, why);
+    else if (ownership == OWNER_US)
+        take_over(&pool);
+    pool_close(&pool);
+    return status;
+}
+
+static int start_owner(const struct environment_options *options, enum ownership ownership,
+                       struct problem *why)
+{
+    struct agent_link *link = &program.link;
+    int status = look_at_pool(options, ownership, why);
+
+    if (status < 0)
+        return status;
+    if (!pool_slot_is_valid(heap_slot()))
+        return problem_set(why, STATUS_LIMIT,
+                           "the heap could not be placed in a slot of its own (address space "
+                           "limited?); it is volatile");
+    link->interval_ns = options->interval_ns;
+    link->keep = options->keep;
+    link->slot = heap_slot();
+    link->by_checksum = options->by_checksum;
+    link->at_exit = options->at_exit;
+    link->run_goes_on = ownership == OWNER_US && !options->fresh;
+    link->resume_entry = (uintptr_t)pheap_resume_entry;
+    status = agent_start(link, why);
+    if (status < 0)
+        return status;
+    program.owner_pid = sys_getpid();
+    program_watch_exit();
+    return 0;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    struct environment_options options;
+    struct problem why = {0, ""};
+    enum ownership ownership;
+
+    program_watch_forks();
+    if (getauxval(AT_SECURE) || (&pheap_is_tool && pheap_is_tool))
+        return;
+    if (options_from_environment(&options, environ, &why) < 0 && options.pool)
+        program_say(why.text);
+    if (!options.pool)
+        return;
+    free(malloc(1)); /* the heap is there from here on */
+    if (absolute_path(program.link.pool_path, options.pool, &why) < 0) {
+        program_say(why.text);
+        return;
+    }
+    ownership = whose_pool(&options, program.link.pool_path);
+    if (ownership == OWNER_OTHER)
+        return;
+    mark_environment(options.pool[0] != '/', !options_variable(environ, "PHEAP_SLOT"));
+    if (start_owner(&options, ownership, &why) < 0)
+        program_say(why.text);
+}
+
+/* ---- after a restore --------------------------------------------------------------------- */
+
+/*
+ * Called by pheap-restore in the leader, while every thread is stopped and registers are not yet
+ * the program's: raw system calls only.
+ */
+long pheap_resume_entry(const struct resume_arguments *arguments)
+{
+    struct agent_link *link = &program.link;
+    struct problem why = {0, ""};
+    int status;
+
+    heap_note_restored();
+    program.restored = true;
+    program.owner_pid = sys_getpid();
+    write_owner();
+    format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);
+    link->resumed_generation = arguments->generation;
+    link->run_goes_on = 1;
+    status = agent_start(link, &why);
+    if (status < 0)
+        program_say(why.text);
+    return status;
+}
