@@ -4,7 +4,10 @@
  */
 #include "t/lib/image_fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 static bool by_checksum;
 static struct fixture f;
@@ -377,6 +380,120 @@ static void what_is_untracked_is_found_again(void)
     munmap(memory, 64 * 4096);
 }
 
+static const struct persist_ops *real_ops;
+static int writes_left;
+
+static int failing_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    if (writes_left-- <= 0)
+        return -ENOSPC;
+    return real_ops->write(persist, offset, data, bytes);
+}
+
+/* Pre-copy, a change, cut, commit; the first failure ends it. */
+static int attempt(char *memory)
+{
+    int status = fixture_precopy(&f);
+
+    memory[3 * 4096]++;
+    if (status >= 0)
+        status = fixture_cut(&f);
+    return status < 0 ? status : fixture_commit(&f);
+}
+
+static void whichever_write_fails_nothing_is_lost(void)
+{
+    char *memory = fixture_map(3000);
+    struct persist_ops failing;
+    int failures = 0, status = -1;
+
+    if (start()) {
+        real_ops = f.pool.persist.ops;
+        failing = *real_ops;
+        failing.write = failing_write;
+        fill(memory, 3000 * 4096, 18);
+        CHECK(fixture_checkpoint(&f));
+        for (; status < 0 && failures < 100; failures += status < 0) {
+            for (int i = 0; i < 1500; i++)
+                memory[(i * 2 + failures % 2) * 4096]++;
+            f.pool.persist.ops = &failing;
+            writes_left = failures;
+            status = attempt(memory);
+            f.pool.persist.ops = real_ops;
+            CHECK(status >= 0 || status == -ENOSPC);
+            if (status < 0) {
+                CHECK(strstr(f.why.text, "pool") != NULL);
+                memory[5 * 4096]++;
+                CHECK(fixture_checkpoint(&f));
+            }
+            if (!CHECK(fixture_shows(&f, memory, memory, 3000 * 4096)))
+                break;
+        }
+        CHECK(failures >= 5);
+        CHECK_OK(status);
+    }
+    fixture_stop(&f);
+    munmap(memory, 3000 * 4096);
+}
+
+static void a_full_disk_is_survived(void)
+{
+    char *memory = fixture_map(3000);
+    struct rlimit unlimited, limit;
+
+    if (start()) {
+        signal(SIGXFSZ, SIG_IGN);
+        getrlimit(RLIMIT_FSIZE, &unlimited);
+        fill(memory, 100 * 4096, 19);
+        CHECK(fixture_checkpoint(&f));
+        limit = unlimited;
+        limit.rlim_cur = f.pool.persist.file_bytes;
+        setrlimit(RLIMIT_FSIZE, &limit);
+        fill(memory, 3000 * 4096, 20);
+        char *more = fixture_map(20000);
+
+        fill(more, 20000ul * 4096, 21);
+        CHECK(fixture_precopy(&f) < 0);
+        CHECK(f.why.text[0] != 0);
+        setrlimit(RLIMIT_FSIZE, &unlimited);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, memory, 3000 * 4096));
+        CHECK(fixture_shows(&f, more, more, 20000ul * 4096));
+        munmap(more, 20000ul * 4096);
+    }
+    fixture_stop(&f);
+    munmap(memory, 3000 * 4096);
+}
+
+static void move_pages_to(char *from, char *to)
+{
+    CHECK(mremap(from, 32 * 4096, 32 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+}
+
+static void a_neighbour_of_moved_pages_stays_tracked(void)
+{
+    char *memory = fixture_map(64), *elsewhere = fixture_map(32);
+
+    if (start()) {
+        fill(memory, 64 * 4096, 22);
+        move_pages_to(memory + 32 * 4096, elsewhere);
+        CHECK(fixture_checkpoint(&f));
+        /* Back in its place: the kernel merges it with its neighbour, and drops the registration
+         * of both. */
+        move_pages_to(elsewhere, memory + 32 * 4096);
+        memory[5 * 4096]++; /* before the scan */
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, memory, 64 * 4096));
+        memory[5 * 4096]++; /* after it */
+        memory[6 * 4096]++;
+        memory[40 * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, memory, 64 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 64 * 4096);
+}
+
 static void the_tracking_in_use_is_named(void)
 {
     if (start()) {
@@ -415,6 +532,9 @@ int main(int argc, char **argv)
     RUN_BOTH(a_terabyte_reserved_costs_nothing);
     RUN_BOTH(an_abandoned_cut_loses_nothing);
     RUN_BOTH(what_is_untracked_is_found_again);
+    RUN_BOTH(whichever_write_fails_nothing_is_lost);
+    RUN_BOTH(a_full_disk_is_survived);
+    RUN_BOTH(a_neighbour_of_moved_pages_stays_tracked);
     RUN_BOTH(the_tracking_in_use_is_named);
     return tap_done();
 }
