@@ -243,6 +243,7 @@ __attribute__((constructor)) static void start(void)
     struct environment_options options;
     struct problem why = {0, ""};
     enum ownership ownership;
+    void *volatile block; /* or the compiler takes the pair of calls away */
 
     program_watch_forks();
     if (getauxval(AT_SECURE) || (&pheap_is_tool && pheap_is_tool))
@@ -251,7 +252,8 @@ __attribute__((constructor)) static void start(void)
         program_say(why.text);
     if (!options.pool)
         return;
-    free(malloc(1)); /* the heap is there from here on */
+    block = malloc(1); /* the heap is there from here on */
+    free(block);
     if (absolute_path(program.link.pool_path, options.pool, &why) < 0) {
         program_say(why.text);
         return;
