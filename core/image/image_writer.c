@@ -19,7 +19,8 @@
 #define STAGE_PAGES       1024u /* written to the pool in one piece */
 #define READ_PAGES        256u  /* read in one piece: small enough to be compared in cache */
 #define SCRATCH_BYTES     (64ull << 20)
-#define SCRATCH_PAGES_MIN 256u
+#define SCRATCH_PAGES_MIN 256u          /* of scratch that always have memory */
+#define SCRATCH_PAGES_MAX 4096u         /* that have memory without having been used */
 #define MAPS_BYTES        (64ull << 20) /* of address space; 65,530 mappings take about 16 MiB */
 
 /* An arena within another's memory, for what is rewound while the outer one grows. */
@@ -195,6 +196,16 @@ static int precopy_round(struct precopy *precopy, struct address_space *space)
     return status < 0 ? status : precopy_write(precopy);
 }
 
+/* The cut will find about as much as this round did: scratch gets memory for it now. */
+static void expect_cut_of(struct image_writer *writer, uint64_t pages)
+{
+    uint64_t expected = pages + pages / 2;
+
+    if (expected > SCRATCH_PAGES_MAX)
+        expected = SCRATCH_PAGES_MAX;
+    stage_prefault(&writer->scratch, expected);
+}
+
 int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
                              struct problem *why)
 {
@@ -206,8 +217,7 @@ int64_t image_writer_precopy(struct image_writer *writer, struct address_space *
     status = precopy_round(&precopy, space);
     if (status < 0)
         return writer_failed(writer, status, "cannot write dirty pages", why);
-    /* The cut will find about as much as this round did: its scratch gets memory now. */
-    stage_prefault(&writer->scratch, precopy.copied_pages + precopy.copied_pages / 2);
+    expect_cut_of(writer, precopy.copied_pages);
     return (int64_t)precopy.copied_pages;
 }
 
@@ -226,6 +236,9 @@ int image_writer_commit(struct image_writer *writer, struct generation_entry *en
     entry->freeze_written_bytes = writer->stats.freeze_written_bytes;
     status = pool_commit(writer->pool, entry, record, record_bytes, why);
     writer->committed = status >= 0;
+    /* A large cut was an exception if this one was small. */
+    if (writer->stats.frozen_pages < writer->scratch.touched / 4)
+        stage_trim(&writer->scratch, SCRATCH_PAGES_MAX);
     return status;
 }
 

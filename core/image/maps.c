@@ -240,6 +240,31 @@ int maps_read(struct address_space *space, const char *path, struct arena *arena
     return 0;
 }
 
+int maps_identify_pool(struct address_space *space, int pool_fd, struct arena *arena)
+{
+    struct address_space all = {0};
+    const struct mapping *mapping = NULL;
+    uintptr_t mark = arena_mark(arena);
+    void *page = sys_mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE, pool_fd, 0);
+    int status = 0;
+
+    if (sys_failed((long)page))
+        return (int)(long)page;
+    status = maps_read(&all, "/proc/self/maps", arena);
+    sys_munmap(page, PAGE_BYTES);
+    if (status >= 0)
+        mapping = maps_find(&all, (uintptr_t)page);
+    if (mapping) {
+        space->pool_dev_major = mapping->dev_major;
+        space->pool_dev_minor = mapping->dev_minor;
+        space->pool_inode = mapping->inode;
+    } else if (status >= 0) {
+        status = -ENOENT;
+    }
+    arena_rewind(arena, mark);
+    return status;
+}
+
 const struct mapping *maps_find(const struct address_space *space, uintptr_t address)
 {
     uint32_t low = 0, high = space->count;

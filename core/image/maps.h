@@ -58,6 +58,12 @@ struct address_space {
  * may share a mapping with neighbours (the kernel merges): it is cut out. */
 MUST_CHECK int maps_read(struct address_space *space, const char *path, struct arena *arena);
 
+/*
+ * Fills in space->pool_*: how the file that pool_fd is open on shows in maps. A page of it is
+ * mapped for that, since on some file systems (btrfs, overlayfs) the device in maps is not fstat's.
+ */
+MUST_CHECK int maps_identify_pool(struct address_space *space, int pool_fd, struct arena *arena);
+
 /* The mapping that holds address, or NULL. */
 const struct mapping *maps_find(const struct address_space *space, uintptr_t address);
 

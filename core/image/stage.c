@@ -137,3 +137,12 @@ void stage_prefault(struct stage *stage, uint64_t pages)
                 MADV_POPULATE_WRITE);
     stage->touched = pages;
 }
+
+void stage_trim(struct stage *stage, uint64_t pages)
+{
+    if (pages >= stage->touched || stage->named)
+        return;
+    sys_madvise(stage->data + pages * PAGE_BYTES, (stage->touched - pages) * PAGE_BYTES,
+                MADV_DONTNEED);
+    stage->touched = pages;
+}

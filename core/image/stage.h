@@ -69,4 +69,7 @@ void stage_drop(struct stage *stage);
 /* Makes the first pages of data present, so that the freeze does not pay for their first touch. */
 void stage_prefault(struct stage *stage, uint64_t pages);
 
+/* Gives back the memory of an empty stage, the first pages apart. */
+void stage_trim(struct stage *stage, uint64_t pages);
+
 #endif

@@ -39,18 +39,13 @@ static inline void fixture_fail(const struct fixture *f, const char *what, long 
 
 static inline void fixture_exclude(struct fixture *f)
 {
-    struct stat st;
-
     f->space.excluded[0].start = f->arena.base;
     f->space.excluded[0].end = f->arena.reserved_end;
     f->space.excluded[1].start = f->reading.base;
     f->space.excluded[1].end = f->reading.reserved_end;
     f->space.excluded_count = 2;
-    if (sys_fstat(f->pool.fd, &st) == 0) {
-        f->space.pool_inode = st.st_ino;
-        f->space.pool_dev_major = (uint32_t)(st.st_dev >> 8 & 0xfff);
-        f->space.pool_dev_minor = (uint32_t)(st.st_dev & 0xff);
-    }
+    if (maps_identify_pool(&f->space, f->pool.fd, &f->reading) < 0)
+        fixture_fail(f, "maps_identify_pool", -1);
 }
 
 /* Opens the pool at f->path for writing, on top of generation base. */

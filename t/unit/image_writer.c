@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "core/heap/heap.h"
+
 static bool by_checksum;
 static struct fixture f;
 
@@ -380,6 +382,59 @@ static void what_is_untracked_is_found_again(void)
     munmap(memory, 64 * 4096);
 }
 
+/* What a restore does: the generation is mapped at its address, and a new writer goes on. */
+static void a_restored_slot_is_carried_on(void)
+{
+    enum { PAGES = 2000 };
+    char *memory = (char *)SLOT_BASE(7);
+    struct pool pool;
+    struct image image;
+
+    CHECK(mmap(memory, PAGES * 4096ul, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory);
+    if (start()) {
+        fill(memory, PAGES * 4096, 24);
+        memset(memory + 50 * 4096, 0, 10 * 4096);
+        CHECK(fixture_checkpoint(&f));
+        for (int i = 0; i < 200; i++)
+            memory[(i * 7 + 300) * 4096]++;
+        CHECK(fixture_checkpoint(&f));
+        char *model = remember(memory, PAGES);
+
+        image_writer_destroy(f.writer);
+        pool_close(&f.pool);
+        munmap(memory, PAGES * 4096);
+        CHECK(fixture_image(&f, &pool, &image));
+        CHECK_OK(image_map(&image, (uintptr_t)memory >> PAGE_SHIFT,
+                           ((uintptr_t)memory >> PAGE_SHIFT) + PAGES, &f.why));
+        pool_close(&pool);
+        CHECK(fixture_open(&f, 2, by_checksum, 0));
+
+        /* Nothing was written since: nothing of the slot is written, nothing is lost. */
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, model, PAGES * 4096));
+        CHECK(f.entry.written_bytes < 400 * 4096);
+        for (int generation = 0; generation < 6; generation++) {
+            for (int i = 0; i < 100; i++)
+                memory[(i * 13 + generation) * 4096 + 5]++;
+            memset(memory + (1400 + generation) * 4096, 0, 4096);
+            /* Purged as the heap does it after a restore. */
+            CHECK(mmap(memory + (1500 + generation * 8) * 4096, 4 * 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+            CHECK(fixture_checkpoint(&f));
+            CHECK_EQ(fixture_entry(&f, memory + (1500 + generation * 8) * 4096).frame, FRAME_NONE);
+            CHECK_EQ(fixture_entry(&f, memory + (1400 + generation) * 4096).frame, FRAME_NONE);
+            CHECK(fixture_shows(&f, memory, memory, PAGES * 4096));
+            CHECK(f.entry.written_bytes < 600 * 4096);
+        }
+        munmap(memory, PAGES * 4096);
+        CHECK(fixture_checkpoint(&f));
+        CHECK_EQ(fixture_entry(&f, memory).frame, FRAME_NONE);
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096ul);
+}
+
 static const struct persist_ops *real_ops;
 static int writes_left;
 
@@ -532,6 +587,7 @@ int main(int argc, char **argv)
     RUN_BOTH(a_terabyte_reserved_costs_nothing);
     RUN_BOTH(an_abandoned_cut_loses_nothing);
     RUN_BOTH(what_is_untracked_is_found_again);
+    RUN_BOTH(a_restored_slot_is_carried_on);
     RUN_BOTH(whichever_write_fails_nothing_is_lost);
     RUN_BOTH(a_full_disk_is_survived);
     RUN_BOTH(a_neighbour_of_moved_pages_stays_tracked);
