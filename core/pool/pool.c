@@ -124,11 +124,8 @@ static int read_superblocks(struct pool *pool, struct problem *why)
 
 static int prepare_writing(struct pool *pool, struct problem *why)
 {
-    /* Both superblocks have a place, even when the file was cut short. */
-    int status = persist_grow(&pool->persist, 2 * FRAME_BYTES);
+    int status = persist_sync(&pool->persist);
 
-    if (status == 0)
-        status = persist_sync(&pool->persist);
     if (status < 0)
         return problem_set(why, status, "cannot make pool '%s' durable: %s", pool->path,
                            status_text(status));

@@ -173,6 +173,10 @@ int superblock_read_pair(int fd, const char *path, struct superblock_choice *cho
 
 int superblock_write(struct persist *persist, const struct superblock *super)
 {
+    int status = persist_grow(persist, 2 * FRAME_BYTES); /* a file that was cut short */
+
+    if (status < 0)
+        return status;
     return persist_write(persist, (super->sequence % 2) * FRAME_BYTES, super, sizeof *super);
 }
 

@@ -15,7 +15,6 @@
 #include "t/lib/persist_recorder.h"
 #include "t/lib/tap.h"
 
-static char path[] = "/tmp/pheap-index-XXXXXX";
 static struct arena arena;
 static struct persist persist;
 static struct frames *frames;
@@ -381,6 +380,10 @@ static void a_full_arena_is_an_error_and_no_harm(void)
 
 int main(int argc, char **argv)
 {
+    char path[128];
+
+    snprintf(path, sizeof path, "%.80s/pheap-index-XXXXXX",
+             getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
     persist.fd = mkstemp(path);
     if (persist.fd < 0 || unlink(path) < 0 || arena_create(&arena, 1ull << 30) < 0)
         return 1;

@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+"""The library and the reader written from docs/pool-format.md alone say the same of pools."""
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import BUILD, PYTHON, ROOT, check, check_equal, check_in, main, test  # noqa: E402
+
+READER = os.path.join(ROOT, "t", "lib", "second_reader.py")
+MAKER = os.path.join(BUILD, "t", "unit", "pool_example")
+DOCUMENT = os.path.join(ROOT, "docs", "pool-format.md")
+
+
+def make_pools(place):
+    directory = place.path("pools")
+    os.mkdir(directory)
+    done = subprocess.run([MAKER], env={**os.environ, "PHEAP_EXAMPLE_DIR": directory},
+                          capture_output=True, text=True, check=False)
+    check_equal(done.returncode, 0, f"status of pool_example, which said {done.stdout}")
+    return directory
+
+
+def reader(*arguments):
+    done = subprocess.run([PYTHON, READER, *map(str, arguments)], capture_output=True, check=False)
+    check_equal(done.stderr, b"", "stderr of the second reader")
+    check_equal(done.returncode, 0, "status of the second reader")
+    return done.stdout
+
+
+def lists_agree(directory, name):
+    with open(os.path.join(directory, name + ".list"), encoding="ascii") as f:
+        expected = f.read().splitlines()
+    found = reader("list", os.path.join(directory, name + ".pool")).decode().splitlines()
+    for line_found, line_expected in zip(found, expected):
+        check_equal(line_found, line_expected, "a line of the list")
+    check_equal(len(found), len(expected), "lines")
+    return expected
+
+
+@test
+def both_readers_list_the_example_alike(place):
+    lines = lists_agree(make_pools(place), "example")
+    check_equal(sum(line.startswith("generation") for line in lines), 2, "generations")
+
+
+@test
+def both_readers_list_a_pool_with_a_long_history_alike(place):
+    lines = lists_agree(make_pools(place), "random")
+    check_equal(sum(line.startswith("generation") for line in lines), 6, "generations")
+    check(len(lines) > 100, f"only {len(lines)} lines")
+
+
+@test
+def the_second_reader_finds_pages_and_records(place):
+    pool = os.path.join(make_pools(place), "example.pool")
+    for generation, page, expected in ((1, 0x70000000a, b"A"), (1, 0x70000000b, b"B"),
+                                       (1, 0x70000000c, b"\0"), (2, 0x70000000a, b"A"),
+                                       (2, 0x70000000b, b"C"), (2, 0x70000000d, b"\0")):
+        check_equal(reader("page", pool, generation, hex(page)), expected * 4096,
+                    f"page {page:#x} of generation {generation}")
+    check_equal(reader("record", pool, 1), b"\1\0\0\0\5\0\0\0hello\0\0\0", "record")
+
+
+@test
+def the_bytes_that_the_document_shows_are_those_of_the_example(place):
+    with open(os.path.join(make_pools(place), "example.pool"), "rb") as f:
+        content = f.read()
+    with open(DOCUMENT, encoding="utf-8") as f:
+        shown = re.findall(r"^    ([0-9a-f]{4}): ((?:[0-9a-f]{2} ){15}[0-9a-f]{2})", f.read(), re.M)
+    check(len(shown) >= 20, f"only {len(shown)} lines of bytes found")
+    for offset, line in shown:
+        at = int(offset, 16)
+        check_equal(content[at:at + 16].hex(" "), line, f"bytes at offset {offset}")
+
+
+@test
+def the_second_reader_recognises_a_flipped_bit(place):
+    path = os.path.join(make_pools(place), "example.pool")
+    with open(path, "r+b") as f:
+        f.seek(10 * 4096 + 77)
+        f.write(b"D")
+    done = subprocess.run([PYTHON, READER, "list", path], capture_output=True, text=True,
+                          check=False)
+    check_equal(done.returncode, 1, "status")
+    check_in("frame 10 has a wrong checksum", done.stderr, "stderr")
+
+
+if __name__ == "__main__":
+    main()

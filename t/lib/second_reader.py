@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""A second reader of pool files, written from docs/pool-format.md alone and sharing nothing with
+the library. It must agree with the library on every pool (t/e2e/pool_second_reader.t).
+
+    second_reader.py list POOL              all generations, their pages and records
+    second_reader.py page POOL GEN PAGE     4096 bytes to stdout (zeroes where nothing is stored)
+    second_reader.py record POOL GEN        the record's bytes to stdout
+"""
+import struct
+import sys
+
+import xxhash
+
+FRAME = 4096
+ENTRIES = 256
+LEVELS = 5
+
+
+class Damaged(Exception):
+    """Something in the file is not as the document says."""
+
+
+def checksum(data):
+    return xxhash.xxh3_64_intdigest(data)
+
+
+class Generation:
+    FIELDS = struct.Struct("<QQIIII QQ QQQQ QQQ 24x")
+
+    def __init__(self, data):
+        (self.number, self.time, self.kind, self.flags, self.slot, _, self.root_frame,
+         self.root_checksum, self.pages, self.record_frame, self.record_bytes,
+         self.record_checksum, self.written, self.pause, self.freeze_written) = \
+            self.FIELDS.unpack(data)
+
+    def is_valid(self, frames, next_number):
+        if not 0 < self.number < next_number or not 1 <= self.kind <= 3:
+            return False
+        if self.root_frame != 0 and not 2 <= self.root_frame < frames:
+            return False
+        if self.record_bytes == 0:
+            return self.record_frame == 0
+        end = self.record_frame + (self.record_bytes + FRAME - 1) // FRAME
+        return 2 <= self.record_frame and end <= frames
+
+
+class Superblock:
+    FIELDS = struct.Struct("<8sIIQ16sQIIiIQQIIQQ")
+
+    def __init__(self, data):
+        (self.magic, self.version, _, self.sequence, self.uuid, self.created, self.slot,
+         self.run_state, self.end_status, self.keep, self.run_first, self.resumed,
+         self.resume_count, self.count, self.next, self.frames) = self.FIELDS.unpack_from(data)
+        self.checksum_fits = struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088])
+        self.generations = [Generation(data[256 + i * 128:384 + i * 128])
+                            for i in range(min(self.count, 24))]
+
+    def is_valid(self, place):
+        if self.magic != b"PHEAPOOL" or self.version != 1 or not self.checksum_fits:
+            return False
+        if self.sequence % 2 != place or self.count > 24:
+            return False
+        numbers = [g.number for g in self.generations]
+        return (numbers == sorted(set(numbers)) and
+                all(g.is_valid(self.frames, self.next) for g in self.generations))
+
+
+class Pool:
+    def __init__(self, path):
+        self.file = open(path, "rb")
+        candidates = [Superblock(self.raw_frame(i)) for i in (0, 1)]
+        valid = [s for i, s in enumerate(candidates) if s.is_valid(i)]
+        if not valid:
+            raise Damaged("no superblock is valid")
+        self.superblock = max(valid, key=lambda s: s.sequence)
+
+    def raw_frame(self, number):
+        self.file.seek(number * FRAME)
+        data = self.file.read(FRAME)
+        if len(data) != FRAME:
+            raise Damaged(f"frame {number} is beyond the end of the file")
+        return data
+
+    def frame(self, number, expected):
+        """A frame, checked against the entry that led to it."""
+        data = self.raw_frame(number)
+        if checksum(data) != expected:
+            raise Damaged(f"frame {number} has a wrong checksum")
+        return data
+
+    def generation(self, number):
+        for generation in self.superblock.generations:
+            if generation.number == number:
+                return generation
+        raise Damaged(f"generation {number} is not listed")
+
+    def entries(self, node):
+        return list(struct.iter_unpack("<QQ", node))
+
+    def walk(self, frame, expected, level, first_page):
+        """(page, frame, checksum) of all that is stored below a node, ascending."""
+        for i, (below, below_checksum) in enumerate(self.entries(self.frame(frame, expected))):
+            page = first_page + (i << (8 * level))
+            if below == 0:
+                continue
+            if level == 0:
+                yield page, below, below_checksum
+            else:
+                yield from self.walk(below, below_checksum, level - 1, page)
+
+    def pages(self, generation):
+        if generation.root_frame == 0:
+            return iter(())
+        return self.walk(generation.root_frame, generation.root_checksum, LEVELS - 1, 0)
+
+    def lookup(self, generation, page):
+        frame, expected = generation.root_frame, generation.root_checksum
+        for level in reversed(range(LEVELS)):
+            if frame == 0:
+                return 0, 0
+            node = self.entries(self.frame(frame, expected))
+            frame, expected = node[(page >> (8 * level)) % ENTRIES]
+        return frame, expected
+
+    def content(self, frame, expected):
+        return bytes(FRAME) if frame < 2 else self.frame(frame, expected)
+
+    def record(self, generation):
+        self.file.seek(generation.record_frame * FRAME)
+        data = self.file.read(generation.record_bytes)
+        if generation.record_bytes and checksum(data) != generation.record_checksum:
+            raise Damaged("the record has a wrong checksum")
+        return data
+
+
+def list_pool(pool):
+    s = pool.superblock
+    print(f"pool sequence {s.sequence} slot {s.slot} run {s.run_state} end {s.end_status} "
+          f"keep {s.keep} next {s.next} frames {s.frames} created {s.created}")
+    for g in s.generations:
+        print(f"generation {g.number} kind {g.kind} flags {g.flags} slot {g.slot} time {g.time} "
+              f"pages {g.pages} written {g.written}")
+        pool.record(g)
+        print(f"  record frame {g.record_frame} bytes {g.record_bytes} "
+              f"checksum {g.record_checksum:016x}")
+        for page, frame, expected in pool.pages(g):
+            content = pool.content(frame, expected)
+            print(f"  page {page:#x} frame {frame} checksum {expected:016x} "
+                  f"bytes {content[:4].hex()}")
+
+
+def main(arguments):
+    command, path = arguments[:2]
+    pool = Pool(path)
+    if command == "list":
+        list_pool(pool)
+    elif command == "page":
+        generation = pool.generation(int(arguments[2]))
+        entry = pool.lookup(generation, int(arguments[3], 0))
+        sys.stdout.buffer.write(pool.content(*entry))
+    else:
+        sys.stdout.buffer.write(pool.record(pool.generation(int(arguments[2]))))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Damaged as damage:
+        sys.exit(f"second_reader: {damage}")
