@@ -1,11 +1,12 @@
 /*
  * syscalls_survivor.c - one thread in each system call that a stop of the process could disturb.
  *
- *     syscalls_survivor SECONDS [LATE_MS]
+ *     syscalls_survivor SECONDS [LATE_MS [nosockets]]
  *
  * Each thread makes its call again and again, checks what it returned and when, and counts. Prints
  * "OK" and the counts, or the first failure (exit status 1). Timeouts may come late by a tolerance,
- * never early; no call may return EINTR or a short count.
+ * never early; no call may return EINTR or a short count. nosockets leaves out the calls on
+ * sockets, and the file without a name that sendfile needs.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -269,24 +270,25 @@ static struct role {
     const char *name;
     void (*call)(void);
     bool counted;
+    bool socket;
     unsigned long calls;
 } roles[] = {
-    {"nanosleep", call_nanosleep, true, 0},
-    {"poll", call_poll, true, 0},
-    {"epoll_wait", call_epoll_wait, true, 0},
-    {"epoll_pwait2", call_epoll_pwait2, true, 0},
-    {"sigtimedwait", call_sigtimedwait, true, 0},
-    {"semtimedop", call_semtimedop, true, 0},
-    {"recv_timed", call_timed_recv, true, 0},
-    {"futex_timed", call_timed_futex, true, 0},
-    {"futex", call_futex, true, 0},
-    {"write", call_write, true, 0},
-    {"sendfile", call_sendfile, true, 0},
-    {"recv_waitall", call_full_recv, true, 0},
-    {"futex partner", answer_futex, false, 0},
-    {"write partner", drain_write, false, 0},
-    {"sendfile partner", drain_sendfile, false, 0},
-    {"recv partner", feed_full_recv, false, 0},
+    {"nanosleep", call_nanosleep, true, false, 0},
+    {"poll", call_poll, true, false, 0},
+    {"epoll_wait", call_epoll_wait, true, false, 0},
+    {"epoll_pwait2", call_epoll_pwait2, true, false, 0},
+    {"sigtimedwait", call_sigtimedwait, true, false, 0},
+    {"semtimedop", call_semtimedop, true, false, 0},
+    {"recv_timed", call_timed_recv, true, true, 0},
+    {"futex_timed", call_timed_futex, true, false, 0},
+    {"futex", call_futex, true, false, 0},
+    {"write", call_write, true, false, 0},
+    {"sendfile", call_sendfile, true, true, 0},
+    {"recv_waitall", call_full_recv, true, true, 0},
+    {"futex partner", answer_futex, false, false, 0},
+    {"write partner", drain_write, false, false, 0},
+    {"sendfile partner", drain_sendfile, false, true, 0},
+    {"recv partner", feed_full_recv, false, true, 0},
 };
 #define ROLES (sizeof roles / sizeof roles[0])
 
@@ -301,10 +303,24 @@ static void *play(void *argument)
     return NULL;
 }
 
+static void prepare_sockets(void)
+{
+    struct timeval time = {0, TIMEOUT_MS * 1000};
+
+    pattern_file = memfd_create("pattern", 0);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, timed_pair) ||
+        socketpair(AF_UNIX, SOCK_STREAM, 0, file_pair) ||
+        socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair) ||
+        write(pattern_file, pattern(), MIB) != MIB ||
+        setsockopt(timed_pair[0], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time)) {
+        perror("syscalls_survivor: sockets");
+        exit(2);
+    }
+}
+
 static void prepare(void)
 {
     struct epoll_event event = {.events = EPOLLIN};
-    struct timeval time = {0, TIMEOUT_MS * 1000};
     sigset_t set;
 
     sigemptyset(&set);
@@ -313,13 +329,8 @@ static void prepare(void)
     pattern();
     epoll_fd = epoll_create1(0);
     semaphores = semget(IPC_PRIVATE, 1, 0600);
-    pattern_file = memfd_create("pattern", 0);
-    if (pipe(quiet_pipe) || pipe(slow_pipe) || socketpair(AF_UNIX, SOCK_STREAM, 0, timed_pair) ||
-        socketpair(AF_UNIX, SOCK_STREAM, 0, file_pair) ||
-        socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair) || epoll_fd < 0 || semaphores < 0 ||
-        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, quiet_pipe[0], &event) ||
-        write(pattern_file, pattern(), MIB) != MIB ||
-        setsockopt(timed_pair[0], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time)) {
+    if (pipe(quiet_pipe) || pipe(slow_pipe) || epoll_fd < 0 || semaphores < 0 ||
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, quiet_pipe[0], &event)) {
         perror("syscalls_survivor");
         exit(2);
     }
@@ -337,23 +348,29 @@ static void wait_for_the_end(double seconds)
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 2;
+    bool sockets = !(argc > 3 && strcmp(argv[3], "nosockets") == 0);
     pthread_t threads[ROLES];
+    bool well;
 
     if (argc > 2)
         late_us = atol(argv[2]) * 1000;
     prepare();
+    if (sockets)
+        prepare_sockets();
     for (size_t i = 0; i < ROLES; i++)
-        pthread_create(&threads[i], NULL, play, &roles[i]);
+        if (sockets || !roles[i].socket)
+            pthread_create(&threads[i], NULL, play, &roles[i]);
     wait_for_the_end(seconds);
-    semctl(semaphores, 0, IPC_RMID);
-    if (failed) {
+    well = !atomic_load(&failed);
+    semctl(semaphores, 0, IPC_RMID); /* ends the call that waits for it, with an error */
+    if (!well) {
         printf("FAILED %s\n", failure);
         fflush(stdout);
         _exit(1);
     }
     printf("OK");
     for (size_t i = 0; i < ROLES; i++)
-        if (roles[i].counted)
+        if (roles[i].counted && roles[i].calls)
             printf(" %s=%lu", roles[i].name, roles[i].calls);
     printf("\n");
     fflush(stdout);
