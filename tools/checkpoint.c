@@ -119,7 +119,7 @@ static int checkpoint(const char *target, int timeout_ms, bool as_json)
         pid = 0; /* a pool whose name is a number */
     if ((pid && pool_of_process(pid, path, &why) < 0) || pool_state_read(path, &state, &why) < 0 ||
         ask(&state, pid, timeout_ms, &answer, &why) < 0)
-        return report_problem("checkpoint", &why);
+        return report_problem("checkpoint", NULL, &why);
     print_answer(&answer, as_json);
     return EXIT_FINE;
 }

@@ -18,8 +18,9 @@ int command_inspect(int argc, char **argv);
 /* "pheap NAME: text" on stderr; returns exit_status, so that a command can end with it. */
 int report(const char *command, int exit_status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* The same for a problem; the exit status is that of the problem's status. */
-int report_problem(const char *command, const struct problem *why);
+/* The same for a problem with a pool (NULL: with something else), which is named if the problem's
+ * text does not name it; the exit status is that of the problem's status. */
+int report_problem(const char *command, const char *pool_path, const struct problem *why);
 /* "try pheap NAME --help"; EXIT_USAGE. what may be NULL: getopt has said it already. */
 int report_usage(const char *command, const char *what);
 

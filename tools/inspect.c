@@ -91,7 +91,7 @@ static int inspect(const char *path, const struct view *view, struct inspection 
         status = show(inspection, view, &why);
     json_decref(inspection->json);
     if (status < 0)
-        return report_problem("inspect", &why);
+        return report_problem("inspect", path, &why);
     return inspection->state.super_fell_back ? EXIT_FOUND : EXIT_FINE;
 }
 

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include "core/base/options.h"
 
 int report(const char *command, int exit_status, const char *format, ...)
@@ -22,10 +23,12 @@ int report(const char *command, int exit_status, const char *format, ...)
     return exit_status;
 }
 
-int report_problem(const char *command, const struct problem *why)
+int report_problem(const char *command, const char *pool_path, const struct problem *why)
 {
     const char *text = why->text[0] ? why->text : status_text(why->status);
 
+    if (pool_path && !strstr(text, pool_path))
+        return report(command, status_exit(why->status), "%s: %s", pool_path, text);
     return report(command, status_exit(why->status), "%s", text);
 }
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "tools/command.h"
+#include "tools/pool_state.h"
 #include "tools/resume.h"
 
 static int help(void)
@@ -19,6 +20,22 @@ static int help(void)
     return EXIT_FINE;
 }
 
+static int restore(const struct restore_options *wanted)
+{
+    static struct pool_state state;
+    struct problem why = {0};
+    struct restored restored;
+    int status;
+
+    if (pool_state_read(wanted->pool_path, &state, &why) < 0 ||
+        pool_state_wait_free(&state, &why) < 0 || resume_program(wanted, &restored, &why) < 0) {
+        status = report_problem("restore", wanted->pool_path, &why);
+        resume_offer_older("restore", wanted, &why);
+        return status;
+    }
+    return resume_wait(&restored);
+}
+
 int command_restore(int argc, char **argv)
 {
     static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
@@ -27,8 +44,6 @@ int command_restore(int argc, char **argv)
                                             {"version", no_argument, NULL, 'V'},
                                             {0}};
     struct restore_options wanted = {0};
-    struct problem why = {0};
-    struct restored restored;
     int option;
 
     while ((option = getopt_long(argc, argv, "g:vh", options, NULL)) != -1) {
@@ -52,11 +67,5 @@ int command_restore(int argc, char **argv)
     if (argc - optind != 1)
         return report_usage("restore", "expected one argument, the pool");
     wanted.pool_path = argv[optind];
-    if (resume_program(&wanted, &restored, &why) < 0) {
-        int status = report_problem("restore", &why);
-
-        resume_offer_older("restore", &wanted, &why);
-        return status;
-    }
-    return resume_wait(&restored);
+    return restore(&wanted);
 }

@@ -196,7 +196,7 @@ int command_run(int argc, char **argv)
     run.argv = argv + optind + 1;
     if (run_program(&run, argv[optind], &exit_status, &why) >= 0)
         return exit_status;
-    exit_status = report_problem("run", &why);
+    exit_status = report_problem("run", NULL, &why);
     if (run.resume)
         resume_offer_older("run", &(struct restore_options){.pool_path = run.state.path}, &why);
     return exit_status;

@@ -52,29 +52,35 @@ def fill(path):
 
 @test
 def a_full_disk_stops_checkpoints_and_not_the_program(place):
-    with SmallDisk(place, 48) as disk:
+    with SmallDisk(place, 160) as disk:
         pool, fifo = os.path.join(disk, "pool"), place.path("fifo")
         os.mkfifo(fifo)
         keeper = os.open(fifo, os.O_RDWR)
-        process = place.start(PHEAP, "run", "-i", "0", pool,
-                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 8, stdin=fifo)
+        process = place.start(PHEAP, "run", "-i", "0", "-k", "16", pool,
+                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 24, stdin=fifo)
         wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
-        expect(place.pheap("checkpoint", pool), FINE)
+
+        def write_and_checkpoint(lines):
+            os.write(keeper, b"20000\n")
+            wait_until(lambda: process.stdout().count("20000") == lines, 60, "the writes")
+            return place.pheap("checkpoint", pool)
+
+        expect(write_and_checkpoint(1), FINE)
         fill(os.path.join(disk, "filler"))
-        os.write(keeper, b"2000\n2000\n")
-        wait_until(lambda: process.stdout().count("2000") == 2, 60, "the writes")
-        for _ in range(2):
-            done = place.pheap("checkpoint", pool)
-            check(done.status != FINE, "a checkpoint on a full disk")
+        lines = 2
+        while (done := write_and_checkpoint(lines)).status == FINE:  # the pool has some room itself
+            lines += 1
+            check(lines < 10, "checkpoints go on although the disk is full")
+        for again in (1, 2):
             check_in("no space left", done.stderr().lower(), "the reason")
-        check_equal(place.newest(pool), 1, "the newest generation")
-        os.unlink(os.path.join(disk, "filler"))
-        expect(place.pheap("checkpoint", pool), FINE)
-        check_equal(place.newest(pool), 2, "the newest generation, with space again")
-        os.write(keeper, b"7\n")
-        wait_until(lambda: "\n7\n" in process.stdout(), 20, "the program goes on")
+            done = write_and_checkpoint(lines + again)
+            check(done.status != FINE, "a checkpoint on a full disk")
+        check_equal(place.newest(pool), lines - 1, "the newest generation")
         said = process.stderr().lower().count("no space left")
         check(said <= 1, f"the reason was said {said} times on the program's stderr")
+        os.unlink(os.path.join(disk, "filler"))
+        expect(write_and_checkpoint(lines + 3), FINE)
+        check_equal(place.newest(pool), lines, "the newest generation, with space again")
         process.kill()
         os.close(keeper)
         resumed = place.start(PHEAP, "restore", pool)
@@ -123,12 +129,13 @@ def without_ptrace_the_program_runs_and_the_reason_is_said_by_name(place):
 def falls_back_without(place, what):
     pool = place.path("pool")
     process = start_sleeper(place, pool, DENY, what)
-    expect(place.pheap("checkpoint", pool), FINE)
-    tracking = place.inspect(pool)["program"]["tracking"]
+    tracking = place.inspect(pool)["program"]["tracking"].lower()
     check_in("checksum", tracking, "how dirty pages are found")
     if HAS_TRACKING:
-        check_in(what.split("_")[0], tracking.lower().replace("pagemap_scan", "pagemap"),
-                 "what is missing, by name")
+        check_in(what, tracking, "what is missing, by name")
+    done = place.pheap("checkpoint", pool)
+    if done.status != FINE:  # the filter that denies the call is itself a thing to be saved
+        expect(done, REFUSED, "seccomp")
     process.kill()
 
 
@@ -171,7 +178,7 @@ def a_shared_mapping_that_cannot_be_restored_is_named_at_the_checkpoint(place):
     wait_until(process.stdout, 20, "output")
     done = place.pheap("checkpoint", pool)
     if done.status != FINE:
-        expect(done, REFUSED, "mapping")
+        expect(done, REFUSED, "shared")
     check(process.running(), "the program goes on")
     process.kill()
 

@@ -130,6 +130,19 @@ def reap(popens):
                 pass
 
 
+def reap_adopted(place):
+    """A killed program's agent outlives it for a moment, becomes our child, and keeps the program's
+    session, and so its pid, busy until it is reaped."""
+    popens = [p.popen for p in place.processes]
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        reap(popens)
+        own = {p.pid for p in popens}
+        if not [pid for pid in children() if pid not in own]:
+            break
+        time.sleep(0.002)
+
+
 class Process:
     """A started command: its stderr (and, unless redirected, stdout) go to files of the place."""
 
@@ -152,7 +165,9 @@ class Process:
     def wait(self, timeout=120):
         """The exit status, negative for a signal."""
         try:
-            return self.popen.wait(timeout)
+            status = self.popen.wait(timeout)
+            reap_adopted(self.place)
+            return status
         except subprocess.TimeoutExpired:
             state = describe_process(self.pid)
             for pid in descendants(self.pid):
