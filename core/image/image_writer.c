@@ -19,9 +19,9 @@
 #define STAGE_PAGES       1024u /* written to the pool in one piece */
 #define READ_PAGES        256u  /* read in one piece: small enough to be compared in cache */
 #define SCRATCH_BYTES     (64ull << 20)
-#define SCRATCH_PAGES_MIN 256u          /* of scratch that always have memory */
-#define SCRATCH_PAGES_MAX 4096u         /* that have memory without having been used */
-#define MAPS_BYTES        (64ull << 20) /* of address space; 65,530 mappings take about 16 MiB */
+#define SCRATCH_PAGES_MIN 256u         /* of scratch that always have memory */
+#define SCRATCH_PAGES_MAX 4096u        /* that have memory without having been used */
+#define MAPS_BYTES_MIN    (4ull << 20) /* 65,530 mappings take about 24 MiB */
 
 /* An arena within another's memory, for what is rewound while the outer one grows. */
 static int carve_arena(struct arena *inner, struct arena *outer, size_t bytes)
@@ -45,7 +45,8 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
     writer->memory.fd = -1;
     if (scratch < PAGE_BYTES)
         scratch = PAGE_BYTES;
-    status = carve_arena(&writer->maps_arena, arena, MAPS_BYTES);
+    status = carve_arena(&writer->maps_arena, arena,
+                         scratch / 2 > MAPS_BYTES_MIN ? (scratch / 2 & ~0xfffull) : MAPS_BYTES_MIN);
     if (status >= 0)
         status = stage_create(&writer->stage, arena, pool, STAGE_PAGES);
     if (status >= 0)

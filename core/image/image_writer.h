@@ -66,7 +66,8 @@ MUST_CHECK int image_writer_create(struct image_writer **out, struct arena *aren
 void image_writer_destroy(struct image_writer *writer);
 
 /* One round of copying while the program runs. Returns the number of pages that were copied (to
- * see whether another round pays), or a negative status. space is read anew by the callee. */
+ * see whether another round pays), or a negative status. space is read anew by the callee; its
+ * mappings are good until the next round. */
 MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
                                         struct problem *why);
 

@@ -3,7 +3,8 @@
  * inside the freeze a mapping costs its parsing and nothing else.
  *
  * What is read is treated as hostile: a file's name may hold spaces, " (deleted)" or brackets; a
- * line that is not as the kernel writes it is STATUS_DAMAGED, never guessed at.
+ * line that is not as the kernel writes it is STATUS_DAMAGED, never guessed at. While the program
+ * runs the lines are of different moments: see clip().
  */
 #include "core/image/maps.h"
 
@@ -209,6 +210,20 @@ static void append(struct address_space *space, const struct mapping *mapping)
     }
 }
 
+/* The kernel hands out a page of text at a time. A mapping that merged with its neighbour in
+ * between is told again from its new start: what is known of it already is cut off. */
+static bool clip(struct mapping *mapping, uintptr_t previous_end)
+{
+    if (mapping->end <= previous_end)
+        return false;
+    if (mapping->start < previous_end) {
+        if (mapping->inode)
+            mapping->file_offset += previous_end - mapping->start;
+        mapping->start = previous_end;
+    }
+    return true;
+}
+
 int maps_read(struct address_space *space, const char *path, struct arena *arena)
 {
     struct mapping mapping;
@@ -232,8 +247,10 @@ int maps_read(struct address_space *space, const char *path, struct arena *arena
         return -ENOMEM;
     for (at = text; at < text + bytes;) {
         status = parse_line(&at, space, &mapping);
-        if (status < 0 || mapping.start < previous_end)
-            return STATUS_DAMAGED;
+        if (status < 0)
+            return status;
+        if (!clip(&mapping, previous_end))
+            continue;
         previous_end = mapping.end;
         append(space, &mapping);
     }
