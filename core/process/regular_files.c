@@ -82,21 +82,53 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
     return 1;
 }
 
+/* The restorer's stream of the same number, if it is open on the same file: then the two share
+ * one offset, as before, and what a script writes behind the program's output stays behind it. */
+static int same_stream(const struct rebuild *rebuild, const struct record_description *record)
+{
+    const struct process_image *image = rebuild->image;
+
+    for (uint32_t i = 0; i < image->descriptor_count && image->descriptors[i]->number <= 2; i++) {
+        uint32_t n = image->descriptors[i]->number;
+
+        if (image->descriptors[i]->description == record->id && rebuild->stdio_fd[n] >= 0 &&
+            rebuild->stdio_inode[n] == record->inode &&
+            rebuild->stdio_device[n] == record->device &&
+            ((uint32_t)rebuild->stdio_flags[n] & O_ACCMODE) == (record->open_flags & O_ACCMODE))
+            return (int)n;
+    }
+    return -1;
+}
+
+static struct opened open_file(struct descriptor_rebuild *run,
+                               const struct image_description *description)
+{
+    const struct record_description *record = description->record;
+    struct batch *batch = run->rebuild->batch;
+    int stream = record->kind == DESCRIPTION_REGULAR ? same_stream(run->rebuild, record) : -1;
+    struct opened opened = {.how = BATCH_RESULT};
+
+    if (stream >= 0) {
+        opened = (struct opened){.value = (uint64_t)run->rebuild->stdio_fd[stream], .keep = true};
+        opened_set_flags(batch, opened, record->open_flags);
+        return opened;
+    }
+    opened.value = batch_add(batch, description->path, SYS_openat,
+                             BATCH_ARGS((uint64_t)AT_FDCWD, batch_string(batch, description->path),
+                                        (record->open_flags & REOPEN_FLAGS) | O_NOCTTY));
+    return opened;
+}
+
 static struct opened open_regular(struct descriptor_rebuild *run,
                                   const struct image_description *description)
 {
     const struct record_description *record = description->record;
     struct batch *batch = run->rebuild->batch;
-    uint64_t path = batch_string(batch, description->path);
-    struct opened opened = {.how = BATCH_RESULT};
+    struct opened opened = open_file(run, description);
 
-    opened.value = batch_add(
-        batch, description->path, SYS_openat,
-        BATCH_ARGS((uint64_t)AT_FDCWD, path, (record->open_flags & REOPEN_FLAGS) | O_NOCTTY));
     if (record->flags & RECORD_CUT_BACK)
         opened_call(batch, description->path, SYS_ftruncate, opened, record->size, 0, 0);
-    if (record->kind != DESCRIPTION_DEVICE && record->offset != 0 &&
-        !(record->open_flags & O_PATH)) {
+    if (record->kind != DESCRIPTION_DEVICE && !(record->open_flags & O_PATH)) {
         opened_call(batch, description->path, SYS_lseek, opened, record->offset, 0 /* SEEK_SET */,
                     0);
         batch_expect(batch, (int64_t)record->offset);

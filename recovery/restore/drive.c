@@ -167,10 +167,15 @@ static void read_streams(struct rebuild *rebuild)
 {
     for (int i = 0; i < 3; i++) {
         char termios[64];
+        struct stat stat = {0};
         long flags = sys_call(SYS_fcntl, i, F_GETFL);
 
         rebuild->stdio_fd[i] = flags < 0 ? -1 : rebuild->first_private_fd + PRIVATE_STDIO + i;
         rebuild->stdio_flags[i] = flags < 0 ? 0 : (int)flags;
+        if (sys_fstat(i, &stat) == 0) {
+            rebuild->stdio_device[i] = stat.st_dev;
+            rebuild->stdio_inode[i] = stat.st_ino;
+        }
         rebuild->stdio_terminal[i] = sys_call(SYS_ioctl, i, 0x5401 /* TCGETS */, termios) == 0;
     }
 }
