@@ -89,6 +89,22 @@ static void accept_all(struct agent *agent)
     }
 }
 
+/* How dirty pages are found; and, where the kernel lacks something, what. */
+static void describe_tracking(const struct agent *agent, char *text, size_t size)
+{
+    const struct kernel_features *features = &agent->features;
+    const char *tracking = image_writer_tracking(agent->writer);
+
+    if (agent->link->by_checksum || (features->userfaultfd_wp_async && features->pagemap_scan))
+        format_text(text, size, "%s", tracking);
+    else if (features->pagemap_scan)
+        format_text(text, size, "%s (no userfaultfd: %s)", tracking,
+                    status_text(features->userfaultfd_error));
+    else
+        format_text(text, size, "%s (no PAGEMAP_SCAN: %s)", tracking,
+                    status_text(features->pagemap_scan_error));
+}
+
 static void answer(struct agent *agent, struct agent_client *client, int status, const char *text)
 {
     struct control_answer reply = {
@@ -102,7 +118,7 @@ static void answer(struct agent *agent, struct agent_client *client, int status,
         .agent_pid = agent->self_pid,
     };
 
-    format_text(reply.tracking, sizeof reply.tracking, "%s", image_writer_tracking(agent->writer));
+    describe_tracking(agent, reply.tracking, sizeof reply.tracking);
     format_text(reply.text, sizeof reply.text, "%s", text);
     (void)sys_call(SYS_sendto, client->fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
     drop_client(client);

@@ -1,0 +1,141 @@
+/*
+ * base_options.c - durations, numbers, and the PHEAP_ variables: taken whole or not at all.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/options.h"
+#include "t/lib/tap.h"
+
+static uint64_t duration(const char *text)
+{
+    uint64_t ns = 12345;
+
+    return options_duration(text, 1, &ns) == 0 ? ns : UINT64_MAX;
+}
+
+static void durations_have_units(void)
+{
+    CHECK_EQ(duration("250ms"), 250000000);
+    CHECK_EQ(duration("1s"), 1000000000);
+    CHECK_EQ(duration("1.5s"), 1500000000);
+    CHECK_EQ(duration("0.25ms"), 250000);
+    CHECK_EQ(duration("2m"), 120000000000);
+    CHECK_EQ(duration("1.5h"), 5400000000000);
+    CHECK_EQ(duration("800us"), 800000);
+    CHECK_EQ(duration("5000ns"), 5000);
+    CHECK_EQ(duration("7"), 7);
+    CHECK_EQ(duration("0"), 0);
+}
+
+static void a_bare_number_has_the_unit_of_the_place(void)
+{
+    uint64_t ns = 0;
+
+    CHECK_EQ(options_duration("2", 1000000000, &ns), 0);
+    CHECK_EQ(ns, 2000000000);
+}
+
+static void what_is_no_duration_is_refused(void)
+{
+    static const char *const wrong[] = {"",
+                                        "s",
+                                        "-1s",
+                                        "1 s",
+                                        "1x",
+                                        "1.s",
+                                        ".5s",
+                                        "1e3",
+                                        "1mss",
+                                        "1ms ",
+                                        "99999999999999999999s",
+                                        "999999999999h"};
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        tap_check(duration(wrong[i]) == UINT64_MAX, __FILE__, __LINE__, "\"%s\"", wrong[i]);
+}
+
+static void numbers_stay_within_their_limit(void)
+{
+    uint64_t value = 99;
+
+    CHECK_EQ(options_number("16", 16, &value), 0);
+    CHECK_EQ(value, 16);
+    CHECK_EQ(options_number("17", 16, &value), STATUS_USAGE);
+    CHECK_EQ(options_number("", 16, &value), STATUS_USAGE);
+    CHECK_EQ(options_number("1a", 16, &value), STATUS_USAGE);
+    CHECK_EQ(options_number("18446744073709551616", UINT64_MAX, &value), STATUS_USAGE);
+    CHECK_EQ(value, 16);
+}
+
+static void an_owner_is_a_pid_and_a_start_time(void)
+{
+    uint64_t start = 0;
+    int pid = 0;
+
+    CHECK_EQ(options_owner("123:456", &pid, &start), 0);
+    CHECK_EQ(pid, 123);
+    CHECK_EQ(start, 456);
+    CHECK_EQ(options_owner("123", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner("123:", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner(":5", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner("99999999999:5", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner("1:5x", &pid, &start), STATUS_USAGE);
+}
+
+static void the_environment_is_read_by_name(void)
+{
+    char *environment[] = {"PHEAP_POOLS=no", "PHEAP_POOL=/p",        "PHEAP_INTERVAL=100ms",
+                           "PHEAP_KEEP=5",   "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
+                           "PHEAP_FRESH=0",  "PHEAP_OWNER=1:2",      NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, environment, &why), 0);
+    CHECK_STR(options.pool, "/p");
+    CHECK_STR(options.owner, "1:2");
+    CHECK_EQ(options.interval_ns, 100000000);
+    CHECK_EQ(options.keep, 5);
+    CHECK(options.by_checksum);
+    CHECK(options.at_exit);
+    CHECK(!options.fresh);
+}
+
+static void an_empty_environment_has_the_defaults(void)
+{
+    char *environment[] = {"PHEAP_POOL=", NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, environment, &why), 0);
+    CHECK(options.pool == NULL);
+    CHECK_EQ(options.interval_ns, OPTIONS_INTERVAL_DEFAULT_NS);
+    CHECK_EQ(options.keep, 0);
+    CHECK(!options.by_checksum);
+}
+
+static void a_wrong_value_is_named_and_has_its_default(void)
+{
+    char *environment[] = {"PHEAP_POOL=/p", "PHEAP_INTERVAL=soon", NULL};
+    struct environment_options options;
+    struct problem why = {0, ""};
+
+    CHECK_EQ(options_from_environment(&options, environment, &why), STATUS_USAGE);
+    CHECK(strstr(why.text, "PHEAP_INTERVAL=soon") != NULL);
+    CHECK_EQ(options.interval_ns, OPTIONS_INTERVAL_DEFAULT_NS);
+    CHECK_STR(options.pool, "/p");
+}
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    RUN(durations_have_units);
+    RUN(a_bare_number_has_the_unit_of_the_place);
+    RUN(what_is_no_duration_is_refused);
+    RUN(numbers_stay_within_their_limit);
+    RUN(an_owner_is_a_pid_and_a_start_time);
+    RUN(the_environment_is_read_by_name);
+    RUN(an_empty_environment_has_the_defaults);
+    RUN(a_wrong_value_is_named_and_has_its_default);
+    return tap_done();
+}
