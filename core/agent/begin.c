@@ -130,7 +130,7 @@ static int make_tools(struct agent *agent, struct problem *why)
         status = restart_table_create(&agent->restarts, &agent->core);
     if (status < 0)
         return problem_set(why, status, "no memory for the agent: %s", status_text(status));
-    freeze_create(&agent->freeze, &agent->core, agent->program_pid);
+    freeze_create(&agent->freeze, &agent->core, agent->restarts, agent->program_pid);
     return 0;
 }
 

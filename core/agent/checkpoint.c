@@ -79,32 +79,16 @@ static int prepare(struct agent *agent, struct problem *why)
     return process_capture_prepare(&capture, why);
 }
 
-static int fix_system_calls(struct agent *agent, struct problem *why)
-{
-    uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
-
-    for (uint32_t i = 0; i < agent->freeze.count; i++) {
-        int status = syscall_restart_fix(agent->restarts, &agent->freeze.tracees[i],
-                                         agent->program_pid, now_ns);
-
-        if (status < 0)
-            return problem_set(why, status, "thread %d: its system call cannot be restarted: %s",
-                               agent->freeze.tracees[i].tid, status_text(status));
-    }
-    return 0;
-}
-
 /* Everything that must see the program standing still. */
 static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
 {
     struct address_space space = agent->precopy_space;
     struct capture capture;
-    int status = fix_system_calls(agent, why);
+    int status;
 
-    if (status == 0 && agent_program_has_exec_ed(agent))
-        status = problem_set(why, STATUS_ENDED, "the program has called exec");
-    if (status == 0)
-        status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    if (agent_program_has_exec_ed(agent))
+        return problem_set(why, STATUS_ENDED, "the program has called exec");
+    status = freeze_check_children(agent->program_pid, agent->self_pid, why);
     if (status < 0)
         return status;
     status = maps_read(&space, "/proc/self/maps", &agent->scratch);

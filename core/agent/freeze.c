@@ -19,10 +19,12 @@
 #define SIGCHLD_MASK  (1ull << (SIGCHLD - 1))
 #define SCANS_MAX     64
 
-void freeze_create(struct freeze *freeze, struct arena *arena, int pid)
+void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
+                   int pid)
 {
     memset(freeze, 0, sizeof *freeze);
     freeze->arena = arena;
+    freeze->restarts = restarts;
     freeze->pid = pid;
 }
 
@@ -186,10 +188,22 @@ static void drop_gone(struct freeze *freeze)
     freeze->count = kept;
 }
 
-static int read_all(struct freeze *freeze, struct problem *why)
+/* Reads the registers of a stopped thread and mends its system call. Done again it changes
+ * nothing. */
+static int mend(struct freeze *freeze, struct tracee *tracee)
+{
+    int status = tracee->regs_read ? 0 : tracee_read_registers(tracee);
+
+    if (status < 0)
+        return status;
+    return syscall_restart_fix(freeze->restarts, tracee, freeze->pid,
+                               sys_clock_ns(CLOCK_MONOTONIC));
+}
+
+static int mend_all(struct freeze *freeze, struct problem *why)
 {
     for (uint32_t i = 0; i < freeze->count; i++) {
-        int status = tracee_read_registers(&freeze->tracees[i]);
+        int status = mend(freeze, &freeze->tracees[i]);
 
         if (status < 0)
             return problem_set(why, status == -ESRCH ? STATUS_DEFERRED : status,
@@ -225,7 +239,7 @@ static int stop_all(struct freeze *freeze, uint64_t deadline_ns, struct problem 
         if (status == 0 && taken == 0) {
             drop_gone(freeze);
             status = check_leader(freeze, why);
-            return status ? status : read_all(freeze, why);
+            return status ? status : mend_all(freeze, why);
         }
     }
     return status ? status : problem_set(why, STATUS_DEFERRED, "threads come and go too fast");
@@ -245,12 +259,17 @@ int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why
     return status;
 }
 
+/* Registers first, then all are let go at once. A thread that was killed fails here and stays in
+ * the table until it has been waited for. */
 void freeze_release(struct freeze *freeze)
 {
-    for (uint32_t i = 0; i < freeze->count; i++)
-        if (freeze->tracees[i].state == TRACEE_STOPPED && freeze->tracees[i].regs_changed &&
-            tracee_write_registers(&freeze->tracees[i]) < 0)
-            continue; /* killed */
+    for (uint32_t i = 0; i < freeze->count; i++) {
+        struct tracee *tracee = &freeze->tracees[i];
+
+        if (tracee->state == TRACEE_STOPPED && mend(freeze, tracee) == 0 && tracee->regs_changed &&
+            tracee_write_registers(tracee) < 0)
+            continue;
+    }
     for (uint32_t i = 0; i < freeze->count; i++)
         if (freeze->tracees[i].state == TRACEE_STOPPED)
             (void)tracee_detach(&freeze->tracees[i]);
@@ -262,13 +281,8 @@ bool freeze_settle(struct freeze *freeze)
 {
     if (freeze->count == 0)
         return true;
-    for (uint32_t i = 0; i < freeze->count; i++) {
-        struct tracee *tracee = &freeze->tracees[i];
-
-        if (tracee_poll(tracee) == 1)
-            (void)tracee_detach(tracee);
-    }
-    drop_gone(freeze);
+    (void)poll_all(freeze);
+    freeze_release(freeze);
     return freeze->count == 0;
 }
 

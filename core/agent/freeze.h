@@ -7,6 +7,9 @@
  * when they next can, and must be let go at once: call freeze_settle() whenever SIGCHLD
  * arrives, and do not freeze again before it returns true.
  *
+ * However a thread is let go, its interrupted system call has been mended first
+ * (syscall_restart_fix): an attempt that is given up is as invisible as one that succeeds.
+ *
  * The caller blocks SIGCHLD and has it at its default.
  */
 #ifndef PHEAP_AGENT_FREEZE_H
@@ -16,22 +19,25 @@
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
+#include "core/process/syscall_restart.h"
 #include "core/process/tracee.h"
 
 struct freeze {
     int pid;
+    struct restart_table *restarts;
     struct arena *arena;    /* for the table; grows, never shrinks */
     struct tracee *tracees; /* [0] is the leader */
     uint32_t count, capacity;
     uint64_t began_ns, ended_ns; /* CLOCK_MONOTONIC: first seize, last detach */
 };
 
-void freeze_create(struct freeze *freeze, struct arena *arena, int pid);
+void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
+                   int pid);
 
 /*
- * 0: all are stopped, their registers read. STATUS_DEFERRED: not within the time, or threads come
- * and go; STATUS_ENDED: the program is gone; STATUS_NOT_PERMITTED; STATUS_UNSUPPORTED (its main
- * thread has ended).
+ * 0: all are stopped, their registers read, their system calls mended. STATUS_DEFERRED: not within
+ * the time, or threads come and go; STATUS_ENDED: the program is gone; STATUS_NOT_PERMITTED;
+ * STATUS_UNSUPPORTED (its main thread has ended).
  */
 MUST_CHECK int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why);
 void freeze_release(struct freeze *freeze);

@@ -44,6 +44,7 @@ int tracee_seize(struct tracee *tracee, int tid, unsigned long options)
 
     tracee->tid = tid;
     tracee->held_signal = 0;
+    tracee->regs_read = false;
     tracee->regs_changed = false;
     tracee->state = status < 0 ? TRACEE_NONE : TRACEE_RUNNING;
     return status < 0 ? (int)status : 0;
@@ -108,6 +109,7 @@ int tracee_read_registers(struct tracee *tracee)
     if (status >= 0)
         status =
             trace(PTRACE_GETSIGMASK, tracee->tid, KERNEL_MASK, (unsigned long)&tracee->signal_mask);
+    tracee->regs_read = status >= 0;
     tracee->regs_changed = false;
     return status < 0 ? note_gone(tracee, status) : 0;
 }

@@ -29,6 +29,7 @@ struct tracee {
     int tid;
     enum tracee_state state;
     struct user_regs_struct regs; /* as the thread will go on with; valid when stopped */
+    bool regs_read;               /* regs and signal_mask are of the present stop */
     bool regs_changed;            /* regs must be written back before it goes on */
     uint64_t signal_mask;         /* kernel's 64-bit mask */
     int held_signal;              /* a stop signal that met an injected call: sent at detach */
