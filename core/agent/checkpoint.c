@@ -8,6 +8,7 @@
 #include "core/agent/agent_state.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "core/base/sys.h"
@@ -111,17 +112,29 @@ static uint64_t patience_ns(const struct agent *agent)
     return PATIENCE_NS << (doublings < PATIENCE_DOUBLINGS ? doublings : PATIENCE_DOUBLINGS);
 }
 
+/* While the program stands still nobody else should run in our place. Needs a privilege; without
+ * it the pause may be longer on a busy machine. */
+static void set_urgent(bool urgent)
+{
+    const struct sched_param param = {.sched_priority = urgent ? 1 : 0};
+
+    (void)sys_call(SYS_sched_setscheduler, 0, urgent ? SCHED_FIFO : SCHED_OTHER, &param);
+}
+
 static int freeze_and_cut(struct agent *agent, struct record_writer *record,
                           struct generation_entry *entry, struct problem *why)
 {
-    int status = freeze_stop(&agent->freeze, patience_ns(agent), why);
+    int status;
 
-    if (status < 0)
-        return status;
-    entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
-    status = cut(agent, record, why);
-    freeze_release(&agent->freeze);
-    entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
+    set_urgent(true);
+    status = freeze_stop(&agent->freeze, patience_ns(agent), why);
+    if (status == 0) {
+        entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
+        status = cut(agent, record, why);
+        freeze_release(&agent->freeze);
+        entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
+    }
+    set_urgent(false);
     return status;
 }
 
