@@ -1,10 +1,10 @@
 /*
- * lock.c - see lock.h. The protocol is the usual one of three states: a waiter sets 2 before it
- * sleeps, and whoever releases a 2 wakes one. A sleeper that wakes takes the lock as 2, because
- * it cannot know whether others sleep: one needless wake at the end of a queue.
+ * lock.c - see lock.h. A waiter sets the low bit of the word before it sleeps, and whoever
+ * releases a word with that bit wakes one. A sleeper that wakes takes the lock with the bit set,
+ * because it cannot know whether others sleep: one needless wake at the end of a queue.
  *
- * Invariant: holder is null exactly while word is 0, seen by the holder itself; other threads may
- * see a stale holder, never their own.
+ * The futex is the word's low half: it differs between free, held and waited for, which is all
+ * that the kernel's comparison is for.
  */
 #include "core/base/lock.h"
 
@@ -12,7 +12,8 @@
 #include "core/base/sys.h"
 
 /* Waiting for another core to finish a list operation takes less than going to sleep. */
-#define LOCK_SPINS 100
+#define LOCK_SPINS      100
+#define LOCK_WAITED_FOR 1ull
 
 #ifdef PHEAP_DEBUG
 static __thread uint32_t held_count[LOCK_RANK_COUNT];
@@ -47,54 +48,56 @@ void lock_init(struct lock *lock, enum lock_rank rank)
 {
     lock->word = 0;
     lock->rank = rank;
-    lock->holder = 0;
 }
 
-static bool lock_take_free(struct lock *lock)
+static bool lock_swap(struct lock *lock, uint64_t from, uint64_t to)
 {
-    uint32_t free_word = 0;
-
-    return __atomic_compare_exchange_n(&lock->word, &free_word, 1, false, __ATOMIC_ACQUIRE,
+    return __atomic_compare_exchange_n(&lock->word, &from, to, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
-static void lock_wait(struct lock *lock)
+static void lock_wait(struct lock *lock, uint64_t holder)
 {
+    uint64_t seen;
+
     for (int i = 0; i < LOCK_SPINS; i++) {
-        if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 && lock_take_free(lock))
+        if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 && lock_swap(lock, 0, holder))
             return;
         __builtin_ia32_pause();
     }
-    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)
-        (void)sys_call(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, 2, 0);
+    while (!lock_swap(lock, 0, holder | LOCK_WAITED_FOR)) {
+        seen = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
+        if (seen == 0)
+            continue;
+        if ((seen & LOCK_WAITED_FOR) || lock_swap(lock, seen, seen | LOCK_WAITED_FOR))
+            (void)sys_call(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE,
+                           (uint32_t)(seen | LOCK_WAITED_FOR), 0);
+    }
 }
 
 void lock_acquire(struct lock *lock, const void *holder)
 {
     lock_rank_enter(lock);
-    if (!lock_take_free(lock))
-        lock_wait(lock);
-    __atomic_store_n(&lock->holder, holder, __ATOMIC_RELAXED);
+    if (!lock_swap(lock, 0, (uint64_t)holder))
+        lock_wait(lock, (uint64_t)holder);
 }
 
 bool lock_try(struct lock *lock, const void *holder)
 {
-    if (!lock_take_free(lock))
+    if (!lock_swap(lock, 0, (uint64_t)holder))
         return false;
     lock_rank_enter(lock);
-    __atomic_store_n(&lock->holder, holder, __ATOMIC_RELAXED);
     return true;
 }
 
 void lock_release(struct lock *lock)
 {
     lock_rank_leave(lock);
-    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELAXED);
-    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)
+    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) & LOCK_WAITED_FOR)
         (void)sys_call(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1);
 }
 
 bool lock_held_by(const struct lock *lock, const void *holder)
 {
-    return __atomic_load_n(&lock->holder, __ATOMIC_RELAXED) == holder;
+    return (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~LOCK_WAITED_FOR) == (uint64_t)holder;
 }

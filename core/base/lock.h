@@ -1,9 +1,10 @@
 /*
- * lock.h - a futex lock that may lie in saved memory: three words, no libc, no errno.
+ * lock.h - a futex lock that may lie in saved memory: two words, no libc, no errno.
  *
- * The holder is noted, so that code that may have been interrupted while it held a lock (a
- * signal handler that allocates, a fork in a handler) can see that waiting would be for ever:
- * ask lock_held_by() first. The holder is any non-null address that stands for the thread.
+ * The lock word is the holder, taken and given up in one instruction, so that code that may have
+ * been interrupted while it held a lock (a signal handler that allocates, a fork in a handler) can
+ * see that waiting would be for ever: ask lock_held_by() first. A holder is any even, non-null
+ * address that stands for the thread.
  *
  * Not recursive, not fair. Keep what is done inside short: no page-fault storms, no file I/O.
  */
@@ -15,9 +16,8 @@
 #include "core/base/lock_rank.h"
 
 struct lock {
-    uint32_t word; /* 0 free, 1 held, 2 held and somebody waits */
+    uint64_t word; /* 0 free, else the holder's address; plus 1: somebody waits */
     uint32_t rank; /* enum lock_rank */
-    const void *holder;
 };
 
 void lock_init(struct lock *lock, enum lock_rank rank);

@@ -114,6 +114,18 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
     return block;
 }
 
+/* A signal handler may have come in between and have got itself a current slab. */
+static void slab_install(struct heap *heap, struct thread_heap *mine, struct span *slab)
+{
+    if (mine->current[slab->size_class] == &heap->empty_slab) {
+        slab_set_current(heap, mine, slab);
+        return;
+    }
+    slab->flags &= (uint8_t)~SLAB_CURRENT;
+    slab->used--;
+    slab_set_partial(heap, mine, slab);
+}
+
 static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t size_class,
                            bool *is_zero)
 {
@@ -126,7 +138,7 @@ static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t
     if (slab == NULL)
         return NULL;
     heap_lock(heap, &mine->lock);
-    slab_set_current(heap, mine, slab);
+    slab_install(heap, mine, slab);
     block = take_from_owned(heap, mine, size_class, is_zero);
     heap_unlock(heap, &mine->lock);
     /* A stolen slab may have been full after all. */

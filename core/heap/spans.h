@@ -15,7 +15,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "core/base/status.h"
 #include "core/heap/heap_format.h"
 
 /* The new span's kind is written while the lock is held, so that whoever walks the slices under
@@ -48,8 +47,5 @@ uint64_t spans_purge(struct heap *heap, uint32_t min_epochs);
 
 /* In the child of fork, whose parent may have been purging: the runs are free again. */
 void spans_fork_child(struct heap *heap);
-
-/* Expensive: bins, tags, counts. Under no lock; for tests. */
-MUST_CHECK int spans_check(const struct heap *heap, struct problem *why);
 
 #endif

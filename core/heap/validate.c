@@ -1,0 +1,190 @@
+/*
+ * validate.c - the invariants of heap_format.h, spans.c and slab.h, checked one by one. Each
+ * finding names the place and both numbers.
+ */
+#include "core/heap/validate.h"
+
+#include "core/heap/heap.h"
+#include "core/heap/slab.h"
+#include "core/heap/slot.h"
+
+static bool slice_is_dirty(const struct heap *heap, uint32_t slice)
+{
+    return ((const uint8_t *)(uintptr_t)heap->dirty_bits.start)[slice / 8] >> (slice % 8) & 1;
+}
+
+/* A free slice that is not marked dirty reads as zero; a word a page is looked at. */
+static int validate_clean_slice(const struct heap *heap, uint32_t slice, struct problem *why)
+{
+    const uint64_t *words = (const uint64_t *)heap_slice_address(heap, slice);
+
+    if (slice_is_dirty(heap, slice))
+        return 0;
+    for (uint32_t i = 0; i < SLICE_BYTES / sizeof *words; i += 4096 / sizeof *words)
+        if (words[i] != 0)
+            return problem_set(why, STATUS_DAMAGED,
+                               "free slice %u is not marked dirty but not zero", slice);
+    return 0;
+}
+
+static int validate_free_run(const struct heap *heap, uint32_t slice, struct problem *why)
+{
+    const struct span *run = heap_span(heap, slice);
+    const struct span *last = run + run->slices - 1;
+    uint32_t end = slice + run->slices;
+    int status = 0;
+
+    if (run->slices > 1 && (last->kind != SPAN_FREE_END || last->slices != run->slices))
+        return problem_set(why, STATUS_DAMAGED, "free run at slice %u: end tag %u of %u, length %u",
+                           slice, last->kind, last->slices, run->slices);
+    if (end < heap->top && heap_span(heap, end)->kind == SPAN_FREE)
+        return problem_set(why, STATUS_DAMAGED, "free runs at slices %u and %u are not merged",
+                           slice, end);
+    for (uint32_t i = slice; i < end && status == 0; i++)
+        status = validate_clean_slice(heap, i, why);
+    return status;
+}
+
+static int validate_bin(const struct heap *heap, uint32_t bin, uint64_t *free_slices,
+                        struct problem *why)
+{
+    uint32_t previous = 0;
+
+    if (!(heap->bins_used >> bin & 1) != (heap->bins[bin] == 0))
+        return problem_set(why, STATUS_DAMAGED, "bin %u: first run %u, bins_used 0x%x", bin,
+                           heap->bins[bin], heap->bins_used);
+    for (uint32_t slice = heap->bins[bin]; slice;) {
+        const struct span *run = heap_span(heap, slice);
+
+        if (run->kind != SPAN_FREE || run->prev != previous || run->slices >> bin != 1)
+            return problem_set(why, STATUS_DAMAGED,
+                               "bin %u: slice %u has kind %u, prev %u (expected %u), length %u",
+                               bin, slice, run->kind, run->prev, previous, run->slices);
+        *free_slices += run->slices;
+        previous = slice;
+        slice = run->next;
+    }
+    return 0;
+}
+
+static int validate_inside(const struct heap *heap, uint32_t slice, struct problem *why)
+{
+    const struct span *span = heap_span(heap, slice);
+
+    for (uint32_t i = 1; i < span->slices; i++) {
+        const struct span *part = span + i;
+        bool right = span->kind == SPAN_SLAB ? part->kind == SPAN_INSIDE && part->slices == i
+                                             : part->kind == SPAN_NONE;
+
+        if (span->kind == SPAN_FREE && i == span->slices - 1)
+            right = part->kind == SPAN_FREE_END;
+        if (!right || part->owner != 0)
+            return problem_set(why, STATUS_DAMAGED,
+                               "slice %u inside the span at slice %u of kind %u has kind %u",
+                               slice + i, slice, span->kind, part->kind);
+    }
+    return 0;
+}
+
+int validate_spans(const struct heap *heap, struct problem *why)
+{
+    uint64_t in_bins = 0, in_walk = 0;
+    int status = 0;
+
+    for (uint32_t bin = 0; bin < RUN_BINS && status == 0; bin++)
+        status = validate_bin(heap, bin, &in_bins, why);
+    for (uint32_t slice = heap->data_slice; status == 0 && slice < heap->top;) {
+        const struct span *span = heap_span(heap, slice);
+
+        if (span->kind != SPAN_SLAB && span->kind != SPAN_LARGE && span->kind != SPAN_FREE)
+            return problem_set(why, STATUS_DAMAGED, "slice %u: kind %u is no start of a span",
+                               slice, span->kind);
+        if (span->kind == SPAN_FREE) {
+            in_walk += span->slices;
+            status = validate_free_run(heap, slice, why);
+        }
+        if (status == 0)
+            status = validate_inside(heap, slice, why);
+        slice += span->slices;
+    }
+    if (status == 0 && (in_bins != in_walk || in_bins != heap->free_slices))
+        return problem_set(why, STATUS_DAMAGED,
+                           "free slices: %lu in bins, %lu in memory, %lu counted", in_bins, in_walk,
+                           heap->free_slices);
+    return status;
+}
+
+/* The length of a list of free blocks; -1 if it leads out of the slab or is too long. */
+static int64_t list_length(const struct heap *heap, const struct span *slab, uint64_t block)
+{
+    uint64_t start = heap_span_address(heap, slab);
+    uint64_t block_bytes = size_class_block_bytes(slab->size_class);
+    int64_t length = 0;
+
+    for (; block != (start | LIST_END_BIT); length++) {
+        if (block - start >= slab->carved_bytes || (block - start) % block_bytes != 0 ||
+            length > (int64_t)(slab_bytes(slab) / block_bytes))
+            return -1;
+        if (!slab_looks_free(slab, (const void *)block))
+            return -1;
+        block = *(const uint64_t *)block ^ slab->key;
+    }
+    return length;
+}
+
+static bool partial_list_has(const struct heap *heap, const struct thread_heap *owner,
+                             const struct span *slab)
+{
+    uint32_t slice = owner->partial[slab->size_class];
+
+    for (; slice; slice = heap_span(heap, slice)->next)
+        if (heap_span(heap, slice) == slab)
+            return true;
+    return false;
+}
+
+static int validate_slab(const struct heap *heap, const struct span *slab, struct problem *why)
+{
+    const struct thread_heap *owner = (const struct thread_heap *)(slab->owner & ~OWNER_FULL);
+    uint32_t carved = slab->carved_bytes / size_class_block_bytes(slab->size_class);
+    uint32_t current = slab->flags & SLAB_CURRENT ? 1 : 0;
+    bool is_full = slab->owner & OWNER_FULL;
+    int64_t free_blocks = list_length(heap, slab, slab->free_head);
+    uint64_t remote = slab->remote & ~REMOTE_NOTIFY;
+    void *start = (void *)heap_span_address(heap, slab);
+
+    if (free_blocks < 0 || (remote && list_length(heap, slab, remote) < 0))
+        return problem_set(why, STATUS_DAMAGED, "slab at %p: a free list leads nowhere", start);
+    if (slab->used - current + (uint64_t)free_blocks != carved)
+        return problem_set(why, STATUS_DAMAGED, "slab at %p: %u used + %ld free != %u carved",
+                           start, slab->used - current, (long)free_blocks, carved);
+    if (current != (owner->current[slab->size_class] == slab))
+        return problem_set(why, STATUS_DAMAGED,
+                           "slab at %p: CURRENT is %u, its thread heap differs", start, current);
+    if (partial_list_has(heap, owner, slab) != (!current && !is_full))
+        return problem_set(why, STATUS_DAMAGED,
+                           "slab at %p: current %u, full %u, in the wrong list", start, current,
+                           is_full);
+    return 0;
+}
+
+int validate_slabs(const struct heap *heap, struct problem *why)
+{
+    int status = 0;
+
+    for (uint32_t slice = heap->data_slice; status == 0 && slice < heap->top;) {
+        const struct span *span = heap_span(heap, slice);
+
+        if (span->kind == SPAN_SLAB)
+            status = validate_slab(heap, span, why);
+        slice += span->slices;
+    }
+    return status;
+}
+
+bool heap_is_valid(struct problem *why)
+{
+    const struct heap *heap = heap_here();
+
+    return heap == NULL || (validate_spans(heap, why) == 0 && validate_slabs(heap, why) == 0);
+}

@@ -1,0 +1,524 @@
+/*
+ * heap_alloc.c - the calls of heap.h: a random model against an interval map, zeroing, realloc,
+ * the census, misuse, fork.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "core/heap/fast_path.h"
+#include "core/heap/heap.h"
+#include "core/heap/misuse.h"
+#include "t/lib/tap.h"
+
+#define MODEL_BLOCKS 600
+#define MODEL_STEPS  60000
+
+static void check_valid(void)
+{
+    struct problem why = {0};
+
+    CHECK(heap_is_valid(&why));
+    if (why.status)
+        tap_note("%s", why.text);
+}
+
+static uint32_t random_next(void)
+{
+    static uint64_t state = 42;
+
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(state >> 33);
+}
+
+static size_t random_size(void)
+{
+    uint32_t kind = random_next() % 1000;
+
+    if (kind < 700)
+        return random_next() % 600;
+    if (kind < 950)
+        return random_next() % 30000;
+    if (kind < 995)
+        return random_next() % 300000;
+    return random_next() % 9000000;
+}
+
+/* --- the model: blocks in address order, each filled with its own byte --- */
+
+struct model_block {
+    unsigned char *start;
+    size_t bytes, usable_bytes;
+    unsigned char fill;
+};
+
+static struct model_block model[MODEL_BLOCKS]; /* sorted by start */
+static int model_count;
+
+static int model_place(const unsigned char *start)
+{
+    int low = 0, high = model_count;
+
+    while (low < high) {
+        int middle = (low + high) / 2;
+
+        if (model[middle].start < start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void model_add(unsigned char *start, size_t bytes)
+{
+    struct model_block block = {start, bytes, heap_usable_bytes(start),
+                                (unsigned char)(random_next() | 1)};
+    int place = model_place(start);
+
+    CHECK(block.usable_bytes >= bytes);
+    CHECK_EQ((uintptr_t)start % 16, 0);
+    if (place > 0)
+        CHECK(model[place - 1].start + model[place - 1].usable_bytes <= start);
+    if (place < model_count)
+        CHECK(start + block.usable_bytes <= model[place].start);
+    memmove(&model[place + 1], &model[place], (size_t)(model_count - place) * sizeof *model);
+    model[place] = block;
+    model_count++;
+    memset(start, block.fill, bytes);
+}
+
+static bool all_bytes_are(const unsigned char *start, size_t bytes, unsigned char value)
+{
+    return bytes == 0 || (start[0] == value && memcmp(start, start + 1, bytes - 1) == 0);
+}
+
+static struct model_block model_take_out(int place)
+{
+    struct model_block block = model[place];
+
+    CHECK(all_bytes_are(block.start, block.bytes, block.fill));
+    model_count--;
+    memmove(&model[place], &model[place + 1], (size_t)(model_count - place) * sizeof *model);
+    return block;
+}
+
+static void model_make(void)
+{
+    size_t bytes = random_size(), align = (size_t)16 << random_next() % 14;
+    unsigned char *block;
+
+    switch (random_next() % 4) {
+    case 0:
+        block = heap_calloc(1, bytes);
+        if (CHECK(block != NULL))
+            CHECK(all_bytes_are(block, bytes, 0));
+        break;
+    case 1:
+        block = heap_memalign(align, bytes);
+        CHECK_EQ((uintptr_t)block % align, 0);
+        break;
+    default:
+        block = heap_malloc(bytes);
+    }
+    if (CHECK(block != NULL))
+        model_add(block, bytes);
+}
+
+static void model_change(int place)
+{
+    struct model_block old = model_take_out(place);
+    size_t bytes = random_size();
+    unsigned char *block;
+
+    if (random_next() % 2) {
+        heap_free(old.start);
+        return;
+    }
+    block = heap_realloc(old.start, bytes);
+    if (!CHECK(block != NULL))
+        return;
+    CHECK(all_bytes_are(block, bytes < old.bytes ? bytes : old.bytes, old.fill));
+    model_add(block, bytes);
+}
+
+static void random_operations_never_overlap_or_change_a_block(void)
+{
+    for (int step = 0; step < MODEL_STEPS; step++) {
+        if (model_count < MODEL_BLOCKS && (model_count == 0 || random_next() % 1000 < 520))
+            model_make();
+        else
+            model_change((int)(random_next() % (uint32_t)model_count));
+        if (step % 5000 == 0)
+            check_valid();
+        if (step % 7001 == 0)
+            (void)heap_trim();
+    }
+    check_valid();
+    while (model_count > 0)
+        heap_free(model_take_out(model_count - 1).start);
+    (void)heap_trim();
+    check_valid();
+}
+
+static void the_census_counts_what_was_handed_out(void)
+{
+    static struct heap_census before, after;
+    void *blocks[100];
+
+    CHECK_OK(heap_census(heap_slot(), &before, NULL));
+    for (int i = 0; i < 100; i++)
+        blocks[i] = heap_malloc(i < 90 ? 200 : 1000000);
+    CHECK_OK(heap_census(heap_slot(), &after, NULL));
+    CHECK_EQ(after.totals.live_blocks - before.totals.live_blocks, 100);
+    CHECK_EQ(after.totals.live_bytes - before.totals.live_bytes, 90 * 208 + 10 * 1003520);
+    CHECK_EQ(after.large_blocks - before.large_blocks, 10);
+    CHECK_EQ(after.classes[size_class_of(200)].blocks_used -
+                 before.classes[size_class_of(200)].blocks_used,
+             90);
+    CHECK_EQ(after.thread_heaps, 1);
+    for (int i = 0; i < 100; i++)
+        heap_free(blocks[i]);
+    CHECK_OK(heap_census(heap_slot(), &after, NULL));
+    CHECK_EQ(after.totals.live_blocks, before.totals.live_blocks);
+}
+
+/* Damages one field after another of header and descriptors; the walk must come back. */
+static void the_census_survives_damaged_descriptors(void)
+{
+    static struct heap_census census;
+    struct heap *heap = heap_here();
+    void *block = heap_malloc(100), *large = heap_malloc(1 << 20);
+    struct span *spans[2] = {heap_block_span(block), heap_block_span(large)};
+    uint32_t slot = heap->slot;
+    int damaged = 0;
+
+    for (int which = 0; which < 2; which++)
+        for (size_t i = 0; i < sizeof(struct span); i++)
+            for (int bit = 0; bit < 8; bit++) {
+                struct problem why = {0};
+                unsigned char *byte = (unsigned char *)spans[which] + i;
+
+                *byte ^= (unsigned char)(1 << bit);
+                damaged += heap_census(slot, &census, &why) == STATUS_DAMAGED;
+                *byte ^= (unsigned char)(1 << bit);
+            }
+    CHECK(damaged > 100);
+    for (size_t i = 0; i < 512; i++) {
+        struct problem why = {0};
+        unsigned char *byte = (unsigned char *)heap + i, old = *byte;
+
+        *byte = (unsigned char)~old;
+        (void)!heap_census(slot, &census, &why);
+        *byte = old;
+    }
+    CHECK_OK(heap_census(slot, &census, NULL));
+    heap_free(block);
+    heap_free(large);
+}
+
+static void calloc_of_reused_memory_is_zero(void)
+{
+    static const size_t sizes[] = {16, 100, 1000, 5000, 60000, 70000, 1000000, 20000000};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *block = heap_malloc(sizes[i]);
+
+        memset(block, 0xee, sizes[i]);
+        heap_free(block);
+        block = heap_calloc(sizes[i], 1);
+        CHECK(all_bytes_are(block, sizes[i], 0));
+        heap_free(block);
+    }
+    check_valid();
+}
+
+static void a_large_block_grows_in_place_when_it_can(void)
+{
+    unsigned char *block = heap_malloc(10 << 20), *grown;
+
+    memset(block, 7, 10 << 20);
+    grown = heap_realloc(block, 30 << 20);
+    CHECK(all_bytes_are(grown, 10 << 20, 7));
+    block = heap_realloc(grown, 12 << 20);
+    CHECK(block == grown);
+    CHECK_EQ(heap_usable_bytes(block), 12 << 20);
+    grown = heap_realloc(block, 29 << 20);
+    CHECK(grown == block);
+    CHECK(all_bytes_are(grown, 10 << 20, 7));
+    heap_free(grown);
+    check_valid();
+}
+
+static void sizes_that_cannot_be_are_refused(void)
+{
+    static const size_t sizes[] = {(size_t)PTRDIFF_MAX + 1, SIZE_MAX, SIZE_MAX - 15, SLOT_BYTES};
+    void *block = heap_malloc(100);
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        CHECK(heap_malloc(sizes[i]) == NULL);
+        CHECK(heap_calloc(1, sizes[i]) == NULL);
+        CHECK(heap_calloc(sizes[i], 2) == NULL);
+        CHECK(heap_memalign(64, sizes[i]) == NULL);
+        CHECK(heap_memalign(1 << 20, sizes[i]) == NULL);
+        CHECK(heap_realloc(block, sizes[i]) == NULL);
+    }
+    CHECK(heap_memalign((size_t)2 << 30, 1) == NULL);
+    CHECK_EQ(heap_usable_bytes(block), 112);
+    heap_free(block);
+    check_valid();
+}
+
+static void pointers_that_are_not_ours_are_left_alone(void)
+{
+    int local = 5;
+
+    heap_free(&local);
+    heap_free(NULL);
+    CHECK_EQ(local, 5);
+    CHECK_EQ(heap_usable_bytes(&local), 0);
+    CHECK_EQ(heap_usable_bytes(NULL), 0);
+    CHECK(!heap_owns(&local));
+}
+
+/* --- misuse: each in a child, which must abort with the right line on stderr --- */
+
+static void double_free_small(void)
+{
+    void *block = heap_malloc(64);
+
+    heap_free(block);
+    heap_free(block);
+}
+
+static void double_free_with_others_between(void)
+{
+    void *blocks[3] = {heap_malloc(64), heap_malloc(64), heap_malloc(64)};
+
+    for (int i = 0; i < 3; i++)
+        heap_free(blocks[i]);
+    heap_free(blocks[0]);
+}
+
+static void double_free_medium(void)
+{
+    void *block = heap_malloc(40000);
+
+    heap_free(block);
+    heap_free(block);
+}
+
+static void double_free_large(void)
+{
+    void *block = heap_malloc(4000000);
+
+    heap_free(block);
+    heap_free(block);
+}
+
+static void *free_one(void *block)
+{
+    heap_free(block);
+    return NULL;
+}
+
+static void double_free_by_two_threads(void)
+{
+    void *block = heap_malloc(64);
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, free_one, block);
+    pthread_join(thread, NULL);
+    heap_free(block);
+}
+
+static void free_inside_a_block(void)
+{
+    heap_free((char *)heap_malloc(64) + 8);
+}
+
+static void free_inside_a_medium_block(void)
+{
+    heap_free((char *)heap_malloc(60000) + 30000);
+}
+
+static void free_inside_a_large_block(void)
+{
+    heap_free((char *)heap_malloc(4000000) + 65536);
+}
+
+static void free_of_what_was_never_allocated(void)
+{
+    heap_free((void *)(heap_here()->data.limit - 65536));
+}
+
+static void realloc_of_a_freed_block(void)
+{
+    void *block = heap_malloc(64);
+
+    heap_free(block);
+    block = heap_realloc(block, 1000);
+}
+
+static void write_after_free(void)
+{
+    uint64_t *block = heap_malloc(64), *other = heap_malloc(64);
+
+    heap_free(other);
+    heap_free(block);
+    block[0] = 0x4141414141414141;
+    (void)heap_malloc(64);
+    (void)heap_malloc(64);
+}
+
+static void child_output(void (*misuse)(void), char *out, size_t size, int *status)
+{
+    int pipe_fds[2];
+    size_t length = 0;
+    ssize_t count;
+    pid_t child;
+
+    if (!CHECK_EQ(pipe(pipe_fds), 0))
+        return;
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        struct rlimit no_core = {0, 0};
+
+        setrlimit(RLIMIT_CORE, &no_core);
+        dup2(pipe_fds[1], 2);
+        misuse();
+        _exit(0);
+    }
+    close(pipe_fds[1]);
+    while ((count = read(pipe_fds[0], out + length, size - 1 - length)) > 0)
+        length += (size_t)count;
+    out[length] = 0;
+    close(pipe_fds[0]);
+    waitpid(child, status, 0);
+}
+
+static void misuse_is_reported_by_address_and_aborts(void)
+{
+    static const struct {
+        void (*misuse)(void);
+        const char *expected;
+    } cases[] = {
+        {double_free_small, "pheap: double free of 0x"},
+        {double_free_with_others_between, "a block of 64 bytes in the slab at 0x"},
+        {double_free_medium, "pheap: double free of 0x"},
+        {double_free_large, "no block lies there"},
+        {double_free_by_two_threads, "pheap: double free of 0x"},
+        {free_inside_a_block, "not the start of a block; the slab at 0x"},
+        {free_inside_a_medium_block, "not the start of a block; the slab at 0x"},
+        {free_inside_a_large_block, "pheap: invalid pointer 0x"},
+        {free_of_what_was_never_allocated, "no block lies there"},
+        {realloc_of_a_freed_block, "pheap: double free of 0x"},
+        {write_after_free, "a freed block was written to"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024] = "";
+        int status = 0;
+
+        child_output(cases[i].misuse, text, sizeof text, &status);
+        if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) ||
+            !CHECK(strstr(text, cases[i].expected) != NULL))
+            tap_note("case %zu: status 0x%x, \"%s\"", i, status, text);
+    }
+}
+
+/* --- fork --- */
+
+static int stop_churning;
+
+static void *churn(void *argument)
+{
+    void *blocks[50] = {argument};
+
+    blocks[0] = NULL;
+    for (unsigned i = 0; !__atomic_load_n(&stop_churning, __ATOMIC_RELAXED); i++) {
+        heap_free(blocks[i % 50]);
+        blocks[i % 50] = heap_malloc(i % 977 * (i % 10 ? 1 : 100));
+    }
+    for (int i = 0; i < 50; i++)
+        heap_free(blocks[i]);
+    heap_thread_exit();
+    return NULL;
+}
+
+static int child_allocates(void)
+{
+    struct problem why = {0};
+    void *blocks[500];
+
+    alarm(20);
+    for (int i = 0; i < 500; i++)
+        blocks[i] = heap_malloc((size_t)i * 40);
+    for (int i = 0; i < 500; i++)
+        heap_free(blocks[i]);
+    return heap_here()->thread_heaps_live == 1 && heap_trim() + 1 && why.status == 0 ? 0 : 1;
+}
+
+static void a_child_of_fork_allocates_while_the_parent_has_threads(void)
+{
+    pthread_t threads[3];
+
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, churn, NULL);
+    for (int i = 0; i < 40; i++) {
+        int status = -1;
+        pid_t child;
+
+        heap_fork_prepare();
+        child = fork();
+        if (child == 0) {
+            heap_fork_child();
+            _exit(child_allocates());
+        }
+        heap_fork_parent();
+        waitpid(child, &status, 0);
+        CHECK_EQ(status, 0);
+    }
+    __atomic_store_n(&stop_churning, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    check_valid();
+}
+
+static void the_forking_thread_may_allocate_between_the_handlers(void)
+{
+    void *blocks[300];
+
+    alarm(20);
+    heap_fork_prepare();
+    for (int i = 0; i < 300; i++)
+        blocks[i] = heap_malloc((size_t)i * 300);
+    for (int i = 0; i < 300; i++)
+        heap_free(blocks[i]);
+    heap_fork_parent();
+    alarm(0);
+    check_valid();
+}
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    if (heap_start(SLOT_VOLATILE) < 0)
+        return 1;
+    RUN(random_operations_never_overlap_or_change_a_block);
+    RUN(the_census_counts_what_was_handed_out);
+    RUN(the_census_survives_damaged_descriptors);
+    RUN(calloc_of_reused_memory_is_zero);
+    RUN(a_large_block_grows_in_place_when_it_can);
+    RUN(sizes_that_cannot_be_are_refused);
+    RUN(pointers_that_are_not_ours_are_left_alone);
+    RUN(misuse_is_reported_by_address_and_aborts);
+    RUN(a_child_of_fork_allocates_while_the_parent_has_threads);
+    RUN(the_forking_thread_may_allocate_between_the_handlers);
+    return tap_done();
+}

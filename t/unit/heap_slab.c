@@ -1,0 +1,256 @@
+/*
+ * heap_slab.c - size classes, and a slab's way through its states.
+ */
+#include <pthread.h>
+#include <string.h>
+#include "core/heap/fast_path.h"
+#include "core/heap/heap.h"
+#include "core/heap/spans.h"
+#include "core/heap/thread_heap.h"
+#include "t/lib/tap.h"
+
+static void check_valid(void)
+{
+    struct problem why = {0};
+
+    CHECK(heap_is_valid(&why));
+    if (why.status)
+        tap_note("%s", why.text);
+}
+
+static struct span *slab_of(const void *block)
+{
+    return heap_block_span(block);
+}
+
+static void every_size_has_the_smallest_class_that_holds_it(void)
+{
+    for (size_t bytes = 0; bytes <= BLOCK_MAX_BYTES; bytes++) {
+        uint32_t size_class = size_class_of(bytes);
+
+        if (size_class >= SIZE_CLASSES || size_class_block_bytes(size_class) < bytes ||
+            (size_class > 0 && size_class_block_bytes(size_class - 1) >= bytes))
+            CHECK_EQ(bytes, size_class);
+    }
+    CHECK_EQ(size_class_of(BLOCK_MAX_BYTES), SIZE_CLASSES - 1);
+    CHECK_EQ(size_class_block_bytes(SIZE_CLASSES - 1), BLOCK_MAX_BYTES);
+    CHECK_EQ(size_class_block_bytes(size_class_of(1100)), 1152);
+}
+
+static void rounding_up_wastes_at_most_an_eighth(void)
+{
+    for (size_t bytes = 129; bytes <= BLOCK_MAX_BYTES; bytes++) {
+        uint32_t block_bytes = size_class_block_bytes(size_class_of(bytes));
+
+        if ((block_bytes - bytes) * 8 > block_bytes)
+            CHECK_EQ(bytes, block_bytes);
+    }
+    for (uint32_t i = 0; i < SIZE_CLASSES; i++) {
+        uint32_t slab_size = size_class_slab_slices(i) * SLICE_BYTES;
+
+        CHECK_EQ(size_class_block_bytes(i) % 16, 0);
+        CHECK(slab_size % size_class_block_bytes(i) * 8 <= slab_size);
+        CHECK(slab_size / size_class_block_bytes(i) >= 4);
+    }
+}
+
+static void an_aligned_class_has_only_aligned_blocks(void)
+{
+    for (size_t align = 16; align <= SLICE_BYTES; align *= 2)
+        for (size_t bytes = 0; bytes <= BLOCK_MAX_BYTES; bytes += 37) {
+            uint32_t size_class = size_class_of_aligned(bytes, align);
+
+            if (size_class < SIZE_CLASSES && (size_class_block_bytes(size_class) % align ||
+                                              size_class_block_bytes(size_class) < bytes))
+                CHECK_EQ(bytes, align);
+        }
+    CHECK_EQ(size_class_of_aligned(16, 2 * SLICE_BYTES), SIZE_CLASSES);
+}
+
+static void a_slab_is_carved_page_by_page(void)
+{
+    char *block = heap_malloc(720);
+
+    CHECK(slab_of(block)->carved_bytes <= 4096);
+    heap_free(block);
+    check_valid();
+}
+
+/* Fills whole slabs of blocks of 8 KiB, 8 a slab. */
+static void fill(void **blocks, int count)
+{
+    for (int i = 0; i < count; i++)
+        blocks[i] = heap_malloc(8192);
+}
+
+static void a_full_slab_is_in_no_list_until_a_block_comes_back(void)
+{
+    void *blocks[17];
+    struct span *slab;
+
+    fill(blocks, 17);
+    slab = slab_of(blocks[3]);
+    CHECK(slab->owner & OWNER_FULL);
+    CHECK_EQ(slab->remote, REMOTE_NOTIFY);
+    check_valid();
+    heap_free(blocks[3]);
+    CHECK(!(slab->owner & OWNER_FULL));
+    CHECK_EQ(slab->remote, 0);
+    check_valid();
+    blocks[3] = heap_malloc(8192);
+    for (int i = 0; i < 17; i++)
+        heap_free(blocks[i]);
+    check_valid();
+}
+
+static void an_empty_slab_that_is_not_current_goes(void)
+{
+    void *blocks[40];
+    struct span *slab;
+
+    fill(blocks, 40);
+    slab = slab_of(blocks[8]);
+    for (int i = 0; i < 40; i++)
+        heap_free(blocks[i]);
+    CHECK(slab->kind != SPAN_SLAB || slab->used <= 1);
+    check_valid();
+}
+
+static void *free_all(void *argument)
+{
+    void **blocks = argument;
+
+    for (; *blocks; blocks++)
+        heap_free(*blocks);
+    return NULL;
+}
+
+static void in_another_thread(void **blocks)
+{
+    pthread_t thread;
+
+    if (CHECK_EQ(pthread_create(&thread, NULL, free_all, blocks), 0))
+        pthread_join(thread, NULL);
+}
+
+static void blocks_freed_by_another_thread_come_back_to_full_slabs(void)
+{
+    void *blocks[33] = {NULL}, *first;
+    struct span *slab;
+
+    fill(blocks, 32);
+    first = blocks[0];
+    slab = slab_of(first);
+    in_another_thread(blocks);
+    CHECK(heap_thread->notified != 0);
+    CHECK(slab->remote != 0);
+    check_valid();
+    for (int i = 0; i < 32; i++)
+        blocks[i] = heap_malloc(8192);
+    CHECK_EQ(heap_thread->notified, 0);
+    check_valid();
+    for (int i = 0; i < 32; i++)
+        heap_free(blocks[i]);
+    check_valid();
+}
+
+static void our_free_and_a_notification_under_way_meet_in_a_full_slab(void)
+{
+    void *blocks[17], *remote[2] = {NULL, NULL};
+    struct span *slab;
+
+    fill(blocks, 17);
+    slab = slab_of(blocks[0]);
+    remote[0] = blocks[0];
+    in_another_thread(remote);
+    heap_free(blocks[1]); /* the slab stays full until the notification is taken */
+    CHECK(slab->owner & OWNER_FULL);
+    for (int i = 2; i < 17; i++)
+        heap_free(blocks[i]);
+    blocks[0] = heap_malloc(8192);
+    heap_free(blocks[0]);
+    for (int i = 0; i < 9; i++)
+        blocks[i] = heap_malloc(8192);
+    for (int i = 0; i < 9; i++)
+        heap_free(blocks[i]);
+    CHECK_EQ(heap_thread->notified, 0);
+    check_valid();
+}
+
+static void *make_and_leave(void *argument)
+{
+    void **blocks = argument;
+
+    for (int i = 0; i < 20; i++)
+        blocks[i] = heap_malloc(8192);
+    heap_thread_exit();
+    return NULL;
+}
+
+static void slabs_of_an_ended_thread_are_tended_and_stolen(void)
+{
+    void *blocks[21] = {NULL};
+    struct span *slab;
+    pthread_t thread;
+
+    if (!CHECK_EQ(pthread_create(&thread, NULL, make_and_leave, blocks), 0))
+        return;
+    pthread_join(thread, NULL);
+    CHECK_EQ(heap_here()->dead_count, 1);
+    check_valid();
+    slab = slab_of(blocks[19]); /* its current slab: half used */
+    CHECK_EQ(((struct thread_heap *)slab->owner)->state, THREAD_HEAP_DEAD);
+    CHECK(thread_heap_steal(heap_here(), heap_thread, slab->size_class) == slab);
+    CHECK_EQ(slab->owner, (uint64_t)heap_thread);
+    slab->flags &= (uint8_t)~SLAB_CURRENT; /* as the caller does when it has a current one */
+    slab->used--;
+    slab_set_partial(heap_here(), heap_thread, slab);
+    free_all(blocks);
+    check_valid();
+    CHECK_EQ(slab_of(blocks[0])->kind != SPAN_SLAB, 1); /* full, dead, and now empty: gone */
+}
+
+static void *adopt_and_leave(void *argument)
+{
+    void *block = heap_malloc(64);
+
+    *(struct thread_heap **)argument = heap_thread;
+    heap_free(block);
+    heap_thread_exit();
+    return NULL;
+}
+
+static void a_new_thread_takes_a_dead_heap_over_whole(void)
+{
+    struct thread_heap *seen[3] = {NULL, NULL, NULL};
+    uint32_t made = 0;
+
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+
+        if (CHECK_EQ(pthread_create(&thread, NULL, adopt_and_leave, &seen[i]), 0))
+            pthread_join(thread, NULL);
+        if (i == 0)
+            made = heap_here()->thread_heap_count;
+    }
+    CHECK(seen[0] == seen[1] && seen[1] == seen[2]);
+    CHECK_EQ(heap_here()->thread_heap_count, made);
+    CHECK_EQ(heap_here()->thread_heaps_live, 1);
+    check_valid();
+}
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    RUN(every_size_has_the_smallest_class_that_holds_it);
+    RUN(rounding_up_wastes_at_most_an_eighth);
+    RUN(an_aligned_class_has_only_aligned_blocks);
+    RUN(a_slab_is_carved_page_by_page);
+    RUN(a_full_slab_is_in_no_list_until_a_block_comes_back);
+    RUN(an_empty_slab_that_is_not_current_goes);
+    RUN(blocks_freed_by_another_thread_come_back_to_full_slabs);
+    RUN(our_free_and_a_notification_under_way_meet_in_a_full_slab);
+    RUN(slabs_of_an_ended_thread_are_tended_and_stolen);
+    RUN(a_new_thread_takes_a_dead_heap_over_whole);
+    return tap_done();
+}
