@@ -1,0 +1,196 @@
+/*
+ * process_record.c - a record written and read back, and records that lie.
+ */
+#include <string.h>
+#include "core/process/process_image.h"
+#include "core/process/record.h"
+#include "core/process/tracee.h"
+#include "t/lib/tap.h"
+
+static struct arena arena;
+static uint8_t buffer[65536] __attribute__((aligned(16)));
+static struct record_writer writer;
+
+static void put_basic(uint32_t threads)
+{
+    struct record_process process = {
+        .version = RECORD_FORMAT_VERSION, .pid = 100, .thread_count = threads, .slot = 3};
+    struct record_memory_layout layout = {.brk = 4096};
+    static struct record_signal_actions signals;
+    struct record_file file = {.id = 0, .size = 7};
+
+    writer = (struct record_writer){.buffer = buffer, .size = sizeof buffer};
+    record_put(&writer, RECORD_PROCESS, &process, sizeof process, NULL, 0);
+    record_put(&writer, RECORD_DIRECTORY, NULL, 0, "/tmp", 5);
+    record_put(&writer, RECORD_MEMORY_LAYOUT, &layout, sizeof layout, "0123456789abcdef", 16);
+    record_put(&writer, RECORD_SIGNAL_ACTIONS, &signals, sizeof signals, NULL, 0);
+    record_put(&writer, RECORD_FILE, &file, sizeof file, "/bin/true", 10);
+    for (uint32_t i = 0; i < threads; i++) {
+        struct record_thread thread = {.tid = 100 + (int32_t)i, .xstate_bytes = 64};
+        uint8_t xstate[64] = {0};
+
+        record_put(&writer, RECORD_THREAD, &thread, sizeof thread, xstate, sizeof xstate);
+    }
+}
+
+static void put_mapping(uint64_t start, uint64_t end, uint32_t file, uint32_t flags)
+{
+    struct record_mapping mapping = {
+        .start = start, .end = end, .prot = 3, .file = file, .flags = flags};
+
+    record_put(&writer, RECORD_MAPPING, &mapping, sizeof mapping, "", 1);
+}
+
+static int read_back(struct process_image *image)
+{
+    struct problem why = {0};
+    int status = process_image_read(image, buffer, writer.used, &arena, &why);
+
+    CHECK(status == 0 || (why.status == status && why.text[0] != 0));
+    return status;
+}
+
+static int read_status(void)
+{
+    struct process_image image;
+
+    return read_back(&image);
+}
+
+static void what_was_written_is_read(void)
+{
+    struct process_image image;
+
+    put_basic(3);
+    put_mapping(0x10000, 0x12000, RECORD_ID_NONE, 0);
+    put_mapping(0x12000, 0x13000, 0, 0);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.thread_count, 3);
+    CHECK_EQ(image.threads[2].record->tid, 102);
+    CHECK_STR(image.directory, "/tmp");
+    CHECK_EQ(image.auxv_bytes, 16);
+    CHECK(process_image_mapping(&image, 0xffff) == NULL);
+    CHECK(process_image_mapping(&image, 0x11fff) == &image.mappings[0]);
+    CHECK(process_image_mapping(&image, 0x12000) == &image.mappings[1]);
+    CHECK(process_image_mapping(&image, 0x13000) == NULL);
+}
+
+static void every_truncation_is_recognised(void)
+{
+    size_t whole;
+
+    put_basic(2);
+    whole = writer.used;
+    for (size_t size = 0; size < whole; size += 4) {
+        writer.used = size;
+        CHECK(read_status() != 0);
+    }
+}
+
+/* No flip may crash the reader or make it look outside (run under ASan too). */
+static void flipped_bits_never_crash_the_reader(void)
+{
+    struct process_image image;
+    struct problem why;
+    uint32_t refused = 0;
+
+    put_basic(2);
+    put_mapping(0x10000, 0x12000, 0, 0);
+    for (size_t bit = 0; bit < writer.used * 8; bit += 3) {
+        uintptr_t mark = arena_mark(&arena);
+
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        refused += process_image_read(&image, buffer, writer.used, &arena, &why) != 0;
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        arena_rewind(&arena, mark);
+    }
+    CHECK(refused > 100);
+    CHECK_EQ(read_status(), 0);
+}
+
+static void impossible_mappings_are_refused(void)
+{
+    const struct {
+        uint64_t start, end;
+        uint32_t file, flags;
+    } bad[] = {
+        {0x10000, 0x10000, RECORD_ID_NONE, 0},
+        {0x10001, 0x12000, RECORD_ID_NONE, 0},
+        {0, 0x1000, RECORD_ID_NONE, 0},
+        {0x10000, 0x8000000000000000, RECORD_ID_NONE, 0},
+        {0x10000, 0x12000, 1, 0},                                  /* no such file */
+        {0x10000, 0x12000, RECORD_ID_NONE, RECORD_MAPPING_SHARED}, /* of nothing */
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_basic(1);
+        put_mapping(bad[i].start, bad[i].end, bad[i].file, bad[i].flags);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    put_basic(1);
+    put_mapping(0x10000, 0x12000, RECORD_ID_NONE, 0);
+    put_mapping(0x11000, 0x13000, RECORD_ID_NONE, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
+static void impossible_descriptors_are_refused(void)
+{
+    struct record_description description = {.kind = DESCRIPTION_REGULAR};
+    struct record_descriptor descriptor = {.number = 3};
+
+    put_basic(1);
+    record_put(&writer, RECORD_DESCRIPTOR, &descriptor, sizeof descriptor, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no description */
+    put_basic(1);
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "name", 5);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* no path */
+    put_basic(1);
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 5);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* no NUL */
+    put_basic(1);
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+    record_put(&writer, RECORD_DESCRIPTOR, &descriptor, sizeof descriptor, NULL, 0);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_DESCRIPTOR, &descriptor, sizeof descriptor, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* twice */
+    put_basic(1);
+    description.kind = DESCRIPTION_PIPE;
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no pipe */
+}
+
+static void an_unknown_item_is_from_a_newer_pheap(void)
+{
+    put_basic(1);
+    record_put(&writer, 77, "x", 1, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_NEWER_FORMAT);
+}
+
+static void a_record_that_does_not_fit_is_failed_for_good(void)
+{
+    uint8_t small[64];
+    struct record_writer tight = {.buffer = small, .size = sizeof small};
+
+    record_put(&tight, 1, "12345678", 8, NULL, 0);
+    CHECK_EQ(tight.used, 16);
+    record_put(&tight, 1, buffer, 60, NULL, 0);
+    CHECK_EQ(tight.failed, STATUS_LIMIT);
+    record_put(&tight, 1, "1", 1, NULL, 0);
+    CHECK_EQ(tight.used, 16);
+}
+
+int main(int argc, char **argv)
+{
+    tap_arguments(argc, argv);
+    if (arena_create(&arena, 64 << 20) != 0)
+        return 1;
+    RUN(what_was_written_is_read);
+    RUN(every_truncation_is_recognised);
+    RUN(flipped_bits_never_crash_the_reader);
+    RUN(impossible_mappings_are_refused);
+    RUN(impossible_descriptors_are_refused);
+    RUN(an_unknown_item_is_from_a_newer_pheap);
+    RUN(a_record_that_does_not_fit_is_failed_for_good);
+    arena_destroy(&arena);
+    return tap_done();
+}
