@@ -10,8 +10,10 @@
 #include "core/base/sys.h"
 #include "core/image/smaps.h"
 
-#define SCAN_REGIONS  16384u
-#define CLASSIC_PAGES 32768u
+#define SCAN_REGIONS   16384u
+#define DETAIL_REGIONS 256u
+#define DETAIL_PAGES   8u /* a run of so many pages is worth a question of its own */
+#define CLASSIC_PAGES  32768u
 
 /* Bits of an entry of the classic pagemap. */
 #define ENTRY_PRESENT (1ull << 63)
@@ -21,11 +23,13 @@
 int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan)
 {
     *pagemap = (struct pagemap){.by_scan = by_scan};
-    if (by_scan)
+    if (by_scan) {
         pagemap->regions = arena_alloc(arena, SCAN_REGIONS * sizeof(struct page_region), 64);
-    else
+        pagemap->details = arena_alloc(arena, DETAIL_REGIONS * sizeof(struct page_region), 64);
+    } else {
         pagemap->entries = arena_alloc(arena, CLASSIC_PAGES * sizeof(uint64_t), 64);
-    if (!pagemap->regions && !pagemap->entries)
+    }
+    if (by_scan ? !pagemap->regions || !pagemap->details : !pagemap->entries)
         return -ENOMEM;
     pagemap->fd = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
     return pagemap->fd < 0 ? pagemap->fd : 0;
@@ -67,15 +71,18 @@ static int report(const struct page_region *regions, long count, uint64_t skip,
     return 0;
 }
 
-/* Runs one PAGEMAP_SCAN question over [scan->start, scan->end), in as many calls as it takes. */
-static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t skip,
-                    page_run_visit *visit, void *context)
+/*
+ * Puts one question, scan, to PAGEMAP_SCAN, in as many calls as it takes. The answers come through
+ * regions, of which there are limit.
+ */
+static int ask(struct pagemap *pagemap, struct pm_scan_arg *scan, struct page_region *regions,
+               uint64_t limit, uint64_t skip, page_run_visit *visit, void *context)
 {
     uint64_t end = scan->end;
 
     scan->size = sizeof *scan;
-    scan->vec = (uintptr_t)pagemap->regions;
-    scan->vec_len = SCAN_REGIONS;
+    scan->vec = (uintptr_t)regions;
+    scan->vec_len = limit;
     while (scan->start < end) {
         long count = sys_call(SYS_ioctl, pagemap->fd, PAGEMAP_SCAN, scan);
         int status = 0;
@@ -84,7 +91,7 @@ static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t 
             continue;
         if (count < 0)
             return (int)count;
-        status = report(pagemap->regions, count, skip, visit, context);
+        status = report(regions, count, skip, visit, context);
         if (status < 0)
             return status;
         if (scan->walk_end <= scan->start)
@@ -92,6 +99,12 @@ static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t 
         scan->start = scan->walk_end;
     }
     return 0;
+}
+
+static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t skip,
+                    page_run_visit *visit, void *context)
+{
+    return ask(pagemap, scan, pagemap->regions, SCAN_REGIONS, skip, visit, context);
 }
 
 static int classic_saved(struct pagemap *pagemap, uint64_t start, uint64_t end,
@@ -175,28 +188,49 @@ int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
     return scan_all(pagemap, &scan, 0, visit, context);
 }
 
+struct pool_runs {
+    struct pagemap *pagemap;
+    page_run_visit *visit;
+    void *context;
+};
+
+/* A long run of pages of the pool's mapping that count as written: most likely they were read for
+ * the first time. Those that are still the file's are left out. */
+static int visit_pool_run(void *context, const struct page_run *run)
+{
+    struct pool_runs *runs = context;
+    struct pm_scan_arg scan =
+        saved_question(run->page << PAGE_SHIFT, run->end << PAGE_SHIFT, BACKING_POOL);
+
+    if (run->end - run->page < DETAIL_PAGES)
+        return runs->visit(runs->context, run);
+    return ask(runs->pagemap, &scan, runs->pagemap->details, DETAIL_REGIONS, 0, runs->visit,
+               runs->context);
+}
+
 /*
  * In anonymous memory: WRITTEN, and PRESENT or SWAPPED. (The kernel's fast path for a question that
  * names WRITTEN alone would take absent pages for written ones and leave markers in their place.)
  * In a file mapping: WRITTEN or SWAPPED, and not FILE. In a mapping of the pool FILE is not asked
- * for: the kernel would look at every present page's descriptor, where WRITTEN alone is a bit of
- * the page table; once protected, pages that were only read are not reported again.
+ * for at first: the kernel would look at every present page's descriptor, where WRITTEN is a bit
+ * of the page table; once protected, pages that were only read are not reported again.
  */
 int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
                     enum page_backing backing, bool all, page_run_visit *visit, void *context)
 {
     struct pm_scan_arg scan = saved_question(start, end, backing);
+    struct pool_runs runs = {pagemap, visit, context};
 
     scan.flags = PM_SCAN_WP_MATCHING;
     if (!all && backing == BACKING_FILE)
         scan.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_SWAPPED;
     if (!all && backing == BACKING_ZERO)
         scan.category_mask |= PAGE_IS_WRITTEN;
-    if (!all && backing == BACKING_POOL) {
-        scan.category_inverted = 0;
-        scan.category_mask = PAGE_IS_WRITTEN;
-    }
-    return scan_all(pagemap, &scan, 0, visit, context);
+    if (all || backing != BACKING_POOL)
+        return scan_all(pagemap, &scan, 0, visit, context);
+    scan.category_inverted = 0;
+    scan.category_mask = PAGE_IS_WRITTEN;
+    return scan_all(pagemap, &scan, 0, visit_pool_run, &runs);
 }
 
 int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end, enum page_backing backing,

@@ -45,6 +45,7 @@ struct pagemap {
     int fd;
     bool by_scan;
     struct page_region *regions; /* answers of PAGEMAP_SCAN */
+    struct page_region *details; /* of a question about one of these */
     uint64_t *entries;           /* of the classic file */
     uint32_t empty_count;        /* mappings of GIANT_BYTES or more that hold no page at all */
     struct {
@@ -70,8 +71,8 @@ MUST_CHECK int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uin
 
 /*
  * PAGEMAP_SCAN only, registered mappings only: saved pages that were written since they were last
- * protected, protected again in the same step. all: written or not. Of BACKING_POOL also pages that
- * were read for the first time (a superset costs a comparison).
+ * protected, protected again in the same step. all: written or not. Of BACKING_POOL also
+ * some that were read for the first time (a superset costs a comparison).
  */
 MUST_CHECK int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
                                enum page_backing backing, bool all, page_run_visit *visit,

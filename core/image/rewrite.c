@@ -15,6 +15,17 @@
 #define LEAVES        ((uint32_t)(SLOT_BYTES / PAGE_BYTES / LEAF_PAGES))
 #define RUN_PAGES_MIN 8u /* a run of so many pages is worth a mapping of its own */
 
+/* An interval is this many generations; a page that was written in this one or the one before was
+ * written lately. Of slots of more than 64 GiB the rest counts as written lately. */
+#define INTERVAL_GENERATIONS 2u
+#define WRITTEN_PAGES        (1ull << 24)
+
+enum leaf_flags {
+    LEAF_NOTED = 1u << 0,          /* is in `noted` */
+    LEAF_WRITTEN = 1u << 1,        /* in this interval */
+    LEAF_WRITTEN_BEFORE = 1u << 2, /* in the one before */
+};
+
 struct leaf {
     uint64_t first_page;
     uint64_t home; /* page - frame, modulo 2^64 */
@@ -27,11 +38,15 @@ int rewriter_create(struct rewriter *rewriter, struct arena *arena, struct pool 
 {
     *rewriter = (struct rewriter){.pool = pool};
     rewriter->away = arena_alloc(arena, LEAVES, 64);
-    rewriter->is_noted = arena_alloc(arena, LEAVES, 64);
+    rewriter->flags = arena_alloc(arena, LEAVES, 64);
     rewriter->noted = arena_alloc(arena, LEAVES * sizeof(uint32_t), 64);
     rewriter->buffer = arena_alloc(arena, LEAF_PAGES * PAGE_BYTES, PAGE_BYTES);
-    return rewriter->away && rewriter->is_noted && rewriter->noted && rewriter->buffer ? 0
-                                                                                       : -ENOMEM;
+    rewriter->written[0] = arena_alloc(arena, WRITTEN_PAGES / 8, 64);
+    rewriter->written[1] = arena_alloc(arena, WRITTEN_PAGES / 8, 64);
+    return rewriter->away && rewriter->flags && rewriter->noted && rewriter->buffer &&
+                   rewriter->written[0] && rewriter->written[1]
+               ? 0
+               : -ENOMEM;
 }
 
 static uint64_t slot_page(const struct rewriter *rewriter)
@@ -43,21 +58,54 @@ static void note_leaf(struct rewriter *rewriter, uint32_t leaf)
 {
     if (leaf >= rewriter->end)
         rewriter->end = leaf + 1;
-    if (rewriter->is_noted[leaf])
+    if (rewriter->flags[leaf] & LEAF_NOTED)
         return;
-    rewriter->is_noted[leaf] = 1;
+    rewriter->flags[leaf] |= LEAF_NOTED;
     rewriter->noted[rewriter->noted_count++] = leaf;
 }
 
 void rewriter_note(struct rewriter *rewriter, const uint64_t *pages, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t leaf = (pages[i] - slot_page(rewriter)) / LEAF_PAGES;
+        uint64_t place = pages[i] - slot_page(rewriter), leaf = place / LEAF_PAGES;
 
         if (leaf >= LEAVES) /* pages below the slot wrap round */
             continue;
         note_leaf(rewriter, (uint32_t)leaf);
+        rewriter->flags[leaf] |= LEAF_WRITTEN;
+        if (place < WRITTEN_PAGES)
+            rewriter->written[rewriter->interval][place / 8] |= (uint8_t)(1u << place % 8);
         rewriter->written_pages++;
+    }
+}
+
+static bool is_written_lately(const struct rewriter *rewriter, uint64_t page)
+{
+    uint64_t place = page - slot_page(rewriter);
+
+    return place >= WRITTEN_PAGES ||
+           ((rewriter->written[0][place / 8] | rewriter->written[1][place / 8]) >> place % 8 & 1);
+}
+
+/* Begins a new interval now and then: what was last written in the one before the present may be
+ * away now, so those neighbourhoods are counted anew. */
+static void pass_time(struct rewriter *rewriter)
+{
+    uint64_t used_bytes = (uint64_t)rewriter->end * LEAF_PAGES / 8;
+
+    if (++rewriter->generations < INTERVAL_GENERATIONS)
+        return;
+    rewriter->generations = 0;
+    rewriter->interval = !rewriter->interval;
+    memset(rewriter->written[rewriter->interval], 0,
+           used_bytes < WRITTEN_PAGES / 8 ? used_bytes : WRITTEN_PAGES / 8);
+    for (uint32_t leaf = 0; leaf < rewriter->end; leaf++) {
+        uint8_t flags = rewriter->flags[leaf];
+
+        rewriter->flags[leaf] =
+            (flags & LEAF_NOTED) | (flags & LEAF_WRITTEN ? LEAF_WRITTEN_BEFORE : 0);
+        if (flags & LEAF_WRITTEN_BEFORE)
+            note_leaf(rewriter, leaf);
     }
 }
 
@@ -88,7 +136,7 @@ static uint64_t vote_home(const struct leaf *leaf)
     return home;
 }
 
-static void find_away(struct leaf *leaf)
+static void find_away(const struct rewriter *rewriter, struct leaf *leaf)
 {
     unsigned length = 0;
 
@@ -104,8 +152,10 @@ static void find_away(struct leaf *leaf)
             length++;
         if (length >= RUN_PAGES_MIN)
             continue;
-        memset(leaf->is_away + i, 1, length);
-        leaf->away_count += length;
+        for (unsigned k = i; k < i + length; k++) {
+            leaf->is_away[k] = !is_written_lately(rewriter, leaf->first_page + k);
+            leaf->away_count += leaf->is_away[k];
+        }
     }
 }
 
@@ -127,7 +177,7 @@ static int load_leaf(struct rewriter *rewriter, uint32_t number, struct leaf *le
     if (status < 0)
         return status;
     leaf->home = vote_home(leaf);
-    find_away(leaf);
+    find_away(rewriter, leaf);
     set_away(rewriter, number, leaf->away_count);
     return 0;
 }
@@ -161,7 +211,7 @@ static int count_noted(struct rewriter *rewriter)
         status = load_leaf(rewriter, number, &leaf);
         if (status < 0)
             break;
-        rewriter->is_noted[number] = 0;
+        rewriter->flags[number] &= (uint8_t)~LEAF_NOTED;
         rewriter->noted_count--;
     }
     return status;
@@ -340,6 +390,7 @@ int rewriter_run(struct rewriter *rewriter, uint64_t *bytes)
     int status = 0;
 
     rewriter->written_pages = 0;
+    pass_time(rewriter);
     status = count_noted(rewriter);
     if (status < 0)
         return status;

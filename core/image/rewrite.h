@@ -2,18 +2,19 @@
  * rewrite.h - keeps the slot's pages where a restore can map them in long runs (docs/internals.md,
  * "Keeping a restore fast").
  *
- * A neighbourhood is the 256 pages of one leaf of the index. Its home is the difference page -
- * frame that most of its pages have: those are mapped in one piece. A page is away when it lies
- * elsewhere in a run too short to be mapped by itself: a restore reads it in. A page that is
- * written goes away, since its old frame belongs to older generations; once those are dropped, its
- * frame at home is free again.
+ * A neighbourhood is the 256 pages of one leaf of the index. Its home is the difference
+ * page - frame that most of its pages have: those are mapped in one piece. A page is away when it
+ * lies elsewhere, in a run too short to be mapped by itself, so that a restore reads it in, and
+ * was not written lately. A page that is written goes away, since its old frame belongs to older
+ * generations; once those are dropped, its frame at home is free again. (Pages that are written
+ * again and again are left where they are: they would not stay at home.)
  *
- * When more than REWRITE_LOW pages are away, pages whose frame at home is free are
- * copied back: one page written for each. Where others have taken the frames at home, that does not
- * help: above REWRITE_HIGH whole neighbourhoods, the most scattered first, are copied to new
- * contiguous frames. Both between the cut and the commit, when the index shows exactly what
- * the generation will, from frames that are checked as they are read, and for no more pages
- * in one generation than the budget allows.
+ * When more than REWRITE_LOW pages are away, pages whose frame at home is free are copied back:
+ * one page written for each. Where others have taken the frames at home, that does not help: above
+ * REWRITE_HIGH whole neighbourhoods, the most scattered first, are copied to new contiguous
+ * frames. Both happen between the cut and the commit, when the index shows exactly what the
+ * generation will, from frames that are checked as they are read, and for no more pages in one
+ * generation than the budget allows.
  */
 #ifndef PHEAP_IMAGE_REWRITE_H
 #define PHEAP_IMAGE_REWRITE_H
@@ -24,23 +25,24 @@
 #include "core/base/status.h"
 #include "core/pool/pool.h"
 
-#define REWRITE_LOW      8000u
-#define REWRITE_HIGH     16000u
-#define REWRITE_AWAY_MIN 32u /* of 256 pages: rewriting for fewer costs more than it saves */
-#define REWRITE_PAGES_MIN                                                                          \
-    2048u /* budget of one generation: this, and as many as it wrote itself                        \
-           */
+#define REWRITE_LOW       2000u
+#define REWRITE_HIGH      8000u
+#define REWRITE_AWAY_MIN  32u   /* of 256: to rewrite for fewer costs more than it saves */
+#define REWRITE_PAGES_MIN 2048u /* budget: this, and as many as the generation wrote itself */
 
 struct rewriter {
     struct pool *pool;
-    uint8_t *away; /* of each neighbourhood of the slot, when it was last counted */
-    uint8_t *is_noted;
-    uint32_t *noted; /* neighbourhoods written to since they were counted */
+    uint8_t *away;   /* of each neighbourhood of the slot, when it was last counted */
+    uint8_t *flags;  /* of each neighbourhood: see rewrite.c */
+    uint32_t *noted; /* neighbourhoods to be counted anew */
     uint32_t noted_count;
     uint32_t end;    /* neighbourhoods from here on were never used */
     uint32_t cursor; /* the next one to bring home */
     uint64_t away_pages;
     uint64_t written_pages; /* noted in this generation */
+    uint8_t *written[2];    /* a bit a page: written in this interval, in the one before */
+    unsigned interval;      /* which of the two is this one's */
+    unsigned generations;   /* of this interval */
     uint8_t *buffer;
     bool counted; /* what the pool held at the start is counted */
 };
