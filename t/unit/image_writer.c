@@ -382,6 +382,32 @@ static void what_is_untracked_is_found_again(void)
     munmap(memory, 64 * 4096);
 }
 
+static void memory_behind_protection_keys_is_saved(void)
+{
+    char *memory = fixture_map(16);
+    int key = pkey_alloc(0, 0);
+
+    if (start() && key < 0) {
+        tap_skip("no memory protection keys here");
+    } else if (key >= 0) {
+        fill(memory, 16 * 4096, 25);
+        void *model = remember(memory, 16);
+
+        CHECK(pkey_mprotect(memory, 16 * 4096, PROT_READ | PROT_WRITE, key) == 0);
+        CHECK(pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
+        CHECK(fixture_checkpoint(&f));
+        CHECK(fixture_shows(&f, memory, model, 16 * 4096));
+        CHECK(pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
+        CHECK_OK(fixture_cut(&f)); /* without a pre-copy */
+        CHECK_OK(fixture_commit(&f));
+        CHECK(fixture_shows(&f, memory, model, 16 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 16 * 4096);
+    if (key >= 0)
+        pkey_free(key);
+}
+
 /* What a restore does: the generation is mapped at its address, and a new writer goes on. */
 static void a_restored_slot_is_carried_on(void)
 {
@@ -587,6 +613,7 @@ int main(int argc, char **argv)
     RUN_BOTH(a_terabyte_reserved_costs_nothing);
     RUN_BOTH(an_abandoned_cut_loses_nothing);
     RUN_BOTH(what_is_untracked_is_found_again);
+    RUN_BOTH(memory_behind_protection_keys_is_saved);
     RUN_BOTH(a_restored_slot_is_carried_on);
     RUN_BOTH(whichever_write_fails_nothing_is_lost);
     RUN_BOTH(a_full_disk_is_survived);
