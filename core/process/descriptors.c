@@ -332,7 +332,7 @@ int descriptors_check(const struct process_image *image, struct problem *why)
 
     for (uint32_t i = 0; i < image->description_count && status == 0; i++)
         if (kind_of(image->descriptions[i].record->kind) == &regular_file_kind)
-            status = regular_file_check(&image->descriptions[i], why);
+            status = regular_file_check(image, &image->descriptions[i], why);
     return status;
 }
 

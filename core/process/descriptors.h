@@ -68,6 +68,7 @@ struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opene
 void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_flags);
 
 void rebuild_watches(struct rebuild *rebuild);
-MUST_CHECK int regular_file_check(const struct image_description *description, struct problem *why);
+MUST_CHECK int regular_file_check(const struct process_image *image,
+                                  const struct image_description *description, struct problem *why);
 
 #endif

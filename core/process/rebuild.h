@@ -42,7 +42,6 @@ struct rebuild {
     int stdio_fd[3];    /* the restorer's 0, 1, 2, or -1 where it has none */
     int stdio_flags[3]; /* their O_* */
     bool stdio_terminal[3];
-    uint64_t stdio_device[3], stdio_inode[3];
 };
 
 #define STAGING_BYTES (64u << 10)

@@ -84,48 +84,51 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
 
 /* The restorer's stream of the same number, if it is open on the same file: then the two share
  * one offset, as before, and what a script writes behind the program's output stays behind it. */
-static int same_stream(const struct rebuild *rebuild, const struct record_description *record)
+static int same_stream(const struct process_image *image, const struct record_description *record,
+                       struct stat *stat)
 {
-    const struct process_image *image = rebuild->image;
-
     for (uint32_t i = 0; i < image->descriptor_count && image->descriptors[i]->number <= 2; i++) {
         uint32_t n = image->descriptors[i]->number;
+        long flags = sys_call(SYS_fcntl, n, F_GETFL);
 
-        if (image->descriptors[i]->description == record->id && rebuild->stdio_fd[n] >= 0 &&
-            rebuild->stdio_inode[n] == record->inode &&
-            rebuild->stdio_device[n] == record->device &&
-            ((uint32_t)rebuild->stdio_flags[n] & O_ACCMODE) == (record->open_flags & O_ACCMODE))
+        if (image->descriptors[i]->description == record->id && flags >= 0 &&
+            ((uint32_t)flags & O_ACCMODE) == (record->open_flags & O_ACCMODE) &&
+            sys_fstat((int)n, stat) == 0 && stat->st_ino == record->inode &&
+            stat->st_dev == record->device)
             return (int)n;
     }
     return -1;
 }
 
-static struct opened open_file(struct descriptor_rebuild *run,
-                               const struct image_description *description)
+static struct opened open_by_path(struct batch *batch, const struct image_description *description)
 {
-    const struct record_description *record = description->record;
-    struct batch *batch = run->rebuild->batch;
-    int stream = record->kind == DESCRIPTION_REGULAR ? same_stream(run->rebuild, record) : -1;
-    struct opened opened = {.how = BATCH_RESULT};
+    uint64_t path = batch_string(batch, description->path);
+    uint64_t flags = (description->record->open_flags & REOPEN_FLAGS) | O_NOCTTY;
 
-    if (stream >= 0) {
-        opened = (struct opened){.value = (uint64_t)run->rebuild->stdio_fd[stream], .keep = true};
-        opened_set_flags(batch, opened, record->open_flags);
-        return opened;
-    }
-    opened.value = batch_add(batch, description->path, SYS_openat,
-                             BATCH_ARGS((uint64_t)AT_FDCWD, batch_string(batch, description->path),
-                                        (record->open_flags & REOPEN_FLAGS) | O_NOCTTY));
-    return opened;
+    return (struct opened){.value = batch_add(batch, description->path, SYS_openat,
+                                              BATCH_ARGS((uint64_t)AT_FDCWD, path, flags)),
+                           .how = BATCH_RESULT};
 }
 
 static struct opened open_regular(struct descriptor_rebuild *run,
                                   const struct image_description *description)
 {
     const struct record_description *record = description->record;
-    struct batch *batch = run->rebuild->batch;
-    struct opened opened = open_file(run, description);
+    struct rebuild *rebuild = run->rebuild;
+    struct batch *batch = rebuild->batch;
+    struct stat stat;
+    int stream =
+        record->kind == DESCRIPTION_REGULAR ? same_stream(rebuild->image, record, &stat) : -1;
+    struct opened opened;
 
+    if (stream >= 0) {
+        opened = (struct opened){.value = (uint64_t)rebuild->stdio_fd[stream], .keep = true};
+        opened_set_flags(batch, opened, record->open_flags);
+        if ((uint64_t)stat.st_size < record->size)
+            return opened; /* emptied by the redirection: a new beginning, as it stands */
+    } else {
+        opened = open_by_path(batch, description);
+    }
     if (record->flags & RECORD_CUT_BACK)
         opened_call(batch, description->path, SYS_ftruncate, opened, record->size, 0, 0);
     if (record->kind != DESCRIPTION_DEVICE && !(record->open_flags & O_PATH)) {
@@ -136,7 +139,8 @@ static struct opened open_regular(struct descriptor_rebuild *run,
     return opened;
 }
 
-int regular_file_check(const struct image_description *description, struct problem *why)
+int regular_file_check(const struct process_image *image,
+                       const struct image_description *description, struct problem *why)
 {
     const struct record_description *record = description->record;
     struct stat stat;
@@ -151,7 +155,7 @@ int regular_file_check(const struct image_description *description, struct probl
         return problem_set(why, STATUS_CHANGED,
                            "%s, which the program had open, is now another file",
                            description->path);
-    if ((uint64_t)stat.st_size < record->size)
+    if ((uint64_t)stat.st_size < record->size && same_stream(image, record, &stat) < 0)
         return problem_set(why, STATUS_CHANGED,
                            "%s has %lu bytes now, %lu at the checkpoint: what is missing cannot be "
                            "made up",

@@ -167,15 +167,10 @@ static void read_streams(struct rebuild *rebuild)
 {
     for (int i = 0; i < 3; i++) {
         char termios[64];
-        struct stat stat = {0};
         long flags = sys_call(SYS_fcntl, i, F_GETFL);
 
         rebuild->stdio_fd[i] = flags < 0 ? -1 : rebuild->first_private_fd + PRIVATE_STDIO + i;
         rebuild->stdio_flags[i] = flags < 0 ? 0 : (int)flags;
-        if (sys_fstat(i, &stat) == 0) {
-            rebuild->stdio_device[i] = stat.st_dev;
-            rebuild->stdio_inode[i] = stat.st_ino;
-        }
         rebuild->stdio_terminal[i] = sys_call(SYS_ioctl, i, 0x5401 /* TCGETS */, termios) == 0;
     }
 }
@@ -416,15 +411,20 @@ int drive_rebuild(struct restore_job *job, struct spawned *spawned)
     struct drive drive = {.job = job, .leader = &spawned->leader, .ambient = spawned->ambient};
     int status = prepare(&drive);
 
+    restore_note(job, "executable stopped");
     if (status == 0)
         status = rebuild_memory(&drive);
+    restore_note(job, "memory mapped and read in");
     if (status == 0)
         status = rebuild_process(&drive);
     if (status == 0)
         status = rebuild_threads(&drive);
+    restore_note(job, "files and threads made");
     if (status == 0)
         status = start_agent(&drive);
+    restore_note(job, "agent started");
     if (status == 0)
         status = let_go(&drive);
+    restore_note(job, "let go");
     return status;
 }

@@ -23,6 +23,8 @@
 
 struct restore_job {
     struct problem *why;
+    bool verbose;
+    uint64_t began_ns;
     struct arena arena;
     struct pool pool;
     struct generation_entry generation;
@@ -44,6 +46,9 @@ enum private_fd {
     PRIVATE_ERROR = 4, /* close-on-exec: why the exec failed */
     PRIVATE_COUNT = 5,
 };
+
+/* restore.c: what was done, with the time since the beginning, if the person wants to know. */
+void restore_note(const struct restore_job *job, const char *what);
 
 /* choose.c: 0: the newest that has not been resumed in vain. */
 MUST_CHECK int resume_choose(const struct superblock *super, uint64_t wanted,

@@ -23,6 +23,19 @@
 #define BUSY_PID_WAIT_NS     (50 * MS)
 #define LOWEST_PRIVATE_FD    16
 
+void restore_note(const struct restore_job *job, const char *what)
+{
+    uint64_t us = (sys_clock_ns(CLOCK_MONOTONIC) - job->began_ns) / 1000;
+    char line[160];
+    size_t length;
+
+    if (!job->verbose)
+        return;
+    length = format_text(line, sizeof line, "pheap restore: %4lu.%03lu ms  %s\n",
+                         (unsigned long)us / 1000, (unsigned long)us % 1000, what);
+    (void)sys_write(2, line, length);
+}
+
 static void sleep_ns(uint64_t ns)
 {
     struct timespec time = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
@@ -106,6 +119,24 @@ static int check_owner(struct restore_job *job)
     return 0;
 }
 
+static void note_plan(const struct restore_job *job)
+{
+    uint64_t extents = 0, mapped = 0, read_in = 0;
+    char text[120];
+
+    for (int i = 0; i < CONTENTS_PLANS; i++) {
+        const struct image_plan *one = &job->plans[i];
+
+        for (uint64_t k = 0; k < one->extent_count; k++)
+            mapped += one->extents[k].pages;
+        extents += one->extent_count;
+        read_in += one->fill_count;
+    }
+    format_text(text, sizeof text, "contents planned: %lu pages in %lu extents, %lu pages read in",
+                (unsigned long)mapped, (unsigned long)extents, (unsigned long)read_in);
+    restore_note(job, text);
+}
+
 static int plan(struct restore_job *job)
 {
     const struct process_image *process = &job->process;
@@ -122,10 +153,13 @@ static int plan(struct restore_job *job)
         status = descriptors_check(process, job->why);
     if (status == 0)
         status = image_open(&job->image, &job->pool, &job->generation, &job->arena, job->why);
+    restore_note(job, "record read, files compared");
     if (status == 0)
         status = contents_plan(job);
+    note_plan(job);
     if (status == 0)
         status = contents_verify(job);
+    restore_note(job, "contents to be read in verified");
     return status;
 }
 
@@ -225,7 +259,10 @@ static void become_parent(void)
 int restore_process(const struct restore_options *options, struct restored *out,
                     struct problem *why)
 {
-    struct restore_job job = {.why = why, .lock_fd = -1};
+    struct restore_job job = {.why = why,
+                              .verbose = options->verbose,
+                              .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
+                              .lock_fd = -1};
     int status = arena_create(&job.arena, ARENA_BYTES);
 
     if (status != 0)
