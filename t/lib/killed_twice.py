@@ -8,14 +8,14 @@ import os
 import signal
 
 from pheap_test import (BUILT_PROGRAMS, Failure, NOBODY, PHEAP, PROGRAMS, PYTHON, ROUNDS, Skip,
-                        add_test, check, check_equal, time)
+                        add_test, check, check_equal, time, wait_until)
 
 
 class Program:
     """How to run it: in a directory of its own, stdout to a file, perhaps with prepared inputs."""
 
-    def __init__(self, name, *arguments, stdin=None, prepare=None, environment=None):
-        self.name, self.arguments, self.stdin = name, arguments, stdin
+    def __init__(self, name, *arguments, stdin=None, prepare=None, environment=None, appends=()):
+        self.name, self.arguments, self.stdin, self.appends = name, arguments, stdin, appends
         self.prepare, self.environment = prepare, environment or {}
 
 
@@ -34,11 +34,12 @@ def _bytes(place, directory):
 
 
 ALL = {p.name: p for p in [
-    Program("python3", PYTHON, _source("threads_objects.py")),
-    Program("lua5.4", "lua5.4", _source("tables.lua")),
-    Program("perl", "perl", _source("hashes.pl")),
-    Program("ruby", "ruby", _source("strings.rb")),
-    Program("gawk", "gawk", "-f", _source("arrays.awk")),
+    Program("python3", PYTHON, _source("threads_objects.py"),
+            appends=[f"thread-{n}.log" for n in range(4)]),
+    Program("lua5.4", "lua5.4", _source("tables.lua"), appends=["rounds.log"]),
+    Program("perl", "perl", _source("hashes.pl"), appends=["rounds.log"]),
+    Program("ruby", "ruby", _source("strings.rb"), appends=["rounds.log"]),
+    Program("gawk", "gawk", "-f", _source("arrays.awk"), appends=["rounds.log"]),
     Program("bc", "bc", _source("digits.bc"), environment={"BC_LINE_LENGTH": "0"}),
     Program("sqlite3", "sqlite3", ":memory:", stdin="script.sql", prepare=_sql),
     Program("xz", "xz", "-4", "-T2", "--block-size=4MiB", "-c", "input", prepare=_bytes),
@@ -122,7 +123,11 @@ def kill_after(place, process, pid, seconds):
 def killed_twice(place, program, plain, seconds, name="run"):
     directory, pool = prepared(place, program, name), place.path(name + ".pool")
     process = start(place, program, directory, (PHEAP, "run", "-i", "100ms", pool))
-    place.wait_generation(pool, 1, process)
+    for name in program.appends:
+        # What it opens for appending after the checkpoint it would, resumed, open and fill again.
+        wait_until(lambda n=name: os.path.exists(os.path.join(directory, n)), 30, name)
+    begun = place.newest(pool)
+    place.wait_generation(pool, begun + (2 if program.appends else 1), process)
     kill_after(place, process, process.pid, place.random.uniform(0, 0.4 * seconds))
     for fraction in (0.25, None):
         process = place.start(PHEAP, "restore", pool, cwd=directory)

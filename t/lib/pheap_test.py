@@ -384,7 +384,7 @@ def run_one(number, name, function):
     if result == "not ok":
         lines += place.diagnostics()
     for line in lines:
-        print("# " + line)
+        print("# " + line, file=sys.stderr if result == "not ok" else sys.stdout, flush=True)
     if result.startswith("skip"):
         print(f"ok {number} - {name} # SKIP {result[5:]}", flush=True)
     else:

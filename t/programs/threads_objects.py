@@ -42,9 +42,9 @@ def digest(nodes, start):
 
 
 def work(thread):
-    rng = random.Random(thread)
-    nodes = [Node(rng, i) for i in range(OBJECTS)]
     with open("thread-%d.log" % thread, "a", buffering=1) as log:
+        rng = random.Random(thread)
+        nodes = [Node(rng, i) for i in range(OBJECTS)]
         for number in range(ROUNDS):
             change(rng, nodes)
             digests[thread] = digest(nodes, digests[thread])
