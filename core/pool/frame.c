@@ -23,6 +23,11 @@
 #define GROW_MIN_FRAMES (16u << (20 - FRAME_SHIFT))   /* 16 MiB: few calls for small pools */
 #define GROW_MAX_FRAMES (1024u << (20 - FRAME_SHIFT)) /* 1 GiB: do not take a disk by surprise */
 #define GROW_SHARE      8                             /* else an eighth of the file */
+#define GROW_RUN_FRAMES (1u << (20 - FRAME_SHIFT))    /* 1 MiB, when only a long run is missing */
+
+/* See frames_take_scattered(). */
+#define SHORT_RUN_FRAMES 64
+#define ROOMY_SHARE      4
 
 struct bucket {
     uint64_t last;
@@ -33,10 +38,13 @@ struct bucket {
 struct frames {
     struct frame_map map;
     struct persist *persist;
-    uint64_t origin;    /* births are counted from here */
-    uint64_t committed; /* newest durable generation */
-    uint64_t cursor;    /* the search for a free run starts here */
-    uint64_t longest;   /* no free run is longer, as far as is known: saves searches */
+    uint64_t origin;     /* births are counted from here */
+    uint64_t committed;  /* newest durable generation */
+    uint64_t cursor;     /* the search for a free run starts here */
+    uint64_t longest;    /* no free run is longer, as far as is known: saves searches */
+    uint64_t short_from; /* short runs are looked for from here */
+    bool spare_runs;     /* long runs have become scarce: scattered pages take short ones first */
+    bool growth_refused; /* the last time: growth that is not necessary is not tried */
     unsigned bucket_count;
     struct bucket buckets[BUCKETS_MAX];
 };
@@ -52,6 +60,8 @@ static void set_free(struct frames *frames, uint64_t frame)
 {
     frame_map_set_free(&frames->map, frame);
     frames->longest = UINT64_MAX;
+    if (frame < frames->short_from)
+        frames->short_from = frame;
 }
 
 int frames_create(struct frames **out, struct arena *arena, struct persist *persist,
@@ -165,6 +175,23 @@ static uint64_t newest_not_above(const uint64_t *numbers, unsigned count, uint64
     return newest;
 }
 
+/* Much is free, if perhaps not in one piece. */
+static bool is_roomy(const struct frames *frames)
+{
+    return frames->map.free_count >= frames->map.count / ROOMY_SHARE &&
+           frames->map.free_count > GROW_RUN_FRAMES;
+}
+
+static bool runs_are_scarce(const struct frames *frames)
+{
+    uint64_t enough = frames->map.count / GROW_SHARE;
+
+    if (enough > GROW_MIN_FRAMES)
+        enough = GROW_MIN_FRAMES;
+    return (is_roomy(frames) || frames->growth_refused) &&
+           frame_map_find(&frames->map, 0, enough, enough).length < enough;
+}
+
 void frames_keep(struct frames *frames, const uint64_t *numbers, unsigned count)
 {
     for (unsigned i = 0; i < frames->bucket_count; i++) {
@@ -176,6 +203,8 @@ void frames_keep(struct frames *frames, const uint64_t *numbers, unsigned count)
     }
     buckets_tidy(frames);
     frames->cursor = 0; /* low frames first: what is free gathers at the end of the file */
+    frames->short_from = 0;
+    frames->spare_runs = runs_are_scarce(frames);
 }
 
 /* --- loading --- */
@@ -242,17 +271,25 @@ static bool is_out_of_space(int status)
     return status == -ENOSPC || status == -EDQUOT || status == -EFBIG;
 }
 
+/* A roomy file grows because a long run is missing: by little, then. */
+static uint64_t growth_step(const struct frames *frames)
+{
+    uint64_t step = frames->map.count / GROW_SHARE;
+
+    if (is_roomy(frames))
+        return GROW_RUN_FRAMES;
+    if (step < GROW_MIN_FRAMES)
+        return GROW_MIN_FRAMES;
+    return step < GROW_MAX_FRAMES ? step : GROW_MAX_FRAMES;
+}
+
 /* At least need frames more, more than that while the disk has room. */
 static int grow(struct frames *frames, uint64_t need)
 {
     uint64_t count = frames->map.count;
-    uint64_t step = count / GROW_SHARE;
+    uint64_t step = growth_step(frames);
     int status;
 
-    if (step < GROW_MIN_FRAMES)
-        step = GROW_MIN_FRAMES;
-    if (step > GROW_MAX_FRAMES)
-        step = GROW_MAX_FRAMES;
     if (step < need)
         step = need;
     if (need > FRAME_COUNT_LIMIT - count)
@@ -265,6 +302,7 @@ static int grow(struct frames *frames, uint64_t need)
             break;
         step = step / 2 > need ? step / 2 : need;
     }
+    frames->growth_refused = status < 0;
     if (status < 0)
         return status;
     frames->longest = UINT64_MAX;
@@ -292,7 +330,30 @@ static void use_run(struct frames *frames, struct frame_run run)
         record->born = born;
         record->link = LINK_USED;
     }
-    frames->cursor = run.first + run.length;
+}
+
+/* A longer run than the file has, for pages that could be done without it. */
+static bool may_grow(const struct frames *frames, struct frame_run run, uint64_t want)
+{
+    return run.length < want && run.length < SHORT_RUN_FRAMES && !is_roomy(frames) &&
+           !frames->growth_refused;
+}
+
+/* run is what the file has; it becomes what the file has after growing. */
+static int grow_for(struct frames *frames, uint64_t want, bool exact, struct frame_run *run)
+{
+    int status;
+
+    if (run->length == 0 || (exact && run->length < want)) {
+        status = grow(frames, exact ? want - frame_map_free_at_end(&frames->map) : 1);
+        if (status < 0)
+            return status;
+        *run = find_run(frames, want, exact);
+    } else if (may_grow(frames, *run, want)) {
+        if (grow(frames, SHORT_RUN_FRAMES) == 0)
+            *run = find_run(frames, want, exact);
+    }
+    return 0;
 }
 
 int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *first, uint64_t *got)
@@ -303,15 +364,31 @@ int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *firs
     if (want == 0)
         return -EINVAL;
     run = find_run(frames, want, exact);
-    if (run.length == 0 || (exact && run.length < want)) {
-        uint64_t at_end = exact ? frame_map_free_at_end(&frames->map) : 0;
-
-        status = grow(frames, exact ? want - at_end : 1);
-        if (status < 0)
-            return status;
-        run = find_run(frames, want, exact);
-    }
+    status = grow_for(frames, want, exact, &run);
+    if (status < 0)
+        return status;
     use_run(frames, run);
+    frames->cursor = run.first + run.length;
+    *first = run.first;
+    *got = run.length;
+    return 0;
+}
+
+int frames_take_scattered(struct frames *frames, uint64_t want, uint64_t *first, uint64_t *got)
+{
+    struct frame_run run = {0, 0};
+
+    if (frames->spare_runs && want > 0) {
+        run = frame_map_find_short(&frames->map, frames->short_from, SHORT_RUN_FRAMES);
+        if (run.length == 0)
+            frames->short_from = frames->map.count;
+    }
+    if (run.length == 0)
+        return frames_take(frames, want, false, first, got);
+    if (run.length > want)
+        run.length = want;
+    use_run(frames, run);
+    frames->short_from = run.first + run.length;
     *first = run.first;
     *got = run.length;
     return 0;
@@ -319,14 +396,11 @@ int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *firs
 
 int frames_take_at(struct frames *frames, uint64_t frame)
 {
-    uint64_t cursor = frames->cursor;
-
     if (frame < FRAME_FIRST || frame >= frames->map.count)
         return -EINVAL;
     if (!frame_map_is_free(&frames->map, frame))
         return -EBUSY;
     use_run(frames, (struct frame_run){frame, 1});
-    frames->cursor = cursor;
     return 0;
 }
 

@@ -65,8 +65,19 @@ void frames_loaded(struct frames *frames, uint64_t newest);
 MUST_CHECK int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *first,
                            uint64_t *got);
 
-/* Takes this one frame: -EBUSY if it is not free, -EINVAL if the file has none such. Never grows. */
+/* Takes this one frame: -EBUSY if it is not free, -EINVAL if the file has none such. Never grows.
+ */
 MUST_CHECK int frames_take_at(struct frames *frames, uint64_t frame);
+
+/*
+ * The same (not exact) for pages that are not neighbours. As long as less than a quarter of the
+ * file is free they take long runs too, and the file grows when there is none: the single frames
+ * that such pages leave behind are where they will be brought back to (core/image/rewrite.h).
+ * Beyond that, or on a full disk, short runs are used up first when long ones have become scarce:
+ * those stay for records and nodes, and the file ends growing.
+ */
+MUST_CHECK int frames_take_scattered(struct frames *frames, uint64_t want, uint64_t *first,
+                                     uint64_t *got);
 
 /* The generation in progress no longer refers to frame. STATUS_DAMAGED, and no change, when the
  * frame is not in use (an index that names a frame twice). */

@@ -157,6 +157,20 @@ struct frame_run frame_map_find(const struct frame_map *map, uint64_t cursor, ui
     return before.length > best.length ? before : best;
 }
 
+struct frame_run frame_map_find_short(const struct frame_map *map, uint64_t from, uint64_t below)
+{
+    uint64_t frame = next_free(map, from);
+
+    while (frame < map->count) {
+        uint64_t stop = next_used(map, frame, map->count);
+
+        if (stop - frame < below)
+            return (struct frame_run){frame, stop - frame};
+        frame = next_free(map, stop);
+    }
+    return (struct frame_run){0, 0};
+}
+
 uint64_t frame_map_free_at_end(const struct frame_map *map)
 {
     uint64_t frame = map->count;

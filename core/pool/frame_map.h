@@ -63,6 +63,9 @@ void frame_map_set_used(struct frame_map *map, uint64_t frame);
 struct frame_run frame_map_find(const struct frame_map *map, uint64_t cursor, uint64_t target,
                                 uint64_t want);
 
+/* The first run from frame `from` on that is shorter than `below`; length 0 if there is none. */
+struct frame_run frame_map_find_short(const struct frame_map *map, uint64_t from, uint64_t below);
+
 uint64_t frame_map_free_at_end(const struct frame_map *map); /* free frames the file ends with */
 bool frame_map_is_valid(const struct frame_map *map);
 

@@ -30,8 +30,8 @@ struct persist_ops {
 struct persist {
     const struct persist_ops *ops;
     int fd;
-    int failed;          /* the status of the first failed sync, else 0 */
-    uint64_t file_bytes; /* preallocated size */
+    int failed;             /* the status of the first failed sync, else 0 */
+    uint64_t file_bytes;    /* preallocated size */
     uint64_t bytes_written; /* since persist_open: for golden costs */
     uint64_t syncs;
     void *recorder; /* of the recording back end */

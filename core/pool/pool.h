@@ -41,16 +41,18 @@ enum pool_mode {
 struct pool {
     int fd;
     enum pool_mode mode;
-    char path[4096]; /* absolute, as opened */
+    char path[4096];         /* absolute, as opened */
     struct superblock super; /* the newest valid one */
     bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
-    struct generation_entry previous; /* newest one that the other superblock lists; number 0: none */
+    struct generation_entry
+        previous;         /* newest one that the other superblock lists; number 0: none */
     uint64_t file_frames; /* at open; fewer than super.frame_count: the file was cut short */
     struct persist persist;
     struct arena *arena;
-    struct frames *frames;        /* POOL_WRITE only, after pool_load() */
-    struct index_tree *index;     /* of the newest generation; after pool_load() */
-    uint64_t building_bytes;      /* written for the generation in progress */
+    struct frames *frames;                  /* POOL_WRITE only, after pool_load() */
+    struct index_tree *index;               /* of the newest generation; after pool_load() */
+    uint64_t building_bytes;                /* written for the generation in progress */
+    uint64_t reserve_first, reserve_frames; /* for the next record: pool_record.h */
 };
 
 /*
@@ -62,12 +64,12 @@ MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struc
 
 /*
  * Opens an existing pool: regular file, owned by the caller's effective user (STATUS_NOT_OWNER
- * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest valid sequence.
- * Statuses: -ENOENT, STATUS_NOT_A_POOL (empty and foreign files too), STATUS_DAMAGED (no
- * superblock is valid), STATUS_NEWER_FORMAT, STATUS_IN_USE. Never follows a symbolic link for the last
- * component in POOL_WRITE. Reads two frames, allocates nothing. POOL_WRITE makes durable what it
- * has read (one sync) before anything is built on it: a writer that was killed may have left a
- * superblock that is in the page cache only.
+ * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest
+ * valid sequence. Statuses: -ENOENT, STATUS_NOT_A_POOL (empty and foreign files too),
+ * STATUS_DAMAGED (no superblock is valid), STATUS_NEWER_FORMAT, STATUS_IN_USE. Never follows a
+ * symbolic link for the last component in POOL_WRITE. Reads two frames, allocates nothing.
+ * POOL_WRITE makes durable what it has read (one sync) before anything is built on it: a writer
+ * that was killed may have left a superblock that is in the page cache only.
  *
  * A file that is shorter than its superblock says opens (file_frames tells); what lay beyond the
  * end is STATUS_DAMAGED when it is read, and pool_load() drops the generations it belonged to.

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "core/pool/pool_record.h"
 
 struct loading {
     struct pool *pool;
@@ -212,6 +213,33 @@ static int load(struct loading *loading, struct problem *why)
         frames_loaded(pool->frames, pool->super.next_generation - 1);
         status = open_base(loading);
     }
+    if (status == 0 && loading->base != 0)
+        pool_record_reserve(pool, pool_generation(pool, loading->base)->record_bytes);
+    return status;
+}
+
+static void change_nothing(struct superblock *super, void *context)
+{
+    (void)super, (void)context;
+}
+
+/*
+ * The superblock that is not valid may be a torn one, with all but one sector of it in the file,
+ * and the next one to be written there may have the missing sector in common with it: torn as well,
+ * it would complete the first. What that one leads to must not be overwritten before it is gone. So
+ * the one in force is written over it first.
+ *
+ * Crash: the one in force, the copy, or that ghost itself, which is whole: what it leads to had
+ * been made durable before it was written, and nothing has been written to since.
+ */
+static int lay_ghost(struct pool *pool, struct problem *why)
+{
+    int status;
+
+    if (!pool->super_fell_back)
+        return 0;
+    status = pool_update(pool, change_nothing, NULL, why);
+    pool->super_fell_back = true; /* still true of what is shown */
     return status;
 }
 
@@ -229,6 +257,10 @@ int pool_load(struct pool *pool, struct arena *arena, uint64_t base, struct prob
         *why = (struct problem){0};
     pool->arena = arena;
     pool->building_bytes = 0;
+    pool->reserve_frames = 0;
+    status = lay_ghost(pool, why);
+    if (status < 0)
+        return status;
     status = load(&loading, why);
     if (status < 0) {
         pool->frames = NULL;

@@ -6,8 +6,8 @@
  * an abandoned generation, building on an older one) is recorded once; crash_states.h builds the
  * files that a cut at each point could leave; each is opened and compared with the oracle, a share
  * of them is written to again, and some of those are cut once more. The same with each mutant of
- * core/pool/mutant.h, which must be caught: for that the two sources that have them are compiled
- * into this program.
+ * core/pool/mutant.h, which must be caught: for that the sources that have them are compiled into
+ * this program.
  */
 #include "core/pool/mutant.h"
 
@@ -26,8 +26,9 @@ static enum pool_mutant pool_mutant;
 
 #define SEED         20260101
 #define ACKS_MAX     64
-#define WRITE_EVERY  41 /* one state in so many is opened for writing and committed to */
-#define NESTED_EVERY 29 /* one in so many of those is cut again */
+#define WRITE_EVERY  41  /* one state in so many is opened for writing and committed to */
+#define NESTED_EVERY 90  /* one in so many of those is cut again, */
+#define TORN_EVERY   997 /* and one in so many of those with a torn superblock */
 
 static char directory[64], pool_path[96], scratch_path[96], nested_path[96];
 static struct arena arena;
@@ -322,15 +323,15 @@ static bool judge_writing(struct verdict *verdict, const char *path, size_t posi
     oracle = *verdict->oracle;
     if (pool_open(&pool, path, POOL_WRITE, &why) < 0)
         return wrong(verdict, position, "open for writing", why.text);
+    if (nested) {
+        recording_attach(&history.recording, &pool.persist);
+        acknowledge(&history, &pool);
+    }
     newest = pool_generation(&pool, 0);
     oracle_start_from(&oracle, newest != NULL ? newest->number : 0);
     if (pool_load(&pool, &arena, newest != NULL ? newest->number : 0, &why) < 0 || why.status < 0) {
         wrong(verdict, position, "load", why.text);
         goto out;
-    }
-    if (nested) {
-        recording_attach(&history.recording, &pool.persist);
-        acknowledge(&history, &pool);
     }
     if (oracle_write(&oracle, &pool, 5, 30, 5000) < 0 ||
         oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 4097, &why) < 0) {
@@ -356,11 +357,11 @@ out:
 static bool judge_state(void *context, const char *path, size_t position, bool *changed)
 {
     struct verdict *verdict = context;
-    static unsigned long states;
+    static unsigned long states, torn;
     int acked = acked_at(verdict->history, position);
     struct problem why = {0};
     struct pool pool;
-    bool fine;
+    bool fine, nested;
     int status = pool_open(&pool, path, POOL_READ, &why);
 
     if (status < 0) /* while it is being made it need not be a pool */
@@ -370,11 +371,16 @@ static bool judge_state(void *context, const char *path, size_t position, bool *
            wrong(verdict, position, "neither what was acknowledged nor what is in flight", "");
     fine = fine && generations_agree(verdict, &pool, position);
     pool_close(&pool);
-    if (fine && verdict->may_write && ++states % WRITE_EVERY == 0) {
-        *changed = true;
-        fine = judge_writing(verdict, path, position, ++verdict->written % NESTED_EVERY == 0);
-    }
-    return fine;
+    if (!fine || !verdict->may_write)
+        return fine;
+    torn += pool.super_fell_back;
+    nested = (pool.super_fell_back && torn % TORN_EVERY == 0) ||
+             ++states % (WRITE_EVERY * NESTED_EVERY) == 0;
+    if (!nested && states % WRITE_EVERY != 0)
+        return true;
+    *changed = true;
+    verdict->written++;
+    return judge_writing(verdict, path, position, nested);
 }
 
 static bool judge_nested(struct verdict *outer, struct history *history,

@@ -172,6 +172,91 @@ static void growth_for_an_exact_run_uses_the_free_end_of_the_file(void)
     CHECK_EQ(frames_count(frames), 20);
 }
 
+#define SCATTERED 20000
+#define RECORD    25
+
+static uint64_t durable; /* newest durable generation */
+
+/* It belongs to the generation that becomes durable here, and to no later one. */
+static bool release_record(struct frames *frames, uint64_t record)
+{
+    int status = 0;
+
+    frames_committed(frames, ++durable);
+    for (uint64_t i = 0; status == 0 && i < RECORD; i++)
+        status = frames_release(frames, record + i);
+    return status == 0;
+}
+
+/* One generation: a record in one piece (whose place is put aside early, as pool_record.h says) and
+ * `want` pages written anew. False when a step failed. */
+static bool scattered_generation(struct frames *frames, uint64_t *pages, uint64_t want, bool all)
+{
+    uint64_t first, got, record = 0;
+    int status = frames_take(frames, RECORD, true, &record, &got);
+
+    for (uint64_t done = 0; status == 0 && done < want; done += got) {
+        status = frames_take_scattered(frames, want - done, &first, &got);
+        for (uint64_t i = 0; status == 0 && i < got; i++) {
+            uint64_t *page = &pages[all ? done + i : (uint64_t)rand() % SCATTERED];
+
+            if (*page != 0)
+                status = frames_release(frames, *page);
+            *page = first + i;
+        }
+    }
+    return status == 0 && release_record(frames, record);
+}
+
+/* Frames of the file after 200 generations, of which two are kept; a twentieth of the pages is
+ * replaced in each, and nothing brings them back together. 0: a step failed. */
+static uint64_t grow_scattered(uint64_t limit)
+{
+    static uint64_t pages[SCATTERED];
+    struct frames *frames = fresh(16, limit);
+    uint64_t at_half = 0;
+
+    memset(pages, 0, sizeof pages);
+    durable = 0;
+    for (uint64_t number = 1; number <= 200; number++) {
+        uint64_t kept[2] = {number - 1, number};
+
+        if (!scattered_generation(frames, pages, number == 1 ? SCATTERED : 1000, number == 1))
+            return 0;
+        frames_keep(frames, number > 1 ? kept : kept + 1, number > 1 ? 2 : 1);
+        if (number == 100)
+            at_half = frames_count(frames);
+    }
+    CHECK(frames_are_valid(frames));
+    CHECK_EQ(frames_count(frames), at_half);
+    return frames_count(frames);
+}
+
+static void scattered_pages_do_not_make_the_file_grow_for_ever(void)
+{
+    uint64_t roomy = grow_scattered(1000000), tight = grow_scattered(25000);
+
+    CHECK(roomy > 0 && roomy < SCATTERED * 2);
+    CHECK(tight > 0 && tight <= 25000); /* on a full disk records still find a run */
+    tap_note("%u pages and their changes in %lu frames, or in %lu", SCATTERED, roomy, tight);
+}
+
+static void a_frame_can_be_taken_by_number_if_it_is_free(void)
+{
+    struct frames *frames = fresh(16, 16);
+    uint64_t first, got;
+
+    CHECK_OK(frames_take_at(frames, 9));
+    CHECK_EQ(frames_take_at(frames, 9), -EBUSY);
+    CHECK_EQ(frames_take_at(frames, 1), -EINVAL);
+    CHECK_EQ(frames_take_at(frames, 16), -EINVAL);
+    CHECK_OK(frames_take(frames, 20, false, &first, &got));
+    CHECK_EQ(first, 2);
+    CHECK_EQ(got, 7);
+    CHECK_OK(frames_release(frames, 9));
+    CHECK(frames_are_valid(frames));
+}
+
 static void loading_tells_birth_and_last_use(void)
 {
     struct frames *frames = fresh(16, 16);
@@ -311,6 +396,8 @@ int main(int argc, char **argv)
     RUN(a_run_is_contiguous_and_the_longest_when_none_is_long_enough);
     RUN(the_file_grows_in_steps_and_by_little_when_space_is_short);
     RUN(growth_for_an_exact_run_uses_the_free_end_of_the_file);
+    RUN(scattered_pages_do_not_make_the_file_grow_for_ever);
+    RUN(a_frame_can_be_taken_by_number_if_it_is_free);
     RUN(loading_tells_birth_and_last_use);
     RUN(a_damaged_generation_is_forgotten);
     RUN(a_random_history_frees_exactly_what_nobody_refers_to);
