@@ -10,7 +10,6 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
-#include "core/heap/slot.h"
 
 /* Exported, by preload.map. */
 #pragma GCC visibility push(default)
@@ -19,7 +18,7 @@ static struct heap_census census_now(void)
 {
     struct heap_census census = {0};
 
-    if (heap_here() == NULL || heap_census(heap_slot(), &census, NULL) < 0)
+    if (heap_census_live(&census) < 0)
         census = (struct heap_census){0};
     return census;
 }
@@ -29,12 +28,13 @@ struct mallinfo2 mallinfo2(void)
     struct heap_census census = census_now();
     struct mallinfo2 info = {0};
 
-    info.arena = census.totals.committed_bytes;
+    /* What glibc would have mapped one by one, our large blocks, counts apart. */
+    info.arena = census.totals.committed_bytes - census.large_bytes;
     info.ordblks = census.totals.free_bytes ? 1 : 0;
     info.hblks = census.large_blocks;
     info.hblkhd = census.large_bytes;
-    info.uordblks = census.totals.live_bytes;
-    info.fordblks = census.totals.committed_bytes - census.totals.live_bytes;
+    info.uordblks = census.totals.live_bytes - census.large_bytes;
+    info.fordblks = info.arena - info.uordblks;
     info.keepcost = census.totals.free_bytes;
     return info;
 }

@@ -126,6 +126,7 @@ __attribute__((noinline)) void heap_slab_emptied(struct span *slab)
     slab_leave_partial(heap, mine, slab);
     slab_release(heap, slab);
     heap_unlock(heap, &mine->lock);
+    spans_tick(heap);
 }
 
 void heap_free(void *block)

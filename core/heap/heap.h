@@ -79,6 +79,9 @@ struct heap_census {
 };
 MUST_CHECK int heap_census(uint32_t slot, struct heap_census *out, struct problem *why);
 
+/* Of this process's own heap while other threads use it: the spans stand still meanwhile. */
+MUST_CHECK int heap_census_live(struct heap_census *out);
+
 /* Expensive: walks everything, for tests. */
 bool heap_is_valid(struct problem *why);
 

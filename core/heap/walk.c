@@ -7,9 +7,10 @@
  * checked to lie in the part of its area that the header says is committed, that mark itself having
  * been checked against the reserve.
  */
+#include <errno.h>
 #include <string.h>
 #include "core/heap/heap.h"
-#include "core/heap/heap_format.h"
+#include "core/heap/slot.h"
 
 struct walk {
     const struct heap *heap;
@@ -21,8 +22,9 @@ struct walk {
 static int area_check(const struct walk *walk, const struct area *area, const char *name)
 {
     uint64_t end = walk->base + walk->heap->reserve_bytes;
-    bool ordered = area->start >= walk->base && area->start <= area->committed_end &&
-                   area->committed_end <= area->limit && area->limit <= end;
+    bool ordered = area->start >= walk->base && area->start % 4096 == 0 &&
+                   area->start <= area->committed_end && area->committed_end <= area->limit &&
+                   area->limit <= end;
 
     if (ordered)
         return 0;
@@ -204,4 +206,17 @@ int heap_census(uint32_t slot, struct heap_census *out, struct problem *why)
     out->totals.committed_bytes = walk.heap->data.committed_end - walk.heap->data.start;
     count_thread_heaps(&walk);
     return count_spans(&walk);
+}
+
+int heap_census_live(struct heap_census *out)
+{
+    struct heap *heap = heap_here();
+    int status;
+
+    if (heap == NULL || lock_held_by(&heap->spans_lock, heap_holder()))
+        return -EBUSY;
+    heap_lock(heap, &heap->spans_lock);
+    status = heap_census(heap->slot, out, NULL);
+    heap_unlock(heap, &heap->spans_lock);
+    return status;
 }

@@ -85,4 +85,5 @@ def misuse_is_reported_and_aborts(place):
     check("pheap: double free of 0x" in done.stderr(), done.stderr())
 
 
-main()
+if __name__ == "__main__":
+    main()
