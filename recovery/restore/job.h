@@ -58,8 +58,12 @@ void resume_count(struct superblock *super, uint64_t number);
 
 /* contents.c */
 MUST_CHECK int contents_plan(struct restore_job *job);
-/* Compares what will be read in with its checksums. */
-MUST_CHECK int contents_verify(struct restore_job *job);
+/* Compares what is read in with its checksums, in a process of its own beside the building. */
+struct verifier {
+    int pid, fd;
+};
+MUST_CHECK int contents_verify_start(struct restore_job *job, struct verifier *verifier);
+MUST_CHECK int contents_verify_wait(struct restore_job *job, struct verifier *verifier);
 void contents_size(const struct restore_job *job, size_t *calls, size_t *data_bytes);
 MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
 

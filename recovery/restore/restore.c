@@ -1,9 +1,9 @@
 /*
  * restore.c - one restore from outside: open, choose, check, count, build.
  *
- * Always true: everything that can be refused is refused before the resume is counted, and the
- * resume is counted before anything is built, under the writer's lock. A crash in between costs a
- * count, nothing else.
+ * Always true: everything that can be refused, but damaged contents, is refused before the resume
+ * is counted, and the resume is counted before anything is built, under the writer's lock. A crash
+ * in between costs a count, nothing else.
  */
 #include "recovery/restore/restore.h"
 
@@ -157,9 +157,6 @@ static int plan(struct restore_job *job)
     if (status == 0)
         status = contents_plan(job);
     note_plan(job);
-    if (status == 0)
-        status = contents_verify(job);
-    restore_note(job, "contents to be read in verified");
     return status;
 }
 

@@ -88,6 +88,21 @@ static void handle(int signal)
     subject.handled = signal;
 }
 
+/* The agent's own memory is never saved, and the pool's mappings are known as such. */
+static int describe_space(struct address_space *space, const struct arena *arena,
+                          const struct pool *pool)
+{
+    struct stat stat;
+    int status = sys_fstat(pool->fd, &stat);
+
+    *space = (struct address_space){.excluded_count = 1};
+    space->excluded[0] = (struct address_range){arena->base, arena->reserved_end};
+    space->pool_dev_major = major(stat.st_dev);
+    space->pool_dev_minor = minor(stat.st_dev);
+    space->pool_inode = stat.st_ino;
+    return status;
+}
+
 static int companion_checkpoint(struct arena *arena, struct problem *why)
 {
     struct pool *pool = arena_alloc(arena, sizeof *pool, 16);
@@ -102,7 +117,6 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
                                    .size = RECORD_BYTES};
     struct capture capture = {
         .slot = SLOT, .resume_entry = (uintptr_t)resume_entry, .scratch = arena, .space = &space};
-    struct stat stat;
     int status, program = (int)sys_call(SYS_getppid);
 
     capture.pid = program;
@@ -117,27 +131,19 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
         status = pool_load(pool, arena, subject.resumed, why);
     if (status == 0)
         status = image_writer_create(&writer, arena, pool, &options, why);
+    if (status == 0)
+        status = describe_space(&space, arena, pool);
     if (status < 0)
         return status;
-    space.excluded[0] = (struct address_range){arena->base, arena->reserved_end};
-    space.excluded_count = 1;
-    if (sys_fstat(pool->fd, &stat) != 0)
-        return -EIO;
-    space.pool_dev_major = major(stat.st_dev);
-    space.pool_dev_minor = minor(stat.st_dev);
-    space.pool_inode = stat.st_ino;
     if (image_writer_precopy(writer, &space, why) < 0)
         return -EIO;
     status = process_capture_prepare(&capture, why);
     if (status < 0)
         return status;
-    freeze_create(&freeze, arena, program);
+    freeze_create(&freeze, arena, table, program);
     status = freeze_stop(&freeze, 500000000, why);
     if (status < 0)
         return status;
-    for (uint32_t i = 0; i < freeze.count && status == 0; i++)
-        status =
-            syscall_restart_fix(table, &freeze.tracees[i], program, sys_clock_ns(CLOCK_MONOTONIC));
     capture.threads = freeze.tracees;
     capture.thread_count = freeze.count;
     if (status == 0)
