@@ -99,7 +99,7 @@ static int collect_runs(struct planner *planner, uint64_t first_page, uint64_t e
                         struct problem *why)
 {
     struct image *image = planner->image;
-    uint64_t page = first_page, frames = image->pool->super.frame_count;
+    uint64_t page = first_page, frames = pool_frames_present(image->pool);
     struct index_entry entry;
     int status = 0;
 

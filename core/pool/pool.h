@@ -46,7 +46,8 @@ struct pool {
     bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
     struct generation_entry
         previous;         /* newest one that the other superblock lists; number 0: none */
-    uint64_t file_frames; /* at open; fewer than super.frame_count: the file was cut short */
+    uint64_t file_frames; /* at open, or at the last commit; fewer than super.frame_count: the file
+                             was cut short */
     struct persist persist;
     struct arena *arena;
     struct frames *frames;                  /* POOL_WRITE only, after pool_load() */
@@ -92,6 +93,15 @@ MUST_CHECK int pool_load(struct pool *pool, struct arena *arena, uint64_t base,
 
 /* The entry with this number; number 0: the newest. NULL if there is none. */
 const struct generation_entry *pool_generation(const struct pool *pool, uint64_t number);
+
+/* Frames at or beyond this are not in the file, whatever an index says: not to be mapped, a touch
+ * would be SIGBUS. */
+static inline uint64_t pool_frames_present(const struct pool *pool)
+{
+    uint64_t listed = pool->super.frame_count;
+
+    return pool->file_frames < listed ? pool->file_frames : listed;
+}
 
 /* Slot rule of DESIGN.md 4: 1..50 but 10 and 11. */
 bool pool_slot_is_valid(uint32_t slot);

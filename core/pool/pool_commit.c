@@ -315,6 +315,7 @@ static int adopt(struct pool *pool, struct commit *commit)
 
     pool->super = commit->next;
     pool->super_fell_back = false;
+    pool->file_frames = pool->super.frame_count;
     pool->building_bytes = 0;
     frames_committed(pool->frames, pool->super.next_generation - 1);
     status = release_run(pool, commit->record_frame, commit->record_frame + commit->record_frames);
