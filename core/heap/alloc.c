@@ -34,11 +34,9 @@ int heap_start(uint32_t slot)
     lock_acquire(&start_lock, heap_holder());
     if (heap_here() == NULL) {
         status = slot_create(slot, &heap);
-        if (status == 0) {
-            /* In this order: until slice_count is set no pointer is taken for ours. */
+        /* slice_count stays 0 until the first span is made: no pointer is ours yet. */
+        if (status == 0)
             __atomic_store_n(&heap_place.base, (uintptr_t)heap, __ATOMIC_RELEASE);
-            __atomic_store_n(&heap_place.slice_count, heap->slice_count, __ATOMIC_RELEASE);
-        }
     }
     lock_release(&start_lock);
     return status;
@@ -51,7 +49,7 @@ uint32_t heap_slot(void)
 
 bool heap_owns(const void *pointer)
 {
-    return heap_place.base && (uintptr_t)pointer - heap_place.base < SLOT_BYTES;
+    return heap_here() && (uintptr_t)pointer - heap_place.base < heap_here()->reserve_bytes;
 }
 
 void heap_note_restored(void)

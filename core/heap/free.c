@@ -39,9 +39,9 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
 {
     struct span *span = heap_block_span(block);
 
-    if (span == NULL)
+    if (span == NULL && !heap_owns(block))
         return NULL;
-    if (!block_is_one(heap, span, block))
+    if (span == NULL || !block_is_one(heap, span, block))
         misuse_invalid_pointer(heap, block, call);
     if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
         slab_finds_free(heap, span, block))

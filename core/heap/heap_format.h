@@ -8,8 +8,7 @@
  *             + ...      data: slices data_slice .. slice_count - 1
  *
  * Where the last three begin depends on how much could be reserved; the header says. Each of
- * the four areas is committed (readable and writable) up to its own mark and grows upwards. The
- * spans area is readable as a whole, so that a lookup of a wild pointer in the slot finds zeroes.
+ * the four areas is committed (readable and writable) up to its own mark and grows upwards.
  *
  * A slice belongs to exactly one of
  *   a span in use   kind LARGE or SLAB in its first slice's descriptor; in the others of a

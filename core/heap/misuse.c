@@ -47,29 +47,33 @@ _Noreturn void misuse_double_free(const struct heap *heap, const struct span *sl
     misuse_say(line, length);
 }
 
-static size_t misuse_describe(const struct heap *heap, const struct span *span, char *out,
-                              size_t size)
+static size_t misuse_describe(const struct heap *heap, const void *pointer, char *out, size_t size)
 {
-    const struct span *first = span->kind == SPAN_INSIDE ? span - span->slices : span;
-    void *start = (void *)heap_span_address(heap, first);
+    uint64_t slice = ((uintptr_t)pointer - (uintptr_t)heap) >> SLICE_SHIFT;
+    const struct span *first;
 
+    if (slice < heap->data_slice || slice >= heap->top)
+        return format_text(out, size, "the heap has handed out nothing there");
+    first = heap_span(heap, (uint32_t)slice);
+    if (first->kind == SPAN_INSIDE)
+        first -= first->slices;
     if (first->kind == SPAN_SLAB)
         return format_text(out, size, "not the start of a block; the slab at %p has blocks of %u",
-                           start, size_class_block_bytes(first->size_class));
+                           (void *)heap_span_address(heap, first),
+                           size_class_block_bytes(first->size_class));
     if (first->kind == SPAN_LARGE)
-        return format_text(out, size, "inside the large block at %p of %lu bytes", start,
-                           first->large_bytes);
-    return format_text(out, size, "no block lies there (freed already, or never allocated)");
+        return format_text(out, size, "a large block of %lu bytes starts at %p", first->large_bytes,
+                           (void *)heap_span_address(heap, first));
+    return format_text(out, size, "no block starts there (freed already, or never allocated)");
 }
 
 _Noreturn void misuse_invalid_pointer(const struct heap *heap, const void *pointer,
                                       const char *call)
 {
-    uint32_t slice = (uint32_t)(((uintptr_t)pointer - (uintptr_t)heap) >> SLICE_SHIFT);
     char what[LINE_BYTES / 2], line[LINE_BYTES];
     size_t length;
 
-    misuse_describe(heap, heap_span(heap, slice), what, sizeof what);
+    misuse_describe(heap, pointer, what, sizeof what);
     length = format_text(line, sizeof line, "pheap: invalid pointer %p to %s: %s\n", pointer, call,
                          what);
     misuse_say(line, length);

@@ -90,15 +90,11 @@ int slot_create(uint32_t slot, struct heap **out)
     if (status < 0)
         return status;
     status = sys_mprotect(heap, PAGE_BYTES, PROT_READ | PROT_WRITE);
-    if (status == 0) {
-        slot_lay_out(heap, reserve_bytes);
-        status = sys_mprotect((void *)heap->spans.start, heap->spans.limit - heap->spans.start,
-                              PROT_READ);
-    }
     if (status < 0) {
         (void)sys_munmap(heap, reserve_bytes);
         return status;
     }
+    slot_lay_out(heap, reserve_bytes);
     heap->version = HEAP_VERSION;
     heap->slot = slot;
     heap->secret = slot_secret(base);

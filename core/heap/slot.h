@@ -13,7 +13,7 @@
 
 struct heap_place {
     uintptr_t base;       /* of the slot; 0 before the first allocation */
-    uint64_t slice_count; /* of the reserve; 0 before, so that no pointer is ours */
+    uint64_t slice_count; /* slices with a committed descriptor; 0 before, so no pointer is ours */
 };
 extern struct heap_place heap_place;
 

@@ -212,6 +212,10 @@ static bool top_raise(struct heap *heap, uint64_t end)
         !slot_commit(&heap->dirty_bits, heap->dirty_bits.start + (end + 7) / 8, PAGE_BYTES))
         return false;
     heap->top = (uint32_t)end;
+    /* Before any block of the new slices can be freed, so whoever frees one finds it described. */
+    __atomic_store_n(&heap_place.slice_count,
+                     (heap->spans.committed_end - heap->spans.start) / sizeof(struct span),
+                     __ATOMIC_RELEASE);
     return true;
 }
 
