@@ -93,6 +93,9 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms,
     if (status == -ETIMEDOUT)
         return problem_set(why, STATUS_DEFERRED, "%s: no answer within %d s; try again, or see -t",
                            state->path, timeout_ms / 1000);
+    if (status == -ECONNRESET || status == -EPIPE)
+        return problem_set(why, STATUS_REFUSED,
+                           "%s: the program ended before the checkpoint was taken", state->path);
     if (status < 0)
         return problem_set(why, status, "%s: cannot ask its agent: %s", state->path,
                            status_text(status));
