@@ -6,8 +6,8 @@
  * restored makes it fail with STATUS_UNSUPPORTED and a text such as
  * "fd 7: io_uring cannot be checkpointed; close it or ...".
  *
- * process_capture_prepare() does outside the freeze what need not be inside (build-ids of mapped files,
- * cached by inode and mtime).
+ * process_capture_prepare() does outside the freeze what need not be inside (build-ids of mapped
+ * files, cached by inode and mtime).
  */
 #ifndef PHEAP_PROCESS_CAPTURE_H
 #define PHEAP_PROCESS_CAPTURE_H
@@ -22,14 +22,14 @@
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
 struct capture {
-    int pid;                     /* of the program, in the agent's pid namespace */
-    struct tracee *threads;      /* [0] is the leader */
+    int pid;                /* of the program, in the agent's pid namespace */
+    struct tracee *threads; /* [0] is the leader */
     uint32_t thread_count;
     const struct address_space *space;
     struct capture_cache *cache;
-    struct arena *scratch;       /* rewound by the caller after the checkpoint */
-    uintptr_t call_stack_top;    /* a stack in agent memory for tracee_call, 64 KiB */
-    uintptr_t resume_entry;      /* long resume_entry(const struct resume_arguments *): see below */
+    struct arena *scratch;    /* rewound by the caller after the checkpoint */
+    uintptr_t call_stack_top; /* a stack in agent memory for tracee_call, 64 KiB */
+    uintptr_t resume_entry;   /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
 };
 
@@ -40,8 +40,8 @@ MUST_CHECK int process_capture(struct capture *capture, struct record_writer *ou
 
 /*
  * What pheap-restore hands to the rebuilt process: it calls resume_entry (an address in the saved
- * image's libpheap, kept in the record) in the leader, by tracee_call, when memory, files and threads are back and
- * before registers are: it starts the new agent.
+ * image's libpheap, kept in the record) in the leader, by tracee_call, when memory, files and
+ * threads are back and before registers are: it starts the new agent.
  */
 struct resume_arguments {
     uint64_t generation;

@@ -202,8 +202,8 @@ enum record_description_kind {
     DESCRIPTION_PIPE = 6,     /* value: pipe id; the access mode tells which end */
     DESCRIPTION_EVENTFD = 7,  /* value: count; offset: 1 for EFD_SEMAPHORE */
     DESCRIPTION_EPOLL = 8,
-    DESCRIPTION_TIMERFD = 9,   /* value: clock; offset: expiry left; size: interval */
-    DESCRIPTION_SIGNALFD = 10, /* value: mask */
+    DESCRIPTION_TIMERFD = 9,      /* value: clock; offset: expiry left; size: interval */
+    DESCRIPTION_SIGNALFD = 10,    /* value: mask */
     DESCRIPTION_BROKEN_PIPE = 11, /* the other end was another process's, which is gone */
 };
 
