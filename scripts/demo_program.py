@@ -13,7 +13,7 @@ counters = [collections.Counter() for _ in range(THREADS)]
 def count_words(thread):
     rng = random.Random(thread)
     for _ in range(ROUNDS):
-        for _ in range(55000):
+        for _ in range(32000):
             counters[thread]["word%d" % rng.randrange(40000)] += rng.randrange(9)
         barrier.wait()
         barrier.wait()
