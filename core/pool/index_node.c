@@ -13,12 +13,22 @@
 /* Beyond this a byte offset would not fit; no real file is that long. */
 #define FRAME_OFFSET_LIMIT (1ull << (63 - FRAME_SHIFT))
 
+/* A file that was cut short is damaged; only what is there and cannot be read is an I/O error. */
+static bool is_beyond_end(int fd, uint64_t frame)
+{
+    struct stat info;
+
+    return sys_fstat(fd, &info) == 0 && (uint64_t)info.st_size <= frame << FRAME_SHIFT;
+}
+
 int index_read_node(struct index_tree *tree, struct index_entry entry, struct index_node *out)
 {
     int status = STATUS_DAMAGED;
 
     if (entry.frame >= FRAME_FIRST && entry.frame < FRAME_OFFSET_LIMIT)
         status = sys_pread_all(tree->fd, out, sizeof(*out), entry.frame << FRAME_SHIFT);
+    if (status == -EIO && is_beyond_end(tree->fd, entry.frame))
+        status = STATUS_DAMAGED;
     if (status == 0 && checksum64(out, sizeof(*out)) != entry.checksum)
         status = STATUS_DAMAGED;
     if (status < 0)
