@@ -32,6 +32,8 @@ MUST_CHECK int capture_mappings(struct capture_run *run);
 MUST_CHECK int capture_threads(struct capture_run *run);
 MUST_CHECK int capture_signal_actions(struct capture_run *run);
 MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */
+MUST_CHECK int capture_pending_signals(struct capture_run *run);
+MUST_CHECK int capture_limits(struct capture_run *run);
 MUST_CHECK int capture_timers(struct capture_run *run);
 MUST_CHECK int capture_descriptors(struct capture_run *run);
 

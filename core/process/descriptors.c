@@ -110,6 +110,9 @@ static int describe(struct capture_run *run, uint32_t number, struct open_descri
     out->open_flags = (uint32_t)proc_number(run->text, "flags", 8);
     out->offset = proc_number(run->text, "pos", 10);
     out->link = link;
+    status = capture_file_locks(run, number);
+    if (status < 0)
+        return status;
     *close_on_exec = out->open_flags & O_CLOEXEC;
     out->open_flags &= ~(uint32_t)O_CLOEXEC;
     return 0;
@@ -323,6 +326,7 @@ int rebuild_descriptors(struct rebuild *rebuild)
         place(&run, i, opened_move_up(&run, opened));
     }
     rebuild_watches(rebuild);
+    rebuild_file_locks(rebuild);
     return rebuild->batch->failed;
 }
 

@@ -67,6 +67,10 @@ struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opene
 /* The open flags that F_SETFL can set, for what is not made by open(). */
 void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_flags);
 
+/* file_locks.c: the "lock:" lines of run->text, which has fdinfo of descriptor number. */
+MUST_CHECK int capture_file_locks(struct capture_run *run, uint32_t number);
+void rebuild_file_locks(struct rebuild *rebuild);
+
 void rebuild_watches(struct rebuild *rebuild);
 MUST_CHECK int regular_file_check(const struct process_image *image,
                                   const struct image_description *description, struct problem *why);

@@ -89,6 +89,36 @@ int capture_process(struct capture_run *run)
     return capture_mapped_file(run, run->text, 0, false, &record.executable);
 }
 
+int capture_limits(struct capture_run *run)
+{
+    struct record_limits record;
+
+    for (int i = 0; i < RECORD_LIMIT_COUNT; i++) {
+        long status = sys_call(SYS_prlimit64, run->capture->pid, i, 0, &record.limits[i]);
+
+        if (status < 0)
+            return problem_set(run->why, (int)status, "resource limit %d: %s", i,
+                               status_text((int)status));
+    }
+    record_put(run->out, RECORD_LIMITS, &record, sizeof record, NULL, 0);
+    return 0;
+}
+
+/* A hard limit that an ordinary user may not raise stays; the soft one then goes up to it. */
+void rebuild_limits(const struct process_image *image, int pid)
+{
+    for (int i = 0; i < RECORD_LIMIT_COUNT; i++) {
+        uint64_t wanted[2] = {image->limits->limits[i].soft, image->limits->limits[i].hard};
+        uint64_t present[2];
+
+        if (sys_call(SYS_prlimit64, pid, i, wanted, 0) == 0 ||
+            sys_call(SYS_prlimit64, pid, i, 0, present) != 0)
+            continue;
+        present[0] = wanted[0] < present[1] ? wanted[0] : present[1];
+        (void)sys_call(SYS_prlimit64, pid, i, present, 0);
+    }
+}
+
 int capture_directory(struct capture_run *run)
 {
     int length = proc_readlink(run->capture->pid, "cwd", run->text, CAPTURE_TEXT_BYTES);

@@ -15,7 +15,7 @@
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
-#define KINDS 16
+#define KINDS 18
 
 struct reading {
     struct process_image *image;
@@ -221,6 +221,33 @@ static int read_posix_timer(struct reading *reading)
     return 0;
 }
 
+static int read_pending(struct reading *reading)
+{
+    const struct record_pending_signal *record = record_fixed(&reading->item, sizeof *record);
+
+    if (record == NULL || record->signal < 1 || record->signal > RECORD_SIGNALS)
+        return damaged(reading, "impossible pending signal");
+    reading->image->pending[reading->image->pending_count++] = record;
+    return 0;
+}
+
+static int read_limits(struct reading *reading)
+{
+    reading->image->limits = record_fixed(&reading->item, sizeof *reading->image->limits);
+    return reading->image->limits != NULL ? 0 : damaged(reading, "short limits");
+}
+
+static int read_lock(struct reading *reading)
+{
+    const struct record_file_lock *record = record_fixed(&reading->item, sizeof *record);
+
+    if (record == NULL || record->number >= PROCESS_DESCRIPTORS_MAX || record->kind < LOCK_FLOCK ||
+        record->kind > LOCK_DESCRIPTION)
+        return damaged(reading, "impossible file lock");
+    reading->image->locks[reading->image->lock_count++] = record;
+    return 0;
+}
+
 static int read_signal_actions(struct reading *reading)
 {
     reading->image->signals = record_fixed(&reading->item, sizeof *reading->image->signals);
@@ -250,6 +277,9 @@ static read_item *const readers[KINDS] = {
     [RECORD_EPOLL_WATCH] = read_watch,
     [RECORD_INTERVAL_TIMER] = read_interval_timer,
     [RECORD_POSIX_TIMER] = read_posix_timer,
+    [RECORD_PENDING_SIGNAL] = read_pending,
+    [RECORD_LIMITS] = read_limits,
+    [RECORD_FILE_LOCK] = read_lock,
 };
 
 static int count_items(struct reading *reading, const void *record, size_t bytes)
@@ -288,9 +318,11 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->watches = array(arena, counts[RECORD_EPOLL_WATCH], sizeof(void *));
     image->interval_timers = array(arena, counts[RECORD_INTERVAL_TIMER], sizeof(void *));
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
+    image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
+    image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
     return image->kernel_mappings && image->files && image->mappings && image->threads &&
                    image->descriptions && image->descriptors && image->pipes && image->watches &&
-                   image->interval_timers && image->posix_timers
+                   image->interval_timers && image->posix_timers && image->pending && image->locks
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
@@ -300,8 +332,8 @@ static int check_relations(struct reading *reading)
     const struct process_image *image = reading->image;
 
     reading->item = (struct record_item){0};
-    if (!image->process || !image->layout || !image->signals || !image->directory ||
-        image->thread_count == 0)
+    if (!image->process || !image->layout || !image->signals || !image->limits ||
+        !image->directory || image->thread_count == 0)
         return damaged(reading, "something is missing");
     if (image->process->thread_count != image->thread_count ||
         image->threads[0].record->tid != image->process->pid)

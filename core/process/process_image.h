@@ -58,6 +58,7 @@ struct process_image {
     const uint8_t *auxv;
     uint32_t auxv_bytes;
     const struct record_signal_actions *signals;
+    const struct record_limits *limits;
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;
@@ -79,6 +80,10 @@ struct process_image {
     uint32_t interval_timer_count;
     const struct record_posix_timer **posix_timers;
     uint32_t posix_timer_count;
+    const struct record_pending_signal **pending;
+    uint32_t pending_count;
+    const struct record_file_lock **locks;
+    uint32_t lock_count;
 };
 
 /* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */

@@ -58,8 +58,12 @@ MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
 void rebuild_timers(struct rebuild *rebuild);
+void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);
 void rebuild_thread(struct rebuild *rebuild, uint32_t index);
+
+/* From outside, when nothing more is done that the limits could forbid: what may be set. */
+void rebuild_limits(const struct process_image *image, int pid);
 
 /* Are the files that descriptors refer to fit to go on with? STATUS_CHANGED names the first
  * that is not. Changes nothing. */

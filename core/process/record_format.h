@@ -31,6 +31,9 @@ enum record_kind {
     RECORD_EPOLL_WATCH = 12, /* one descriptor in an epoll's interest list */
     RECORD_INTERVAL_TIMER = 13, /* setitimer */
     RECORD_POSIX_TIMER = 14,    /* timer_create */
+    RECORD_PENDING_SIGNAL = 15, /* sent and not delivered yet */
+    RECORD_LIMITS = 16,         /* exactly one */
+    RECORD_FILE_LOCK = 17,      /* flock, fcntl, open file description locks */
 };
 
 /* OFFSET SIZE
@@ -274,6 +277,40 @@ struct record_posix_timer {
     uint64_t interval_ns;
 };
 
+#define RECORD_SIGINFO_BYTES 128
+
+struct record_pending_signal {
+    int32_t tid; /* 0: of the whole process */
+    int32_t signal;
+    uint8_t siginfo[RECORD_SIGINFO_BYTES]; /* as the kernel has it */
+};
+
+#define RECORD_LIMIT_COUNT 16
+
+struct record_limits { /* [i] is resource number i */
+    struct {
+        uint64_t soft, hard;
+    } limits[RECORD_LIMIT_COUNT];
+};
+
+enum record_lock_kind {
+    LOCK_FLOCK = 1,
+    LOCK_POSIX = 2,
+    LOCK_DESCRIPTION = 3, /* F_OFD_SETLK */
+};
+
+struct record_file_lock {
+    uint32_t number; /* a descriptor of the file */
+    uint32_t kind;
+    uint32_t exclusive;
+    uint32_t reserved;
+    uint64_t start;
+    uint64_t bytes; /* 0: to the end, wherever that is */
+};
+
+_Static_assert(sizeof(struct record_pending_signal) == 136, "as drawn");
+_Static_assert(sizeof(struct record_limits) == 256, "as drawn");
+_Static_assert(sizeof(struct record_file_lock) == 32, "as drawn");
 _Static_assert(sizeof(struct record_process) == 128, "as drawn");
 _Static_assert(sizeof(struct record_memory_layout) == 88, "as drawn");
 _Static_assert(sizeof(struct record_kernel_mapping) == 32, "as drawn");

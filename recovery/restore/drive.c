@@ -43,7 +43,6 @@ struct drive {
     struct rebuild rebuild;
     uintptr_t scratch;
     size_t scratch_bytes;
-    struct rlimit descriptor_limit; /* the process's own */
 };
 
 static int fail(const struct drive *drive, int status, const char *what)
@@ -117,9 +116,11 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
 
     *calls = FIXED_CALLS + image->mapping_count * 5ul + image->descriptor_count * 2ul +
              image->description_count * 10ul + image->pipe_count * 8ul + image->watch_count +
-             image->thread_count * 2ul + image->posix_timer_count * 2ul;
+             image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
+             image->lock_count;
     *data = FIXED_DATA + image->thread_count * 160ul + image->watch_count * 32ul +
-            image->posix_timer_count * 160ul + image->description_count * 160ul;
+            image->posix_timer_count * 160ul + image->description_count * 160ul +
+            image->pending_count * 144ul + image->lock_count * 48ul;
     contents_size(job, calls, data);
     for (uint32_t i = 0; i < image->mapping_count; i++)
         if (image->mappings[i].record->file != RECORD_ID_NONE)
@@ -179,7 +180,8 @@ static int prepare(struct drive *drive)
 {
     struct restore_job *job = drive->job;
     struct rebuild *rebuild = &drive->rebuild;
-    struct rlimit stack = {0}, descriptors;
+    uint64_t stack = job->process.limits->limits[RLIMIT_STACK].soft;
+    struct rlimit descriptors;
     size_t calls, data;
     char path[64];
     int status;
@@ -192,7 +194,6 @@ static int prepare(struct drive *drive)
     status = map_scratch(drive, calls, data);
     if (status < 0)
         return status;
-    (void)sys_call(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
     *rebuild = (struct rebuild){
         .image = &job->process,
         .batch = &drive->batch,
@@ -200,14 +201,12 @@ static int prepare(struct drive *drive)
         .why = job->why,
         .staging = drive->scratch,
         .widened = job->widened,
-        .stack_limit_bytes = stack.rlim_cur < STACK_ROOM_MAX ? stack.rlim_cur : STACK_ROOM_MAX,
+        .stack_limit_bytes = stack < STACK_ROOM_MAX ? stack : STACK_ROOM_MAX,
         .first_private_fd = job->first_private_fd,
     };
     read_streams(rebuild);
-    /* Room above the program's numbers for those in transit; put back when they are gone. */
-    status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0,
-                           &drive->descriptor_limit);
-    descriptors = drive->descriptor_limit;
+    /* Room above the program's numbers for those in transit; its own limits are set at the end. */
+    status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     if (status == 0)
         status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, &descriptors, 0);
@@ -250,6 +249,7 @@ static int rebuild_process(struct drive *drive)
     for (uint32_t i = 1; i < drive->job->process.thread_count; i++)
         rebuild_thread_create(rebuild, i);
     rebuild_timers(rebuild);
+    rebuild_pending_signals(rebuild);
     return run(drive, status);
 }
 
@@ -398,7 +398,7 @@ static int let_go(struct drive *drive)
         status = set_thread(drive, &drive->threads[i]);
     if (status == 0)
         status = set_thread(drive, drive->leader);
-    (void)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, &drive->descriptor_limit, 0);
+    rebuild_limits(&drive->job->process, drive->leader->tid);
     for (uint32_t i = 1; i < count && status == 0; i++)
         status = tracee_detach(&drive->threads[i]);
     if (status == 0)

@@ -17,6 +17,7 @@ static void put_basic(uint32_t threads)
         .version = RECORD_FORMAT_VERSION, .pid = 100, .thread_count = threads, .slot = 3};
     struct record_memory_layout layout = {.brk = 4096};
     static struct record_signal_actions signals;
+    static struct record_limits limits;
     struct record_file file = {.id = 0, .size = 7};
 
     writer = (struct record_writer){.buffer = buffer, .size = sizeof buffer};
@@ -24,6 +25,7 @@ static void put_basic(uint32_t threads)
     record_put(&writer, RECORD_DIRECTORY, NULL, 0, "/tmp", 5);
     record_put(&writer, RECORD_MEMORY_LAYOUT, &layout, sizeof layout, "0123456789abcdef", 16);
     record_put(&writer, RECORD_SIGNAL_ACTIONS, &signals, sizeof signals, NULL, 0);
+    record_put(&writer, RECORD_LIMITS, &limits, sizeof limits, NULL, 0);
     record_put(&writer, RECORD_FILE, &file, sizeof file, "/bin/true", 10);
     for (uint32_t i = 0; i < threads; i++) {
         struct record_thread thread = {.tid = 100 + (int32_t)i, .xstate_bytes = 64};

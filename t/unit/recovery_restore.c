@@ -19,7 +19,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -250,15 +252,59 @@ static const char *check_descriptors(void)
     return fcntl(200, F_GETFD) == -1 ? NULL : "a descriptor too many";
 }
 
+static void set_attributes(void)
+{
+    struct rlimit limit;
+    union sigval value = {.sival_int = 4712};
+    sigset_t mask;
+
+    umask(027);
+    signal(SIGUSR1, handle);
+    prctl(PR_SET_NAME, "the subject");
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 333;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (sigqueue(getpid(), SIGUSR2, value) != 0 || flock(subject.append_fd, LOCK_EX) != 0)
+        abort();
+}
+
+static const char *check_attributes(void)
+{
+    struct timespec none = {0, 0};
+    struct rlimit limit;
+    siginfo_t info = {0};
+    sigset_t mask;
+    int fd = open("log", O_RDONLY | O_CLOEXEC);
+
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    if (!sigismember(&mask, SIGUSR2) || sigismember(&mask, SIGUSR1))
+        return "the signal mask";
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR2);
+    if (sigtimedwait(&mask, &info, &none) != SIGUSR2 || info.si_value.sival_int != 4712)
+        return "the pending signal";
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur != 333)
+        return "the limit of descriptors";
+    if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+        return "the lock";
+    close(fd);
+    return umask(0) == 027 ? NULL : "the umask";
+}
+
 static const char *check_everything(int pid, uint64_t at_checkpoint)
 {
     const char *wrong = check_slot();
     char name[16] = {0}, directory[PATH_MAX], exe[PATH_MAX] = {0};
     struct timespec second = {0, 50000000};
-    mode_t mask = umask(0);
 
     if (wrong == NULL)
         wrong = check_descriptors();
+    if (wrong == NULL)
+        wrong = check_attributes();
     if (wrong != NULL)
         return wrong;
     prctl(PR_GET_NAME, name);
@@ -269,8 +315,6 @@ static const char *check_everything(int pid, uint64_t at_checkpoint)
     if (readlink("/proc/self/exe", exe, sizeof exe - 1) < 0 ||
         strstr(exe, "recovery_restore") == NULL)
         return "the executable";
-    if (mask != 027)
-        return "the umask";
     if (getpid() != pid || syscall(SYS_gettid) != pid)
         return "the pid";
     raise(SIGUSR1);
@@ -353,11 +397,9 @@ static int subject_main(const char *pool_path, const char *directory)
     subject.directory = strdup(directory);
     if (chdir(directory) != 0)
         return 9;
-    umask(027);
-    signal(SIGUSR1, handle);
-    prctl(PR_SET_NAME, "the subject");
     fill_slot();
     open_descriptors();
+    set_attributes();
     for (int i = 0; i < THREADS; i++)
         pthread_create(&subject.threads[i], NULL, count, &subject.counters[i]);
     usleep(20000);
