@@ -92,8 +92,9 @@ struct thread_heap {
     uint32_t partial[SIZE_CLASSES];     /* slabs with free blocks that are not current */
     struct lock lock; /* held by the owner for list changes, by others when dead */
     uint64_t epoch;
-    uint32_t notified; /* stack of full slabs that got a remote free */
-    uint32_t state;    /* enum thread_heap_state */
+    /* What other threads read and write, on a line of its own. */
+    _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
+    uint32_t state;                 /* enum thread_heap_state */
     uint32_t next_dead, index;
 };
 
