@@ -18,13 +18,17 @@
 #ifdef PHEAP_DEBUG
 static __thread uint32_t held_count[LOCK_RANK_COUNT];
 
-static void lock_rank_enter(const struct lock *lock)
+static void lock_rank_check(const struct lock *lock)
 {
     for (uint32_t rank = lock->rank + 1; rank < LOCK_RANK_COUNT; rank++)
         if (held_count[rank] > 0)
             __builtin_trap();
     if (held_count[lock->rank] > 0 && lock->rank != LOCK_RANK_THREAD_HEAP)
         __builtin_trap();
+}
+
+static void lock_rank_enter(const struct lock *lock)
+{
     held_count[lock->rank]++;
 }
 
@@ -33,6 +37,11 @@ static void lock_rank_leave(const struct lock *lock)
     held_count[lock->rank]--;
 }
 #else
+static void lock_rank_check(const struct lock *lock)
+{
+    (void)lock;
+}
+
 static void lock_rank_enter(const struct lock *lock)
 {
     (void)lock;
@@ -77,9 +86,10 @@ static void lock_wait(struct lock *lock, uint64_t holder)
 
 void lock_acquire(struct lock *lock, const void *holder)
 {
-    lock_rank_enter(lock);
+    lock_rank_check(lock);
     if (!lock_swap(lock, 0, (uint64_t)holder))
         lock_wait(lock, (uint64_t)holder);
+    lock_rank_enter(lock);
 }
 
 bool lock_try(struct lock *lock, const void *holder)

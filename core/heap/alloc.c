@@ -154,7 +154,7 @@ static void *alloc_refill(uint32_t size_class, bool *is_zero)
         return NULL;
     heap = heap_here();
     mine = thread_heap_attach(heap);
-    if (mine == NULL || lock_held_by(&mine->lock, heap_holder()))
+    if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
     heap_lock(heap, &mine->lock);
     if (UNLIKELY(mine->epoch != heap->epoch)) {
@@ -235,14 +235,13 @@ bool heap_trim(void)
     struct heap *heap = heap_here();
     struct thread_heap *mine = heap_thread;
 
-    if (heap == NULL)
+    if (heap == NULL || heap_is_interrupted(heap))
         return false;
-    if (mine != &heap_thread_none && !lock_held_by(&mine->lock, heap_holder())) {
+    if (mine != &heap_thread_none) {
         heap_lock(heap, &mine->lock);
         thread_heap_collect(heap, mine);
         heap_unlock(heap, &mine->lock);
     }
-    if (!lock_held_by(&heap->threads_lock, heap_holder()))
-        thread_heap_collect_dead(heap);
+    thread_heap_collect_dead(heap);
     return spans_purge(heap, 0) > 0;
 }

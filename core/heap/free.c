@@ -70,7 +70,7 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
     struct thread_heap *mine = heap_thread;
     uint64_t armed = REMOTE_NOTIFY;
 
-    if (lock_held_by(&mine->lock, heap_holder())) {
+    if (heap_is_interrupted(heap)) {
         free_remote(heap, slab, block);
         return;
     }
@@ -120,7 +120,7 @@ __attribute__((noinline)) void heap_slab_emptied(struct span *slab)
     struct heap *heap = heap_here();
     struct thread_heap *mine = heap_thread;
 
-    if (lock_held_by(&mine->lock, heap_holder()))
+    if (heap_is_interrupted(heap))
         return; /* over an interrupted call of ours: the next epoch collects it */
     heap_lock(heap, &mine->lock);
     slab_leave_partial(heap, mine, slab);

@@ -134,7 +134,7 @@ struct heap {
     uint64_t epoch; /* counts EPOCH_NS of coarse time */
     uint64_t epoch_ns;
     uint32_t tick_count;
-    uint32_t purge_busy;
+    uint64_t purge_holder; /* the thread that is purging; 0: none */
 
     /* under threads_lock */
     struct lock threads_lock;

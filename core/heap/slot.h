@@ -60,6 +60,16 @@ static inline struct heap *heap_here(void)
  * other mapping lies there. */
 MUST_CHECK int slot_create(uint32_t slot, struct heap **out);
 
+/* The calling thread is in a signal handler over a call of ours that holds a lock: waiting for
+ * another one could be for ever, that of the spans apart, which comes last. */
+static inline bool heap_is_interrupted(const struct heap *heap)
+{
+    const void *me = heap_holder();
+
+    return lock_held_by(&heap->spans_lock, me) || lock_held_by(&heap_thread->lock, me) ||
+           lock_held_by(&heap->threads_lock, me);
+}
+
 /* Makes [area start, end) readable and writable; more than asked for when that is granted. */
 MUST_CHECK bool slot_commit(struct area *area, uint64_t end, uint64_t step_bytes);
 

@@ -443,10 +443,10 @@ static void purge_give_back(struct heap *heap, bool dropped)
 uint64_t spans_purge(struct heap *heap, uint32_t min_epochs)
 {
     uint64_t dropped_bytes = 0, batch_bytes = 1;
-    uint32_t idle = 0;
+    uint64_t idle = 0;
 
-    if (!__atomic_compare_exchange_n(&heap->purge_busy, &idle, 1, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED))
+    if (!__atomic_compare_exchange_n(&heap->purge_holder, &idle, (uint64_t)heap_holder(), false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return 0;
     while (batch_bytes > 0 && !lock_held_by(&heap->spans_lock, heap_holder())) {
         uint32_t count;
@@ -460,12 +460,14 @@ uint64_t spans_purge(struct heap *heap, uint32_t min_epochs)
         heap_unlock(heap, &heap->spans_lock);
         dropped_bytes += batch_bytes;
     }
-    __atomic_store_n(&heap->purge_busy, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&heap->purge_holder, 0, __ATOMIC_RELEASE);
     return dropped_bytes;
 }
 
 void spans_fork_child(struct heap *heap)
 {
+    if (heap->purge_holder == (uint64_t)heap_holder())
+        return; /* interrupted by the handler that forked; it goes on in the child */
     purge_give_back(heap, false);
-    heap->purge_busy = 0;
+    heap->purge_holder = 0;
 }

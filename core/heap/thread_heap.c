@@ -77,7 +77,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
 
     if (heap_thread != &heap_thread_none)
         return heap_thread;
-    if (lock_held_by(&heap->threads_lock, heap_holder()))
+    if (heap_is_interrupted(heap))
         return NULL; /* a signal handler over an interrupted attach */
     heap_lock(heap, &heap->threads_lock);
     mine = heap->first_dead ? thread_heap_adopt(heap) : thread_heap_make(heap);
@@ -108,7 +108,7 @@ void heap_thread_exit(void)
     struct heap *heap = heap_here();
     struct thread_heap *mine = heap_thread;
 
-    if (mine == &heap_thread_none || lock_held_by(&mine->lock, heap_holder()))
+    if (mine == &heap_thread_none || heap_is_interrupted(heap))
         return;
     heap_lock(heap, &heap->threads_lock);
     heap_lock(heap, &mine->lock);
@@ -282,13 +282,24 @@ void thread_heap_collect_dead(struct heap *heap)
 /*
  * Locks that this very thread holds, because fork was called in a signal handler over an
  * interrupted allocation, are left alone: the interrupted call releases them, in both processes.
+ * In that case it may not wait for another lock either, out of order as it would be: a lock that
+ * stays taken is left to its holder, and made anew in the child.
+ *
  * The others are held by &heap_thread_none, and heap->fork_holder lets the forking thread
  * allocate on: other libraries' fork handlers may run between ours.
  */
-static void fork_lock(struct lock *lock)
+#define FORK_TRIES 10000
+
+static void fork_lock(struct lock *lock, bool may_wait)
 {
-    if (!lock_held_by(lock, heap_holder()))
+    if (lock_held_by(lock, heap_holder()))
+        return;
+    if (may_wait) {
         lock_acquire(lock, &heap_thread_none);
+        return;
+    }
+    for (int i = 0; i < FORK_TRIES && !lock_try(lock, &heap_thread_none); i++)
+        __builtin_ia32_pause();
 }
 
 static void fork_unlock(struct lock *lock)
@@ -297,16 +308,25 @@ static void fork_unlock(struct lock *lock)
         lock_release(lock);
 }
 
+static void fork_renew(struct lock *lock)
+{
+    if (lock->word != 0 && !lock_held_by(lock, heap_holder()) &&
+        !lock_held_by(lock, &heap_thread_none))
+        lock_init(lock, (enum lock_rank)lock->rank);
+}
+
 void heap_fork_prepare(void)
 {
     struct heap *heap = heap_here();
+    bool may_wait;
 
     if (heap == NULL)
         return;
-    fork_lock(&heap->threads_lock);
+    may_wait = !heap_is_interrupted(heap);
+    fork_lock(&heap->threads_lock, may_wait);
     for (uint32_t i = 0; i < heap->thread_heap_count; i++)
-        fork_lock(&heap_thread_heap(heap, i)->lock);
-    fork_lock(&heap->spans_lock);
+        fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
+    fork_lock(&heap->spans_lock, may_wait);
     heap->fork_holder = (uint64_t)heap_holder();
 }
 
@@ -332,9 +352,12 @@ void heap_fork_child(void)
     for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
         struct thread_heap *other = heap_thread_heap(heap, i);
 
+        fork_renew(&other->lock);
         if (other != heap_thread && other->state == THREAD_HEAP_LIVE)
             thread_heap_set_dead(heap, other);
     }
+    fork_renew(&heap->threads_lock);
+    fork_renew(&heap->spans_lock);
     spans_fork_child(heap);
     heap_fork_parent();
 }
