@@ -230,6 +230,7 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->at_exit = options->at_exit;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
+    why->text[0] = 0;
     status = agent_start(link, why);
     if (status < 0)
         return status;
@@ -262,7 +263,7 @@ __attribute__((constructor)) static void start(void)
     if (ownership == OWNER_OTHER)
         return;
     mark_environment(options.pool[0] != '/', !options_variable(environ, "PHEAP_SLOT"));
-    if (start_owner(&options, ownership, &why) < 0)
+    if (start_owner(&options, ownership, &why) < 0 || why.text[0])
         program_say(why.text);
 }
 
@@ -286,7 +287,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     link->resumed_generation = arguments->generation;
     link->run_goes_on = 1;
     status = agent_start(link, &why);
-    if (status < 0)
+    if (why.text[0])
         program_say(why.text);
     return status;
 }

@@ -170,6 +170,7 @@ int agent_start(struct agent_link *link, struct problem *why)
     call_stack = (uintptr_t)arena_alloc(&agent->core, CALL_STACK_BYTES, PAGE_BYTES);
     agent->call_stack_top = call_stack + CALL_STACK_BYTES;
     report_remember_stderr(agent);
+    link->agent_pid = 0;
     link->state = 0;
     link->exit_noted = 0;
     link->committed_generation = 0;
@@ -180,8 +181,8 @@ int agent_start(struct agent_link *link, struct problem *why)
         arena_destroy(&agent->whole);
         return status;
     }
-    link->agent_pid = (int32_t)pid;
     (void)sys_call(SYS_prctl, PR_SET_PTRACER, pid, 0, 0, 0); /* where Yama asks for it */
+    __atomic_store_n(&link->agent_pid, (int32_t)pid, __ATOMIC_RELEASE);
     status = wait_for_answer(link, (int)pid);
     if (status < 0) {
         struct arena whole = agent->whole;
@@ -192,6 +193,8 @@ int agent_start(struct agent_link *link, struct problem *why)
         else
             (void)problem_set(why, agent->start_problem.status, "%s", agent->start_problem.text);
         arena_destroy(&whole);
+    } else if (why) {
+        *why = agent->start_problem; /* a warning, or empty */
     }
     return status;
 }

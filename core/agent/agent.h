@@ -55,8 +55,8 @@ struct agent_link {
     struct agent_mailbox mailbox;
 };
 
-/* 0, or why there is no agent (pool in use, not permitted, ...): the program then goes on with a
- * volatile heap. */
+/* 0, or why there is no agent (pool in use, no memory, ...): the program then goes on with a
+ * volatile heap. With 0, why->text is a warning if it is not empty. */
 MUST_CHECK int agent_start(struct agent_link *link, struct problem *why);
 
 /*

@@ -19,6 +19,7 @@
 #define BETTER_NICE       (-10)
 #define LOCK_PATIENCE_NS  2000000000ull
 #define LOCK_RETRY_NS     2000000
+#define PERMISSION_TRIES  50
 #define STATUS_TIMEOUT_MS 200
 #define SCRATCH_SHARE     32 /* of the reservation: pages copied inside the freeze */
 #define SCRATCH_BYTES_MAX (64ull << 20)
@@ -92,22 +93,23 @@ static int open_pool(struct agent *agent, struct problem *why)
     if (user > 0)
         return problem_set(why, STATUS_IN_USE, "%s is in use by process %d; give this one another",
                            path, user);
+    if (status == 0)
+        *why = (struct problem){0, ""}; /* of the tries before */
     return status;
 }
 
-static void watch_pool_mappings(struct agent *agent)
+static int watch_pool_mappings(struct agent *agent, struct problem *why)
 {
-    struct stat file;
+    int status;
 
     agent->precopy_space = (struct address_space){.excluded_count = 1};
     agent->precopy_space.excluded[0].start = agent->whole.base;
     agent->precopy_space.excluded[0].end = agent->whole.reserved_end;
-    if (sys_fstat(agent->pool.fd, &file) < 0)
-        return;
-    agent->precopy_space.pool_dev_major = (uint32_t)((file.st_dev >> 8) & 0xfff);
-    agent->precopy_space.pool_dev_minor =
-        (uint32_t)((file.st_dev & 0xff) | ((file.st_dev >> 12) & ~0xffu));
-    agent->precopy_space.pool_inode = file.st_ino;
+    status = maps_identify_pool(&agent->precopy_space, agent->pool.fd, &agent->scratch);
+    if (status < 0)
+        return problem_set(why, status, "cannot see how pool %s shows in /proc/self/maps: %s",
+                           agent->pool.path, status_text(status));
+    return 0;
 }
 
 static int make_tools(struct agent *agent, struct problem *why)
@@ -134,6 +136,30 @@ static int make_tools(struct agent *agent, struct problem *why)
     return 0;
 }
 
+/*
+ * Without the permission to trace no checkpoint succeeds, and nothing can be said on the program's
+ * stderr either: found out now, the program itself can say it. Where Yama is, the program permits
+ * us by name before it stores our pid.
+ */
+static void check_permission(struct agent *agent, struct problem *why)
+{
+    const struct timespec slice = {0, LOCK_RETRY_NS};
+    int fd;
+
+    for (int i = 0; i < PERMISSION_TRIES; i++) {
+        if (__atomic_load_n(&agent->link->agent_pid, __ATOMIC_ACQUIRE) == agent->self_pid)
+            break;
+        (void)sys_call(SYS_nanosleep, &slice, 0);
+    }
+    fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
+    if (fd >= 0)
+        sys_close(fd);
+    if (fd == -EPERM)
+        (void)problem_set(why, STATUS_NOT_PERMITTED,
+                          "the agent may not trace this program, so there will be no checkpoints; "
+                          "look at kernel.yama.ptrace_scope, seccomp and PR_SET_DUMPABLE");
+}
+
 int agent_begin(struct agent *agent, struct problem *why)
 {
     int status = separate(agent);
@@ -143,8 +169,9 @@ int agent_begin(struct agent *agent, struct problem *why)
     status = open_pool(agent, why);
     if (status < 0)
         return status;
-    watch_pool_mappings(agent);
-    status = pool_load(&agent->pool, &agent->pool_arena, agent->link->resumed_generation, why);
+    status = watch_pool_mappings(agent, why);
+    if (status == 0)
+        status = pool_load(&agent->pool, &agent->pool_arena, agent->link->resumed_generation, why);
     if (status == 0)
         status = make_tools(agent, why);
     if (status == 0)
@@ -153,5 +180,6 @@ int agent_begin(struct agent *agent, struct problem *why)
         return status;
     agent->link->committed_generation = agent->link->resumed_generation;
     control_listen(agent);
+    check_permission(agent, why);
     return 0;
 }

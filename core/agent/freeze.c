@@ -67,8 +67,8 @@ static int why_not_permitted(struct freeze *freeze, int tid, struct problem *why
     if (tracer > 0) {
         task_name((int)tracer, name);
         return problem_set(why, STATUS_NOT_PERMITTED,
-                           "no checkpoint while process %d (%s) traces thread %d: let it detach",
-                           (int)tracer, name, tid);
+                           "thread %d is traced by process %d (%s), which has to detach first", tid,
+                           (int)tracer, name);
     }
     return problem_set(why, STATUS_NOT_PERMITTED,
                        "ptrace of thread %d is not permitted; look at kernel.yama.ptrace_scope, "
