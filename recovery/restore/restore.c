@@ -207,11 +207,15 @@ static int build(struct restore_job *job, bool in_user_namespace, int *pid)
 
 static int build_anywhere(struct restore_job *job, struct restored *out)
 {
+    uint64_t give_up = sys_clock_ns(CLOCK_MONOTONIC) + BUSY_PID_WAIT_NS;
     int status = -EEXIST;
 
     *out = (struct restored){.generation = job->generation.number, .status_fd = -1};
     if (ids_are_free(&job->process)) {
-        status = build(job, false, &out->pid);
+        /* An id may be in use still as that of a group or session whose last member is dying. */
+        while ((status = build(job, false, &out->pid)) == -EEXIST &&
+               sys_clock_ns(CLOCK_MONOTONIC) < give_up)
+            sleep_ns(MS);
         out->outer_pid = out->pid;
     }
     if (status == -EEXIST || status == -EPERM)
