@@ -88,8 +88,9 @@ void arena_rewind(struct arena *arena, uintptr_t mark)
     if (clear_end > keep_end + REWIND_KEEP_BYTES) {
         uintptr_t drop = keep_end + REWIND_KEEP_BYTES;
 
-        sys_madvise((void *)drop, round_up(clear_end, PAGE_BYTES) - drop, MADV_DONTNEED);
-        clear_end = drop;
+        /* Refused for memory that is locked, as all is after mlockall() in the program. */
+        if (sys_madvise((void *)drop, round_up(clear_end, PAGE_BYTES) - drop, MADV_DONTNEED) == 0)
+            clear_end = drop;
     }
     /* arena_alloc() promises zeroed memory: what was used is cleared here, by who knows how much.
      */

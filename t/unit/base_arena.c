@@ -2,6 +2,7 @@
  * base_arena.c - arenas: alignment, zeroed memory also after a rewind, limits.
  */
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "core/base/arena.h"
@@ -46,6 +47,28 @@ static void memory_is_zeroed_again_after_a_rewind(void)
     arena_destroy(&arena);
 }
 
+/* As after mlockall() in the program, whose memory an arena of the agent is in. */
+static void memory_that_is_locked_is_zeroed_again_after_a_rewind(void)
+{
+    struct arena arena;
+    const size_t bytes = 8 << 20;
+
+    CHECK_OK(arena_create(&arena, 16 << 20));
+    uintptr_t mark = arena_mark(&arena);
+    unsigned char *first = arena_alloc(&arena, bytes, 16);
+    if (mlock(first + (5 << 20), 4096) < 0) {
+        arena_destroy(&arena);
+        tap_skip("no memory may be locked");
+        return;
+    }
+    memset(first, 0xff, bytes);
+    arena_rewind(&arena, mark);
+    unsigned char *second = arena_alloc(&arena, bytes, 16);
+    CHECK(second == first);
+    CHECK(is_zero(second, bytes));
+    arena_destroy(&arena);
+}
+
 static void an_exhausted_arena_gives_null_and_stays_valid(void)
 {
     struct arena arena;
@@ -78,6 +101,7 @@ int main(int argc, char **argv)
     tap_arguments(argc, argv);
     RUN(memory_is_zeroed_and_aligned);
     RUN(memory_is_zeroed_again_after_a_rewind);
+    RUN(memory_that_is_locked_is_zeroed_again_after_a_rewind);
     RUN(an_exhausted_arena_gives_null_and_stays_valid);
     RUN(a_tight_address_space_limit_gives_a_smaller_arena);
     return tap_done();
