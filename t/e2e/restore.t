@@ -1,0 +1,121 @@
+#!/usr/bin/python3
+"""pheap restore beside its program: several at once, signals, a terminal's keys; as a user too."""
+import os
+import pty
+import re
+import select
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
+                        check_equal, check_in, main, wait_until)
+
+COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
+NOBODY = 65534
+
+
+def killed_counter(place, pool):
+    """A counter that was killed after its second generation."""
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "3000")
+    place.wait_generation(pool, 2, process)
+    process.kill()
+    return process
+
+
+def several_restores_at_once_and_one_goes_on(place):
+    pool = place.path("pool")
+    killed_counter(place, pool)
+    restorers = [place.start(PHEAP, "restore", pool) for _ in range(4)]
+    wait_until(lambda: sum(r.running() for r in restorers) == 1, 60, "all restores but one refused")
+    for restorer in restorers:
+        if not restorer.running():
+            check_equal(restorer.popen.returncode, REFUSED, "exit status of a restore too many")
+            check_in("in use", restorer.stderr(), "its message")
+    [winner] = [r for r in restorers if r.running()]
+    winner.resumed()
+    winner.kill(signal.SIGTERM)
+
+
+def signals_sent_to_restore_reach_the_program(place):
+    pool = place.path("pool")
+    run = killed_counter(place, pool)
+    restore = place.start(PHEAP, "restore", pool)
+    restore.resumed()
+    for _ in range(2):
+        before = run.stdout().count("signal\n")
+        os.kill(restore.pid, signal.SIGUSR1)
+        wait_until(lambda: run.stdout().count("signal\n") > before, 30, "the program's line")
+    check_equal(run.stdout().count("signal\n"), 2, "lines for two signals")
+    check_equal(restore.kill(signal.SIGTERM), -signal.SIGTERM, "exit status after SIGTERM")
+    again = place.start(PHEAP, "restore", pool)
+    again.resumed()
+    again.kill(signal.SIGTERM)
+
+
+class Terminal:
+    """An interactive shell on a terminal of its own."""
+
+    def __init__(self, place):
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(place.directory)
+            if place.uid is not None:
+                os.setgroups([])
+                os.setgid(place.uid)
+                os.setuid(place.uid)
+            os.environ["PS1"] = "ready> "
+            os.execv("/bin/bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+
+    def type(self, keys, pattern):
+        """Types, and waits for what matches; returns what was shown since."""
+        self.seen = ""
+        os.write(self.fd, keys.encode())
+        return wait_until(lambda: self.shows(pattern), 30, f"{pattern!r} after typing {keys!r}")
+
+    def shows(self, pattern):
+        while select.select([self.fd], [], [], 0)[0]:
+            self.seen += os.read(self.fd, 65536).decode(errors="replace")
+        return re.search(pattern, self.seen)
+
+    def close(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+def a_terminal_stops_continues_and_ends_a_restored_program(place):
+    pool = place.path("pool")
+    terminal = Terminal(place)
+    # Only what runs on a terminal is given the terminal of its restorer.
+    terminal.type(f"{PHEAP} run -i 50ms {pool} {COUNTER} 3000\n", r"\b60 1830\r")
+    terminal.type("\x1c", "ready> ")  # Ctrl-\ is a kill too
+    terminal.type(f"{PHEAP} restore {pool}\n", r"\b100 5050\r")
+    terminal.type("\x1a", "Stopped(.|\n)*ready> ")
+    terminal.type("fg\n", r"\b150 11325\r")
+    terminal.type("\x03", "ready> ")
+    shown = terminal.type("echo status $?\n", r"status (\d+)\r")
+    check_equal(shown.group(1), str(128 + signal.SIGINT), "status of a restore ended by Ctrl-C")
+    terminal.close()
+    check(os.path.exists(pool), "the pool is still there")
+
+
+def as_user(function):
+    def run(place):
+        if os.geteuid() != 0:
+            raise Skip("runs as this user already: needs root to become another one")
+        place.uid = NOBODY
+        place.give(place.directory)
+        function(place)
+    return run
+
+
+for behaviour in (several_restores_at_once_and_one_goes_on,
+                  signals_sent_to_restore_reach_the_program,
+                  a_terminal_stops_continues_and_ends_a_restored_program):
+    title = behaviour.__name__.replace("_", " ")
+    add_test(title, behaviour)
+    add_test(title + ", unprivileged", as_user(behaviour))
+
+main()
