@@ -45,7 +45,7 @@ static int separate(struct agent *agent)
     (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
     (void)sys_call(SYS_setpgid, 0, 0);
     (void)sys_call(SYS_chdir, "/");
-    (void)sys_call(SYS_prctl, PR_SET_NAME, "pheap-agent", 0, 0, 0);
+    (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
     (void)sys_call(SYS_setpriority, PRIO_PROCESS, 0, BETTER_NICE);
     agent->self_pid = sys_getpid();

@@ -62,7 +62,7 @@ static bool is_known(const struct freeze *freeze, int tid)
 static int why_not_permitted(struct freeze *freeze, int tid, struct problem *why)
 {
     int64_t tracer = task_status_number(freeze->pid, tid, "TracerPid:");
-    char name[16];
+    char name[TASK_NAME_BYTES];
 
     if (tracer > 0) {
         task_name((int)tracer, name);
@@ -289,7 +289,7 @@ bool freeze_settle(struct freeze *freeze)
 int freeze_check_children(int pid, int except, struct problem *why)
 {
     int child = tasks_child(pid, except);
-    char name[16];
+    char name[TASK_NAME_BYTES];
 
     if (child == -ESRCH)
         return problem_set(why, STATUS_ENDED, "process %d has ended", pid);

@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/base/format_text.h"
@@ -58,6 +59,15 @@ int tasks_each(int pid, task_visit *visit, void *context)
     return status;
 }
 
+/* An agent of before an exec: a zombie that nobody can wait for by accident. */
+static bool is_agent(int pid)
+{
+    char name[TASK_NAME_BYTES];
+
+    task_name(pid, name);
+    return strcmp(name, AGENT_NAME) == 0;
+}
+
 struct child_search {
     int pid, except, found;
 };
@@ -76,7 +86,7 @@ static int look_for_child(void *context, int tid)
     while (*text >= '0' && *text <= '9') {
         int child = parse_number(&text);
 
-        if (child != search->except)
+        if (child != search->except && !is_agent(child))
             search->found = child;
         while (*text == ' ')
             text++;
@@ -124,7 +134,7 @@ int64_t task_status_number(int pid, int tid, const char *field)
     return -1;
 }
 
-void task_name(int pid, char text[16])
+void task_name(int pid, char text[TASK_NAME_BYTES])
 {
     char path[64], name[64];
     ssize_t length;
@@ -133,5 +143,5 @@ void task_name(int pid, char text[16])
     length = sys_read_file(path, name, sizeof name);
     if (length > 0 && name[length - 1] == '\n')
         name[length - 1] = 0;
-    format_text(text, 16, "%s", length > 0 ? name : "?");
+    format_text(text, TASK_NAME_BYTES, "%s", length > 0 ? name : "?");
 }

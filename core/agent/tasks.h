@@ -7,11 +7,15 @@
 #include <stdint.h>
 #include "core/base/status.h"
 
+#define TASK_NAME_BYTES 16
+#define AGENT_NAME      "pheap-agent" /* of every agent, as /proc/PID/comm shows it */
+
 /* Called for each thread; a negative result ends the walk and is returned. */
 typedef int task_visit(void *context, int tid);
 MUST_CHECK int tasks_each(int pid, task_visit *visit, void *context);
 
-/* A child of any of its threads other than `except`: its pid, 0 when there is none, or negative. */
+/* A child of any of its threads other than `except` and other agents: its pid, 0 when there is
+ * none, or negative. */
 MUST_CHECK int tasks_child(int pid, int except);
 
 /* The letter of /proc/PID/task/TID/stat (R, S, D, T, t, Z, X), or 0. */
@@ -20,7 +24,6 @@ char task_state(int pid, int tid);
 /* A number field of /proc/PID/task/TID/status, such as "TracerPid:"; -1 if it is not there. */
 int64_t task_status_number(int pid, int tid, const char *field);
 
-/* The name of a process into text (16 bytes). */
-void task_name(int pid, char text[16]);
+void task_name(int pid, char text[TASK_NAME_BYTES]);
 
 #endif

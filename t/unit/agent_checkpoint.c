@@ -290,6 +290,29 @@ static void a_child_defers_it_until_it_is_waited_for(void)
     after_the_end();
 }
 
+/* What an agent that was slow to let go leaves behind after an exec. */
+static int have_an_old_agent(void)
+{
+    struct problem why;
+    int child = fork();
+
+    if (child == 0) {
+        prctl(PR_SET_NAME, "pheap-agent");
+        _exit(0);
+    }
+    sleep_ms(50);
+    if (start(0, &why) < 0)
+        return 1;
+    return agent_request(&program_link, CONTROL_CHECKPOINT, 0, 0, PATIENCE_MS) == 0 ? 0 : 2;
+}
+
+static void an_agent_of_before_an_exec_is_no_child(void)
+{
+    make_pool();
+    CHECK_EQ(run(have_an_old_agent), 0);
+    after_the_end();
+}
+
 static int wait_sees_no_agent(void)
 {
     struct problem why;
@@ -483,6 +506,7 @@ int main(int argc, char **argv)
     RUN(tools_can_ask_over_the_socket);
     RUN(a_pool_in_use_is_refused);
     RUN(a_child_defers_it_until_it_is_waited_for);
+    RUN(an_agent_of_before_an_exec_is_no_child);
     RUN(the_program_has_no_child_to_wait_for);
     RUN(threads_may_come_and_go);
     RUN(memory_may_be_unmapped_at_any_time);
