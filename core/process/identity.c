@@ -5,6 +5,7 @@
  * filter, a changed root directory), is refused.
  */
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/utsname.h>
@@ -136,6 +137,11 @@ int capture_directory(struct capture_run *run)
 
 void rebuild_identity(struct rebuild *rebuild)
 {
+    /* Kernels before 6.3 do not tell what the program had registered for, and an unregistered
+     * expedited barrier fails with EPERM: all kinds are registered, which costs next to nothing. */
+    static const uint64_t barriers[] = {MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+                                        MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+                                        MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ};
     const struct process_image *image = rebuild->image;
     struct batch *batch = rebuild->batch;
 
@@ -143,6 +149,10 @@ void rebuild_identity(struct rebuild *rebuild)
               BATCH_ARGS(batch_string(batch, image->directory)));
     batch_add(batch, "umask", SYS_umask, BATCH_ARGS(image->process->umask & 0777));
     batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
+    for (size_t i = 0; i < sizeof barriers / sizeof *barriers; i++) {
+        batch_add(batch, "membarrier", SYS_membarrier, BATCH_ARGS(barriers[i], 0, 0));
+        batch_may_fail(batch);
+    }
     if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
         batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
 }

@@ -257,6 +257,14 @@ static void become_parent(void)
     (void)sys_call(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 
+/* Descriptors of ours must not take the numbers of streams that we were started without. */
+static void fill_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (sys_call(SYS_fcntl, fd, F_GETFD) == -EBADF)
+            (void)sys_open("/dev/null", O_RDWR, 0);
+}
+
 int restore_process(const struct restore_options *options, struct restored *out,
                     struct problem *why)
 {
@@ -269,6 +277,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
     if (status != 0)
         return problem_set(why, status, "no address space for the restore");
     become_parent();
+    fill_standard_streams();
     status = open_for_writing(&job, options->pool_path);
     if (status == 0) {
         status = restore_locked(&job, options->generation, out);
