@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -802,6 +803,26 @@ static void on_signal(int signal)
 }
 
 static _Atomic int interrupted_calls;
+static _Atomic int begun_calls;
+
+/* A signal ends a call only if it has begun: the thread was seen asleep since it said so. */
+static bool is_asleep(int tid)
+{
+    char path[64], stat[512];
+    const char *end;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    if (sys_read_file(path, stat, sizeof stat) <= 0)
+        return false;
+    end = strrchr(stat, ')');
+    return end && end[2] == 'S';
+}
+
+static void wait_for_call(int number)
+{
+    for (int i = 0; i < 20000 && !(begun_calls == number && is_asleep(victim.tid)); i++)
+        pause_ns(100000);
+}
 
 /* Each body is one call that only a signal can end. */
 static void note_interrupted(long result)
@@ -815,6 +836,7 @@ static void signalled_epoll_body(void)
 {
     struct epoll_event event;
 
+    begun_calls++;
     note_interrupted(epoll_wait(epoll_fd, &event, 1, -1));
 }
 
@@ -822,6 +844,7 @@ static void signalled_timed_epoll_body(void)
 {
     struct epoll_event event;
 
+    begun_calls++;
     note_interrupted(epoll_wait(epoll_fd, &event, 1, 20000));
 }
 
@@ -829,6 +852,7 @@ static void signalled_recv_body(void)
 {
     char byte;
 
+    begun_calls++;
     note_interrupted(recv(pair[0], &byte, 1, 0));
 }
 
@@ -838,19 +862,20 @@ static void under_stops_and_signals(void (*body)(void))
     struct sigaction action = {.sa_handler = on_signal};
 
     sigaction(SIGUSR1, &action, NULL);
-    handled = interrupted_calls = 0;
+    handled = interrupted_calls = begun_calls = 0;
     start_stops(body, STOPS);
     while (stops_go_on()) {
         int before = interrupted_calls;
 
         pause_ns(3100000);
+        wait_for_call(before + 1);
         pthread_kill(victim.thread, SIGUSR1);
         for (int i = 0; i < 2000 && interrupted_calls == before; i++)
             pause_ns(1000000);
         if (!tap_check(interrupted_calls == before + 1, __FILE__, __LINE__, "a signal was lost"))
             break;
     }
-    while (interrupted_calls == handled && pthread_tryjoin_np(victim.thread, NULL)) {
+    while (pthread_tryjoin_np(victim.thread, NULL)) {
         pthread_kill(victim.thread, SIGUSR1);
         pause_ns(1000000);
     }
