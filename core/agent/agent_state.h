@@ -50,6 +50,7 @@ struct agent {
     struct kernel_features features;
     struct image_writer *writer;
     struct address_space precopy_space;
+    bool does_direct_io; /* the program, or it did once */
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "core/agent/tasks.h"
 #include "core/base/sys.h"
 
 #define PRECOPY_ROUNDS       4
@@ -34,6 +35,15 @@ static int precopy(struct agent *agent, struct problem *why)
         before = copied;
     }
     return 0;
+}
+
+/* A descriptor that was opened after the last look and closed again before this one is missed. */
+static void mind_direct_io(struct agent *agent)
+{
+    if (!agent->does_direct_io)
+        agent->does_direct_io = tasks_do_direct_io(agent->program_pid);
+    if (agent->does_direct_io)
+        image_writer_distrust_precopy(agent->writer);
 }
 
 static void make_capture(struct agent *agent, struct capture *capture,
@@ -166,6 +176,8 @@ int checkpoint_take(struct agent *agent, struct problem *why)
     status = make_record(agent, &record, why);
     if (status == 0)
         status = precopy(agent, why);
+    if (status == 0)
+        mind_direct_io(agent);
     if (status == 0)
         status = prepare(agent, why);
     if (status == 0)

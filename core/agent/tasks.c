@@ -11,6 +11,7 @@
 
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/process/proc_text.h"
 
 #define DIRECTORY_BYTES 8192
 #define CHILDREN_BYTES  4096
@@ -132,6 +133,39 @@ int64_t task_status_number(int pid, int tid, const char *field)
         }
     }
     return -1;
+}
+
+static bool is_for_direct_io(int pid, const char *number)
+{
+    char name[64], text[STATUS_BYTES];
+
+    format_text(name, sizeof name, "fdinfo/%s", number);
+    return proc_read(pid, name, text, sizeof text) > 0 &&
+           (proc_number(text, "flags", 8) & O_DIRECT) != 0;
+}
+
+bool tasks_do_direct_io(int pid)
+{
+    char entries[DIRECTORY_BYTES] __attribute__((aligned(8)));
+    char path[64];
+    bool found = false;
+    long got;
+    int fd;
+
+    format_text(path, sizeof path, "/proc/%d/fdinfo", pid);
+    fd = sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return true; /* nothing is known: the careful way */
+    while (!found && (got = sys_call(SYS_getdents64, fd, entries, sizeof entries)) > 0) {
+        const struct dirent64 *entry;
+
+        for (long at = 0; at < got && !found; at += entry->d_reclen) {
+            entry = (const struct dirent64 *)(const void *)(entries + at);
+            found = entry->d_name[0] != '.' && is_for_direct_io(pid, entry->d_name);
+        }
+    }
+    sys_close(fd);
+    return found;
 }
 
 void task_name(int pid, char text[TASK_NAME_BYTES])

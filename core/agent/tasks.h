@@ -4,6 +4,7 @@
 #ifndef PHEAP_AGENT_TASKS_H
 #define PHEAP_AGENT_TASKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/status.h"
 
@@ -23,6 +24,9 @@ char task_state(int pid, int tid);
 
 /* A number field of /proc/PID/task/TID/status, such as "TracerPid:"; -1 if it is not there. */
 int64_t task_status_number(int pid, int tid, const char *field);
+
+/* Whether it has a descriptor open for direct I/O (O_DIRECT). */
+bool tasks_do_direct_io(int pid);
 
 void task_name(int pid, char text[TASK_NAME_BYTES]);
 

@@ -139,6 +139,28 @@ static int clear_absent(struct cut *cut, const struct tracker_group *group)
     return 0;
 }
 
+/* Compares with the index, once more, what was pre-copied of a tracked group. */
+static int cut_precopied(struct cut *cut, const struct tracker_group *group)
+{
+    struct image_writer *writer = cut->writer;
+    int status = 0;
+
+    if (!writer->distrusts_precopy || cut->suspect)
+        return 0;
+    cut->suspect = true;
+    for (uint32_t i = 0; i < writer->span_count && status >= 0; i++) {
+        uint64_t start = writer->spans[i].page << PAGE_SHIFT;
+        uint64_t end = writer->spans[i].end << PAGE_SHIFT;
+
+        start = start > group->start ? start : group->start;
+        end = end < group->end ? end : group->end;
+        if (start < end)
+            status =
+                pagemap_saved(&writer->tracker.pagemap, start, end, group->backing, cut_run, cut);
+    }
+    return status < 0 ? status : cut_settle(cut);
+}
+
 static int cut_group(void *context, const struct tracker_group *group)
 {
     struct cut *cut = context;
@@ -155,6 +177,8 @@ static int cut_group(void *context, const struct tracker_group *group)
                                  writer->suspect_all, cut_run, cut);
         if (status >= 0)
             status = cut_settle(cut);
+        if (status >= 0)
+            status = cut_precopied(cut, group);
         return status < 0 ? status : clear_absent(cut, group);
     }
     status = pagemap_saved(pagemap, group->start, group->end, group->backing,
@@ -215,6 +239,7 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
 
     writer_begin(writer);
     memory_open_protection_keys();
+    writer->suspect_all |= writer->distrusts_precopy && writer->spans_overflowed;
     /* Pages of an abandoned cut are older than what is found now. */
     status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
     if (status >= 0)
@@ -228,7 +253,8 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
     writer->suspect_all = false;
-    writer->unread_count = 0;
+    writer->unread_count = writer->span_count = 0;
+    writer->distrusts_precopy = writer->spans_overflowed = false;
     writer->stats.copy_ns = cut.copy_ns;
     writer->stats.scan_ns = sys_clock_ns(CLOCK_MONOTONIC) - start_ns - cut.copy_ns;
     return 0;

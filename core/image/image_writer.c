@@ -135,6 +135,18 @@ static int precopy_settle(struct precopy *precopy)
     return status;
 }
 
+static void note_span(struct image_writer *writer, uint64_t page, uint64_t end)
+{
+    struct page_span *last = writer->span_count ? &writer->spans[writer->span_count - 1] : NULL;
+
+    if (last && last->end == page)
+        last->end = end;
+    else if (writer->span_count < WRITER_SPANS_MAX)
+        writer->spans[writer->span_count++] = (struct page_span){page, end};
+    else
+        writer->spans_overflowed = true;
+}
+
 static int precopy_run(void *context, const struct page_run *run)
 {
     struct precopy *precopy = context;
@@ -143,6 +155,7 @@ static int precopy_run(void *context, const struct page_run *run)
     int status = 0;
 
     writer->stats.candidate_pages += run->end - run->page;
+    note_span(writer, run->page, run->end);
     if ((run->flags & RUN_ZERO) && !(precopy->flags & MEMORY_FILE))
         return index_clear(writer->pool->index, writer->pool->frames, run->page, run->end);
     for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
@@ -220,6 +233,11 @@ int64_t image_writer_precopy(struct image_writer *writer, struct address_space *
         return writer_failed(writer, status, "cannot write dirty pages", why);
     expect_cut_of(writer, precopy.copied_pages);
     return (int64_t)precopy.copied_pages;
+}
+
+void image_writer_distrust_precopy(struct image_writer *writer)
+{
+    writer->distrusts_precopy = true;
 }
 
 /* --- after the freeze --- */

@@ -71,6 +71,14 @@ void image_writer_destroy(struct image_writer *writer);
 MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
                                         struct problem *why);
 
+/*
+ * Before the freeze: the program may have had a transfer of direct I/O under way while pages were
+ * copied. A device writes to pages that the kernel has pinned; they were marked as written when
+ * they were pinned, and not again when the data come. So what was pre-copied is compared once more
+ * in the next cut, when no such transfer can be under way.
+ */
+void image_writer_distrust_precopy(struct image_writer *writer);
+
 /* Inside the freeze. space: fresh maps, read by the caller after the stop. */
 MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct address_space *space,
                                 struct problem *why);

@@ -14,6 +14,11 @@
 #include "core/image/tracker.h"
 
 #define WRITER_UNREAD_MAX 1024u
+#define WRITER_SPANS_MAX  16384u
+
+struct page_span { /* pages [page, end) */
+    uint64_t page, end;
+};
 
 struct image_writer {
     struct pool *pool;
@@ -27,6 +32,11 @@ struct image_writer {
     bool committed;       /* statistics are of a committed generation: begin anew */
     uint32_t unread_count;
     uint64_t unread[WRITER_UNREAD_MAX]; /* pages found written that could not be read */
+    /* What pre-copy rounds have protected since the last cut, and whether to believe in it. */
+    bool distrusts_precopy;
+    bool spans_overflowed;
+    uint32_t span_count;
+    struct page_span spans[WRITER_SPANS_MAX];
     struct image_writer_stats stats;
 };
 
