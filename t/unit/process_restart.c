@@ -33,9 +33,12 @@
 
 #define STOPS         100
 #define STOP_EVERY_NS 2000000
-#define TIMEOUT_NS    60000000ll  /* of the calls under test: many stops long */
-#define LATE_NS       150000000ll /* a busy machine */
-#define MIB           (1u << 20)
+#define TIMEOUT_NS    60000000ll /* of the calls under test: many stops long */
+/* On a busy machine. A call that began its time anew at each stop would be later than this: the
+ * stops go on for longer. */
+#define LATE_NS     320000000ll
+#define TIMED_STOPS 200
+#define MIB         (1u << 20)
 
 /* ---- a tracer that stops one thread again and again ---------------------------------------- */
 
@@ -160,6 +163,12 @@ static void under_stops(void (*body)(void))
     finish_stops();
 }
 
+static void on_time_under_stops(void (*body)(void))
+{
+    start_stops(body, TIMED_STOPS);
+    finish_stops();
+}
+
 /* ---- timeouts ------------------------------------------------------------------------------ */
 
 static int64_t elapsed_since(uint64_t start_ns)
@@ -215,7 +224,7 @@ static void nanosleep_body(void)
 
 static void nanosleep_ends_on_time(void)
 {
-    under_stops(nanosleep_body);
+    on_time_under_stops(nanosleep_body);
 }
 
 static void poll_body(void)
@@ -225,7 +234,7 @@ static void poll_body(void)
 
 static void poll_ends_on_time(void)
 {
-    under_stops(poll_body);
+    on_time_under_stops(poll_body);
 }
 
 static void epoll_wait_body(void)
@@ -238,7 +247,7 @@ static void epoll_wait_body(void)
 static void epoll_wait_ends_on_time(void)
 {
     make_epoll();
-    under_stops(epoll_wait_body);
+    on_time_under_stops(epoll_wait_body);
     close_epoll();
 }
 
@@ -254,7 +263,7 @@ static void epoll_pwait_body(void)
 static void epoll_pwait_ends_on_time(void)
 {
     make_epoll();
-    under_stops(epoll_pwait_body);
+    on_time_under_stops(epoll_pwait_body);
     close_epoll();
 }
 
@@ -268,7 +277,7 @@ static void epoll_pwait2_body(void)
 static void epoll_pwait2_ends_on_time(void)
 {
     make_epoll();
-    under_stops(epoll_pwait2_body);
+    on_time_under_stops(epoll_pwait2_body);
     close_epoll();
 }
 
@@ -288,7 +297,7 @@ static void sigtimedwait_ends_on_time(void)
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    under_stops(sigtimedwait_body);
+    on_time_under_stops(sigtimedwait_body);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
@@ -304,7 +313,7 @@ static void semtimedop_body(void)
 static void semtimedop_ends_on_time(void)
 {
     semaphores = semget(IPC_PRIVATE, 1, 0600);
-    under_stops(semtimedop_body);
+    on_time_under_stops(semtimedop_body);
     semctl(semaphores, 0, IPC_RMID);
 }
 
@@ -317,7 +326,7 @@ static void futex_timed_body(void)
 
 static void futex_with_a_timeout_ends_on_time(void)
 {
-    under_stops(futex_timed_body);
+    on_time_under_stops(futex_timed_body);
 }
 
 static void set_socket_timeout(int fd, int option)
@@ -373,10 +382,10 @@ static void receiving_with_SO_RCVTIMEO_ends_on_time(void)
 {
     make_pair();
     set_socket_timeout(pair[0], SO_RCVTIMEO);
-    under_stops(recv_timed_body);
-    under_stops(read_timed_body);
-    under_stops(readv_timed_body);
-    under_stops(recvmsg_timed_body);
+    on_time_under_stops(recv_timed_body);
+    on_time_under_stops(read_timed_body);
+    on_time_under_stops(readv_timed_body);
+    on_time_under_stops(recvmsg_timed_body);
     close_pair();
 }
 
@@ -398,7 +407,7 @@ static void accept_with_SO_RCVTIMEO_ends_on_time(void)
 {
     make_listener();
     set_socket_timeout(listener, SO_RCVTIMEO);
-    under_stops(accept_timed_body);
+    on_time_under_stops(accept_timed_body);
     close(listener);
 }
 
@@ -422,7 +431,7 @@ static void sending_with_SO_SNDTIMEO_ends_on_time(void)
     make_pair();
     fill_socket(pair[0]);
     set_socket_timeout(pair[0], SO_SNDTIMEO);
-    under_stops(send_timed_body);
+    on_time_under_stops(send_timed_body);
     close_pair();
 }
 
