@@ -4,14 +4,11 @@
  *
  * Always true: a page goes only where the process record has private memory, so a damaged index
  * cannot overwrite anything; what is read in agrees with its checksum before the process is let
- * go, verified meanwhile by a process of its own; what is mapped is verified by the new agent later
+ * go, verified meanwhile by the checker; what is mapped is verified by the new agent later
  * on.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
@@ -92,7 +89,7 @@ static int verify_fill(const struct restore_job *job, const uint8_t *frames, uin
     return 0;
 }
 
-static int contents_verify(struct restore_job *job)
+int contents_verify(struct restore_job *job)
 {
     struct stat stat;
     int status = sys_fstat(job->pool.fd, &stat);
@@ -111,55 +108,6 @@ static int contents_verify(struct restore_job *job)
             status = verify_fill(job, frames, bytes / FRAME_BYTES, &job->plans[i].fills[k]);
     (void)sys_munmap(frames, bytes);
     return status;
-}
-
-static __attribute__((noreturn)) void verifier_main(struct restore_job *job, int fd)
-{
-    struct problem why = {0};
-
-    (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    job->why = &why;
-    why.status = contents_verify(job);
-    (void)sys_write(fd, &why, sizeof why);
-    (void)sys_call(SYS_exit_group, 0);
-    __builtin_unreachable();
-}
-
-int contents_verify_start(struct restore_job *job, struct verifier *verifier)
-{
-    int fds[2], status = (int)sys_call(SYS_pipe2, fds, O_CLOEXEC);
-    long pid;
-
-    if (status < 0)
-        return problem_set(job->why, status, "pipe: %s", status_text(status));
-    pid = sys_call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (pid == 0)
-        verifier_main(job, fds[1]);
-    (void)sys_close(fds[1]);
-    if (pid < 0) {
-        (void)sys_close(fds[0]);
-        return problem_set(job->why, (int)pid, "fork: %s", status_text((int)pid));
-    }
-    *verifier = (struct verifier){.pid = (int)pid, .fd = fds[0]};
-    return 0;
-}
-
-int contents_verify_wait(struct restore_job *job, struct verifier *verifier)
-{
-    struct problem why = {.status = -EIO};
-    ssize_t got;
-    int stop;
-
-    while ((got = sys_read(verifier->fd, &why, sizeof why)) == -EINTR)
-        ;
-    (void)sys_close(verifier->fd);
-    while (sys_call(SYS_wait4, verifier->pid, &stop, __WALL, 0) == -EINTR)
-        ;
-    if (got != (ssize_t)sizeof why) /* killed by SIGBUS: the file shrank under it */
-        return problem_set(job->why, STATUS_DAMAGED, "%s: contents cannot be read", job->pool.path);
-    if (why.status != 0 && job->why != NULL)
-        *job->why = why;
-    return why.status;
 }
 
 void contents_size(const struct restore_job *job, size_t *calls, size_t *data_bytes)

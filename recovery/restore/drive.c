@@ -406,28 +406,23 @@ static int let_go(struct drive *drive)
     return status == 0 ? 0 : fail(drive, status, "letting it go");
 }
 
-/* Contents are read in and verified at the same time; nothing outside has been touched yet. */
-static int rebuild_verified_memory(struct drive *drive)
+static int wait_for_checker(struct drive *drive)
 {
-    struct verifier verifier;
-    int status = contents_verify_start(drive->job, &verifier), verified;
-
-    if (status != 0)
-        return status;
-    status = rebuild_memory(drive);
-    restore_note(drive->job, "memory mapped and read in");
-    verified = contents_verify_wait(drive->job, &verifier);
-    restore_note(drive->job, "contents verified");
-    return status != 0 ? status : verified;
+    return checker_wait(drive->job);
 }
 
 int drive_rebuild(struct restore_job *job, struct spawned *spawned)
 {
     static int (*const steps[])(struct drive *) = {
-        prepare, rebuild_verified_memory, rebuild_process, rebuild_threads, start_agent, let_go};
-    static const char *const notes[] = {"executable stopped",     "memory is back",
-                                        "files and threads made", "threads ready",
-                                        "agent started",          "let go"};
+        prepare,     rebuild_memory, wait_for_checker, rebuild_process, rebuild_threads,
+        start_agent, let_go};
+    static const char *const notes[] = {"executable stopped",
+                                        "memory mapped and read in",
+                                        "contents verified, resume counted",
+                                        "files and threads made",
+                                        "threads ready",
+                                        "agent started",
+                                        "let go"};
     struct drive drive = {.job = job, .leader = &spawned->leader, .ambient = spawned->ambient};
     int status = 0;
 

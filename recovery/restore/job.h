@@ -4,6 +4,7 @@
  *     restore.c    the order of the steps, seen from outside
  *     choose.c     which generation; counting resumes
  *     contents.c   which frames are mapped and which pages are read in
+ *     checker.c    verifies contents and counts the resume, beside the building
  *     spawn.c      a process with the wanted pid, in which namespaces, stopped behind its exec
  *     drive.c      makes the saved process out of it
  *     wait.c       stays as its parent
@@ -32,7 +33,9 @@ struct restore_job {
     struct process_image process;
     struct image image;
     struct image_plan plans[CONTENTS_PLANS];
-    bool *widened; /* [mapping]: see struct rebuild */
+    bool *widened;              /* [mapping]: see struct rebuild */
+    struct check_result *check; /* of the checker, in memory shared with it */
+    int check_fd;               /* end of file when the checker is done */
 
     /* numbers in the new process */
     int first_private_fd;
@@ -58,14 +61,17 @@ void resume_count(struct superblock *super, uint64_t number);
 
 /* contents.c */
 MUST_CHECK int contents_plan(struct restore_job *job);
-/* Compares what is read in with its checksums, in a process of its own beside the building. */
-struct verifier {
-    int pid, fd;
-};
-MUST_CHECK int contents_verify_start(struct restore_job *job, struct verifier *verifier);
-MUST_CHECK int contents_verify_wait(struct restore_job *job, struct verifier *verifier);
+/* Compares what is read in with its checksums. */
+MUST_CHECK int contents_verify(struct restore_job *job);
 void contents_size(const struct restore_job *job, size_t *calls, size_t *data_bytes);
 MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
+
+/* checker.c: what needs time and no new process, done beside the building: contents are
+ * verified, the resume is counted. Started once, waited for by whoever builds (again, if need be).
+ */
+MUST_CHECK int checker_start(struct restore_job *job);
+MUST_CHECK int checker_wait(struct restore_job *job);
+void checker_end(struct restore_job *job);
 
 /* spawn.c */
 struct spawned {

@@ -1,9 +1,9 @@
 /*
  * restore.c - one restore from outside: open, choose, check, count, build.
  *
- * Always true: everything that can be refused, but damaged contents, is refused before the resume
- * is counted, and the resume is counted before anything is built, under the writer's lock. A crash
- * in between costs a count, nothing else.
+ * Always true: everything that can be refused, but damaged contents, is refused before anything is
+ * built; the resume is counted, under the writer's lock, before anything outside is touched or the
+ * program goes on. A crash in between costs a count, nothing else.
  */
 #include "recovery/restore/restore.h"
 
@@ -160,11 +160,6 @@ static int plan(struct restore_job *job)
     return status;
 }
 
-static void count_resume(struct superblock *super, void *context)
-{
-    resume_count(super, *(const uint64_t *)context);
-}
-
 static bool is_taken(int id)
 {
     char path[32];
@@ -225,22 +220,21 @@ static int build_anywhere(struct restore_job *job, struct restored *out)
 
 static int restore_locked(struct restore_job *job, uint64_t wanted, struct restored *out)
 {
-    uint64_t number;
     int status = resume_choose(&job->pool.super, wanted, &job->generation, job->why);
 
     if (status != 0)
         return status;
-    number = job->generation.number;
-    job->lock_fd = pool_lock_generation(&job->pool, number, job->why);
+    job->lock_fd = pool_lock_generation(&job->pool, job->generation.number, job->why);
     if (job->lock_fd < 0)
         return job->lock_fd;
     status = read_record(job);
     if (status == 0)
         status = plan(job);
     if (status == 0)
-        status = pool_update(&job->pool, count_resume, &number, job->why);
+        status = checker_start(job);
     if (status == 0)
         status = build_anywhere(job, out);
+    checker_end(job);
     (void)sys_close(job->lock_fd);
     return status;
 }
@@ -271,7 +265,8 @@ int restore_process(const struct restore_options *options, struct restored *out,
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
-                              .lock_fd = -1};
+                              .lock_fd = -1,
+                              .check_fd = -1};
     int status = arena_create(&job.arena, ARENA_BYTES);
 
     if (status != 0)
