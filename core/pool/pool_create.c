@@ -2,17 +2,21 @@
  * pool_create.c - a new pool file.
  *
  * Always true: when pool_create() returns 0 the file, both its superblocks and its directory
- * entry are durable; when it fails after having made the file, the file is gone again. Crash in
- * between: a file that is no valid pool (empty, or no superblock) or a pool without generations.
+ * entry are durable; when it fails nothing is left. The file gets its name when it is whole, so
+ * nobody who looks beside us sees half a pool, and a crash in between leaves no file at all.
+ * File systems without nameless files (O_TMPFILE) get a named one from the start: there a crash
+ * leaves a file that is no valid pool (empty, or no superblock).
  */
 #include "core/pool/pool.h"
 
 #include <errno.h>
 #include <string.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/pool/superblock.h"
 
 #define NEW_POOL_FRAMES 16u /* 64 KiB; the first pages make it grow */
+#define PATH_BYTES      4096
 
 /* What is random about a pool. */
 struct identity {
@@ -63,21 +67,26 @@ static int fill(int fd, uint32_t slot, uint32_t keep)
     return status;
 }
 
-/* Makes path's directory entry durable. */
-static int sync_directory(const char *path)
+static int directory_of(const char *path, char directory[PATH_BYTES])
 {
     const char *slash = strrchr(path, '/');
-    char directory[4096] = ".";
-    int fd, status;
+    size_t length = slash == path ? 1 : slash ? (size_t)(slash - path) : 1;
 
-    if (slash != NULL) {
-        size_t length = slash == path ? 1 : (size_t)(slash - path);
+    if (length >= PATH_BYTES)
+        return -ENAMETOOLONG;
+    memcpy(directory, slash ? path : ".", length);
+    directory[length] = 0;
+    return 0;
+}
 
-        if (length >= sizeof directory)
-            return -ENAMETOOLONG;
-        memcpy(directory, path, length);
-        directory[length] = 0;
-    }
+/* Makes the entries of path's directory durable. */
+static int sync_directory(const char *path)
+{
+    char directory[PATH_BYTES];
+    int fd, status = directory_of(path, directory);
+
+    if (status < 0)
+        return status;
     fd = sys_open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
@@ -99,9 +108,58 @@ static int explain_create(int status, const char *path, struct problem *why)
     return problem_set(why, status, "cannot make pool '%s': %s", path, status_text(status));
 }
 
+/* A file without a name in path's directory; fails where the file system has none. */
+static int open_nameless(const char *path)
+{
+    char directory[PATH_BYTES];
+    int status = directory_of(path, directory);
+
+    return status < 0 ? status : sys_open(directory, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+}
+
+static int give_name(int fd, const char *path)
+{
+    char link[32];
+
+    format_text(link, sizeof link, "/proc/self/fd/%d", fd);
+    return (int)sys_call(SYS_linkat, AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+static int create_nameless(const char *path, uint32_t slot, uint32_t keep)
+{
+    int fd = open_nameless(path), status = fd;
+
+    if (fd < 0)
+        return fd;
+    status = fill(fd, slot, keep);
+    if (status == 0)
+        status = give_name(fd, path);
+    sys_close(fd);
+    return status;
+}
+
+static int create_named(const char *path, uint32_t slot, uint32_t keep)
+{
+    int fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), status;
+
+    if (fd < 0)
+        return fd;
+    status = fill(fd, slot, keep);
+    sys_close(fd);
+    if (status < 0)
+        (void)sys_call(SYS_unlinkat, AT_FDCWD, path, 0);
+    return status;
+}
+
+/* No O_TMPFILE there (EOPNOTSUPP, EISDIR, EINVAL), or no /proc to name it through (ENOENT). */
+static bool is_without_nameless(int status)
+{
+    return status == -EOPNOTSUPP || status == -EISDIR || status == -EINVAL || status == -ENOENT;
+}
+
 int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *why)
 {
-    int fd, status;
+    int status;
 
     if (slot != 0 && !pool_slot_is_valid(slot))
         return problem_set(why, STATUS_USAGE,
@@ -109,13 +167,12 @@ int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *
     if (keep < 1 || keep > SUPERBLOCK_KEEP_MAX)
         return problem_set(why, STATUS_USAGE, "cannot keep %u generations: choose 1 to %u", keep,
                            SUPERBLOCK_KEEP_MAX);
-    fd = sys_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return explain_create(fd, path, why);
-    status = fill(fd, slot, keep);
-    if (status == 0)
-        status = sync_directory(path);
-    sys_close(fd);
+    status = create_nameless(path, slot, keep);
+    if (is_without_nameless(status))
+        status = create_named(path, slot, keep);
+    if (status < 0)
+        return explain_create(status, path, why);
+    status = sync_directory(path);
     if (status == 0)
         return 0;
     (void)sys_call(SYS_unlinkat, AT_FDCWD, path, 0);

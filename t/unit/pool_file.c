@@ -129,6 +129,36 @@ static void a_pool_that_cannot_be_filled_is_removed_again(void)
     CHECK(waitpid(child, &result, 0) == child && result == 0);
 }
 
+/* Looks at the path all the time; 0 if what was there was always a pool. */
+static int watch_for_half_pools(const char *path)
+{
+    for (;;) {
+        struct problem seen = {0};
+        int status = pool_open(&pool, path, POOL_READ, &seen);
+
+        if (status == 0)
+            pool_close(&pool);
+        else if (status != -ENOENT)
+            return 1;
+    }
+}
+
+static void nobody_ever_sees_half_a_new_pool(void)
+{
+    const char *path = scratch_path("watched");
+    int result, child = fork();
+
+    if (child == 0)
+        _exit(watch_for_half_pools(path));
+    for (int i = 0; i < 100; i++) {
+        CHECK_OK(pool_create(path, 0, 3, &why));
+        unlink(path);
+    }
+    CHECK_EQ(waitpid(child, &result, WNOHANG), 0);
+    kill(child, SIGKILL);
+    waitpid(child, &result, 0);
+}
+
 static void a_read_only_directory_is_named_as_the_reason(void)
 {
     const char *path = scratch_path("locked");
@@ -407,6 +437,7 @@ int main(int argc, char **argv)
     RUN(two_pools_have_different_uuids_and_slots_as_asked);
     RUN(making_a_pool_refuses_what_is_wrong_and_leaves_no_file);
     RUN(a_pool_that_cannot_be_filled_is_removed_again);
+    RUN(nobody_ever_sees_half_a_new_pool);
     RUN(a_read_only_directory_is_named_as_the_reason);
     RUN(a_missing_file_says_so);
     RUN(an_empty_file_is_no_pool);
