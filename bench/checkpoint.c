@@ -12,6 +12,7 @@
  * a file; the time that fork() took is printed as "fork NS".
  */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,12 +54,12 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static void note_gap(uint64_t gap_ns, uint64_t end_ns, const char *gaps_file)
+static void note_gap(uint64_t gap_ns, uint64_t end_ns, bool counts, const char *gaps_file)
 {
     char line[64];
     int fd, length;
 
-    if (gap_count < GAPS_MAX)
+    if (counts && gap_count < GAPS_MAX)
         gaps[gap_count++] = gap_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)gap_ns;
     if (gap_ns < LONG_GAP_NS)
         return;
@@ -122,8 +123,8 @@ int main(int argc, char **argv)
     while (last - begin < strtoull(argv[3], NULL, 10) * SECOND_NS) {
         uint64_t now = now_ns();
 
-        if (now - last > GAP_NS && now - begin > SECOND_NS)
-            note_gap(now - last, now, argv[4]);
+        if (now - last > GAP_NS)
+            note_gap(now - last, now, now - begin > SECOND_NS, argv[4]);
         last = now;
         if (now >= next_write) {
             heap[next_random() % heap_pages * PAGE]++;
