@@ -15,13 +15,15 @@
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
-#define KINDS 18
+#define KINDS     18
+#define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
 struct reading {
     struct process_image *image;
     struct problem *why;
     struct record_item item;
     uint32_t counts[KINDS];
+    uint8_t *seen_tids; /* a bit each */
 };
 
 static int damaged(struct reading *reading, const char *what)
@@ -129,16 +131,19 @@ static int read_thread(struct reading *reading)
     struct process_image *image = reading->image;
     struct image_thread *thread = &image->threads[image->thread_count];
 
+    uint8_t bit;
+
     thread->record = record_fixed(&reading->item, sizeof *thread->record);
-    if (thread->record == NULL || thread->record->tid < 2 ||
+    if (thread->record == NULL || thread->record->tid < 2 || thread->record->tid >= TID_LIMIT ||
         thread->record->xstate_bytes > TRACEE_XSTATE_BYTES_MAX ||
         thread->record->xstate_bytes != reading->item.bytes - sizeof *thread->record ||
         thread->record->name[15] != 0)
         return damaged(reading, "impossible thread");
     thread->xstate = reading->item.payload + sizeof *thread->record;
-    for (uint32_t i = 0; i < image->thread_count; i++)
-        if (image->threads[i].record->tid == thread->record->tid)
-            return damaged(reading, "two threads with one id");
+    bit = (uint8_t)(1u << thread->record->tid % 8);
+    if (reading->seen_tids[thread->record->tid / 8] & bit)
+        return damaged(reading, "two threads with one id");
+    reading->seen_tids[thread->record->tid / 8] |= bit;
     image->thread_count++;
     return 0;
 }
@@ -307,6 +312,7 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     struct process_image *image = reading->image;
     const uint32_t *counts = reading->counts;
 
+    reading->seen_tids = arena_alloc(arena, TID_LIMIT / 8, 8);
     image->kernel_mappings =
         array(arena, counts[RECORD_KERNEL_MAPPING], sizeof *image->kernel_mappings);
     image->files = array(arena, counts[RECORD_FILE], sizeof *image->files);
@@ -320,9 +326,10 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
     image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
-    return image->kernel_mappings && image->files && image->mappings && image->threads &&
-                   image->descriptions && image->descriptors && image->pipes && image->watches &&
-                   image->interval_timers && image->posix_timers && image->pending && image->locks
+    return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
+                   image->threads && image->descriptions && image->descriptors && image->pipes &&
+                   image->watches && image->interval_timers && image->posix_timers &&
+                   image->pending && image->locks
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }

@@ -135,6 +135,23 @@ static void impossible_mappings_are_refused(void)
     CHECK_EQ(read_status(), STATUS_DAMAGED);
 }
 
+static void impossible_threads_are_refused(void)
+{
+    struct record_thread thread = {.tid = 100, .xstate_bytes = 0};
+
+    put_basic(1);
+    record_put(&writer, RECORD_THREAD, &thread, sizeof thread, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* the leader's id again */
+    put_basic(1);
+    thread.tid = 101;
+    record_put(&writer, RECORD_THREAD, &thread, sizeof thread, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* one more than the process says */
+    put_basic(1);
+    thread.tid = 1 << 30;
+    record_put(&writer, RECORD_THREAD, &thread, sizeof thread, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
 static void impossible_descriptors_are_refused(void)
 {
     struct record_description description = {.kind = DESCRIPTION_REGULAR};
@@ -190,6 +207,7 @@ int main(int argc, char **argv)
     RUN(every_truncation_is_recognised);
     RUN(flipped_bits_never_crash_the_reader);
     RUN(impossible_mappings_are_refused);
+    RUN(impossible_threads_are_refused);
     RUN(impossible_descriptors_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
