@@ -84,6 +84,17 @@ static uint16_t count_used(const struct index_node *disk)
     return used;
 }
 
+/* A tree names each of its nodes once. One that names a frame again and again, as only an enemy
+ * makes them, has 256^4 leaves in five frames: there are no more nodes than the file has frames. */
+static bool may_load(struct index_tree *tree)
+{
+    struct stat info;
+
+    if (tree->loaded_nodes >= tree->loadable_nodes && sys_fstat(tree->fd, &info) == 0)
+        tree->loadable_nodes = (uint64_t)info.st_size >> FRAME_SHIFT; /* it may have grown */
+    return tree->loaded_nodes < tree->loadable_nodes;
+}
+
 static int load(struct index_tree *tree, struct index_entry entry, int level,
                 struct tree_node **out)
 {
@@ -92,6 +103,10 @@ static int load(struct index_tree *tree, struct index_entry entry, int level,
 
     if (entry.frame == FRAME_NONE)
         return 0;
+    if (!may_load(tree)) {
+        tree->damaged_frame = entry.frame;
+        return STATUS_DAMAGED;
+    }
     node = index_node_new(tree, level);
     if (node == NULL)
         return -ENOMEM;
@@ -100,6 +115,7 @@ static int load(struct index_tree *tree, struct index_entry entry, int level,
         index_node_recycle(tree, node);
         return status;
     }
+    tree->loaded_nodes++;
     node->entries_used = count_used(&node->disk);
     *out = node;
     return 0;

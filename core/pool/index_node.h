@@ -34,7 +34,8 @@ struct index_tree {
     struct tree_node *leaf; /* the one used last, for pages [leaf_page, leaf_page + 256) */
     uint64_t leaf_page;
     uint64_t dirty_nodes;
-    uint64_t page_count; /* while page_count_known */
+    uint64_t loaded_nodes, loadable_nodes; /* the file's frames: each is one node at most */
+    uint64_t page_count;                   /* while page_count_known */
     bool page_count_known;
     uint64_t damaged_frame;
     struct tree_node *unused_leaves, *unused_inner; /* an arena takes nothing back */

@@ -359,6 +359,26 @@ static void an_index_that_shares_one_node_everywhere_is_walked_once(void)
     survive_planted_root(0);
 }
 
+static void an_index_that_shares_one_node_everywhere_is_not_read_for_ever(void)
+{
+    struct index_entry entry = {4000, 1};
+    struct index_tree *tree;
+    uint64_t page = 0, pages = 0, limit;
+    int status;
+
+    make_pool(3, 2);
+    limit = pool_frames_present(&pool) * INDEX_NODE_ENTRIES;
+    for (unsigned level = 0; level < INDEX_LEVELS; level++)
+        entry = put_node(4001 + level, entry, 0);
+    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, entry));
+    while ((status = index_next(tree, page, INDEX_PAGE_LIMIT, &page, &entry)) == 1 &&
+           pages++ < limit)
+        page++;
+    CHECK_EQ(status, STATUS_DAMAGED);
+    CHECK(pages <= limit);
+    pool_close(&pool);
+}
+
 static void an_index_that_names_frames_beyond_the_file_is_damaged(void)
 {
     static const uint64_t frames[] = {1000000, 1ull << 40, 1ull << 52, UINT64_MAX};
@@ -445,6 +465,7 @@ int main(int argc, char **argv)
     RUN(a_damaged_base_is_refused);
     RUN(a_file_cut_short_at_any_frame_is_opened_or_refused_and_never_believed);
     RUN(an_index_that_shares_one_node_everywhere_is_walked_once);
+    RUN(an_index_that_shares_one_node_everywhere_is_not_read_for_ever);
     RUN(an_index_that_names_frames_beyond_the_file_is_damaged);
     RUN(an_index_whose_inner_nodes_say_zero_is_damaged);
     RUN(an_index_that_names_foreign_frames_does_no_harm_to_others);
