@@ -150,7 +150,7 @@ static void nobody_ever_sees_half_a_new_pool(void)
 
     if (child == 0)
         _exit(watch_for_half_pools(path));
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 20000; i++) {
         CHECK_OK(pool_create(path, 0, 3, &why));
         unlink(path);
     }
