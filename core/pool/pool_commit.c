@@ -352,11 +352,10 @@ static int explain_commit(const struct pool *pool, int status, const char *what,
                        pool->path, status_text(status));
 }
 
-static int publish(struct pool *pool, struct commit *commit, struct generation_entry *entry)
+static int publish(struct pool *pool, struct commit *commit)
 {
     int status;
 
-    complete_entry(pool, commit, entry);
     status = write_superblock(pool, &commit->next);
     if (status == 0)
         status = sync_superblock(pool);
@@ -380,8 +379,13 @@ int pool_commit(struct pool *pool, struct generation_entry *entry, const void *r
         status = sync_image(pool);
     if (status == 0 && POOL_MUTANT(MUTANT_RECORD_AFTER_SYNC))
         status = write_record(pool, &commit, entry, record, record_bytes);
+    if (status == 0) {
+        complete_entry(pool, &commit, entry);
+        if (!superblock_is_valid(&commit.next)) /* nobody could open it */
+            status = -EINVAL;
+    }
     if (status == 0)
-        status = publish(pool, &commit, entry);
+        status = publish(pool, &commit);
     else if (release_run(pool, commit.record_frame, commit.record_frame + commit.record_frames) < 0)
         status = STATUS_DAMAGED;
     if (status < 0)

@@ -160,6 +160,26 @@ static void a_commit_costs_two_syncs_and_what_was_written(void)
 }
 
 /* A commit without any change writes the superblock alone, and still is a generation. */
+static void a_generation_that_no_reader_would_accept_is_refused(void)
+{
+    scratch_pool(&pool, &oracle, 2);
+    commit(GENERATION_PROCESS, 0);
+    for (int i = 0; i < 3; i++) {
+        struct generation_entry entry = {.kind = i == 0 ? 0 : GENERATION_HEAP,
+                                         .slot = i == 1   ? 10
+                                                 : i == 2 ? 4000000
+                                                          : 7};
+
+        CHECK_EQ(pool_commit(&pool, &entry, "record", 6, &why), -EINVAL);
+        CHECK(pool_is_valid(&pool));
+    }
+    CHECK_OK(scratch_reopen(&pool, &oracle, 1, &why));
+    CHECK(!pool.super_fell_back);
+    commit(GENERATION_PROCESS, 0);
+    CHECK_LISTED(1, 2);
+    pool_close(&pool);
+}
+
 static void an_unchanged_generation_costs_a_superblock(void)
 {
     uint64_t bytes;
@@ -424,6 +444,7 @@ int main(int argc, char **argv)
     RUN(a_stale_reader_cannot_lock_what_was_dropped_meanwhile);
     RUN(a_list_full_of_pinned_generations_is_refused_and_nothing_lost);
     RUN(a_commit_costs_two_syncs_and_what_was_written);
+    RUN(a_generation_that_no_reader_would_accept_is_refused);
     RUN(an_unchanged_generation_costs_a_superblock);
     RUN(the_file_does_not_grow_with_the_number_of_generations);
     RUN(a_pool_that_is_opened_again_knows_the_same_frames);
