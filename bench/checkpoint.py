@@ -52,6 +52,10 @@ def generations(pool):
     return json.loads(done.stdout)["generations"] if done.returncode == 0 else []
 
 
+def checkpoint(pool):
+    subprocess.run([PHEAP, "checkpoint", pool], check=True, stdout=subprocess.DEVNULL)
+
+
 class Watched:
     """A program under pheap and the generations that were seen of it."""
 
@@ -105,8 +109,13 @@ def with_checkpoints(place):
 
 def restore_times(place, count, repeats=5):
     """[ns] from exec of pheap restore to the program's first action, after `count` generations."""
-    interval_ms = 50 if count > 1 else 300
-    watched = Watched(place, interval_ms, PAGES * 1000 // interval_ms, 1000000)
+    interval_ms = 50 if count > 1 else 0  # 0: on request
+    watched = Watched(place, interval_ms, PAGES * 1000 // (interval_ms or 1000), 1000000)
+    while os.path.getsize(watched.out.name) == 0:  # until its heap is there
+        time.sleep(0.05)
+    if count == 1:
+        checkpoint(watched.pool)
+        watched.look()
     while watched.newest() < count and watched.process.poll() is None:
         watched.look()
         time.sleep(0.2)
@@ -131,10 +140,7 @@ def restore_times(place, count, repeats=5):
             time.sleep(0.001)
         with open(gaps_file, encoding="ascii") as f:
             found.append(int(f.read().split()[0]) - begin)
-        # A newer generation before the next restore, or the pool takes an older one.
-        resumed_from = max((e["number"] for e in generations(watched.pool)), default=0)
-        while max((e["number"] for e in generations(watched.pool)), default=0) <= resumed_from:
-            time.sleep(0.05)
+        checkpoint(watched.pool)  # a newer one, or the third resume takes an older one
         os.kill(int(match[2] or match[1]), signal.SIGKILL)
         restore.wait()
         restore.stderr.close()
