@@ -2,8 +2,8 @@
  * heap.h - the heap in a slot, as the interposed functions and the tools see it.
  *
  * All allocator state lives inside the slot (thread heaps too), so that a generation of the slot
- * is a generation of the heap. Only two words live outside: the address of the heap and each thread's
- * pointer to its thread heap (initial-exec TLS).
+ * is a generation of the heap. Only two words live outside: the address of the heap and each
+ * thread's pointer to its thread heap (initial-exec TLS).
  *
  * No call here does file I/O, changes errno on success, or allocates outside the slot. On failure
  * the block-returning calls return NULL; setting errno is preload/'s part.
@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include "core/base/status.h"
 
-#define SLOT_BASE(slot) (0x200000000000ull + (uint64_t)(slot) * SLOT_BYTES)
+#define SLOT_BASE(slot) (0x200000000000ull + (uint64_t)(slot)*SLOT_BYTES)
 #define SLOT_BYTES      (1ull << 40)
 #define SLOT_COUNT      51
 #define SLOT_VOLATILE   0 /* for heaps without a pool */
@@ -36,7 +36,8 @@ void heap_free(void *block);
 size_t heap_usable_bytes(const void *block);
 
 /* Called in each thread that gets a thread heap, once per heap_thread_exit(): arranges for
- * heap_thread_exit() at the thread's end. May be called again in a thread that had ended its heap. */
+ * heap_thread_exit() at the thread's end. May be called again in a thread that had ended its heap.
+ */
 void heap_set_thread_hook(void (*attached)(void *thread_heap));
 void heap_thread_exit(void); /* leaves the calling thread's slabs to be adopted */
 
@@ -48,11 +49,12 @@ void heap_fork_parent(void);
 void heap_fork_child(void);
 
 /* After a restore: freed pages must be dropped by mapping anonymous memory over them, never by
- * MADV_DONTNEED, which would bring back the pool's frames. Stays set for the life of the process. */
+ * MADV_DONTNEED, which would bring back the pool's frames. Stays set for the life of the process.
+ */
 void heap_note_restored(void);
 
 struct heap_totals {
-    uint64_t live_bytes;      /* in blocks handed out, usable size */
+    uint64_t live_bytes; /* in blocks handed out, usable size */
     uint64_t live_blocks;
     uint64_t committed_bytes; /* readable and writable */
     uint64_t span_bytes;      /* in spans */

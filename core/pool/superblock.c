@@ -47,8 +47,8 @@ static bool entry_is_valid(const struct generation_entry *entry, const struct su
 
     return entry->number > 0 && entry->number < super->next_generation &&
            entry->kind >= GENERATION_PROCESS && entry->kind <= GENERATION_CRASH &&
-           pool_slot_is_valid(entry->slot) && root &&
-           entry->page_count < super->frame_count && record_is_valid(entry, super->frame_count);
+           pool_slot_is_valid(entry->slot) && root && entry->page_count < super->frame_count &&
+           record_is_valid(entry, super->frame_count);
 }
 
 static bool entries_are_valid(const struct superblock *super)
