@@ -173,6 +173,10 @@ $(BUILD)/bench/%: bench/%.c
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk
 
+## bench: workloads and programs, time and memory, beside four allocators (BENCH_ARGS=--help)
+## bench-instructions: instructions of malloc and free, into bench/instructions.txt
+-include bench/bench.mk
+
 # --- install ---
 .PHONY: install uninstall
 ## install: into DESTDIR and PREFIX (/usr/local)
