@@ -22,6 +22,7 @@
 #define RESERVE_SHARE       8 /* of RLIMIT_AS */
 #define CORE_SHARE          32
 #define CORE_BYTES_MIN      (16ull << 20)
+#define WRITER_BYTES_MIN    (32ull << 20) /* what image_writer_create() takes at least */
 #define STACK_BYTES         (512u << 10)
 #define CALL_STACK_BYTES    (64u << 10)
 #define START_WAIT_SLICE_NS 50000000
@@ -49,7 +50,7 @@ static uint64_t reserve_bytes(void)
 static int make_agent(struct agent **out, struct agent_link *link)
 {
     struct arena whole, core;
-    uint64_t bytes, core_bytes;
+    uint64_t bytes, core_bytes, writer_bytes;
     struct agent *agent;
     uintptr_t at;
     int status = arena_create(&whole, reserve_bytes());
@@ -67,8 +68,9 @@ static int make_agent(struct agent **out, struct agent_link *link)
     (void)sys_madvise((void *)whole.base, bytes, MADV_DONTFORK);
     (void)sys_madvise((void *)whole.base, bytes, MADV_DONTDUMP);
     bytes -= core_bytes;
-    at = carve(&agent->pool_arena, at, bytes / 2);
-    at = carve(&agent->writer_arena, at, bytes / 4);
+    writer_bytes = bytes / 4 > WRITER_BYTES_MIN ? bytes / 4 : WRITER_BYTES_MIN;
+    at = carve(&agent->pool_arena, at, bytes / 4 * 3 - writer_bytes);
+    at = carve(&agent->writer_arena, at, writer_bytes);
     carve(&agent->scratch, at, whole.reserved_end - at);
     agent->whole = whole;
     agent->core = core;

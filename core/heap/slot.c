@@ -8,11 +8,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
 
-/* Under RLIMIT_AS less is reserved: half as often as needed, but not below this. */
+/* Under RLIMIT_AS less is reserved: the program's stacks, libraries and mappings, and the agent,
+ * need some of it. What the kernel refuses is halved as often as needed, but not below this. */
 #define RESERVE_MIN_BYTES (16ull << 20)
+#define RESERVE_UNIT      (1ull << 20)
 /* One thread heap for so many bytes of reserve, so that a full slot serves 262,144 threads. */
 #define RESERVE_BYTES_PER_THREAD (4ull << 20)
 #define THREAD_HEAPS_MIN         512
@@ -24,18 +27,31 @@ static uint64_t slot_round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) & ~(unit - 1);
 }
 
+/* Five eighths of RLIMIT_AS, if there is such a limit. */
+static uint64_t slot_reserve_wanted(void)
+{
+    struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
+    uint64_t bytes;
+
+    (void)sys_call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit);
+    bytes = limit.rlim_cur / 8 * 5 & ~(RESERVE_UNIT - 1);
+    if (bytes < RESERVE_MIN_BYTES)
+        return RESERVE_MIN_BYTES;
+    return bytes < SLOT_BYTES ? bytes : SLOT_BYTES;
+}
+
 static int slot_reserve(uintptr_t base, uint64_t *reserve_bytes)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     long mapped;
 
-    for (uint64_t bytes = SLOT_BYTES;; bytes /= 2) {
+    for (uint64_t bytes = slot_reserve_wanted();; bytes = bytes / 2 & ~(RESERVE_UNIT - 1)) {
         mapped = (long)sys_mmap((void *)base, bytes, PROT_NONE, flags, -1, 0);
         if (!sys_failed(mapped)) {
             *reserve_bytes = bytes;
             break;
         }
-        if (mapped != -ENOMEM || bytes <= RESERVE_MIN_BYTES)
+        if (mapped != -ENOMEM || bytes / 2 < RESERVE_MIN_BYTES)
             return (int)mapped;
     }
     if ((uintptr_t)mapped == base)
