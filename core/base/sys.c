@@ -60,8 +60,10 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size)
     sys_close(fd);
     if (got < 0)
         return got;
-    if (used == size)
+    if (used == size) {
+        buffer[size - 1] = 0; /* some callers make do with the beginning */
         return -E2BIG;
+    }
     buffer[used] = 0;
     return (ssize_t)used;
 }

@@ -149,7 +149,7 @@ int sys_pwrite_all(int fd, const void *buffer, size_t bytes, uint64_t offset)
     __attribute__((warn_unused_result));
 
 /* Reads a whole small file (as of /proc) into buffer, NUL-terminated. Length or -errno;
- * -E2BIG when it does not fit. */
+ * -E2BIG when it does not fit (its beginning is there, terminated too). */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size)
     __attribute__((warn_unused_result));
 
