@@ -31,6 +31,8 @@ sources = $(sort $(shell find $(1) -name '*.c' -o -name '*.S' 2>/dev/null))
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/layer/$(subst /,-,$(1)).a
 
+.SECONDARY: # objects of tests are kept: the next make needs them
+
 .PHONY: all
 ## all: build the library and the tools (the default)
 all: $(BUILD)/lib/libpheap.so tools
