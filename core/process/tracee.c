@@ -3,7 +3,7 @@
  *
  * Always true: the program sees no signal that it would not have seen without us, and loses none.
  * A stop for a signal that arrives between seize and interrupt is answered by passing the signal
- * on; a stop signal that meets an injected call is held and sent again at the detach. SIGTRAP
+ * on, and so is one that meets an injected call (SIGSTOP; the others are blocked then). SIGTRAP
  * stays unblocked while something is injected: a trap that meets a blocked SIGTRAP makes the kernel
  * reset its disposition.
  */
@@ -43,7 +43,6 @@ int tracee_seize(struct tracee *tracee, int tid, unsigned long options)
     long status = trace(PTRACE_SEIZE, tid, 0, options);
 
     tracee->tid = tid;
-    tracee->held_signal = 0;
     tracee->regs_read = false;
     tracee->regs_changed = false;
     tracee->state = status < 0 ? TRACEE_NONE : TRACEE_RUNNING;
@@ -168,8 +167,6 @@ int tracee_detach(struct tracee *tracee)
         return -ESRCH;
     if (tracee->regs_changed)
         status = tracee_write_registers(tracee);
-    if (tracee->held_signal)
-        (void)sys_call(SYS_tkill, tracee->tid, tracee->held_signal);
     if (status == 0)
         status = (int)trace(PTRACE_DETACH, tracee->tid, 0, 0);
     tracee->state = status < 0 ? TRACEE_RUNNING : TRACEE_NONE;
@@ -177,15 +174,17 @@ int tracee_detach(struct tracee *tracee)
 }
 
 /*
- * Lets the thread go on by `request` until its own SIGTRAP. Group stops and stop signals are held
- * for the detach; other signals are blocked.
+ * Lets the thread go on by `request` until its own SIGTRAP. All signals are blocked but for
+ * SIGSTOP, which is passed on: the kernel keeps the group stop, undoes it should SIGCONT come, and
+ * the thread goes on stopped when it is let go.
  */
 static int run_to_trap(struct tracee *tracee, long request)
 {
+    unsigned long signal = 0;
     int status = 0, got;
 
     for (;;) {
-        long sent = trace(request, tracee->tid, 0, 0);
+        long sent = trace(request, tracee->tid, 0, signal);
 
         if (sent < 0)
             return note_gone(tracee, sent);
@@ -196,9 +195,8 @@ static int run_to_trap(struct tracee *tracee, long request)
             return got;
         if (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP)
             return 0;
-        if (WSTOPSIG(status) == SIGSTOP || WSTOPSIG(status) == SIGTSTP)
-            tracee->held_signal = WSTOPSIG(status);
-        else if (status >> 16 == 0)
+        signal = status >> 16 == 0 ? (unsigned long)WSTOPSIG(status) : 0;
+        if (signal != 0 && signal != SIGSTOP)
             return -EFAULT; /* it crashed */
     }
 }

@@ -32,7 +32,6 @@ struct tracee {
     bool regs_read;               /* regs and signal_mask are of the present stop */
     bool regs_changed;            /* regs must be written back before it goes on */
     uint64_t signal_mask;         /* kernel's 64-bit mask */
-    int held_signal;              /* a stop signal that met an injected call: sent at detach */
     uint32_t xstate_bytes;
     uint8_t *xstate; /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
 };

@@ -267,9 +267,17 @@ static int wait_for_stop_signal(struct tracee *tracee)
     return call_into(tracee);
 }
 
-static int be_stopped(void)
+static int stop_and_continue(struct tracee *tracee)
 {
-    int pid = start_tracer(wait_for_stop_signal, 1);
+    int status = wait_for_stop_signal(tracee);
+
+    kill(getppid(), SIGCONT);
+    return status;
+}
+
+static int be_stopped(int (*body)(struct tracee *))
+{
+    int pid = start_tracer(body, 1);
     pthread_t thread;
 
     pthread_create(&thread, NULL, waiter, NULL);
@@ -285,13 +293,34 @@ static void a_stop_signal_that_meets_a_call_stops_the_process_after_it(void)
     fflush(stdout);
     pid = fork();
     if (pid == 0)
-        _exit(be_stopped());
+        _exit(be_stopped(wait_for_stop_signal));
     CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
     CHECK(WIFSTOPPED(status));
     usleep(50000); /* the tracer is done; the process stays stopped */
     CHECK_EQ(waitpid(pid, &status, WNOHANG), 0);
     kill(pid, SIGCONT);
     CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void a_stop_that_is_undone_before_the_thread_is_let_go_is_over(void)
+{
+    int status = 0, pid;
+    bool ended = false;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0)
+        _exit(be_stopped(stop_and_continue));
+    for (int i = 0; i < 200 && !ended; i++) {
+        usleep(10000);
+        ended = waitpid(pid, &status, WNOHANG) == pid;
+    }
+    CHECK(ended);
+    if (!ended) {
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+    }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
@@ -342,6 +371,7 @@ int main(int argc, char **argv)
     RUN(no_signal_is_lost_in_a_stop);
     RUN(no_signal_is_lost_in_a_call);
     RUN(a_stop_signal_that_meets_a_call_stops_the_process_after_it);
+    RUN(a_stop_that_is_undone_before_the_thread_is_let_go_is_over);
     RUN(a_process_killed_while_stopped_ends);
     RUN(a_thread_that_is_gone_cannot_be_seized);
     return tap_done();
