@@ -9,7 +9,7 @@ $(WORKLOADS): $(wildcard bench/workloads/*.h)
 bench-packages:
 	@scripts/install-packages scripts/packages scripts/packages-bench
 
-bench-programs: $(WORKLOADS) $(BUILD)/bench/measure $(BUILD)/bench/malloc_pair
+bench-programs: $(WORKLOADS) $(BUILD)/bench/measure $(BUILD)/bench/instructions
 
 bench: bench-packages
 	+@$(MAKE) --no-print-directory all bench-programs
@@ -20,4 +20,4 @@ bench-instructions: bench-packages
 	@bench/instructions.py --write
 
 # The test that compares with bench/instructions.txt runs this program.
-tests: $(BUILD)/bench/malloc_pair
+tests: $(BUILD)/bench/instructions

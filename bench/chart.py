@@ -10,8 +10,8 @@ LEFT, WIDTH, RIGHT, ROW, HEAD = 170, 640, 20, 20, 40
 LOW, HIGH = 0.4, 12.0
 TICKS = (0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 12)
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --text: light-dark(#1e293b, #e2e8f0);
-        --page: light-dark(#fff, #0f172a); }
+:root { color-scheme: light dark; --line: #8884; --text: #1e293b; --page: #fff; }
+@media (prefers-color-scheme: dark) { :root { --text: #e2e8f0; --page: #0f172a; } }
 body { font: 14px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
        max-width: 900px; margin: 2em auto; padding: 0 1em; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--text); }

@@ -32,7 +32,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="TEXT,...", help="rows whose name contains a text")
     parser.add_argument("--quick", action="store_true",
-                        help="a third of the work, three rounds: for a look, not for a claim")
+                        help="a quarter of the work, three rounds: for a look, not for a claim")
     parser.add_argument("--runs", type=int, help="rounds (5)")
     parser.add_argument("--percent", type=int, help="amount of work (100)")
     parser.add_argument("--pool-runs", type=int, help="rounds of the pool column, 0: none (3)")
@@ -40,7 +40,7 @@ def parse_arguments():
     parser.add_argument("--json", metavar="FILE", help="write the medians to FILE")
     parser.add_argument("--html", metavar="FILE", help="write a chart to FILE (build/bench.html)")
     arguments = parser.parse_args()
-    defaults = (3, 30, 1, 300) if arguments.quick else (5, 100, 3, 400)
+    defaults = (3, 25, 1, 200) if arguments.quick else (5, 100, 3, 400)
     for name, value in zip(("runs", "percent", "pool_runs", "pool_percent"), defaults):
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -61,7 +61,7 @@ def medians(row, allocators, runs, percent, place, failures):
                 failures.append(str(failure))
                 print(f"bench: {failure}", file=sys.stderr)
     return {name: {f: statistics.median(r[f] for r in results) for f in FIELDS}
-            for name, results in found.items() if len(results) == runs}
+            for name, results in found.items() if runs and len(results) == runs}
 
 
 def geometric_mean(values):
@@ -149,16 +149,21 @@ def machine():
 
 
 def measure_all(arguments, wanted, peers, with_pool, place):
+    """Interrupted, it returns what there is."""
     table, failures = [], []
-    for number, row in enumerate(wanted, 1):
-        print(f"\r{number}/{len(wanted)} {row.name:24}", end="", file=sys.stderr, flush=True)
-        table.append({
-            "name": row.name, "group": row.group,
-            "measured": medians(row, peers, arguments.runs, arguments.percent, place, failures),
-            "pool": medians(row, [peers[0], with_pool], arguments.pool_runs,
-                            arguments.pool_percent, place, failures)
-                    if arguments.pool_runs else {}})
-    print(f"\r{'':40}\r", end="", file=sys.stderr)
+    try:
+        for number, row in enumerate(wanted, 1):
+            if sys.stderr.isatty():
+                print(f"\r{number}/{len(wanted)} {row.name:24}", end="", file=sys.stderr, flush=True)
+            measured = medians(row, peers, arguments.runs, arguments.percent, place, failures)
+            pool = medians(row, [peers[0], with_pool], arguments.pool_runs, arguments.pool_percent,
+                           place, failures)
+            table.append({"name": row.name, "group": row.group, "measured": measured, "pool": pool})
+    except KeyboardInterrupt:
+        failures.append(f"interrupted at {row.name}")
+        print(f"bench: {failures[-1]}", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"\r{'':40}\r", end="", file=sys.stderr)
     return table, failures
 
 
