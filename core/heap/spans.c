@@ -141,8 +141,24 @@ static uint32_t run_before(const struct heap *heap, uint32_t slice)
 }
 
 /* Gives [slice, slice + slices) back: merges it with both neighbours. */
+/* A merged run is as old as its largest part: a program that goes on allocating and freeing next
+ * to much free memory must not keep that memory young, and so from the kernel, for ever. */
+struct merging {
+    uint32_t largest_slices;
+    uint64_t epoch;
+};
+
+static void merge_age(struct merging *merging, const struct span *part)
+{
+    if (part->slices <= merging->largest_slices)
+        return;
+    merging->largest_slices = part->slices;
+    merging->epoch = part->freed_epoch;
+}
+
 static void run_give(struct heap *heap, uint32_t slice, uint32_t slices, uint64_t epoch)
 {
+    struct merging merging = {slices, epoch};
     uint32_t end = slice + slices;
     uint32_t before;
 
@@ -150,12 +166,15 @@ static void run_give(struct heap *heap, uint32_t slice, uint32_t slices, uint64_
         return;
     before = run_before(heap, slice);
     if (before) {
+        merge_age(&merging, heap_span(heap, before));
         run_remove(heap, before);
         slice = before;
     }
-    if (end < heap->top && heap_span(heap, end)->kind == SPAN_FREE)
+    if (end < heap->top && heap_span(heap, end)->kind == SPAN_FREE) {
+        merge_age(&merging, heap_span(heap, end));
         end += run_remove(heap, end);
-    run_insert(heap, slice, end - slice, epoch);
+    }
+    run_insert(heap, slice, end - slice, merging.epoch);
 }
 
 static bool run_fits(const struct span *run, uint32_t slice, const struct span_request *request)

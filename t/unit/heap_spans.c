@@ -207,6 +207,21 @@ static void a_run_is_purged_only_when_it_has_been_free_for_two_epochs(void)
     give(guard);
 }
 
+static void memory_next_to_a_busy_span_is_purged_all_the_same(void)
+{
+    struct span *large = take(100), *busy;
+
+    (void)spans_purge(heap, 0);
+    give(large);
+    for (int i = 0; i < 2; i++) {
+        busy = take(1); /* out of the run that was freed, and back into it */
+        heap->epoch++;
+        give(busy);
+    }
+    CHECK(spans_purge(heap, 2) >= 99 * SLICE_BYTES);
+    check_valid();
+}
+
 static void zeroing_touches_only_what_is_dirty(void)
 {
     struct span *dirty = take(2), *clean = take(2), *guard = take(1), *span;
@@ -249,6 +264,7 @@ int main(int argc, char **argv)
     RUN(purged_memory_reads_as_zero_and_is_known_to);
     RUN(purging_after_a_restore_maps_over_the_pages);
     RUN(a_run_is_purged_only_when_it_has_been_free_for_two_epochs);
+    RUN(memory_next_to_a_busy_span_is_purged_all_the_same);
     RUN(zeroing_touches_only_what_is_dirty);
     RUN(more_than_the_slot_is_refused);
     return tap_done();
