@@ -140,7 +140,6 @@ static uint32_t run_before(const struct heap *heap, uint32_t slice)
     return last->kind == SPAN_FREE ? slice - 1 : 0;
 }
 
-/* Gives [slice, slice + slices) back: merges it with both neighbours. */
 /* A merged run is as old as its largest part: a program that goes on allocating and freeing next
  * to much free memory must not keep that memory young, and so from the kernel, for ever. */
 struct merging {
@@ -156,6 +155,7 @@ static void merge_age(struct merging *merging, const struct span *part)
     merging->epoch = part->freed_epoch;
 }
 
+/* Gives [slice, slice + slices) back: merges it with both neighbours. */
 static void run_give(struct heap *heap, uint32_t slice, uint32_t slices, uint64_t epoch)
 {
     struct merging merging = {slices, epoch};
