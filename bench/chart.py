@@ -4,8 +4,11 @@ axis, then the same numbers as a table."""
 import html
 import math
 
+from rows import PEERS
+
 COLOURS = {"pheap": "#c2410c", "glibc": "#64748b", "mimalloc": "#2563eb", "jemalloc": "#16a34a",
            "tcmalloc": "#9333ea"}
+OTHER_COLOUR = "#ca8a04"
 LEFT, WIDTH, RIGHT, ROW, HEAD = 170, 640, 20, 20, 40
 LOW, HIGH = 0.4, 12.0
 TICKS = (0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 12)
@@ -22,6 +25,10 @@ td:first-child, th:first-child { text-align: left; } .best { font-weight: bold; 
 """
 
 
+def colour(name):
+    return COLOURS.get(name, OTHER_COLOUR)
+
+
 def place(ratio):
     ratio = min(max(ratio, LOW), HIGH)
     return LEFT + WIDTH * math.log(ratio / LOW) / math.log(HIGH / LOW)
@@ -30,14 +37,14 @@ def place(ratio):
 def ratios(row, field, names):
     """{name: ratio to the best peer}; empty where no peer was measured."""
     measured = row["measured"]
-    peers = [measured[n][field] for n in names if n != "pheap" and n in measured]
+    peers = [measured[n][field] for n in PEERS if n in measured]
     return {n: measured[n][field] / min(peers) for n in names if n in measured} if peers else {}
 
 
 def legend(names):
     parts, x = [], LEFT
     for name in names:
-        parts.append(f'<circle cx="{x}" cy="10" r="5" fill="{COLOURS[name]}"/>'
+        parts.append(f'<circle cx="{x}" cy="10" r="5" fill="{colour(name)}"/>'
                      f'<text x="{x + 9}" y="14">{name}</text>')
         x += 90
     return parts
@@ -64,7 +71,7 @@ def plot(table, field, names):
             if name in found:
                 radius = 6 if name == "pheap" else 4
                 parts.append(f'<circle cx="{place(found[name]):.1f}" cy="{y}" r="{radius}" '
-                             f'fill="{COLOURS[name]}" fill-opacity="0.85">'
+                             f'fill="{colour(name)}" fill-opacity="0.85">'
                              f'<title>{name}: {found[name]:.2f}</title></circle>')
     return "\n".join(parts + ["</svg>"])
 

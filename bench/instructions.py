@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""make bench-instructions: the instructions that one malloc and free take, by pattern and allocator.
+"""make bench-instructions: the instructions of one malloc and free, by pattern and allocator.
 
 callgrind counts a run and a run of twice the length: the difference is the loop alone, without
 start-up and first touches, and is the same on every machine and under any load. About 12 of each

@@ -19,6 +19,7 @@ PROGRAMS = os.path.join(ROOT, "bench", "programs")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 GLIBC = os.path.join(LIBRARIES, "libc.so.6")
 REDIS_SERVER = "/usr/bin/redis-check-rdb"  # the same program: it looks at its own name
+PEERS = ("glibc", "mimalloc", "jemalloc", "tcmalloc")
 TIMEOUT_SECONDS = 300
 
 WORKLOADS = [  # name, thread counts (producer_consumer: pairs of threads)
@@ -41,6 +42,7 @@ class Allocator:
     name: str
     library: str = ""  # to preload; none for glibc
     pool: bool = False
+    environment: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -56,7 +58,10 @@ class Row:
         if self.is_server:
             return serve_once(self, allocator, percent, place)
         process = start(self, allocator, self.command(percent), place)
-        return result_of(process, place, f"{self.name} with {allocator.name}")
+        try:
+            return result_of(process, place, f"{self.name} with {allocator.name}")
+        finally:
+            kill(process)
 
 
 def allocators():
@@ -74,9 +79,19 @@ def allocators():
     return found, Allocator("pheap+pool", found[0].library, pool=True)
 
 
+def another(text):
+    """The allocator that NAME=LIBRARY[,VARIABLE=VALUE...] describes; "pheap" is the one built."""
+    (name, library), *variables = [part.partition("=")[::2] for part in text.split(",")]
+    if library == "pheap":
+        library = os.path.join(BUILD, "lib", "libpheap.so")
+    if not name or not os.path.exists(library):
+        sys.exit(f"bench: {text!r} is not NAME=LIBRARY[,VARIABLE=VALUE...] with a library's path")
+    return Allocator(name, os.path.abspath(library), environment=dict(variables))
+
+
 def start(row, allocator, command, place):
     """The measured process; its stderr is kept for the case that it fails."""
-    variables = dict(row.environment)
+    variables = {**row.environment, **allocator.environment}
     if allocator.pool:
         pool = os.path.join(place, "pool")
         if os.path.exists(pool):
@@ -95,12 +110,17 @@ def start(row, allocator, command, place):
             stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
 
 
+def kill(process):
+    """What still runs of it: after a time-out, or Ctrl-C."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def result_of(process, place, what):
     try:
         process.wait(TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         raise RunFailed(f"{what}: not at its end after {TIMEOUT_SECONDS} s") from None
     words = []
     if process.returncode == 0:
@@ -127,11 +147,19 @@ def serve_once(row, allocator, percent, place):
         os.symlink(REDIS_SERVER, server)
     process = start(row, allocator, [server, "--port", "0", "--unixsocket", socket, "--save", "",
                                      "--jemalloc-bg-thread", "no", "--dir", place], place)
+    try:
+        return serve(row, percent, process, socket, place, what)
+    finally:
+        kill(process)
+
+
+def serve(row, percent, process, socket, place, what):
     end = time.monotonic() + 10
     while redis_cli(socket, "ping") != "PONG":
-        if process.poll() is not None or time.monotonic() > end:
-            process.terminate()
+        if process.poll() is not None:
             return result_of(process, place, what)
+        if time.monotonic() > end:
+            raise RunFailed(f"{what}: no answer after 10 s")
         time.sleep(0.02)
     begin = time.monotonic()
     load = subprocess.run(["redis-benchmark", "-s", socket, "-q"] + row.command(percent),

@@ -4,7 +4,8 @@ CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER, article TEXT, pri
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :orders / 10)
 INSERT INTO customer SELECT i, 'customer ' || i, 'city ' || (i * 7919 % 97) FROM n;
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :orders)
-INSERT INTO orders SELECT i, 1 + i * 31 % (:orders / 10), 'article ' || (i * 7919 % 1009), i % 100 FROM n;
+INSERT INTO orders
+SELECT i, 1 + i * 31 % (:orders / 10), 'article ' || (i * 7919 % 1009), i % 100 FROM n;
 CREATE INDEX orders_customer ON orders (customer);
 CREATE INDEX orders_article ON orders (article);
 SELECT city, count(*), sum(price) FROM customer JOIN orders ON orders.customer = customer.id
