@@ -45,5 +45,5 @@ static void run(struct worker *worker)
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, 160000, run);
+    return workload_main(argc, argv, 300000, run);
 }

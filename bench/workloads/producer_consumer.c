@@ -66,5 +66,5 @@ static void run(struct worker *worker)
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, 80000, run);
+    return workload_main(argc, argv, 160000, run);
 }

@@ -22,5 +22,5 @@ static void run(struct worker *worker)
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, 24000000, run);
+    return workload_main(argc, argv, 48000000, run);
 }

@@ -18,5 +18,5 @@ int main(int argc, char **argv)
 {
     for (int i = 0; i < WORKERS_MAX; i++)
         handed[i] = make(OBJECT_BYTES);
-    return workload_main(argc, argv, 500000, run);
+    return workload_main(argc, argv, 800000, run);
 }

@@ -48,5 +48,5 @@ static void run(struct worker *worker)
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, 40000000, run);
+    return workload_main(argc, argv, 60000000, run);
 }

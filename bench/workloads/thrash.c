@@ -3,5 +3,5 @@
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, 500000, write_new_objects);
+    return workload_main(argc, argv, 800000, write_new_objects);
 }
