@@ -16,7 +16,7 @@ local function count(tree)
 end
 
 local long_lived = make(14)
-for round = 1, math.max(1, percent) do
+for round = 1, 3 * percent do
     assert(count(make(11)) == 4095)
     local words = {}
     for i = 1, 2000 do
