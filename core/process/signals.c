@@ -2,7 +2,9 @@
  * signals.c - record_signal_actions: what the program does on each signal; and signals that were
  * sent and not delivered yet.
  *
- * Always true: SIGKILL and SIGSTOP are asked for like the others and left out at the restore.
+ * Always true: SIGKILL and SIGSTOP are asked for like the others and left out at the restore. No
+ * generation is made of a program that is about to die of a signal: it would die again at each
+ * restore. (While a thread is traced, a fatal signal waits in the queue until it is let go.)
  */
 #include <signal.h>
 #include <string.h>
@@ -18,6 +20,45 @@ int capture_signal_actions(struct capture_run *run)
     record_put(run->out, RECORD_SIGNAL_ACTIONS, run->report->actions, sizeof run->report->actions,
                NULL, 0);
     return 0;
+}
+
+/* What the kernel does not do by default is end the process. */
+static bool ends_by_default(int signal)
+{
+    switch (signal) {
+    case SIGCHLD:
+    case SIGCONT:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool is_blocked(const struct capture *capture, int tid, int signal)
+{
+    for (uint32_t i = 0; i < capture->thread_count; i++)
+        if ((tid == 0 || capture->threads[i].tid == tid) &&
+            !(capture->threads[i].signal_mask >> (signal - 1) & 1))
+            return false;
+    return true;
+}
+
+/* Does the program die of this signal as soon as it is let go? */
+static bool is_its_end(const struct capture_run *run, const struct record_pending_signal *record)
+{
+    int signal = record->signal;
+
+    if (signal == SIGKILL)
+        return true;
+    return signal >= 1 && signal <= RECORD_SIGNALS && ends_by_default(signal) &&
+           run->report->actions[signal - 1].handler == (uintptr_t)SIG_DFL &&
+           !is_blocked(run->capture, record->tid, signal);
 }
 
 /* Reads one queue: a thread's own, or with `shared` the process's. The siginfos go to run->text. */
@@ -40,6 +81,9 @@ static int capture_queue(struct capture_run *run, int tid, bool shared)
 
         memcpy(record.siginfo, run->text + i * RECORD_SIGINFO_BYTES, RECORD_SIGINFO_BYTES);
         memcpy(&record.signal, record.siginfo, sizeof record.signal); /* si_signo comes first */
+        if (is_its_end(run, &record))
+            return problem_set(run->why, STATUS_DEFERRED, "the program is being ended by signal %d",
+                               record.signal);
         record_put(run->out, RECORD_PENDING_SIGNAL, &record, sizeof record, NULL, 0);
     }
     return 0;

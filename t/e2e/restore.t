@@ -53,6 +53,22 @@ def signals_sent_to_restore_reach_the_program(place):
     again.kill(signal.SIGTERM)
 
 
+def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
+    for round_number in range(20):
+        pool = place.path(f"pool-{round_number}")
+        process = place.start(PHEAP, "run", "-i", "1ms", pool, COUNTER, "3000")
+        place.wait_generation(pool, 2, process)
+        check_equal(process.kill(signal.SIGTERM), -signal.SIGTERM, "status of the first run")
+        lines = len(process.stdout().splitlines())
+        restore = place.start(PHEAP, "restore", pool)
+        restore.resumed()
+        wait_until(lambda n=lines: len(process.stdout().splitlines()) > n or not restore.running(),
+                   30, "more lines")
+        check(restore.running(), f"round {round_number}: the restored program has ended: "
+                                 f"{restore.popen.returncode}")
+        restore.kill(signal.SIGTERM)
+
+
 class Terminal:
     """An interactive shell on a terminal of its own."""
 
@@ -113,6 +129,7 @@ def as_user(function):
 
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
+                  a_signal_that_ends_the_program_is_not_in_its_last_generation,
                   a_terminal_stops_continues_and_ends_a_restored_program):
     title = behaviour.__name__.replace("_", " ")
     add_test(title, behaviour)
