@@ -3,12 +3,13 @@
  *
  * Always true: the agent holds none of the program's descriptors; it fetches descriptor 2 for the
  * one write. It writes only if that is still the file it was at the start: a daemon may have
- * closed its stderr and opened a data file in its place. Each reason is reported once until a
- * checkpoint succeeds.
+ * closed its stderr and opened a data file in its place; and only if that takes a line without
+ * waiting: a pipe may be full. Each reason is reported once until a checkpoint succeeds.
  */
 #include "core/agent/agent_state.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
@@ -24,19 +25,33 @@ void report_remember_stderr(struct agent *agent)
     agent->stderr_inode = file.st_ino;
 }
 
-static void write_line(struct agent *agent, const char *text)
+/* A pipe with room has room for a page, more than a line has. */
+static bool takes_a_line(int fd)
 {
+    const struct timespec no_time = {0, 0};
+    struct pollfd room = {fd, POLLOUT, 0};
+
+    return sys_call(SYS_ppoll, &room, 1, &no_time, 0, 8) == 1 && (room.revents & POLLOUT);
+}
+
+static bool write_line(struct agent *agent, const char *text)
+{
+    bool written = true;
     char line[PROBLEM_TEXT_BYTES + 16];
     size_t length = format_text(line, sizeof line, "pheap: %s\n", text);
     int fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
     struct stat file;
 
     if (fd < 0)
-        return;
+        return true;
     if (sys_fstat(fd, &file) == 0 && file.st_dev == agent->stderr_device &&
-        file.st_ino == agent->stderr_inode && agent->stderr_inode != 0)
-        (void)sys_write(fd, line, length);
+        file.st_ino == agent->stderr_inode && agent->stderr_inode != 0) {
+        written = takes_a_line(fd);
+        if (written)
+            (void)sys_write(fd, line, length);
+    }
     sys_close(fd);
+    return written;
 }
 
 void report_once(struct agent *agent, int reason, const char *text)
@@ -47,8 +62,8 @@ void report_once(struct agent *agent, int reason, const char *text)
         i++;
     if (i == AGENT_REASONS || agent->reasons[i] == reason)
         return;
-    agent->reasons[i] = reason;
-    write_line(agent, text);
+    if (write_line(agent, text))
+        agent->reasons[i] = reason; /* else the next time */
 }
 
 void report_forget(struct agent *agent)
