@@ -26,6 +26,8 @@
 #define AGENT_CLIENTS 8
 #define AGENT_REASONS 8
 
+#define CHECKPOINT_PATIENCE_NS 5000000000ull /* then a deferred checkpoint is refused by name */
+
 struct agent_client {
     int fd; /* -1: free */
     bool wants_checkpoint;
@@ -58,6 +60,7 @@ struct agent {
     /* when the next checkpoint is due */
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
+    uint64_t mailbox_deadline_ns;
     uint64_t next_ns;   /* CLOCK_MONOTONIC */
     uint32_t deferrals; /* in a row */
     uint32_t failures;  /* in a row */

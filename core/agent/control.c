@@ -14,8 +14,6 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
-#define CHECKPOINT_PATIENCE_NS 5000000000ull /* then a deferred checkpoint is refused by name */
-
 void control_listen(struct agent *agent)
 {
     struct sockaddr_un address;
@@ -195,7 +193,7 @@ void control_checkpoint_done(struct agent *agent, int status, const struct probl
         else
             answer(agent, client, status, status ? why->text : "");
     }
-    if (agent->mailbox_waits && status != STATUS_DEFERRED)
+    if (agent->mailbox_waits && (status != STATUS_DEFERRED || now_ns >= agent->mailbox_deadline_ns))
         mailbox_answer(agent, status);
     agent->requested = waiting || agent->mailbox_waits;
 }

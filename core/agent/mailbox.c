@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "core/base/sys.h"
 
@@ -31,6 +32,17 @@ static bool lock_mailbox(struct agent_mailbox *box, uint64_t deadline_ns)
     return true;
 }
 
+/* Has it ended, or been killed? Then it is our zombie, and goes here. */
+static bool agent_is_gone(struct agent_link *link)
+{
+    int pid = __atomic_load_n(&link->agent_pid, __ATOMIC_ACQUIRE);
+
+    if (pid > 0 && sys_call(SYS_wait4, pid, 0, WNOHANG | __WALL, 0) == pid)
+        __atomic_compare_exchange_n(&link->agent_pid, &pid, 0, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED);
+    return __atomic_load_n(&link->agent_pid, __ATOMIC_ACQUIRE) <= 0;
+}
+
 int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
                   int timeout_ms)
 {
@@ -41,7 +53,7 @@ int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64
     uint32_t before;
     int status = -ETIMEDOUT;
 
-    if (link->agent_pid <= 0)
+    if (agent_is_gone(link))
         return -ESRCH;
     if (!lock_mailbox(box, deadline_ns))
         return -ETIMEDOUT;
@@ -52,10 +64,12 @@ int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64
     /* Refused after a change of user: then the agent sees it at its next tick. */
     (void)sys_call(SYS_kill, link->agent_pid, SIGURG);
     while (__atomic_load_n(&box->answered, __ATOMIC_ACQUIRE) == before &&
-           sys_clock_ns(CLOCK_MONOTONIC) < deadline_ns)
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline_ns && !agent_is_gone(link))
         (void)sys_call(SYS_futex, &box->answered, FUTEX_WAIT_PRIVATE, before, &slice, 0, 0);
     if (__atomic_load_n(&box->answered, __ATOMIC_ACQUIRE) != before)
         status = box->status;
+    else if (agent_is_gone(link))
+        status = -ESRCH;
     __atomic_store_n(&box->kind, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&box->lock, 0, __ATOMIC_RELEASE);
     return status;
@@ -88,6 +102,8 @@ void mailbox_serve(struct agent *agent)
         mailbox_answer(agent, 0);
         break;
     case CONTROL_CHECKPOINT:
+        if (!agent->mailbox_waits)
+            agent->mailbox_deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
         agent->mailbox_waits = agent->requested = true;
         break;
     default:
