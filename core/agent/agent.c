@@ -174,7 +174,6 @@ int agent_start(struct agent_link *link, struct problem *why)
     report_remember_stderr(agent);
     link->agent_pid = 0;
     link->state = 0;
-    link->exit_noted = 0;
     link->committed_generation = 0;
     mailbox_resume(link);
     pid = stack && call_stack ? clone_agent(agent, stack + STACK_BYTES) : -ENOMEM;

@@ -44,7 +44,8 @@ struct agent_link {
     uintptr_t resume_entry;
 
     /* written by the program while it runs */
-    uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with */
+    uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with; an image that was
+                            cut after it holds it, and will end with it */
     int32_t exit_status;
 
     /* written by the agent */

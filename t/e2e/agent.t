@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+"""The agent's life beside its program: killed, at the program's exit, under job control."""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (PHEAP, PYTHON, check, check_equal, check_in, descendants,  # noqa: E402
+                        expect, main, test, wait_until)
+
+REFUSED_DESCRIPTOR = "import socket, time; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); "
+BYTES = 300000
+# exit() flushes more than a pipe takes, which python's own exit would do before it.
+EXIT_THAT_FLUSHES = f"""
+import ctypes, time, sys
+libc = ctypes.CDLL(None)
+stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+buffer = ctypes.create_string_buffer(1 << 20)
+libc.setvbuf(stdout, buffer, 0, ctypes.c_size_t(1 << 20))
+libc.fwrite(b"y" * {BYTES}, 1, {BYTES}, stdout)
+libc.exit(5)
+"""
+
+
+def start(place, pool, *command, options=("-i", "50ms"), **keywords):
+    return place.start(PHEAP, "run", *options, pool, *command, **keywords)
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def is_gone(pid):
+    try:
+        return state_of(pid) == "Z"
+    except OSError:
+        return True
+
+
+def agent_of(process):
+    def find():
+        for pid in descendants(process.pid):
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                if f.read() == "pheap-agent\n":
+                    return pid
+        return None
+
+    return wait_until(find, 20, "an agent")
+
+
+def full_pipe(place, name):
+    """A named pipe that takes nothing more, and its open end."""
+    path = place.path(name)
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(fd, b"x" * 512)
+    except BlockingIOError:
+        return path, fd
+
+
+@test
+def a_killed_agent_does_not_hold_up_the_exit(place):
+    process = start(place, place.path("pool"), PYTHON, "-c",
+                    "import time; time.sleep(1.5)", options=("--at-exit",))
+    os.kill(agent_of(process), signal.SIGKILL)
+    check_equal(process.wait(10), 0, "exit status")
+    check_in("no checkpoint at exit", process.stderr(), "stderr")
+
+
+@test
+def a_living_child_does_not_hold_up_the_exit_for_long(place):
+    process = start(place, place.path("pool"), "sh", "-c", "sleep 30 & echo $!; exit 4",
+                    options=("--at-exit",))
+    check_equal(process.wait(15), 4, "exit status")
+    check_in("no checkpoint at exit", process.stderr(), "stderr")
+    os.kill(int(process.stdout()), signal.SIGKILL)
+
+
+@test
+def an_agent_whose_message_nobody_takes_goes_on_and_ends_with_the_program(place):
+    path, end = full_pipe(place, "stderr")
+    process = place.start("sh", "-c", f"exec {PHEAP} run -i 50ms {place.path('pool')} {PYTHON} -c "
+                          f"'{REFUSED_DESCRIPTOR} time.sleep(1)' 2>{path}")
+    agent = agent_of(process)
+    check_equal(process.wait(20), 0, "exit status")
+    wait_until(lambda: is_gone(agent), 2, "the agent's end")
+    os.close(end)
+
+
+@test
+def a_program_killed_while_it_flushes_its_output_at_exit_can_be_resumed_and_ends_then(place):
+    pool, (path, end) = place.path("pool"), full_pipe(place, "out")
+    process = start(place, pool, PYTHON, "-c", EXIT_THAT_FLUSHES, stdout=path)
+    agent = agent_of(process)
+    place.wait_generation(pool, 1, process)
+    # In the write at the end of exit(), and a generation later.
+    wait_until(lambda: "pipe_write" in open(f"/proc/{process.pid}/wchan", encoding="ascii").read(),
+               20, "the write")
+    place.wait_generation(pool, place.newest(pool) + 2, process)
+    process.kill()
+    wait_until(lambda: is_gone(agent), 5, "the agent's end")
+    check(place.inspect(pool)["resume_generation"], "something to resume")
+    os.close(end)
+    process = place.pheap("restore", pool)
+    expect(process, 5, "resumed generation")
+    check_equal(place.inspect(pool)["run_state"], "ended", "after the end of the resumed program")
+
+
+@test
+def a_program_that_is_stopped_and_continued_obeys_however_checkpoints_fall(place):
+    process = start(place, place.path("pool"), PYTHON, "-c", "import time; time.sleep(1000)",
+                    options=("-i", "2ms"))
+    place.wait_generation(place.path("pool"), 2, process)
+    for _ in range(40):
+        os.kill(process.pid, signal.SIGSTOP)
+        status = os.waitpid(process.pid, os.WUNTRACED)[1]
+        check(os.WIFSTOPPED(status), f"it stops (status {status:#x})")
+        time.sleep(place.random.random() * 0.02)
+        os.kill(process.pid, signal.SIGCONT)
+        status = os.waitpid(process.pid, os.WUNTRACED | os.WCONTINUED)[1]
+        check(os.WIFCONTINUED(status), f"it goes on (status {status:#x})")
+        time.sleep(place.random.random() * 0.02)
+        check(os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == 0, "it is not stopped again")
+        wait_until(lambda: state_of(process.pid) in "SR", 2, "it runs")
+    process.kill()
+
+
+if __name__ == "__main__":
+    main()
