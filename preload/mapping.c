@@ -45,23 +45,25 @@ void *mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
     return (void *)result;
 }
 
-static bool drops_pool_frames(const void *start, size_t bytes, int advice)
+static bool drops_slot_memory(const void *start, size_t bytes, int advice)
 {
     const char *first = start;
 
-    return program.restored && (advice == MADV_DONTNEED || advice == MADV_FREE) && bytes > 0 &&
+    return (advice == MADV_DONTNEED || advice == MADV_FREE) && bytes > 0 &&
            (uintptr_t)start % PAGE_BYTES == 0 && heap_owns(first) && heap_owns(first + bytes - 1);
 }
 
 int madvise(void *start, size_t bytes, int advice)
 {
-    long result;
+    bool drops_slot = drops_slot_memory(start, bytes, advice);
+    long result = 0;
 
-    if (drops_pool_frames(start, bytes, advice))
+    if (!drops_slot || !program.restored)
+        result = sys_madvise(start, bytes, advice);
+    /* Looked at after the call: an image may have been cut just before it. */
+    if (drops_slot && program.restored)
         result = (long)sys_mmap(start, bytes, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    else
-        result = sys_madvise(start, bytes, advice);
     if (sys_failed(result)) {
         errno = (int)-result;
         return -1;

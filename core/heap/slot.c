@@ -149,7 +149,12 @@ bool slot_drop(const struct heap *heap, uintptr_t start, uint64_t bytes)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
 
-    if (!heap->restored)
-        return sys_madvise((void *)start, bytes, MADV_DONTNEED) == 0;
+    if (!heap->restored) {
+        int status = sys_madvise((void *)start, bytes, MADV_DONTNEED);
+
+        /* An image may have been cut between the look and the call. */
+        if (!heap->restored)
+            return status == 0;
+    }
     return !sys_failed((long)sys_mmap((void *)start, bytes, PROT_READ | PROT_WRITE, flags, -1, 0));
 }
