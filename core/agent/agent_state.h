@@ -16,6 +16,7 @@
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
 #include "core/agent/freeze.h"
+#include "core/agent/verify.h"
 #include "core/base/arena.h"
 #include "core/base/kernel_features.h"
 #include "core/image/image_writer.h"
@@ -50,6 +51,7 @@ struct agent {
 
     struct pool pool;
     struct kernel_features features;
+    struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;
     struct address_space precopy_space;
     bool does_direct_io; /* the program, or it did once */
@@ -84,7 +86,6 @@ struct agent {
 MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
 
 /* end.c */
-bool agent_program_has_exec_ed(const struct agent *agent);
 MUST_CHECK int agent_note_run(struct agent *agent, struct problem *why);
 void agent_note_end(struct agent *agent);
 

@@ -16,7 +16,6 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
-#define BETTER_NICE       (-10)
 #define LOCK_PATIENCE_NS  2000000000ull
 #define LOCK_RETRY_NS     2000000
 #define PERMISSION_TRIES  50
@@ -47,7 +46,6 @@ static int separate(struct agent *agent)
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
-    (void)sys_call(SYS_setpriority, PRIO_PROCESS, 0, BETTER_NICE);
     agent->self_pid = sys_getpid();
     agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);
     agent->signal_fd =
@@ -174,6 +172,8 @@ int agent_begin(struct agent *agent, struct problem *why)
         status = pool_load(&agent->pool, &agent->pool_arena, agent->link->resumed_generation, why);
     if (status == 0)
         status = make_tools(agent, why);
+    if (status == 0 && agent->link->resumed_generation)
+        status = verify_begin(&agent->verification, &agent->core, agent->link->slot);
     if (status == 0)
         status = agent_note_run(agent, why);
     if (status < 0)

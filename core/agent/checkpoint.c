@@ -97,8 +97,6 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     struct capture capture;
     int status;
 
-    if (agent_program_has_exec_ed(agent))
-        return problem_set(why, STATUS_ENDED, "the program has called exec");
     status = freeze_check_children(agent->program_pid, agent->self_pid, why);
     if (status < 0)
         return status;

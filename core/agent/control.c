@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "core/agent/control_name.h"
+#include "core/agent/tasks.h"
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
@@ -129,7 +130,7 @@ static void take_over(struct agent *agent, struct agent_client *client)
     struct ucred peer;
 
     if (!peer_of(client->fd, &peer) || peer.pid != agent->program_pid ||
-        !agent_program_has_exec_ed(agent)) {
+        !task_has_exec_ed(agent->program_pid)) {
         answer(agent, client, STATUS_REFUSED,
                "only the program itself can take over, after an exec");
         return;

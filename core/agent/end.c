@@ -28,27 +28,6 @@ struct pidfd_info_0 {
     int32_t exit_code;
 };
 
-#define KCMP_VM_TYPE 1 /* KCMP_VM */
-
-/* Another memory: it has called exec. Where kcmp is missing, a value in our own memory is looked
- * for at its address in the program's. */
-bool agent_program_has_exec_ed(const struct agent *agent)
-{
-    const struct agent_link *seen = NULL;
-    struct iovec here = {&seen, sizeof seen},
-                 there = {(void *)(uintptr_t)&agent->link, sizeof seen};
-    long differs = sys_call(SYS_kcmp, agent->program_pid, agent->self_pid, KCMP_VM_TYPE, 0, 0);
-
-    if (differs >= 0)
-        return differs != 0;
-    if (differs == -ESRCH)
-        return false; /* it has ended: the pidfd tells */
-    if (sys_call(SYS_process_vm_readv, agent->program_pid, &here, 1, &there, 1, 0) ==
-        (long)sizeof seen)
-        return seen != agent->link;
-    return true;
-}
-
 static void begin_run(struct superblock *super, void *context)
 {
     const struct agent_link *link = context;

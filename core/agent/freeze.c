@@ -3,7 +3,8 @@
  *
  * Always true: a thread in the table with state RUNNING or STOPPED is ours, and is let go before
  * anything else is done; NONE and GONE are not. Threads may vanish at any point (exit_group, exec,
- * kill): that ends at most the attempt.
+ * kill): that ends at most the attempt. System calls are mended in our own memory alone: after an
+ * exec the threads are another program's, and are let go as they are.
  */
 #include "core/agent/freeze.h"
 
@@ -202,6 +203,8 @@ static int mend(struct freeze *freeze, struct tracee *tracee)
 
 static int mend_all(struct freeze *freeze, struct problem *why)
 {
+    if (task_has_exec_ed(freeze->pid))
+        return problem_set(why, STATUS_ENDED, "the program has called exec");
     for (uint32_t i = 0; i < freeze->count; i++) {
         int status = mend(freeze, &freeze->tracees[i]);
 
@@ -263,11 +266,13 @@ int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why
  * the table until it has been waited for. */
 void freeze_release(struct freeze *freeze)
 {
+    bool is_ours = freeze->count > 0 && !task_has_exec_ed(freeze->pid);
+
     for (uint32_t i = 0; i < freeze->count; i++) {
         struct tracee *tracee = &freeze->tracees[i];
 
-        if (tracee->state == TRACEE_STOPPED && mend(freeze, tracee) == 0 && tracee->regs_changed &&
-            tracee_write_registers(tracee) < 0)
+        if (tracee->state == TRACEE_STOPPED && is_ours && mend(freeze, tracee) == 0 &&
+            tracee->regs_changed && tracee_write_registers(tracee) < 0)
             continue;
     }
     for (uint32_t i = 0; i < freeze->count; i++)

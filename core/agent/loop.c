@@ -11,6 +11,8 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "core/agent/tasks.h"
+#include "core/agent/tasks.h"
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
@@ -102,10 +104,46 @@ static void try_checkpoint(struct agent *agent)
     control_checkpoint_done(agent, status, &why);
 }
 
+/* What the program went on from is damaged: it must not go on. */
+static void kill_misled(struct agent *agent, const struct problem *damage)
+{
+    struct problem note;
+
+    (void)problem_set(&note, STATUS_DAMAGED,
+                      "%s: generation %lu is damaged: %s; the program that went on from it is "
+                      "killed; pheap restore -g takes an older generation",
+                      agent->pool.path, (unsigned long)agent->link->resumed_generation,
+                      damage->text);
+    report_once(agent, STATUS_DAMAGED, note.text);
+    (void)sys_call(SYS_pidfd_send_signal, agent->pidfd, SIGKILL, 0, 0);
+}
+
+/* pheap-restore still builds the program: whoever waits for it is told by a program that runs. */
+static bool is_being_restored(const struct agent *agent)
+{
+    return task_status_number(agent->program_pid, agent->program_pid, "TracerPid:") > 0;
+}
+
+static void verify_some(struct agent *agent)
+{
+    struct verification *verification = &agent->verification;
+    struct problem damage;
+
+    if (!verify_is_under_way(verification))
+        return;
+    verification->may_begin = verification->may_begin || !is_being_restored(agent);
+    if (verification->may_begin && verify_step(verification, &agent->pool, &damage) < 0) {
+        verification->page = verification->end;
+        kill_misled(agent, &damage);
+    }
+}
+
 static bool is_due(const struct agent *agent, uint64_t now_ns)
 {
     if (agent->freeze.count > 0)
         return false; /* stragglers first */
+    if (verify_is_under_way(&agent->verification))
+        return false;
     if (agent->requested && agent->deferrals == 0)
         return true;
     return (agent->link->interval_ns || agent->requested) && now_ns >= agent->next_ns;
@@ -118,6 +156,8 @@ static uint64_t wait_ns(const struct agent *agent)
 
     if (agent->freeze.count > 0)
         return STRAGGLER_TICK_NS;
+    if (verify_is_under_way(&agent->verification))
+        return agent->verification.may_begin ? 0 : NS_PER_MS;
     return agent->link->interval_ns || agent->requested ? smaller(left_ns, TICK_NS) : TICK_NS;
 }
 
@@ -156,12 +196,13 @@ void agent_loop(struct agent *agent)
         if (agent->let_go)
             return;
         now_ns = sys_clock_ns(CLOCK_MONOTONIC);
-        if (now_ns - checked_ns >= TICK_NS) {
+        if (now_ns - checked_ns >= TICK_NS || is_due(agent, now_ns)) {
             checked_ns = now_ns;
-            if (agent_program_has_exec_ed(agent))
+            if (task_has_exec_ed(agent->program_pid))
                 return; /* the new program wants nothing of us */
         }
         mailbox_serve(agent);
+        verify_some(agent);
         if (is_due(agent, now_ns))
             try_checkpoint(agent);
     }

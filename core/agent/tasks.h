@@ -19,6 +19,9 @@ MUST_CHECK int tasks_each(int pid, task_visit *visit, void *context);
  * none, or negative. */
 MUST_CHECK int tasks_child(int pid, int except);
 
+/* Is the process's memory another than ours, its agent's? Then it has called exec. */
+bool task_has_exec_ed(int pid);
+
 /* The letter of /proc/PID/task/TID/stat (R, S, D, T, t, Z, X), or 0. */
 char task_state(int pid, int tid);
 

@@ -7,8 +7,10 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
+import second_reader  # noqa: E402
 from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, NOBODY, PHEAP, REFUSED,  # noqa: E402
-                        SYSTEM, Skip, check, check_equal, check_in, expect, main, test)
+                        SYSTEM, Skip, check, check_equal, check_in, expect, main, test,
+                        wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 
@@ -124,6 +126,29 @@ def a_flipped_bit_in_the_index_is_found_and_the_older_generation_offered(place):
 @test
 def a_flipped_bit_in_the_process_record_is_found_and_the_older_generation_offered(place):
     older_is_offered(place, "record_frame")
+
+
+@test
+def a_flipped_bit_in_a_mapped_page_stops_the_resumed_program(place):
+    pool, fifo = place.path("pool"), place.path("fifo")
+    os.mkfifo(fifo)
+    with open(fifo, "r+b", buffering=0):
+        process = place.start(PHEAP, "run", "-i", "50ms", pool,
+                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 16, stdin=fifo)
+        wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+        place.wait_generation(pool, 3, process)
+        process.kill()
+        reader = second_reader.Pool(pool)
+        heap = [frame for page, frame, _ in reader.pages(reader.superblock.generations[-1])
+                if 0x200000000 <= page < 0x200000000 + (51 << 28) and frame > 1]  # in a slot
+        frame = place.random.choice(heap[len(heap) // 4:-len(heap) // 4])
+        content = pool_bytes.read(pool)
+        pool_bytes.flip(content, frame * pool_bytes.FRAME + place.random.randrange(4096), 1)
+        pool_bytes.write(pool, content)
+        restore = place.start(PHEAP, "restore", pool, stdin=fifo)
+        restore.resumed()
+        check_equal(restore.wait(60), -signal.SIGKILL, "status")
+        check_in(f"frame {frame} ", restore.stderr() + process.stderr(), "messages")
 
 
 @test
