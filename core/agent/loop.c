@@ -12,7 +12,6 @@
 #include <signal.h>
 
 #include "core/agent/tasks.h"
-#include "core/agent/tasks.h"
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 

@@ -136,19 +136,18 @@ int64_t task_status_number(int pid, int tid, const char *field)
     return -1;
 }
 
-/* Where kcmp is missing, a value in our own memory is looked for at its address in the other. */
+/* A value in our own memory is looked for at its address in the other, where kcmp is missing, or
+ * finds another memory: none at all is that of a process (or of a main thread) that has ended. */
 bool task_has_exec_ed(int pid)
 {
     uint64_t seen = 0, mark = sys_clock_ns(CLOCK_MONOTONIC) | 1;
     struct iovec here = {&seen, sizeof seen}, there = {&mark, sizeof mark};
-    long differs = sys_call(SYS_kcmp, pid, sys_getpid(), KCMP_VM_TYPE, 0, 0);
+    long result = sys_call(SYS_kcmp, pid, sys_getpid(), KCMP_VM_TYPE, 0, 0);
 
-    if (differs >= 0)
-        return differs != 0;
-    if (differs == -ESRCH)
-        return false; /* it has ended: the pidfd tells */
-    return sys_call(SYS_process_vm_readv, pid, &here, 1, &there, 1, 0) != (long)sizeof seen ||
-           seen != mark;
+    if (result == 0 || result == -ESRCH)
+        return false;
+    result = sys_call(SYS_process_vm_readv, pid, &here, 1, &there, 1, 0);
+    return result != -ESRCH && (result != (long)sizeof seen || seen != mark);
 }
 
 static bool is_for_direct_io(int pid, const char *number)

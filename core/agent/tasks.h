@@ -19,7 +19,8 @@ MUST_CHECK int tasks_each(int pid, task_visit *visit, void *context);
  * none, or negative. */
 MUST_CHECK int tasks_child(int pid, int except);
 
-/* Is the process's memory another than ours, its agent's? Then it has called exec. */
+/* Is the process's memory another than ours, its agent's? Then it has called exec. False of a
+ * process that has ended. */
 bool task_has_exec_ed(int pid);
 
 /* The letter of /proc/PID/task/TID/stat (R, S, D, T, t, Z, X), or 0. */

@@ -6,7 +6,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (PHEAP, PYTHON, check, check_equal, check_in, descendants,  # noqa: E402
+from pheap_test import (PHEAP, PYTHON, REFUSED, check, check_equal, check_in, descendants,  # noqa: E402
                         expect, main, test, wait_until)
 
 REFUSED_DESCRIPTOR = "import socket, time; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); "
@@ -20,6 +20,15 @@ buffer = ctypes.create_string_buffer(1 << 20)
 libc.setvbuf(stdout, buffer, 0, ctypes.c_size_t(1 << 20))
 libc.fwrite(b"y" * {BYTES}, 1, {BYTES}, stdout)
 libc.exit(5)
+"""
+# Python itself would call again after EINTR.
+EPOLL_WITHOUT_PATIENCE = """
+import ctypes, select, sys, time
+libc, epoll, events = ctypes.CDLL(None), select.epoll(), ctypes.create_string_buffer(64)
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    if libc.epoll_wait(epoll.fileno(), events, 1, 20) < 0:
+        sys.exit(1)
 """
 
 
@@ -64,8 +73,10 @@ def full_pipe(place, name):
 
 @test
 def a_killed_agent_does_not_hold_up_the_exit(place):
-    process = start(place, place.path("pool"), PYTHON, "-c",
-                    "import time; time.sleep(1.5)", options=("--at-exit",))
+    pool = place.path("pool")
+    process = start(place, pool, PYTHON, "-c", "import time; time.sleep(1.5)",
+                    options=("-i", "50ms", "--at-exit"))
+    place.wait_generation(pool, 1, process)
     os.kill(agent_of(process), signal.SIGKILL)
     check_equal(process.wait(10), 0, "exit status")
     check_in("no checkpoint at exit", process.stderr(), "stderr")
@@ -108,6 +119,25 @@ def a_program_killed_while_it_flushes_its_output_at_exit_can_be_resumed_and_ends
     process = place.pheap("restore", pool)
     expect(process, 5, "resumed generation")
     check_equal(place.inspect(pool)["run_state"], "ended", "after the end of the resumed program")
+
+
+@test
+def the_end_of_a_program_whose_main_thread_ended_long_before_is_marked(place):
+    pool = place.path("pool")
+    process = start(place, pool, PYTHON, "-c", """
+import ctypes, os, threading, time
+threading.Thread(target=lambda: (time.sleep(2.5), os._exit(6))).start()
+ctypes.CDLL(None).syscall(60, 0)""")
+    check_equal(process.wait(20), 6, "exit status")
+    wait_until(lambda: place.inspect(pool)["run_state"] == "ended", 5, "the end mark")
+
+
+@test
+def what_the_program_execs_without_pheap_is_left_alone(place):
+    process = start(place, place.path("pool"), "env", "-u", "LD_PRELOAD", PYTHON, "-c",
+                    EPOLL_WITHOUT_PATIENCE, options=("-i", "2ms"))
+    check_equal(process.wait(20), 0, "exit status: 1 if a wait was interrupted")
+    expect(place.pheap("checkpoint", place.path("pool")), REFUSED)
 
 
 @test
