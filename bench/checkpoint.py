@@ -59,12 +59,12 @@ def checkpoint(pool):
 class Watched:
     """A program under pheap and the generations that were seen of it."""
 
-    def __init__(self, place, interval_ms, pages_per_second, seconds):
+    def __init__(self, place, interval_ms, pages_per_second, seconds, keep=3):
         self.pool = os.path.join(place, "pool")
         self.seen = {}
         self.out = open(os.path.join(place, "out"), "w+", encoding="ascii")
         self.process = subprocess.Popen(
-            [PHEAP, "run", "-i", f"{interval_ms}ms", "-k", "16", self.pool] +
+            [PHEAP, "run", "-i", f"{interval_ms}ms", "-k", str(keep), self.pool] +
             arguments(place, pages_per_second, seconds), stdout=self.out, cwd=place)
 
     def look(self):
@@ -97,7 +97,7 @@ def with_fork(place):
 
 def with_checkpoints(place):
     """One checkpoint a second; the pauses of all but the first, which holds the whole heap."""
-    watched = Watched(place, 1000, PAGES, SECONDS)
+    watched = Watched(place, 1000, PAGES, SECONDS, keep=16)  # each is looked at before it goes
     while watched.process.poll() is None:
         watched.look()
         time.sleep(2)

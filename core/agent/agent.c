@@ -87,14 +87,44 @@ static void tell_starter(struct agent_link *link, int state)
     (void)sys_call(SYS_futex, &link->state, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
 }
 
+/* Of a program that runs already: it goes on without an agent. */
+static int prepare_late(struct agent *agent)
+{
+    struct problem why = {0, ""}, note;
+    int status = agent_prepare(agent, &why);
+
+    if (status >= 0 && why.status >= 0)
+        return status;
+    (void)problem_set(&note, why.status, "%s%s", status < 0 ? "no checkpoints: " : "", why.text);
+    report_once(agent, why.status, note.text);
+    return status;
+}
+
+/*
+ * A new program is told when everything is ready, so that what is wrong is said at its start. A
+ * resumed one is told when the pool is ours: loading the pool takes time by its size, and the
+ * restore has looked at the generation already.
+ */
+static int begin(struct agent *agent)
+{
+    bool resumed = agent->link->resumed_generation != 0;
+    int status = agent_take_pool(agent, &agent->start_problem);
+
+    if (status == 0 && !resumed)
+        status = agent_prepare(agent, &agent->start_problem);
+    tell_starter(agent->link, status < 0 ? status : 1);
+    return status == 0 && resumed ? prepare_late(agent) : status;
+}
+
 static int agent_main(void *argument)
 {
     struct agent *agent = argument;
-    int status = agent_begin(agent, &agent->start_problem);
 
-    tell_starter(agent->link, status < 0 ? status : 1);
-    if (status < 0)
+    if (begin(agent) < 0) {
+        if (agent->link->state == 1)
+            agent->link->agent_pid = 0;
         return 1;
+    }
     agent_loop(agent);
     control_close(agent);
     agent->link->agent_pid = 0;

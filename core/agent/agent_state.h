@@ -105,8 +105,9 @@ void mailbox_serve(struct agent *agent);
 void mailbox_answer(struct agent *agent, int status);
 void mailbox_resume(struct agent_link *link); /* answers what an image asked */
 
-/* begin.c: runs in the agent, answers agent_start() */
-MUST_CHECK int agent_begin(struct agent *agent, struct problem *why);
+/* begin.c: run in the agent, in this order */
+MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);
+MUST_CHECK int agent_prepare(struct agent *agent, struct problem *why);
 
 /* loop.c */
 void agent_loop(struct agent *agent);

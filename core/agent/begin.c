@@ -1,6 +1,6 @@
 /*
- * begin.c - the agent's first moments: it rids itself of all that it inherited, then opens the
- * pool and makes what it works with.
+ * begin.c - the agent's first moments: it rids itself of all that it inherited, takes the pool, and
+ * makes what it works with.
  *
  * Always true: the program's descriptors are closed before anything is opened; a pool is changed
  * (run state) only after everything else has succeeded.
@@ -158,7 +158,7 @@ static void check_permission(struct agent *agent, struct problem *why)
                           "look at kernel.yama.ptrace_scope, seccomp and PR_SET_DUMPABLE");
 }
 
-int agent_begin(struct agent *agent, struct problem *why)
+int agent_take_pool(struct agent *agent, struct problem *why)
 {
     int status = separate(agent);
 
@@ -167,7 +167,15 @@ int agent_begin(struct agent *agent, struct problem *why)
     status = open_pool(agent, why);
     if (status < 0)
         return status;
-    status = watch_pool_mappings(agent, why);
+    agent->link->committed_generation = agent->link->resumed_generation;
+    control_listen(agent); /* who connects is answered by the loop */
+    return 0;
+}
+
+int agent_prepare(struct agent *agent, struct problem *why)
+{
+    int status = watch_pool_mappings(agent, why);
+
     if (status == 0)
         status = pool_load(&agent->pool, &agent->pool_arena, agent->link->resumed_generation, why);
     if (status == 0)
@@ -178,8 +186,6 @@ int agent_begin(struct agent *agent, struct problem *why)
         status = agent_note_run(agent, why);
     if (status < 0)
         return status;
-    agent->link->committed_generation = agent->link->resumed_generation;
-    control_listen(agent);
     check_permission(agent, why);
     return 0;
 }
