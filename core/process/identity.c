@@ -41,6 +41,13 @@ static int capture_status(struct capture_run *run, struct record_process *record
         ids++;
         record->gid = (uint32_t)text_number(&ids, 10);
     }
+    /* The agent is still who the program was; a restore would give it back that user's rights. */
+    if (record->uid != (uint32_t)sys_call(SYS_geteuid) ||
+        record->gid != (uint32_t)sys_call(SYS_getegid))
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "the program has changed its user or group (to %u:%u), which cannot be "
+                           "checkpointed",
+                           record->uid, record->gid);
     return 0;
 }
 

@@ -6,10 +6,11 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (PHEAP, PYTHON, REFUSED, check, check_equal, check_in, descendants,  # noqa: E402
-                        expect, main, test, wait_until)
+from pheap_test import (PHEAP, PYTHON, REFUSED, Skip, check, check_equal, check_in,  # noqa: E402
+                        descendants, expect, main, test, wait_until)
 
-REFUSED_DESCRIPTOR = "import socket, time; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); "
+REFUSED_DESCRIPTOR = "import socket, time; " \
+    "s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); "
 BYTES = 300000
 # exit() flushes more than a pipe takes, which python's own exit would do before it.
 EXIT_THAT_FLUSHES = f"""
@@ -130,6 +131,20 @@ threading.Thread(target=lambda: (time.sleep(2.5), os._exit(6))).start()
 ctypes.CDLL(None).syscall(60, 0)""")
     check_equal(process.wait(20), 6, "exit status")
     wait_until(lambda: place.inspect(pool)["run_state"] == "ended", 5, "the end mark")
+
+
+@test
+def a_program_that_changes_its_user_is_refused_at_the_checkpoint(place):
+    if os.geteuid() != 0:
+        raise Skip("only root can change its user")
+    for change in ("os.setresuid(65534, 65534, 65534)", "os.setresgid(65534, 65534, 65534)"):
+        pool = place.path("pool-" + change[10:13])
+        process = start(place, pool, PYTHON, "-uc",
+                        f"import os, time; {change}; print(1); time.sleep(1000)",
+                        options=("-i", "0"))
+        wait_until(process.stdout, 20, "output")
+        expect(place.pheap("checkpoint", pool), REFUSED, "user or group")
+        process.kill()
 
 
 @test
