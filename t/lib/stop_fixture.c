@@ -170,6 +170,6 @@ unsigned char *pattern(void)
 
     if (!bytes[1])
         for (size_t i = 0; i < MIB; i++)
-            bytes[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + 1);
+            bytes[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + (i >> 16) * 3 + 1);
     return bytes;
 }

@@ -197,7 +197,7 @@ static unsigned char *pattern(void)
 
     if (bytes[1] == 0)
         for (size_t i = 0; i < MIB; i++)
-            bytes[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + 1);
+            bytes[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + (i >> 16) * 3 + 1);
     return bytes;
 }
 
