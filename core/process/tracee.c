@@ -16,6 +16,11 @@
 #include <sys/wait.h>
 
 #include "core/base/sys.h"
+#include "core/process/proc_text.h"
+
+/* An injected call takes some 10 us: so many looks before the first sleep. */
+#define REPORT_SPINS    64u
+#define REPORT_PAUSE_NS 20000
 
 #define EVENT_STOP     128 /* PTRACE_EVENT_STOP */
 #define KERNEL_MASK    8   /* bytes of a signal mask */
@@ -173,6 +178,42 @@ int tracee_detach(struct tracee *tracee)
     return status;
 }
 
+/* Dead, and waiting to be reaped: so may be a leader whose other threads are, by us. */
+static bool is_zombie(int tid)
+{
+    char text[512];
+    const char *state = NULL;
+
+    if (proc_read(tid, "stat", text, sizeof text) <= 0)
+        return false;
+    for (const char *c = text; *c; c++)
+        if (*c == ')') /* the last one ends the name */
+            state = c;
+    return state && state[1] == ' ' && state[2] == 'Z';
+}
+
+/*
+ * The thread's next report. Never sleeps in wait4(): when the program is killed meanwhile, its
+ * leader reports only after its other threads were reaped, which are ours to reap, later. Then
+ * -ESRCH, and the thread counts as running until tracee_poll() has seen its end.
+ */
+static int wait_next_report(struct tracee *tracee, int *status)
+{
+    const struct timespec pause = {0, REPORT_PAUSE_NS};
+    int got;
+
+    for (uint32_t polls = 1; (got = wait_report(tracee, WNOHANG, status)) == 0; polls++) {
+        if (polls < REPORT_SPINS)
+            continue;
+        if (polls % REPORT_SPINS == 0 && is_zombie(tracee->tid)) {
+            tracee->state = TRACEE_RUNNING;
+            return -ESRCH;
+        }
+        (void)sys_call(SYS_nanosleep, &pause, 0);
+    }
+    return got;
+}
+
 /*
  * Lets the thread go on by `request` until its own SIGTRAP. All signals are blocked but for
  * SIGSTOP, which is passed on: the kernel keeps the group stop, undoes it should SIGCONT come, and
@@ -188,9 +229,7 @@ static int run_to_trap(struct tracee *tracee, long request)
 
         if (sent < 0)
             return note_gone(tracee, sent);
-        do {
-            got = wait_report(tracee, 0, &status);
-        } while (got == 0);
+        got = wait_next_report(tracee, &status);
         if (got < 0)
             return got;
         if (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP)
