@@ -72,10 +72,10 @@ static int pass_signal_on(struct tracee *tracee, int signal)
     return status < 0 ? note_gone(tracee, status) : 0;
 }
 
-/* 1 and *status when the thread reported something, 0 when not, or negative. */
-static int wait_report(struct tracee *tracee, int flags, int *status)
+/* 1 and *status when the thread reported something, 0 when not, or negative. Never blocks. */
+static int wait_report(struct tracee *tracee, int *status)
 {
-    long got = sys_call(SYS_wait4, tracee->tid, status, flags | __WALL, 0);
+    long got = sys_call(SYS_wait4, tracee->tid, status, WNOHANG | __WALL, 0);
 
     if (got == 0 || got == -EINTR)
         return 0;
@@ -94,7 +94,7 @@ int tracee_poll(struct tracee *tracee)
         return 1;
     if (tracee->state != TRACEE_RUNNING)
         return -ESRCH;
-    while ((got = wait_report(tracee, WNOHANG, &status)) > 0) {
+    while ((got = wait_report(tracee, &status)) > 0) {
         if ((status >> 16) == EVENT_STOP) {
             tracee->state = TRACEE_STOPPED;
             return 1;
@@ -202,7 +202,7 @@ static int wait_next_report(struct tracee *tracee, int *status)
     const struct timespec pause = {0, REPORT_PAUSE_NS};
     int got;
 
-    for (uint32_t polls = 1; (got = wait_report(tracee, WNOHANG, status)) == 0; polls++) {
+    for (uint32_t polls = 1; (got = wait_report(tracee, status)) == 0; polls++) {
         if (polls < REPORT_SPINS)
             continue;
         if (polls % REPORT_SPINS == 0 && is_zombie(tracee->tid)) {
