@@ -95,8 +95,9 @@ void writer_begin(struct image_writer *writer)
 
 struct precopy {
     struct image_writer *writer;
-    uint64_t flags; /* MEMORY_FILE or 0, of the group at hand */
-    bool all;       /* every saved page is a candidate */
+    uint64_t flags;  /* MEMORY_FILE or 0, of the group at hand */
+    bool all;        /* every saved page is a candidate */
+    uint64_t passed; /* pages before this one have been reported in this round */
     uint64_t copied_pages;
 };
 
@@ -147,13 +148,32 @@ static void note_span(struct image_writer *writer, uint64_t page, uint64_t end)
         writer->spans_overflowed = true;
 }
 
+/*
+ * The kernel may go back and report a page twice in one round (pagemap.h), the second time with
+ * what the program has stored since. What is staged must be in the index by then, or the second
+ * content would be compared with one that is about to be replaced: a program that changes a word
+ * and changes it back would find the changed word in the image.
+ */
+static int keep_ascending(struct precopy *precopy, const struct page_run *run)
+{
+    bool goes_back = run->page < precopy->passed;
+    int status = 0;
+
+    precopy->passed = run->end;
+    if (goes_back)
+        status = precopy_settle(precopy);
+    return goes_back && status >= 0 ? precopy_write(precopy) : status;
+}
+
 static int precopy_run(void *context, const struct page_run *run)
 {
     struct precopy *precopy = context;
     struct image_writer *writer = precopy->writer;
     struct stage *stage = &writer->stage;
-    int status = 0;
+    int status = keep_ascending(precopy, run);
 
+    if (status < 0)
+        return status;
     writer->stats.candidate_pages += run->end - run->page;
     note_span(writer, run->page, run->end);
     if ((run->flags & RUN_ZERO) && !(precopy->flags & MEMORY_FILE))

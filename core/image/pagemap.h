@@ -1,9 +1,13 @@
 /*
  * pagemap.h - what the kernel knows of pages: which are there, which were written.
  *
- * Every question is asked of a range of addresses and answered as runs of pages in ascending
- * order, handed to a visitor. "Saved" pages are those an image must hold: present or swapped out,
- * and not the file's own (docs/internals.md, "What an image holds").
+ * Every question is asked of a range of addresses and answered as runs of pages, handed to a
+ * visitor. "Saved" pages are those an image must hold: present or swapped out, and not the file's
+ * own (docs/internals.md, "What an image holds").
+ *
+ * Runs ascend, but for one thing: where PAGEMAP_SCAN has more than 512 runs to tell, it may say
+ * that it stopped (walk_end) before the last that it told. What lies between is asked again, and a
+ * page that a running program wrote meanwhile is told twice.
  *
  * Two ways to know: the PAGEMAP_SCAN ioctl, and the classic /proc/self/pagemap, eight bytes a
  * page, which knows nothing of writing. The latter is slow where nothing is: a mapping of a

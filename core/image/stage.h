@@ -8,7 +8,8 @@
  *     written    stage_write()    compared pages go to the pool in one piece
  *
  * Each page is in one of these states; the arrays below are in step: page i's content is at
- * data + i * 4096.
+ * data + i * 4096. A page whose content may have changed since it was added is not added again
+ * before the stage is written: it would be compared with what the index is about to lose.
  */
 #ifndef PHEAP_IMAGE_STAGE_H
 #define PHEAP_IMAGE_STAGE_H

@@ -7,8 +7,9 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define PAGES       2000u
-#define GENERATIONS 15
+#define PAGES               2000u
+#define GENERATIONS         15
+#define TOGGLE_DELAY_MAX_US 3000
 
 static bool by_checksum;
 static struct fixture f;
@@ -81,6 +82,21 @@ static void *program(void *unused)
     return unused;
 }
 
+/* A word of every second page: more runs than the kernel tells at once (pagemap.h). */
+static void toggle_words(void)
+{
+    for (uint64_t page = 0; page < PAGES; page += 2)
+        *(volatile uint64_t *)(memory + page * 4096) ^= 1;
+}
+
+/* Toggles once, a little later, beside a pre-copy. */
+static void *toggler(void *delay_us)
+{
+    usleep((useconds_t)(uintptr_t)delay_us);
+    toggle_words();
+    return NULL;
+}
+
 static void stop_program(void)
 {
     set_state(STOPPING);
@@ -117,10 +133,39 @@ static void what_a_running_program_does_comes_right_in_the_cut(void)
     munmap(memory, PAGES * 4096);
 }
 
+/* As a garbage collector does with the marks in its objects' heads. */
+static void what_a_program_changes_and_changes_back_is_as_it_was(void)
+{
+    memory = fixture_map(PAGES);
+    memset(memory, 3, PAGES * 4096);
+    if (fixture_start(&f, by_checksum, 0)) {
+        uint8_t *model = fixture_model(&f, PAGES * 4096);
+
+        memcpy(model, memory, PAGES * 4096);
+        CHECK(fixture_checkpoint(&f));
+        for (uintptr_t delay_us = 0; delay_us < TOGGLE_DELAY_MAX_US; delay_us += 30) {
+            pthread_t thread;
+
+            toggle_words();
+            pthread_create(&thread, NULL, toggler, (void *)delay_us);
+            CHECK_OK(fixture_precopy(&f));
+            pthread_join(thread, NULL);
+            CHECK_OK(fixture_cut(&f));
+            CHECK_OK(fixture_commit(&f));
+            if (!CHECK(fixture_shows(&f, memory, model, PAGES * 4096)))
+                break;
+        }
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096);
+}
+
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
     by_checksum = false;
+    tap_run("what_a_program_changes_and_changes_back_is_as_it_was_by_tracking",
+            what_a_program_changes_and_changes_back_is_as_it_was);
     tap_run("what_a_running_program_does_comes_right_in_the_cut_by_tracking",
             what_a_running_program_does_comes_right_in_the_cut);
     by_checksum = true;
