@@ -227,6 +227,7 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->keep = options->keep;
     link->slot = heap_slot();
     link->by_checksum = options->by_checksum;
+    link->checks_cuts = options->checks_cuts;
     link->at_exit = options->at_exit;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;

@@ -38,6 +38,7 @@ struct agent_link {
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
     uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
+    uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */

@@ -104,6 +104,8 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     if (status < 0)
         return problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
     status = image_writer_cut(agent->writer, &space, why);
+    if (status == 0 && agent->link->checks_cuts)
+        status = image_writer_check_cut(agent->writer, &space, why);
     if (status < 0)
         return status;
     make_capture(agent, &capture, &space);

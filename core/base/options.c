@@ -103,15 +103,27 @@ static bool is_switched_on(const char *value)
     return value && *value && strcmp(value, "0") != 0;
 }
 
+/* A variable that has one value or none. */
+static int take_switch(char *const *environment, const char *name, const char *value, bool *out,
+                       struct problem *why)
+{
+    const char *found = options_variable(environment, name);
+
+    *out = found && strcmp(found, value) == 0;
+    if (!found || !*found || *out)
+        return 0;
+    return problem_set(why, STATUS_USAGE, "%s=%s is not understood; it can be %s or unset", name,
+                       found, value);
+}
+
 int options_from_environment(struct environment_options *out, char *const *environment,
                              struct problem *why)
 {
     const char *pool = options_variable(environment, "PHEAP_POOL");
     const char *interval = options_variable(environment, "PHEAP_INTERVAL");
     const char *keep = options_variable(environment, "PHEAP_KEEP");
-    const char *track = options_variable(environment, "PHEAP_TRACK");
     uint64_t number = 0;
-    int status = 0;
+    int status, switch_status;
 
     memset(out, 0, sizeof *out);
     out->pool = pool && *pool ? pool : NULL;
@@ -119,11 +131,9 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     out->at_exit = is_switched_on(options_variable(environment, "PHEAP_AT_EXIT"));
     out->fresh = is_switched_on(options_variable(environment, "PHEAP_FRESH"));
-    out->by_checksum = track && strcmp(track, "checksum") == 0;
-    if (track && *track && !out->by_checksum)
-        status =
-            problem_set(why, STATUS_USAGE,
-                        "PHEAP_TRACK=%s is not understood; it can be checksum or unset", track);
+    status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
+    switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
+    status = status ? status : switch_status;
     if (keep && *keep) {
         if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)
             status = problem_set(why, STATUS_USAGE, "PHEAP_KEEP=%s: expected 1 to %d", keep,

@@ -33,6 +33,7 @@ struct environment_options {
     uint64_t interval_ns; /* PHEAP_INTERVAL; 0: only on request */
     uint32_t keep;        /* PHEAP_KEEP; 0: not said */
     bool by_checksum;     /* PHEAP_TRACK=checksum */
+    bool checks_cuts;     /* PHEAP_CHECK=cut */
     bool at_exit;         /* PHEAP_AT_EXIT=1 */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
 };

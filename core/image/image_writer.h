@@ -83,6 +83,14 @@ void image_writer_distrust_precopy(struct image_writer *writer);
 MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct address_space *space,
                                 struct problem *why);
 
+/*
+ * Still inside the freeze: reads all saved memory and compares it with what the generation will
+ * hold. For tests and PHEAP_CHECK=cut. STATUS_DAMAGED if the cut has missed something; the next
+ * attempt then looks at every page.
+ */
+MUST_CHECK int image_writer_check_cut(struct image_writer *writer,
+                                      const struct address_space *space, struct problem *why);
+
 /* After the freeze. As pool_commit(). */
 MUST_CHECK int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
                                    const void *record, size_t record_bytes, struct problem *why);

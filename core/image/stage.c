@@ -64,6 +64,13 @@ static bool is_zero(const uint8_t *page)
     return first == 0 && memcmp(page, page + sizeof first, PAGE_BYTES - sizeof first) == 0;
 }
 
+bool stage_entry_shows(uint64_t page_and_flags, const struct index_entry *entry, const void *data)
+{
+    if (is_zero(data))
+        return entry->frame == (page_and_flags & MEMORY_FILE ? FRAME_ZERO : FRAME_NONE);
+    return entry->frame >= FRAME_FIRST && entry->checksum == checksum64(data, PAGE_BYTES);
+}
+
 int stage_compare_one(struct stage *stage, uint64_t page_and_flags, const void *data,
                       uint64_t *checksum)
 {

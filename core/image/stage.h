@@ -14,6 +14,7 @@
 #ifndef PHEAP_IMAGE_STAGE_H
 #define PHEAP_IMAGE_STAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
@@ -60,6 +61,9 @@ MUST_CHECK int stage_compare(struct stage *stage);
  */
 MUST_CHECK int stage_compare_one(struct stage *stage, uint64_t page_and_flags, const void *data,
                                  uint64_t *checksum);
+
+/* Whether a page whose content is at data is as the index's entry for it says. Changes nothing. */
+bool stage_entry_shows(uint64_t page_and_flags, const struct index_entry *entry, const void *data);
 
 /* Writes what is compared (everything must be). *bytes_written grows. */
 MUST_CHECK int stage_write(struct stage *stage, uint64_t *bytes_written);

@@ -5,8 +5,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, PHEAP, FINE, check, check_equal, expect, main,  # noqa: E402
-                        test, wait_until)
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PROGRAMS, PYTHON, check,  # noqa: E402
+                        check_equal, expect, main, test, wait_until)
 
 PAGE = 4096
 HEAP_MB = 64
@@ -52,6 +52,19 @@ def a_generation_after_the_first_costs_what_was_written(place):
 @test
 def a_generation_found_by_checksums_costs_what_was_written(place):
     check_sizes(place, {"PHEAP_TRACK": "checksum"})
+
+
+@test
+def no_cut_misses_a_page_of_a_busy_program(place):
+    pool = place.path("pool")
+    directory = place.make_directory("run")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, PYTHON,
+                          os.path.join(PROGRAMS, "threads_objects.py"), 2, cwd=directory,
+                          environment={"PHEAP_CHECK": "cut"})
+    check_equal(process.wait(120), 0, "exit status")
+    check("missed" not in process.stderr(), process.stderr())
+    generation = place.newest(pool)
+    check(generation >= 2, f"only {generation} generations were looked at")
 
 
 @test

@@ -85,9 +85,11 @@ static void an_owner_is_a_pid_and_a_start_time(void)
 
 static void the_environment_is_read_by_name(void)
 {
-    char *environment[] = {"PHEAP_POOLS=no", "PHEAP_POOL=/p",        "PHEAP_INTERVAL=100ms",
-                           "PHEAP_KEEP=5",   "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
-                           "PHEAP_FRESH=0",  "PHEAP_OWNER=1:2",      NULL};
+    char *environment[] = {"PHEAP_POOLS=no",       "PHEAP_POOL=/p",
+                           "PHEAP_INTERVAL=100ms", "PHEAP_KEEP=5",
+                           "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
+                           "PHEAP_FRESH=0",        "PHEAP_OWNER=1:2",
+                           "PHEAP_CHECK=cut",      NULL};
     struct environment_options options;
     struct problem why;
 
@@ -97,6 +99,7 @@ static void the_environment_is_read_by_name(void)
     CHECK_EQ(options.interval_ns, 100000000);
     CHECK_EQ(options.keep, 5);
     CHECK(options.by_checksum);
+    CHECK(options.checks_cuts);
     CHECK(options.at_exit);
     CHECK(!options.fresh);
 }
@@ -112,6 +115,7 @@ static void an_empty_environment_has_the_defaults(void)
     CHECK_EQ(options.interval_ns, OPTIONS_INTERVAL_DEFAULT_NS);
     CHECK_EQ(options.keep, 0);
     CHECK(!options.by_checksum);
+    CHECK(!options.checks_cuts);
 }
 
 static void a_wrong_value_is_named_and_has_its_default(void)
