@@ -18,7 +18,7 @@ int image_open(struct image *image, const struct pool *pool,
     int status = 0;
 
     *image = (struct image){.pool = pool, .generation = *generation, .arena = arena};
-    status = index_open(&image->index, arena, pool->fd, generation->index_root);
+    status = index_open(&image->index, arena, pool->fd, generation_index(generation));
     if (status < 0)
         return problem_set(why, status, "%s: cannot open generation %lu: %s", pool->path,
                            (unsigned long)generation->number, status_text(status));

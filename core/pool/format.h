@@ -13,11 +13,20 @@
  *                frames are free is not stored: it follows from the generations that are kept
  *
  * The index of a generation is a radix tree over page numbers (address / 4096), five levels of
- * 256 entries. An entry names a frame and carries the checksum of what is in it, so the root
- * entry vouches for every byte of the generation.
+ * 256 entries, and a chain of deltas that are read over it. An entry names a frame and carries the
+ * checksum of what is in it, so the root entry vouches for every byte of the tree.
  *
  *     page number bits   39..32   31..24   23..16   15..8    7..0
  *                        level 4  level 3  level 2  level 1  level 0 (leaf: entries are pages)
+ *
+ * A delta is the packed list of the entries that one generation changed. It names the delta before
+ * it; the oldest of a chain changes the tree. So a generation that changed a thousand pages far
+ * from each other writes 24 KiB of index, where the leaves above these pages are 4 MiB.
+ *
+ *     generation 7   tree T
+ *     generation 8   tree T  <- delta 8
+ *     generation 9   tree T  <- delta 8 <- delta 9
+ *     generation 10  tree U                          (all written anew: the chain had become long)
  */
 #ifndef PHEAP_POOL_FORMAT_H
 #define PHEAP_POOL_FORMAT_H
@@ -28,7 +37,8 @@
 #define FRAME_SHIFT 12
 
 #define POOL_MAGIC          "PHEAPOOL" /* 8 bytes, no NUL on media */
-#define POOL_FORMAT_VERSION 1u
+#define POOL_FORMAT_VERSION 2u         /* 1 had no deltas: what it wrote reads as if it had none */
+#define POOL_FORMAT_OLDEST  1u
 
 /* Frames 0 and 1 hold the superblocks, so their numbers are free to mean something in an index
  * entry. */
@@ -53,6 +63,46 @@ struct index_node {
     struct index_entry entries[INDEX_NODE_ENTRIES];
 };
 
+/* OFFSET SIZE
+ *  0      8   first frame of the delta (a contiguous run); FRAME_NONE: there is none
+ *  8      8   frames
+ * 16      8   checksum64 of them */
+struct delta_place {
+    uint64_t frame;
+    uint64_t frames;
+    uint64_t checksum;
+};
+
+/* OFFSET SIZE
+ *  0      8   bits 0..39 page, bits 40..63 further pages of which the same is true (frame
+ *             FRAME_NONE only, else 0)
+ *  8     16   what the index has for them now */
+struct delta_entry {
+    uint64_t page_and_more;
+    struct index_entry entry;
+};
+
+#define DELTA_PAGE_BITS 40
+#define DELTA_MORE_MAX  ((1ull << 24) - 1)
+
+/* OFFSET SIZE
+ *  0     24   the delta before this one in the chain
+ * 24      8   number of entries
+ * 32     24n  entries, pages ascending, none named twice; zeroes to the frame's end */
+struct index_delta {
+    struct delta_place before;
+    uint64_t entry_count;
+    struct delta_entry entries[];
+};
+
+#define DELTAS_MAX 64 /* of a chain */
+
+/* Where an index begins. */
+struct index_root {
+    struct index_entry node;
+    struct delta_place delta; /* the newest */
+};
+
 enum generation_kind {
     GENERATION_PROCESS = 1, /* memory and process record: can be resumed */
     GENERATION_HEAP = 2,    /* a heap opened through the API */
@@ -70,7 +120,7 @@ enum generation_flags {
  *  20      4  flags
  *  24      4  slot the heap lay in
  *  28      4  reserved, 0
- *  32     16  root entry of the index
+ *  32     16  root entry of the index's tree
  *  48      8  pages in the index that have a frame of their own
  *  56      8  first frame of the record (a contiguous run)
  *  64      8  bytes of the record
@@ -78,7 +128,7 @@ enum generation_flags {
  *  80      8  bytes written for this generation: pages, nodes and record
  *  88      8  pause in ns: first thread seized to last let go
  *  96      8  bytes written inside the freeze (a long pause), else 0
- * 104     24  reserved, 0 */
+ * 104     24  the index's newest delta (format 1: 0) */
 struct generation_entry {
     uint64_t number;
     uint64_t time_ns;
@@ -94,8 +144,13 @@ struct generation_entry {
     uint64_t written_bytes;
     uint64_t pause_ns;
     uint64_t freeze_written_bytes;
-    uint64_t reserved1[3];
+    struct delta_place index_delta;
 };
+
+static inline struct index_root generation_index(const struct generation_entry *entry)
+{
+    return (struct index_root){entry->index_root, entry->index_delta};
+}
 
 enum run_state {
     RUN_NONE = 0,    /* no program has run on this pool */
@@ -151,6 +206,9 @@ struct superblock {
 
 _Static_assert(sizeof(struct index_entry) == 16, "index entry is 16 bytes");
 _Static_assert(sizeof(struct index_node) == FRAME_BYTES, "an index node fills a frame");
+_Static_assert(sizeof(struct delta_entry) == 24, "delta entry is 24 bytes");
+_Static_assert(sizeof(struct index_delta) == 32, "a delta's head is 32 bytes");
+_Static_assert(__builtin_offsetof(struct generation_entry, index_delta) == 104, "as drawn");
 _Static_assert(sizeof(struct generation_entry) == 128, "generation entry is 128 bytes");
 _Static_assert(sizeof(struct superblock) == FRAME_BYTES, "a superblock fills a frame");
 _Static_assert(__builtin_offsetof(struct superblock, generations) == 256, "as drawn");

@@ -15,6 +15,7 @@
 #include "core/pool/index.h"
 
 #include <errno.h>
+#include "core/base/sys.h"
 #include "core/pool/frame.h"
 #include "core/pool/index_node.h"
 
@@ -28,7 +29,7 @@ static bool same_entry(struct index_entry a, struct index_entry b)
     return a.frame == b.frame && a.checksum == b.checksum;
 }
 
-int index_open(struct index_tree **out, struct arena *arena, int fd, struct index_entry root)
+int index_open(struct index_tree **out, struct arena *arena, int fd, struct index_root root)
 {
     struct index_tree *tree = arena_alloc(arena, sizeof(*tree), 64);
 
@@ -36,10 +37,10 @@ int index_open(struct index_tree **out, struct arena *arena, int fd, struct inde
         return -ENOMEM;
     tree->arena = arena;
     tree->fd = fd;
-    tree->root_entry = root;
-    tree->page_count_known = root.frame == FRAME_NONE;
+    tree->root_entry = root.node;
+    tree->page_count_known = root.node.frame == FRAME_NONE;
     *out = tree;
-    return 0;
+    return root.delta.frames > 0 ? index_apply_deltas(tree, root.delta) : 0;
 }
 
 /* --- reading --- */
@@ -141,6 +142,28 @@ static int make_root(struct index_tree *tree, struct tree_node **out)
     return tree->root != NULL ? 0 : -ENOMEM;
 }
 
+/* On the way down to an entry that is about to be changed. */
+static void touch(struct index_tree *tree, struct tree_node *node)
+{
+    index_node_dirty(tree, node);
+    node->changed |= !tree->applies_deltas;
+}
+
+static bool is_touched(const struct index_tree *tree, const struct tree_node *node)
+{
+    return node->dirty && (node->changed || tree->applies_deltas);
+}
+
+static void note_change(struct index_tree *tree, struct tree_node *leaf, unsigned slot)
+{
+    uint64_t *word = &index_changed_bits(leaf)[slot / 64], bit = 1ull << slot % 64;
+
+    if (tree->applies_deltas || (*word & bit) != 0)
+        return;
+    *word |= bit;
+    tree->changed_pages++;
+}
+
 static int make_child(struct index_tree *tree, struct tree_node *parent, unsigned slot,
                       struct tree_node **out)
 {
@@ -163,19 +186,19 @@ static int make_leaf(struct index_tree *tree, uint64_t page, struct tree_node **
     struct tree_node *node;
     int status;
 
-    if (tree->leaf != NULL && tree->leaf->dirty &&
+    if (tree->leaf != NULL && is_touched(tree, tree->leaf) &&
         page / INDEX_NODE_ENTRIES == tree->leaf_page / INDEX_NODE_ENTRIES) {
         *out = tree->leaf;
         return 0;
     }
     status = make_root(tree, &node);
     for (int level = INDEX_LEVELS - 1; status == 0 && level > 0; level--) {
-        index_node_dirty(tree, node);
+        touch(tree, node);
         status = make_child(tree, node, index_slot(page, level), &node);
     }
     if (status < 0)
         return status;
-    index_node_dirty(tree, node);
+    touch(tree, node);
     tree->leaf = node;
     tree->leaf_page = page - page % INDEX_NODE_ENTRIES;
     *out = node;
@@ -188,7 +211,7 @@ static int replace_entry(struct index_tree *tree, struct frames *frames, struct 
     struct index_entry *place = &leaf->disk.entries[slot];
     int status = 0;
 
-    if (has_frame(*place) && place->frame != entry.frame)
+    if (frames != NULL && has_frame(*place) && place->frame != entry.frame)
         status = frames_release(frames, place->frame);
     if (status < 0)
         return status;
@@ -196,6 +219,7 @@ static int replace_entry(struct index_tree *tree, struct frames *frames, struct 
     leaf->entries_used =
         (uint16_t)(leaf->entries_used + (entry.frame != FRAME_NONE) - (place->frame != FRAME_NONE));
     *place = entry;
+    note_change(tree, leaf, slot);
     return 0;
 }
 
@@ -255,7 +279,7 @@ static int clear_below(struct index_tree *tree, struct tree_node *node, uint64_t
     for (; status == 0 && slot < INDEX_NODE_ENTRIES && node_page + slot * span < range->end; slot++)
         status = clear_slot(tree, node, slot, node_page + slot * span, range, &changed_here);
     if (changed_here) {
-        index_node_dirty(tree, node);
+        touch(tree, node);
         *changed = true;
     }
     return status;
@@ -309,12 +333,13 @@ struct walk {
     struct index_tree *tree;
     index_visit *visit;
     void *context;
+    uint64_t nodes_left; /* to be read: a tree has no more nodes than the file has frames */
 };
 
-static int walk_node(const struct walk *walk, const struct tree_node *node,
-                     struct index_entry entry, int level);
+static int walk_node(struct walk *walk, const struct tree_node *node, struct index_entry entry,
+                     int level);
 
-static int walk_entries(const struct walk *walk, const struct tree_node *node,
+static int walk_entries(struct walk *walk, const struct tree_node *node,
                         const struct index_node *disk, int level)
 {
     int status = 0;
@@ -333,8 +358,8 @@ static int walk_entries(const struct walk *walk, const struct tree_node *node,
 }
 
 /* node NULL: it is not in memory, read it (entry FRAME_NONE: there is none). */
-static int walk_node(const struct walk *walk, const struct tree_node *node,
-                     struct index_entry entry, int level)
+static int walk_node(struct walk *walk, const struct tree_node *node, struct index_entry entry,
+                     int level)
 {
     const struct index_node *disk;
     int status = 0;
@@ -347,6 +372,9 @@ static int walk_node(const struct walk *walk, const struct tree_node *node,
         return status < 0 ? status : 0;
     if (node != NULL) {
         disk = &node->disk;
+    } else if (walk->nodes_left-- == 0) {
+        walk->tree->damaged_frame = entry.frame;
+        return STATUS_DAMAGED;
     } else {
         status = index_read_node(walk->tree, entry, &walk->tree->walk_nodes[level]);
         disk = &walk->tree->walk_nodes[level];
@@ -354,13 +382,32 @@ static int walk_node(const struct walk *walk, const struct tree_node *node,
     return status < 0 ? status : walk_entries(walk, node, disk, level);
 }
 
+static int walk_deltas(const struct walk *walk)
+{
+    int status = 0;
+
+    for (unsigned i = 0; status >= 0 && i < walk->tree->delta_count; i++) {
+        const struct delta_place *delta = &walk->tree->deltas[i];
+
+        for (uint64_t k = 0; status >= 0 && k < delta->frames; k++)
+            status = walk->visit(walk->context, delta->frame + k, INDEX_LEVEL_DELTA);
+    }
+    return status < 0 ? status : 0;
+}
+
 int index_walk_frames(struct index_tree *tree, index_visit *visit, void *context)
 {
-    struct walk walk = {tree, visit, context};
+    struct walk walk = {tree, visit, context, 0};
+    struct stat info;
+    int status = sys_fstat(tree->fd, &info);
 
+    if (status < 0)
+        return status;
+    walk.nodes_left = (uint64_t)info.st_size >> FRAME_SHIFT;
     if (tree->walk_nodes == NULL)
         tree->walk_nodes = arena_alloc(tree->arena, INDEX_LEVELS * FRAME_BYTES, 64);
     if (tree->walk_nodes == NULL)
         return -ENOMEM;
-    return walk_node(&walk, tree->root, tree->root_entry, INDEX_LEVELS - 1);
+    status = walk_deltas(&walk);
+    return status < 0 ? status : walk_node(&walk, tree->root, tree->root_entry, INDEX_LEVELS - 1);
 }

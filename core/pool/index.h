@@ -4,8 +4,8 @@
  *
  * Calling sequence of a reader: index_open() on a generation's root, then index_lookup() and
  * index_next(). Of the writer: the same, then index_set() and index_clear() while a generation is
- * built, then index_write() at its commit; the index stays in memory and is the base of the next
- * generation.
+ * built, then index_write(), and index_committed() when the generation is durable; the index stays
+ * in memory and is the base of the next generation.
  *
  * Every node read from the file is checked against the checksum its parent holds before it is
  * used: STATUS_DAMAGED otherwise; index_damaged_frame() tells which frame it was.
@@ -33,9 +33,10 @@ struct persist;
 
 struct index_tree; /* defined in index.c; lives in the arena */
 
-/* root may be {FRAME_NONE, 0}: an empty index. fd is read with pread. */
+/* root may be all zero: an empty index. fd is read with pread: the deltas at once, nodes as they
+ * are needed. After STATUS_DAMAGED *out is good for index_damaged_frame() alone. */
 MUST_CHECK int index_open(struct index_tree **out, struct arena *arena, int fd,
-                          struct index_entry root);
+                          struct index_root root);
 
 /* *out is {FRAME_NONE, 0} where nothing is stored. */
 MUST_CHECK int index_lookup(struct index_tree *tree, uint64_t page, struct index_entry *out);
@@ -56,12 +57,21 @@ MUST_CHECK int index_clear(struct index_tree *tree, struct frames *frames, uint6
                            uint64_t end);
 
 /*
- * Writes every changed node into new frames, leaves first, releases the old ones. *root is the
- * new root entry. Not durable before the caller's persist_sync(). An index without pages has the
- * root {FRAME_NONE, 0}. *bytes_written grows by what was written.
+ * Writes what has changed since the last committed generation into new frames: a delta, or every
+ * node that differs from its frame, leaves first, whose old frames are released. *root says where
+ * the index begins then. Not durable before the caller's persist_sync(). An index without pages
+ * has the root node {FRAME_NONE, 0}. *bytes_written grows by what was written.
  */
 MUST_CHECK int index_write(struct index_tree *tree, struct frames *frames, struct persist *persist,
-                           struct index_entry *root, uint64_t *bytes_written);
+                           struct index_root *root, uint64_t *bytes_written);
+
+/* The next index_write() writes nodes. */
+void index_fold(struct index_tree *tree);
+
+/* What was written last is a part of a committed generation; or it never will be, and its frames
+ * are released (the next index_write() does that by itself). */
+void index_committed(struct index_tree *tree);
+MUST_CHECK int index_uncommitted(struct index_tree *tree, struct frames *frames);
 
 /* Entries with a frame >= FRAME_FIRST. Kept up to date from a count that is known: 0 for an empty
  * tree, what index_know_page_count() said, or one walk over the whole tree. */
@@ -70,11 +80,13 @@ void index_know_page_count(struct index_tree *tree, uint64_t count);
 
 uint64_t index_damaged_frame(const struct index_tree *tree); /* 0: none was met so far */
 
-#define INDEX_LEVEL_PAGE (-1)
+#define INDEX_LEVEL_PAGE  (-1)
+#define INDEX_LEVEL_DELTA (-2)
 
 /*
- * Calls visit for every frame (>= FRAME_FIRST) that the tree refers to, depth first: nodes with
- * their level, INDEX_LEVELS - 1 for the root to 0 for a leaf, pages with INDEX_LEVEL_PAGE. visit
+ * Calls visit for every frame (>= FRAME_FIRST) that the index refers to: those of deltas with
+ * INDEX_LEVEL_DELTA; then, depth first, nodes with their level, INDEX_LEVELS - 1 for the root to 0
+ * for a leaf, and pages, as the deltas have left them, with INDEX_LEVEL_PAGE. visit
  * returns 0 to go on, 1 to skip what is below this node (its frame was seen before), or a
  * negative status to stop. Nodes that are not in memory are read and forgotten again.
  */

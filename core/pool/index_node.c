@@ -42,8 +42,8 @@ struct tree_node *index_node_new(struct index_tree *tree, int level)
     size_t bytes = sizeof(struct tree_node);
     struct tree_node *node = *unused;
 
-    if (level > 0)
-        bytes += INDEX_NODE_ENTRIES * sizeof(node->children[0]);
+    bytes += level > 0 ? INDEX_NODE_ENTRIES * sizeof(node->children[0])
+                       : INDEX_CHANGED_WORDS * sizeof(uint64_t);
     if (node != NULL) {
         *unused = node->next_unused;
         memset(node, 0, bytes);

@@ -16,20 +16,41 @@
  * FRAME_NONE; one of an inner node when, besides, there is no child in memory. While a child is
  * dirty its entry holds the old frame (to be released), the new one is put in by index_write().
  * dirty child => dirty parent.
+ *
+ * changed: below this node an entry differs from the last committed generation's. In a leaf one
+ * bit an entry says which (index_changed_bits()); changed child => changed parent. What is changed
+ * is dirty, but not the other way round: what deltas say is not in the tree's nodes in the file.
  */
 struct tree_node {
     struct index_node disk;
     uint16_t entries_used;
     int8_t level;
-    bool dirty;
+    bool dirty, changed;
     struct tree_node *next_unused; /* in index_tree.unused_* */
-    struct tree_node *children[];  /* INDEX_NODE_ENTRIES of them; leaves have none */
+    struct tree_node *children[];  /* INDEX_NODE_ENTRIES of them; in a leaf the changed bits */
 };
+
+#define INDEX_CHANGED_WORDS (INDEX_NODE_ENTRIES / 64)
+
+static inline uint64_t *index_changed_bits(struct tree_node *leaf)
+{
+    return (uint64_t *)leaf->children;
+}
 
 struct index_tree {
     struct arena *arena;
     int fd;
     struct index_entry root_entry;
+    struct delta_place deltas[DELTAS_MAX]; /* oldest first, of the last committed generation */
+    unsigned delta_count;
+    uint64_t delta_entries;     /* in them */
+    struct delta_place written; /* by index_write(), for a generation that is not committed yet */
+    uint64_t written_entries;
+    uint64_t changed_pages; /* bits set */
+    bool applies_deltas;    /* while the index is opened: nothing counts as changed */
+    bool must_fold; /* the tree's nodes are being written: no delta goes with the old ones */
+    uint8_t *delta_buffer;
+    uint64_t delta_buffer_bytes;
     struct tree_node *root; /* NULL: not loaded, or the index is empty */
     struct tree_node *leaf; /* the one used last, for pages [leaf_page, leaf_page + 256) */
     uint64_t leaf_page;
@@ -62,6 +83,15 @@ MUST_CHECK int index_read_node(struct index_tree *tree, struct index_entry entry
 struct tree_node *index_node_new(struct index_tree *tree, int level);
 void index_node_recycle(struct index_tree *tree, struct tree_node *node);
 void index_node_dirty(struct index_tree *tree, struct tree_node *node);
+
+/* index_delta.c: reads the chain that ends with newest, and makes the changes it lists. */
+MUST_CHECK int index_apply_deltas(struct index_tree *tree, struct delta_place newest);
+
+/* index_delta.c: writes what has changed since the last committed generation; or takes back what
+ * was written so and not committed. */
+MUST_CHECK int index_write_delta(struct index_tree *tree, struct frames *frames,
+                                 struct persist *persist, uint64_t *bytes_written);
+MUST_CHECK int index_release_delta(struct frames *frames, struct delta_place delta);
 
 /* The root, or child number slot, loaded if it must be. *out NULL: there is none. */
 MUST_CHECK int index_load_root(struct index_tree *tree, struct tree_node **out);

@@ -233,7 +233,7 @@ static int write_record(struct pool *pool, struct commit *commit, struct generat
 }
 
 /*
- * Step 1: nodes and record (pages were written before, by pool_write_pages()).
+ * Step 1: index and record (pages were written before, by pool_write_pages()).
  *
  * Crash: the superblock in force lists none of this; all of it went to frames that no listed
  * generation refers to. The old generation is the newest.
@@ -241,9 +241,12 @@ static int write_record(struct pool *pool, struct commit *commit, struct generat
 static int write_image(struct pool *pool, struct commit *commit, struct generation_entry *entry,
                        const void *record, size_t record_bytes)
 {
-    int status = index_write(pool->index, pool->frames, &pool->persist, &entry->index_root,
-                             &pool->building_bytes);
+    struct index_root root;
+    int status =
+        index_write(pool->index, pool->frames, &pool->persist, &root, &pool->building_bytes);
 
+    entry->index_root = root.node;
+    entry->index_delta = root.delta;
     if (status == 0 && !POOL_MUTANT(MUTANT_RECORD_AFTER_SYNC))
         status = write_record(pool, commit, entry, record, record_bytes);
     return status;
@@ -270,7 +273,6 @@ static void complete_entry(struct pool *pool, struct commit *commit, struct gene
     entry->page_count = index_page_count(pool->index);
     entry->written_bytes = pool->building_bytes;
     entry->reserved0 = 0;
-    memset(entry->reserved1, 0, sizeof entry->reserved1);
     next->generations[next->generation_count++] = *entry;
     next->frame_count = pool->persist.file_bytes >> FRAME_SHIFT;
     next->sequence++;
@@ -318,10 +320,21 @@ static int adopt(struct pool *pool, struct commit *commit)
     pool->file_frames = pool->super.frame_count;
     pool->building_bytes = 0;
     frames_committed(pool->frames, pool->super.next_generation - 1);
+    index_committed(pool->index);
     status = release_run(pool, commit->record_frame, commit->record_frame + commit->record_frames);
     keep_frames(pool, &pool->super, previous_newest);
     pool_record_reserve(pool, pool_generation(pool, 0)->record_bytes);
     return status;
+}
+
+/* What belongs to this generation alone and not to the next one. */
+static int release_written(struct pool *pool, const struct commit *commit)
+{
+    int status = index_uncommitted(pool->index, pool->frames);
+
+    return status < 0 ? status
+                      : release_run(pool, commit->record_frame,
+                                    commit->record_frame + commit->record_frames);
 }
 
 /* Steps 3 and 4 failed: the new superblock may be in the file or not, and become durable by a later
@@ -332,7 +345,7 @@ static int disown(struct pool *pool, struct commit *commit)
     frames_committed(pool->frames, commit->next.next_generation - 1);
     pool->super.next_generation = commit->next.next_generation;
     superblock_seal(&pool->super);
-    return release_run(pool, commit->record_frame, commit->record_frame + commit->record_frames);
+    return release_written(pool, commit);
 }
 
 static int explain_commit(const struct pool *pool, int status, const char *what,
@@ -386,7 +399,7 @@ int pool_commit(struct pool *pool, struct generation_entry *entry, const void *r
     }
     if (status == 0)
         status = publish(pool, &commit);
-    else if (release_run(pool, commit.record_frame, commit.record_frame + commit.record_frames) < 0)
+    else if (release_written(pool, &commit) < 0)
         status = STATUS_DAMAGED;
     if (status < 0)
         explain_commit(pool, status, "write a generation to", why);

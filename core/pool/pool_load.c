@@ -1,7 +1,8 @@
 /*
  * pool_load.c - derives from the kept generations which frames are in use, and since when.
  *
- * Two passes over the index nodes, each visiting a shared subtree once:
+ * Two passes over the indexes, each visiting a shared subtree once. (With deltas about, a shared
+ * subtree does not show the same pages in two generations, and everything is visited for each.)
  *   1. generations oldest first: who refers to a frame first, gave birth to it. All checksums and
  *      frame numbers of the indexes are checked here; a generation that does not pass is dropped
  *      from the list, and what only it refers to is forgotten.
@@ -26,6 +27,7 @@ struct loading {
     unsigned count;
     uint64_t base;
     uint64_t base_pages;
+    bool has_deltas;
 };
 
 struct loading_visit {
@@ -47,10 +49,12 @@ static int note(const struct loading_visit *visit, uint64_t frame)
 static int visit_frame(void *context, uint64_t frame, int level)
 {
     const struct loading_visit *visit = context;
+    int status;
 
     if (level == INDEX_LEVEL_PAGE && !visit->first_pass && visit->number == visit->loading->base)
         visit->loading->base_pages++;
-    return note(visit, frame);
+    status = note(visit, frame);
+    return status == 1 && visit->loading->has_deltas ? 0 : status;
 }
 
 /* A record is dead from the start: no later generation refers to it. */
@@ -76,7 +80,7 @@ static int walk_generation(struct loading *loading, const struct generation_entr
     uintptr_t mark = arena_mark(pool->arena);
     struct loading_visit visit = {loading, entry->number, first_pass};
     struct index_tree *tree;
-    int status = index_open(&tree, pool->arena, pool->fd, entry->index_root);
+    int status = index_open(&tree, pool->arena, pool->fd, generation_index(entry));
 
     if (status == 0)
         status = index_walk_frames(tree, visit_frame, &visit);
@@ -108,6 +112,8 @@ static void list_generations(struct loading *loading)
     }
     if (spare)
         loading->entries[loading->count++] = *previous;
+    for (unsigned i = 0; i < loading->count; i++)
+        loading->has_deltas |= loading->entries[i].index_delta.frames > 0;
 }
 
 static void unlist(struct superblock *super, uint64_t number)
@@ -185,11 +191,11 @@ static int second_pass(struct loading *loading)
 static int open_base(struct loading *loading)
 {
     struct pool *pool = loading->pool;
-    struct index_entry root = {FRAME_NONE, 0};
+    struct index_root root = {0};
     int status;
 
     if (loading->base != 0)
-        root = pool_generation(pool, loading->base)->index_root;
+        root = generation_index(pool_generation(pool, loading->base));
     status = index_open(&pool->index, pool->arena, pool->fd, root);
     if (status == 0)
         index_know_page_count(pool->index, loading->base_pages);

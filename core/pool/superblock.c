@@ -40,6 +40,13 @@ static bool record_is_valid(const struct generation_entry *entry, uint64_t frame
     return frames_fit(entry->record_frame, frames, frame_count);
 }
 
+static bool delta_is_valid(const struct delta_place *delta, uint64_t frame_count)
+{
+    if (delta->frames == 0)
+        return delta->frame == FRAME_NONE;
+    return frames_fit(delta->frame, delta->frames, frame_count);
+}
+
 static bool entry_is_valid(const struct generation_entry *entry, const struct superblock *super)
 {
     bool root = entry->index_root.frame == FRAME_NONE ||
@@ -48,7 +55,8 @@ static bool entry_is_valid(const struct generation_entry *entry, const struct su
     return entry->number > 0 && entry->number < super->next_generation &&
            entry->kind >= GENERATION_PROCESS && entry->kind <= GENERATION_CRASH &&
            pool_slot_is_valid(entry->slot) && root && entry->page_count < super->frame_count &&
-           record_is_valid(entry, super->frame_count);
+           record_is_valid(entry, super->frame_count) &&
+           delta_is_valid(&entry->index_delta, super->frame_count);
 }
 
 static bool entries_are_valid(const struct superblock *super)
@@ -66,9 +74,9 @@ static bool entries_are_valid(const struct superblock *super)
 
 bool superblock_is_valid(const struct superblock *super)
 {
-    return has_magic(super) && super->format_version == POOL_FORMAT_VERSION &&
-           super->checksum == checksum_of(super) && pool_slot_is_valid(super->slot) &&
-           super->run_state <= RUN_ENDED && super->keep >= 1 &&
+    return has_magic(super) && super->format_version >= POOL_FORMAT_OLDEST &&
+           super->format_version <= POOL_FORMAT_VERSION && super->checksum == checksum_of(super) &&
+           pool_slot_is_valid(super->slot) && super->run_state <= RUN_ENDED && super->keep >= 1 &&
            super->keep <= SUPERBLOCK_KEEP_MAX && super->next_generation >= 1 &&
            super->resumed_generation < super->next_generation &&
            super->run_first_generation <= super->next_generation &&

@@ -120,7 +120,7 @@ def older_is_offered(place, field):
 
 @test
 def a_flipped_bit_in_the_index_is_found_and_the_older_generation_offered(place):
-    older_is_offered(place, "root_frame")
+    older_is_offered(place, "index_frame")
 
 
 @test

@@ -2,6 +2,7 @@
 """The library and the reader written from docs/pool-format.md alone say the same of pools."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from pheap_test import BUILD, PYTHON, ROOT, check, check_equal, check_in, main, 
 
 READER = os.path.join(ROOT, "t", "lib", "second_reader.py")
 MAKER = os.path.join(BUILD, "t", "unit", "pool_example")
+POOLS = os.path.join(ROOT, "t", "pools")
 DOCUMENT = os.path.join(ROOT, "docs", "pool-format.md")
 
 
@@ -50,6 +52,31 @@ def both_readers_list_a_pool_with_a_long_history_alike(place):
     lines = lists_agree(make_pools(place), "random")
     check_equal(sum(line.startswith("generation") for line in lines), 6, "generations")
     check(len(lines) > 100, f"only {len(lines)} lines")
+
+
+def goes_on_with(place, name):
+    """Both readers and the list of that time say the same of an old pool, and it can be gone on with."""
+    copy = place.path(name + ".pool")
+    shutil.copy(os.path.join(POOLS, name + ".pool"), copy)
+    os.chmod(copy, 0o600)
+    with open(os.path.join(POOLS, name + ".list"), encoding="ascii") as f:
+        expected = f.read()
+    check_equal(reader("list", copy).decode(), expected, f"the second reader's list of {name}")
+    done = subprocess.run([MAKER], env={**os.environ, "PHEAP_OLD_POOL": copy},
+                          capture_output=True, text=True, check=False)
+    check_equal(done.returncode, 0, f"status of pool_example, which said {done.stdout}")
+    with open(copy + ".list", encoding="ascii") as f:
+        check_equal(f.read(), expected, f"the library's list of {name}")
+    lines = reader("list", copy).decode().splitlines()
+    check(any(line.startswith("generation 3 ") for line in lines), f"the third generation: {lines}")
+
+
+@test
+def pools_of_every_format_so_far_are_read_and_gone_on_with(place):
+    names = sorted(name[:-5] for name in os.listdir(POOLS) if name.endswith(".pool"))
+    check_equal(names, ["format-1", "format-2"], "pools kept")
+    for name in names:
+        goes_on_with(place, name)
 
 
 @test

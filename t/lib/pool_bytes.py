@@ -19,7 +19,9 @@ class Superblock:
             number, = struct.unpack_from("<Q", block, at)
             root, = struct.unpack_from("<Q", block, at + 32)
             record, = struct.unpack_from("<Q", block, at + 56)
-            self.generations.append({"number": number, "root_frame": root, "record_frame": record})
+            delta, = struct.unpack_from("<Q", block, at + 104)
+            self.generations.append({"number": number, "root_frame": root, "record_frame": record,
+                                     "index_frame": delta or root})  # its own, if it has a delta
 
 
 def read(path):

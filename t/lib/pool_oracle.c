@@ -81,6 +81,8 @@ int oracle_commit(struct oracle *oracle, struct pool *pool, enum generation_kind
     oracle->record_bytes[number] = record_bytes;
     oracle->known[number] = true;
     fill_record(record, number, record_bytes);
+    if (oracle->fold_every && number % oracle->fold_every == 0)
+        index_fold(pool->index);
     return pool_commit(pool, &entry, record, record_bytes, why);
 }
 
@@ -160,7 +162,7 @@ bool oracle_agrees(const struct oracle *oracle, const struct pool *pool,
     snprintf(text, 256, "generation %lu is not known", entry->number);
     if (entry->number >= ORACLE_GENERATIONS || !oracle->known[entry->number])
         return false;
-    if (index_open(&tree, arena, pool->fd, entry->index_root) < 0)
+    if (index_open(&tree, arena, pool->fd, generation_index(entry)) < 0)
         return false;
     agrees = record_agrees(oracle, pool, entry, text);
     for (unsigned i = 0; agrees && i < ORACLE_PAGES; i++)

@@ -21,6 +21,7 @@ struct oracle {
     uint32_t generations[ORACLE_GENERATIONS][ORACLE_PAGES];
     size_t record_bytes[ORACLE_GENERATIONS];
     bool known[ORACLE_GENERATIONS];
+    unsigned fold_every; /* n: each n-th generation's index is written as nodes; 0: as it comes */
 };
 
 /* Page number of page i: several leaves, several inner nodes, neighbours and lonely ones. */

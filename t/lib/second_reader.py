@@ -25,16 +25,21 @@ def checksum(data):
 
 
 class Generation:
-    FIELDS = struct.Struct("<QQIIII QQ QQQQ QQQ 24x")
+    FIELDS = struct.Struct("<QQIIII QQ QQQQ QQQ QQQ")
 
     def __init__(self, data):
         (self.number, self.time, self.kind, self.flags, self.slot, _, self.root_frame,
          self.root_checksum, self.pages, self.record_frame, self.record_bytes,
-         self.record_checksum, self.written, self.pause, self.freeze_written) = \
-            self.FIELDS.unpack(data)
+         self.record_checksum, self.written, self.pause, self.freeze_written,
+         *delta) = self.FIELDS.unpack(data)
+        self.delta = tuple(delta)
 
     def is_valid(self, frames, next_number):
         if not 0 < self.number < next_number or not 1 <= self.kind <= 3:
+            return False
+        if self.delta[1] == 0 and self.delta[0] != 0:
+            return False
+        if self.delta[1] and not 2 <= self.delta[0] <= frames - self.delta[1]:
             return False
         if self.root_frame != 0 and not 2 <= self.root_frame < frames:
             return False
@@ -56,7 +61,7 @@ class Superblock:
                             for i in range(min(self.count, 24))]
 
     def is_valid(self, place):
-        if self.magic != b"PHEAPOOL" or self.version != 1 or not self.checksum_fits:
+        if self.magic != b"PHEAPOOL" or self.version not in (1, 2) or not self.checksum_fits:
             return False
         if self.sequence % 2 != place or self.count > 24:
             return False
@@ -108,12 +113,44 @@ class Pool:
             else:
                 yield from self.walk(below, below_checksum, level - 1, page)
 
+    def delta(self, place):
+        """Of one delta: the place of the one before, and (first page, pages, frame, checksum)s."""
+        first, frames, expected = place
+        data = b"".join(self.raw_frame(first + i) for i in range(frames))
+        if checksum(data) != expected:
+            raise Damaged(f"the delta in frame {first} has a wrong checksum")
+        count, = struct.unpack_from("<Q", data, 24)
+        entries = struct.iter_unpack("<QQQ", data[32:32 + 24 * count])
+        return (struct.unpack_from("<QQQ", data),
+                [(p & (1 << 40) - 1, 1 + (p >> 40), f, c) for p, f, c in entries])
+
+    def chain(self, generation):
+        """The deltas of a generation, newest first."""
+        place, found = generation.delta, []
+        while place[1]:
+            if len(found) == 64:
+                raise Damaged("a chain of more than 64 deltas")
+            place, entries = self.delta(place)
+            found.append(entries)
+        return found
+
     def pages(self, generation):
-        if generation.root_frame == 0:
-            return iter(())
-        return self.walk(generation.root_frame, generation.root_checksum, LEVELS - 1, 0)
+        stored = {}
+        if generation.root_frame:
+            for page, frame, expected in self.walk(generation.root_frame,
+                                                   generation.root_checksum, LEVELS - 1, 0):
+                stored[page] = frame, expected
+        for entries in reversed(self.chain(generation)):
+            for first, pages, frame, expected in entries:
+                for page in range(first, first + pages):
+                    stored[page] = frame, expected
+        return ((page, *stored[page]) for page in sorted(stored) if stored[page][0])
 
     def lookup(self, generation, page):
+        for entries in self.chain(generation):
+            for first, pages, frame, expected in entries:
+                if first <= page < first + pages:
+                    return frame, expected
         frame, expected = generation.root_frame, generation.root_checksum
         for level in reversed(range(LEVELS)):
             if frame == 0:

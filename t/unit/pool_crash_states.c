@@ -220,6 +220,7 @@ static void record_scenario(struct scenario *s)
     recording_free(&s->history.recording);
     memset(s, 0, sizeof *s);
     s->seed = 100;
+    s->oracle.fold_every = 5; /* deltas between */
     create(s);
     first_life(s);
     later_lives(s);

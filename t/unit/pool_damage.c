@@ -22,9 +22,12 @@ static struct oracle oracle;
 static struct problem why;
 
 /* A closed pool with a few generations. */
+static unsigned fold_every = 1; /* in what follows */
+
 static void make_pool(uint32_t keep, unsigned generations)
 {
     scratch_pool(&pool, &oracle, keep);
+    oracle.fold_every = fold_every;
     for (unsigned i = 0; i < generations; i++) {
         CHECK_OK(oracle_write(&oracle, &pool, i * 7 % 40, i == 0 ? 40 : 6, 100 * (i + 1)));
         CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 5000, &why));
@@ -168,7 +171,8 @@ static void list_used_frames(void)
     for (uint32_t i = 0; i < pool.super.generation_count; i++) {
         struct index_tree *tree;
 
-        CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, pool.super.generations[i].index_root));
+        CHECK_OK(index_open(&tree, &scratch_arena, pool.fd,
+                            generation_index(&pool.super.generations[i])));
         CHECK_OK(index_walk_frames(tree, note_used, NULL));
     }
 }
@@ -183,7 +187,7 @@ static unsigned damaged_generations(void)
     return damaged;
 }
 
-static void a_flipped_bit_in_any_frame_in_use_is_recognised(void)
+static void flip_bits_everywhere(void)
 {
     unsigned flips = 0, found = 0;
 
@@ -204,6 +208,14 @@ static void a_flipped_bit_in_any_frame_in_use_is_recognised(void)
     CHECK_EQ(damaged_generations(), 0);
     tap_note("%u of %u bit flips in %u frames in use recognised", found, flips, used_count);
     pool_close(&pool);
+}
+
+static void a_flipped_bit_in_any_frame_in_use_is_recognised(void)
+{
+    flip_bits_everywhere();
+    fold_every = 0;
+    flip_bits_everywhere();
+    fold_every = 1;
 }
 
 static void a_flipped_bit_in_a_record_is_recognised_and_told_by_place(void)
@@ -253,6 +265,28 @@ static void a_damaged_base_is_refused(void)
     CHECK(strstr(why.text, "generation 4") != NULL);
     CHECK(pool.frames == NULL && pool.index == NULL);
     CHECK_OK(pool_load(&pool, &scratch_arena, 3, &why)); /* the one before it can be */
+    pool_close(&pool);
+}
+
+static void a_generation_with_a_damaged_delta_is_given_up_and_the_one_before_stays(void)
+{
+    char text[256];
+
+    fold_every = 0;
+    make_pool(3, 4);
+    fold_every = 1;
+    CHECK_EQ(pool_generation(&pool, 4)->index_root.frame,
+             pool_generation(&pool, 2)->index_root.frame);
+    flip(pool.fd, (pool_generation(&pool, 4)->index_delta.frame << FRAME_SHIFT) + 4000, 1);
+    CHECK_EQ(scratch_reopen(&pool, &oracle, 4, &why), STATUS_DAMAGED);
+    CHECK_OK(scratch_reopen(&pool, &oracle, 3, &why));
+    CHECK(strstr(why.text, "generation 4") != NULL);
+    CHECK_EQ(pool.super.generation_count, 2);
+    CHECK(frames_are_valid(pool.frames));
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 48, 9000));
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 100, &why));
+    if (!is_whole(&pool, 2, text) || !is_whole(&pool, 3, text) || !is_whole(&pool, 5, text))
+        CHECK_STR(text, "");
     pool_close(&pool);
 }
 
@@ -333,7 +367,8 @@ static void survive_planted_root(int expected_load)
     CHECK_EQ(status, expected_load);
     if (status == 0) {
         CHECK(frames_are_valid(pool.frames));
-        CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, pool_generation(&pool, 2)->index_root));
+        CHECK_OK(index_open(&tree, &scratch_arena, pool.fd,
+                            generation_index(pool_generation(&pool, 2))));
         while (steps++ < 1000 && index_next(tree, page, INDEX_PAGE_LIMIT, &page, &entry) == 1)
             page += 1 + steps * 12345;
         (void)(index_set(pool.index, pool.frames, 0x200000000, entry) < 0);
@@ -370,7 +405,7 @@ static void an_index_that_shares_one_node_everywhere_is_not_read_for_ever(void)
     limit = pool_frames_present(&pool) * INDEX_NODE_ENTRIES;
     for (unsigned level = 0; level < INDEX_LEVELS; level++)
         entry = put_node(4001 + level, entry, 0);
-    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, entry));
+    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, (struct index_root){.node = entry}));
     while ((status = index_next(tree, page, INDEX_PAGE_LIMIT, &page, &entry)) == 1 &&
            pages++ < limit)
         page++;
@@ -419,6 +454,87 @@ static void an_index_that_names_foreign_frames_does_no_harm_to_others(void)
     }
 }
 
+/* --- hostile deltas --- */
+
+static struct delta_place hostile_delta;
+
+static void plant_delta(struct superblock *super, void *context)
+{
+    (void)context;
+    super->generations[super->generation_count - 1].index_delta = hostile_delta;
+}
+
+/* A delta of `count` entries at frame 4000, as entry 0 says; the planted one. */
+static void put_delta(struct delta_place before, uint64_t count, struct delta_entry first,
+                      struct delta_entry second)
+{
+    static uint64_t frame[FRAME_BYTES / 8];
+    struct index_delta *delta = (struct index_delta *)frame;
+
+    memset(frame, 0, sizeof frame);
+    *delta = (struct index_delta){before, count};
+    delta->entries[0] = first;
+    delta->entries[1] = second;
+    CHECK_OK(sys_pwrite_all(pool.fd, frame, sizeof frame, 4000ull << FRAME_SHIFT));
+    hostile_delta = (struct delta_place){4000, 1, checksum64(frame, sizeof frame)};
+}
+
+static void refuse_planted_delta(void)
+{
+    char text[256];
+
+    CHECK_OK(pool_update(&pool, plant_delta, NULL, &why));
+    CHECK_EQ(scratch_reopen(&pool, &oracle, 2, &why), STATUS_DAMAGED);
+    if (!is_whole(&pool, 1, text))
+        CHECK_STR(text, "");
+    pool_close(&pool);
+}
+
+static void a_delta_that_lies_is_damaged(void)
+{
+    const struct delta_place none = {0, 0, 0};
+    const struct delta_entry fine = {7, {4010, 1}}, later = {8, {4011, 1}};
+    const struct delta_entry lies[] = {
+        {7, {4011, 1}},                           /* the page before again */
+        {3, {4011, 1}},                           /* not ascending */
+        {8 | 5ull << DELTA_PAGE_BITS, {4011, 1}}, /* one frame for six pages */
+        {8 | 5ull << DELTA_PAGE_BITS, {FRAME_ZERO, 0}} /* only "nothing" may be said of many */,
+        {INDEX_PAGE_LIMIT - 1 + (1ull << DELTA_PAGE_BITS), {FRAME_NONE, 0}}, /* past the end */
+    };
+
+    for (unsigned i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        make_pool(3, 2);
+        put_delta(none, 2, fine, lies[i]);
+        refuse_planted_delta();
+    }
+    make_pool(3, 2); /* more entries than a frame holds */
+    put_delta(none, 170, fine, later);
+    refuse_planted_delta();
+    make_pool(3, 2); /* the one before is nowhere */
+    put_delta((struct delta_place){1ull << 30, 1, 1}, 2, fine, later);
+    refuse_planted_delta();
+    make_pool(3, 2); /* as many frames as there are */
+    put_delta((struct delta_place){2, UINT64_MAX, 1}, 2, fine, later);
+    refuse_planted_delta();
+}
+
+static void a_chain_without_end_is_damaged(void)
+{
+    const struct delta_entry nothing = {7, {FRAME_NONE, 0}}, later = {8, {FRAME_NONE, 0}};
+    struct delta_place before = {0, 0, 0};
+    static uint64_t frame[FRAME_BYTES / 8];
+
+    make_pool(3, 2);
+    for (unsigned i = 0; i <= DELTAS_MAX; i++) {
+        put_delta(before, 2, nothing, later);
+        CHECK_OK(sys_pread_all(pool.fd, frame, sizeof frame, 4000ull << FRAME_SHIFT));
+        CHECK_OK(sys_pwrite_all(pool.fd, frame, sizeof frame, (4001ull + i) << FRAME_SHIFT));
+        before = (struct delta_place){4001 + i, 1, hostile_delta.checksum};
+    }
+    hostile_delta = before;
+    refuse_planted_delta();
+}
+
 static void every_field_of_a_superblock_may_hold_anything(void)
 {
     static struct superblock original;
@@ -463,12 +579,15 @@ int main(int argc, char **argv)
     RUN(a_flipped_bit_in_a_record_is_recognised_and_told_by_place);
     RUN(a_generation_with_a_damaged_index_is_given_up_and_the_others_stay);
     RUN(a_damaged_base_is_refused);
+    RUN(a_generation_with_a_damaged_delta_is_given_up_and_the_one_before_stays);
     RUN(a_file_cut_short_at_any_frame_is_opened_or_refused_and_never_believed);
     RUN(an_index_that_shares_one_node_everywhere_is_walked_once);
     RUN(an_index_that_shares_one_node_everywhere_is_not_read_for_ever);
     RUN(an_index_that_names_frames_beyond_the_file_is_damaged);
     RUN(an_index_whose_inner_nodes_say_zero_is_damaged);
     RUN(an_index_that_names_foreign_frames_does_no_harm_to_others);
+    RUN(a_delta_that_lies_is_damaged);
+    RUN(a_chain_without_end_is_damaged);
     RUN(every_field_of_a_superblock_may_hold_anything);
     scratch_end();
     return tap_done();

@@ -18,9 +18,10 @@
 #include "t/lib/tap.h"
 
 /* Checksums that the document prints. */
-#define EXAMPLE_SUPERBLOCK 0xcf2e5b94faba215b
+#define EXAMPLE_SUPERBLOCK 0x9ef89090052d55bc
 #define EXAMPLE_RECORD     0x2167e8c8c5069a35
-#define EXAMPLE_ROOT       0x6cccb772a2f6208d
+#define EXAMPLE_ROOT       0xc1a9033ac50695b2
+#define EXAMPLE_DELTA      0xa5c9dc45c744615a
 #define EXAMPLE_A          0xa03de37a157c16bd
 #define EXAMPLE_B          0x208f1137e194a937
 #define EXAMPLE_C          0x0f605791572af4bd
@@ -86,8 +87,8 @@ static void check_page(uint64_t number, uint64_t page, uint64_t frame, uint64_t 
     struct index_tree *tree;
     struct index_entry entry;
 
-    CHECK_OK(
-        index_open(&tree, &scratch_arena, pool.fd, pool_generation(&pool, number)->index_root));
+    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd,
+                        generation_index(pool_generation(&pool, number))));
     CHECK_OK(index_lookup(tree, page, &entry));
     CHECK_EQ(entry.frame, frame);
     CHECK_EQ(entry.checksum, checksum);
@@ -107,8 +108,11 @@ static void the_worked_example_of_the_document_holds(void)
     CHECK_EQ(entry->record_bytes, 16);
     CHECK_EQ(entry->record_checksum, EXAMPLE_RECORD);
     entry = pool_generation(&pool, 2);
-    CHECK_EQ(entry->index_root.frame, 15);
+    CHECK_EQ(entry->index_root.frame, 8);
     CHECK_EQ(entry->index_root.checksum, EXAMPLE_ROOT);
+    CHECK_EQ(entry->index_delta.frame, 11);
+    CHECK_EQ(entry->index_delta.frames, 1);
+    CHECK_EQ(entry->index_delta.checksum, EXAMPLE_DELTA);
     check_page(1, 0x70000000a, 2, EXAMPLE_A);
     check_page(1, 0x70000000b, 3, EXAMPLE_B);
     check_page(1, 0x70000000c, FRAME_ZERO, 0);
@@ -126,7 +130,7 @@ static void list_pages(FILE *out, const struct generation_entry *generation)
     struct index_entry entry;
     uint64_t page = 0;
 
-    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, generation->index_root));
+    CHECK_OK(index_open(&tree, &scratch_arena, pool.fd, generation_index(generation)));
     while (index_next(tree, page, INDEX_PAGE_LIMIT, &page, &entry) == 1) {
         uint8_t data[FRAME_BYTES];
 
@@ -219,12 +223,40 @@ static void the_pools_for_the_second_reader_can_be_listed(void)
     list_pool(path[2], path[3]);
 }
 
+/* With PHEAP_OLD_POOL: lists it, then goes on with it. */
+static void a_pool_of_an_older_format_is_read_and_gone_on_with(void)
+{
+    const char *path = getenv("PHEAP_OLD_POOL");
+    char list_path[300];
+
+    make_example(scratch_path("old"));
+    pool_close(&pool);
+    if (path == NULL)
+        path = scratch_path("old");
+    snprintf(list_path, sizeof list_path, "%.280s.list", path);
+    list_pool(path, list_path);
+    arena_rewind(&scratch_arena, scratch_arena.base);
+    CHECK_OK(pool_open(&pool, path, POOL_WRITE, &why));
+    CHECK_OK(pool_load(&pool, &scratch_arena, 2, &why));
+    put_page(0x70000000d, 'D');
+    commit(1700000003000000000, NULL, 0);
+    pool_close(&pool);
+    CHECK_OK(pool_open(&pool, path, POOL_READ, &why));
+    CHECK_EQ(pool.super.format_version, POOL_FORMAT_VERSION);
+    check_page(2, 0x70000000b, 10, EXAMPLE_C);
+    check_page(3, 0x70000000a, 2, EXAMPLE_A);
+    check_page(3, 0x70000000b, 10, EXAMPLE_C);
+    check_page(3, 0x70000000c, FRAME_ZERO, 0);
+    pool_close(&pool);
+}
+
 int main(int argc, char **argv)
 {
     scratch_begin();
     tap_arguments(argc, argv);
     RUN(the_worked_example_of_the_document_holds);
     RUN(the_pools_for_the_second_reader_can_be_listed);
+    RUN(a_pool_of_an_older_format_is_read_and_gone_on_with);
     scratch_end();
     return tap_done();
 }

@@ -317,13 +317,13 @@ static void reseal(struct superblock *super)
 
 static void make_newer(struct superblock *super)
 {
-    super->format_version = 2;
+    super->format_version = POOL_FORMAT_VERSION + 1;
     reseal(super);
 }
 
 static void make_newer_unsealed(struct superblock *super)
 {
-    super->format_version = 2;
+    super->format_version = POOL_FORMAT_VERSION + 1;
 }
 
 static void a_newer_format_is_told_from_damage(void)
@@ -331,7 +331,7 @@ static void a_newer_format_is_told_from_damage(void)
     const char *path = new_pool();
 
     change_superblocks(path, make_newer);
-    check_refused(path, POOL_READ, STATUS_NEWER_FORMAT, "format version 2");
+    check_refused(path, POOL_READ, STATUS_NEWER_FORMAT, "format version 3");
     path = new_pool();
     change_superblocks(path, make_newer_unsealed);
     check_refused(path, POOL_READ, STATUS_DAMAGED, "neither superblock");

@@ -21,7 +21,15 @@ static struct frames *frames;
 static struct index_tree *tree;
 static struct recording recording;
 
+static bool by_deltas; /* else every generation's index is written as nodes */
+
 static const struct index_entry none = {FRAME_NONE, 0};
+static const struct index_root no_root;
+
+static struct index_root node_root(uint64_t frame, uint64_t checksum)
+{
+    return (struct index_root){.node = {frame, checksum}};
+}
 
 /* An empty file, all its frames free, an empty index. */
 static void begin(void)
@@ -32,7 +40,7 @@ static void begin(void)
     recording_attach(&recording, &persist);
     CHECK_OK(persist_grow(&persist, 64 * FRAME_BYTES));
     CHECK_OK(frames_create(&frames, &arena, &persist, 0));
-    CHECK_OK(index_open(&tree, &arena, persist.fd, none));
+    CHECK_OK(index_open(&tree, &arena, persist.fd, no_root));
 }
 
 /* A frame of our own for a page; its content does not matter here. */
@@ -50,13 +58,21 @@ static void set(uint64_t page, struct index_entry entry)
     CHECK_OK(index_set(tree, frames, page, entry));
 }
 
-static struct index_entry write_out(uint64_t number)
+static int try_write(struct index_root *root, uint64_t *bytes)
 {
-    struct index_entry root = none;
+    if (!by_deltas)
+        index_fold(tree);
+    return index_write(tree, frames, &persist, root, bytes);
+}
+
+static struct index_root write_out(uint64_t number)
+{
+    struct index_root root = no_root;
     uint64_t bytes = 0;
 
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(try_write(&root, &bytes));
     frames_committed(frames, number);
+    index_committed(tree);
     CHECK(frames_are_valid(frames));
     return root;
 }
@@ -79,7 +95,7 @@ static void an_empty_index_finds_nothing(void)
     check_entry(tree, 5, none);
     CHECK_EQ(index_next(tree, 0, INDEX_PAGE_LIMIT, &found, &entry), 0);
     CHECK_OK(index_clear(tree, frames, 0, INDEX_PAGE_LIMIT));
-    CHECK_EQ(write_out(1).frame, FRAME_NONE);
+    CHECK_EQ(write_out(1).node.frame, FRAME_NONE);
     CHECK_EQ(index_page_count(tree), 0);
     CHECK_EQ(index_lookup(tree, INDEX_PAGE_LIMIT, &entry), -EINVAL);
 }
@@ -87,7 +103,8 @@ static void an_empty_index_finds_nothing(void)
 /* The example in index.h and index.c. */
 static void one_page_through_three_generations(void)
 {
-    struct index_entry roots[4], page = {0, 0}, again = {0, 0};
+    struct index_entry page = {0, 0}, again = {0, 0};
+    struct index_root roots[4];
     struct index_tree *reader;
     uint64_t free_before;
 
@@ -115,7 +132,8 @@ static void one_page_through_three_generations(void)
 
 static void setting_what_is_there_already_changes_nothing(void)
 {
-    struct index_entry entry, root, again;
+    struct index_entry entry;
+    struct index_root root, again;
     uint64_t bytes = 0;
 
     begin();
@@ -124,28 +142,28 @@ static void setting_what_is_there_already_changes_nothing(void)
     root = write_out(1);
     set(77, entry);
     CHECK_OK(index_clear(tree, frames, 78, 1000000)); /* the same leaf, but nothing is there */
-    CHECK_OK(index_write(tree, frames, &persist, &again, &bytes));
+    CHECK_OK(try_write(&again, &bytes));
     CHECK_EQ(bytes, 0);
-    CHECK_EQ(again.frame, root.frame);
+    CHECK_EQ(again.node.frame, root.node.frame);
 }
 
 static void empty_subtrees_vanish(void)
 {
-    struct index_entry root;
+    struct index_root root;
     uint64_t free_at_first, bytes = 0;
 
     begin();
     free_at_first = frames_free_count(frames);
     for (uint64_t i = 0; i < 300; i++)
         set(i * 1000, new_entry());
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(try_write(&root, &bytes));
     CHECK_OK(index_clear(tree, frames, 1, INDEX_PAGE_LIMIT));
     CHECK_EQ(index_page_count(tree), 1);
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(try_write(&root, &bytes));
     CHECK_EQ(frames_free_count(frames), free_at_first + (frames_count(frames) - 64) - 6);
     CHECK_OK(index_clear(tree, frames, 0, 1));
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
-    CHECK_EQ(root.frame, FRAME_NONE);
+    CHECK_OK(try_write(&root, &bytes));
+    CHECK_EQ(root.node.frame, FRAME_NONE);
     CHECK_EQ(frames_free_count(frames), free_at_first + (frames_count(frames) - 64));
 }
 
@@ -221,10 +239,11 @@ static void a_random_history_agrees_with_a_model(void)
 {
     static struct index_entry model[MODEL_PAGES];
     struct index_tree *reader;
-    struct index_entry root;
+    struct index_root root;
     uint64_t pages = 0;
 
     begin();
+    memset(model, 0, sizeof model);
     srand(11);
     for (uint64_t number = 1; number < 30; number++) {
         for (int i = 0; i < 8; i++)
@@ -241,11 +260,84 @@ static void a_random_history_agrees_with_a_model(void)
     CHECK_EQ(index_page_count(reader), pages);
 }
 
+static void a_random_history_by_deltas_agrees_with_a_model(void)
+{
+    by_deltas = true;
+    a_random_history_agrees_with_a_model();
+    by_deltas = false;
+}
+
+/* The example in index_delta.c. */
+static void one_page_through_three_generations_by_deltas(void)
+{
+    struct index_entry page = {0, 0}, again = {0, 0};
+    struct index_root roots[4];
+    struct index_tree *reader;
+    uint64_t free_before;
+
+    begin();
+    by_deltas = true;
+    page = new_entry();
+    set(0x200000000, page);
+    roots[1] = write_out(1);
+    CHECK_EQ(roots[1].delta.frames, 0); /* a new tree is written as nodes */
+    set(0x200000001, new_entry());
+    roots[2] = write_out(2);
+    again = new_entry();
+    set(0x200000000, again);
+    free_before = frames_free_count(frames);
+    roots[3] = write_out(3);
+    CHECK_EQ(frames_free_count(frames), free_before - 1); /* the delta */
+    CHECK_EQ(roots[3].node.frame, roots[1].node.frame);
+    for (unsigned i = 1; i <= 3; i++) {
+        CHECK_OK(index_open(&reader, &arena, persist.fd, roots[i]));
+        check_entry(reader, 0x200000000, i < 3 ? page : again);
+        CHECK_EQ(index_page_count(reader), i == 1 ? 1 : 2);
+    }
+    /* Folded, and the others dropped: five new nodes, of the old ones and the deltas nothing. */
+    by_deltas = false;
+    set(0x200000002, new_entry());
+    roots[0] = write_out(4);
+    CHECK_EQ(roots[0].delta.frames, 0);
+    frames_keep(frames, &(uint64_t){4}, 1);
+    CHECK_EQ(frames_free_count(frames), frames_count(frames) - FRAME_FIRST - 3 - 5);
+}
+
+/* A chain as long as it may be, then nodes again: nothing is lost on the way, nothing leaks. */
+static void a_chain_that_has_become_long_is_folded(void)
+{
+    struct index_tree *reader;
+    struct index_root root = no_root;
+    unsigned folds = 0;
+
+    begin();
+    by_deltas = true;
+    for (uint64_t i = 0; i < 100; i++)
+        set(i * 256, new_entry());
+    root = write_out(1);
+    for (uint64_t number = 2; number < 200; number++) {
+        set(number % 100 * 256, new_entry());
+        CHECK_OK(index_clear(tree, frames, (number + 7) % 100 * 256, (number + 7) % 100 * 256 + 1));
+        root = write_out(number);
+        folds += root.delta.frames == 0;
+        frames_keep(frames, &number, 1);
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        CHECK_EQ(index_page_count(reader), index_page_count(tree));
+    }
+    CHECK_EQ(folds, 198 / (DELTAS_MAX + 1));
+    by_deltas = false;
+    (void)write_out(200);
+    frames_keep(frames, &(uint64_t){200}, 1);
+    CHECK_EQ(frames_free_count(frames),
+             frames_count(frames) - FRAME_FIRST - 2 * index_page_count(tree) - 4);
+}
+
 /* --- failures --- */
 
 static void a_failed_write_is_made_up_for_by_the_next(void)
 {
-    struct index_entry root = none, entries[40];
+    struct index_entry entries[40];
+    struct index_root root = no_root;
     struct index_tree *reader;
     uint64_t bytes = 0;
     unsigned failed = 0;
@@ -259,7 +351,7 @@ static void a_failed_write_is_made_up_for_by_the_next(void)
         }
         recording.fail_at = recording.operations + 1 + n % 2; /* it may grow first */
         recording.fail_status = -EIO;
-        status = index_write(tree, frames, &persist, &root, &bytes);
+        status = try_write(&root, &bytes);
         failed += status < 0;
         CHECK(frames_are_valid(frames));
         recording.fail_at = 0;
@@ -271,10 +363,43 @@ static void a_failed_write_is_made_up_for_by_the_next(void)
     CHECK(failed > 0);
 }
 
+/* A delta that could not be written, or whose generation was not committed, leaves nothing behind
+ * and is contained in the next one. */
+static void a_failed_delta_is_made_up_for_by_the_next(void)
+{
+    struct index_root root = no_root;
+    struct index_entry entries[3];
+    struct index_tree *reader;
+    uint64_t bytes = 0, used;
+
+    begin();
+    by_deltas = true;
+    for (uint64_t i = 0; i < 40; i++)
+        set(i * 256, new_entry());
+    (void)write_out(1);
+    used = frames_count(frames) - frames_free_count(frames);
+    for (unsigned i = 0; i < 3; i++) {
+        entries[i] = new_entry();
+        set(i * 512, entries[i]);
+        recording.fail_at = i == 0 ? recording.operations + 1 : 0;
+        recording.fail_status = -EIO;
+        CHECK_EQ(try_write(&root, &bytes), i == 0 ? -EIO : 0);
+        CHECK_OK(index_uncommitted(tree, frames));
+        CHECK_EQ(frames_count(frames) - frames_free_count(frames), used + i + 1);
+    }
+    root = write_out(2);
+    CHECK_EQ(root.delta.frames, 1);
+    CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+    for (unsigned i = 0; i < 3; i++)
+        check_entry(reader, i * 512, entries[i]);
+    by_deltas = false;
+}
+
 /* A tree of 600 nodes needs some ten writes: each of them fails once. */
 static void a_large_write_that_fails_at_any_operation_is_made_up_for(void)
 {
-    struct index_entry root = none, entry = none;
+    struct index_entry entry = none;
+    struct index_root root = no_root;
     struct index_tree *reader;
     uint64_t bytes = 0;
     unsigned n = 0;
@@ -289,7 +414,7 @@ static void a_large_write_that_fails_at_any_operation_is_made_up_for(void)
         }
         recording.fail_at = recording.operations + n;
         recording.fail_status = -EIO;
-        status = index_write(tree, frames, &persist, &root, &bytes);
+        status = try_write(&root, &bytes);
         recording.fail_at = 0;
         root = write_out(n);
         frames_keep(frames, &(uint64_t){n}, 1);
@@ -319,7 +444,8 @@ static int ignore_frame(void *context, uint64_t frame, int level)
 
 static void a_flipped_bit_in_a_node_is_recognised(void)
 {
-    struct index_entry root, entry;
+    struct index_entry entry;
+    struct index_root root;
     struct index_tree *reader;
     uintptr_t mark;
 
@@ -328,7 +454,7 @@ static void a_flipped_bit_in_a_node_is_recognised(void)
     root = write_out(1); /* five nodes, the leaf first */
     mark = arena_mark(&arena);
     for (unsigned i = 0; i < 5 * FRAME_BYTES; i += 37) {
-        uint64_t offset = ((root.frame - 4) << FRAME_SHIFT) + i;
+        uint64_t offset = ((root.node.frame - 4) << FRAME_SHIFT) + i;
         unsigned visited = 0;
 
         flip_bit(offset, i % 8);
@@ -348,9 +474,7 @@ static void a_root_beyond_the_file_is_an_error(void)
     struct index_entry entry;
 
     for (unsigned i = 0; i < 4; i++) {
-        struct index_entry root = {frames_named[i], 1};
-
-        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        CHECK_OK(index_open(&reader, &arena, persist.fd, node_root(frames_named[i], 1)));
         CHECK(index_lookup(reader, 1, &entry) < 0);
     }
 }
@@ -358,23 +482,24 @@ static void a_root_beyond_the_file_is_an_error(void)
 static void a_full_arena_is_an_error_and_no_harm(void)
 {
     struct arena small;
-    struct index_entry entry, root;
+    struct index_entry entry;
+    struct index_root root;
     uint64_t page = 0, bytes = 0;
     int status = 0;
 
     begin();
     CHECK_OK(arena_create(&small, 1 << 20));
-    CHECK_OK(index_open(&tree, &small, persist.fd, none));
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(index_open(&tree, &small, persist.fd, no_root));
+    CHECK_OK(try_write(&root, &bytes));
     while (status == 0 && page < 1000) {
         entry = new_entry();
         status = index_set(tree, frames, ++page * 256, entry);
         if (page == 3) /* the staging buffer is there before memory runs out */
-            CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+            CHECK_OK(try_write(&root, &bytes));
     }
     CHECK_EQ(status, -ENOMEM);
     CHECK_EQ(index_page_count(tree), page - 1);
-    CHECK_OK(index_write(tree, frames, &persist, &root, &bytes));
+    CHECK_OK(try_write(&root, &bytes));
     CHECK_OK(index_open(&tree, &arena, persist.fd, root));
     CHECK_EQ(index_page_count(tree), page - 1);
     arena_destroy(&small);
@@ -396,6 +521,10 @@ int main(int argc, char **argv)
     RUN(empty_subtrees_vanish);
     RUN(many_nodes_go_out_with_few_writes);
     RUN(a_random_history_agrees_with_a_model);
+    RUN(a_random_history_by_deltas_agrees_with_a_model);
+    RUN(one_page_through_three_generations_by_deltas);
+    RUN(a_chain_that_has_become_long_is_folded);
+    RUN(a_failed_delta_is_made_up_for_by_the_next);
     RUN(a_failed_write_is_made_up_for_by_the_next);
     RUN(a_large_write_that_fails_at_any_operation_is_made_up_for);
     RUN(a_flipped_bit_in_a_node_is_recognised);

@@ -1,0 +1,226 @@
+/*
+ * index_delta.c - the deltas of an index: read over the tree when it is opened, written instead of
+ * nodes when few entries have changed.
+ *
+ * Worked example, one page through three generations, as in index.h but with deltas: page
+ * 0x200000000 is written in generation 1 into frame 70; the tree is new, so its nodes are written,
+ * root entry {84, c}. In generation 2 the page's neighbour is written, into frame 90: one delta,
+ * frame 91, of one entry; the root entry stays {84, c}. In generation 3 our page is written into
+ * frame 92: frame 70 is dead(2), a second delta in frame 93 names 91 as the one before. A reader of
+ * generation 3 loads the leaf of generation 1, changes the neighbour's entry as 91 says and ours as
+ * 93 says. A reader of generation 2 does not know of 93 and finds {70, ..}.
+ *
+ * What must always be true:
+ *   1. memory holds what tree and chain say together, and what has changed since;
+ *   2. an entry that was changed since the last committed generation has its bit set, so a delta
+ *      that is written again after a failure says at least what the first one said;
+ *   3. nodes and deltas of the file are never changed: both are written to free frames.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/checksum.h"
+#include "core/base/sys.h"
+#include "core/pool/frame.h"
+#include "core/pool/index.h"
+#include "core/pool/index_node.h"
+#include "core/pool/persist.h"
+
+/* --- reading --- */
+
+static int read_delta(struct index_tree *tree, const struct delta_place *place,
+                      struct index_delta **out)
+{
+    uint64_t file_frames, bytes;
+    struct index_delta *delta;
+    struct stat info;
+    int status = sys_fstat(tree->fd, &info);
+
+    tree->damaged_frame = place->frame;
+    if (status < 0)
+        return status;
+    file_frames = (uint64_t)info.st_size >> FRAME_SHIFT;
+    if (place->frame < FRAME_FIRST || place->frame >= file_frames ||
+        place->frames > file_frames - place->frame)
+        return STATUS_DAMAGED;
+    bytes = place->frames << FRAME_SHIFT;
+    delta = arena_alloc(tree->arena, bytes, 64);
+    if (delta == NULL)
+        return -ENOMEM;
+    status = sys_pread_all(tree->fd, delta, bytes, place->frame << FRAME_SHIFT);
+    if (status < 0)
+        return status;
+    if (checksum64(delta, bytes) != place->checksum ||
+        delta->entry_count > (bytes - sizeof *delta) / sizeof delta->entries[0])
+        return STATUS_DAMAGED;
+    tree->damaged_frame = 0;
+    *out = delta;
+    return 0;
+}
+
+static int apply_entry(struct index_tree *tree, const struct delta_entry *entry, uint64_t *passed)
+{
+    uint64_t page = entry->page_and_more & (INDEX_PAGE_LIMIT - 1);
+    uint64_t end = page + (entry->page_and_more >> DELTA_PAGE_BITS) + 1;
+
+    if (page < *passed || end > INDEX_PAGE_LIMIT ||
+        (entry->entry.frame != FRAME_NONE && end > page + 1))
+        return STATUS_DAMAGED;
+    *passed = end;
+    if (entry->entry.frame == FRAME_NONE)
+        return index_clear(tree, NULL, page, end);
+    return index_set(tree, NULL, page, entry->entry);
+}
+
+static int apply_delta(struct index_tree *tree, const struct index_delta *delta)
+{
+    uint64_t passed = 0;
+    int status = 0;
+
+    for (uint64_t i = 0; status == 0 && i < delta->entry_count; i++)
+        status = apply_entry(tree, &delta->entries[i], &passed);
+    return status;
+}
+
+/* The chain is told newest first and applied oldest first. */
+static int read_chain(struct index_tree *tree, struct delta_place newest,
+                      struct index_delta *chain[DELTAS_MAX])
+{
+    struct delta_place places[DELTAS_MAX];
+    unsigned count = 0;
+    int status = 0;
+
+    for (struct delta_place place = newest; status == 0 && place.frames > 0;
+         place = chain[count - 1]->before) {
+        if (count == DELTAS_MAX) {
+            tree->damaged_frame = place.frame;
+            return STATUS_DAMAGED;
+        }
+        places[count] = place;
+        status = read_delta(tree, &place, &chain[count++]);
+        if (status < 0)
+            return status;
+    }
+    for (unsigned i = 0; i < count; i++)
+        tree->deltas[i] = places[count - 1 - i];
+    tree->delta_count = count;
+    return 0;
+}
+
+int index_apply_deltas(struct index_tree *tree, struct delta_place newest)
+{
+    struct index_delta *chain[DELTAS_MAX];
+    int status = read_chain(tree, newest, chain);
+
+    tree->applies_deltas = true;
+    for (unsigned i = tree->delta_count; status == 0 && i-- > 0;) {
+        status = apply_delta(tree, chain[i]);
+        tree->delta_entries += chain[i]->entry_count;
+        if (status == STATUS_DAMAGED && tree->damaged_frame == 0)
+            tree->damaged_frame = tree->deltas[tree->delta_count - 1 - i].frame;
+    }
+    tree->applies_deltas = false;
+    return status;
+}
+
+/* --- writing --- */
+
+static void add_entry(struct index_delta *delta, uint64_t page, struct index_entry entry)
+{
+    struct delta_entry *last = &delta->entries[delta->entry_count];
+    uint64_t more;
+
+    if (delta->entry_count > 0 && entry.frame == FRAME_NONE) {
+        more = last[-1].page_and_more >> DELTA_PAGE_BITS;
+        if (last[-1].entry.frame == FRAME_NONE && more < DELTA_MORE_MAX &&
+            (last[-1].page_and_more & (INDEX_PAGE_LIMIT - 1)) + more + 1 == page) {
+            last[-1].page_and_more += 1ull << DELTA_PAGE_BITS;
+            return;
+        }
+    }
+    *last = (struct delta_entry){page, entry};
+    delta->entry_count++;
+}
+
+/* Calls are as deep as the tree has levels. */
+static void collect(struct index_delta *delta, struct tree_node *node, uint64_t node_page)
+{
+    for (unsigned slot = 0; slot < INDEX_NODE_ENTRIES; slot++) {
+        uint64_t page = node_page + slot * index_span(node->level);
+
+        if (node->level > 0) {
+            if (node->children[slot] != NULL && node->children[slot]->changed)
+                collect(delta, node->children[slot], page);
+        } else if (index_changed_bits(node)[slot / 64] >> slot % 64 & 1) {
+            add_entry(delta, page, node->disk.entries[slot]);
+        }
+    }
+}
+
+/* In whole frames. */
+static uint64_t delta_bytes(uint64_t entries)
+{
+    uint64_t bytes = sizeof(struct index_delta) + entries * sizeof(struct delta_entry);
+
+    return (bytes + FRAME_BYTES - 1) & ~(uint64_t)(FRAME_BYTES - 1);
+}
+
+/* Room for one entry a changed page. */
+static struct index_delta *delta_buffer(struct index_tree *tree)
+{
+    uint64_t bytes = delta_bytes(tree->changed_pages);
+
+    if (bytes > tree->delta_buffer_bytes) {
+        tree->delta_buffer = arena_alloc(tree->arena, bytes + bytes / 2, FRAME_BYTES);
+        tree->delta_buffer_bytes = tree->delta_buffer != NULL ? bytes + bytes / 2 : 0;
+    }
+    return (struct index_delta *)tree->delta_buffer;
+}
+
+int index_release_delta(struct frames *frames, struct delta_place delta)
+{
+    int status = 0;
+
+    for (uint64_t i = 0; status == 0 && i < delta.frames; i++)
+        status = frames_release(frames, delta.frame + i);
+    return status;
+}
+
+static int write_out(struct index_delta *delta, struct delta_place *place, struct frames *frames,
+                     struct persist *persist)
+{
+    uint64_t bytes = delta_bytes(delta->entry_count);
+    uint8_t *end = (uint8_t *)&delta->entries[delta->entry_count];
+    int status = frames_take(frames, bytes >> FRAME_SHIFT, true, &place->frame, &place->frames);
+
+    if (status < 0)
+        return status;
+    memset(end, 0, (size_t)((uint8_t *)delta + bytes - end));
+    place->checksum = checksum64(delta, bytes);
+    status = persist_write(persist, place->frame << FRAME_SHIFT, delta, bytes);
+    if (status < 0 && index_release_delta(frames, *place) < 0)
+        return STATUS_DAMAGED;
+    return status;
+}
+
+int index_write_delta(struct index_tree *tree, struct frames *frames, struct persist *persist,
+                      uint64_t *bytes_written)
+{
+    struct index_delta *delta = delta_buffer(tree);
+    struct delta_place place = {FRAME_NONE, 0, 0};
+    int status;
+
+    if (delta == NULL)
+        return -ENOMEM;
+    *delta = (struct index_delta){.entry_count = 0};
+    if (tree->delta_count > 0)
+        delta->before = tree->deltas[tree->delta_count - 1];
+    collect(delta, tree->root, 0);
+    status = write_out(delta, &place, frames, persist);
+    if (status < 0)
+        return status;
+    tree->written = place;
+    tree->written_entries = delta->entry_count;
+    *bytes_written += place.frames << FRAME_SHIFT;
+    return 0;
+}
