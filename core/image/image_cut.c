@@ -96,6 +96,11 @@ static int cut_absent(void *context, const struct page_run *run)
     return clear(context, run->page, run->end);
 }
 
+static int cut_changed_run(void *context, const struct page_run *run)
+{
+    return run->flags & RUN_ABSENT ? clear(context, run->page, run->end) : cut_run(context, run);
+}
+
 /* Runs of an untracked group are all that is saved: what lies between them is absent. */
 static int cut_untracked_run(void *context, const struct page_run *run)
 {
@@ -161,31 +166,50 @@ static int cut_precopied(struct cut *cut, const struct tracker_group *group)
     return status < 0 ? status : cut_settle(cut);
 }
 
+/*
+ * In anonymous memory one walk of the page tables tells what was written and what is gone. It
+ * protects nothing: what is copied here counts as written in the next round too, which compares it
+ * once more.
+ */
+static int cut_tracked(struct cut *cut, const struct tracker_group *group)
+{
+    struct image_writer *writer = cut->writer;
+    struct pagemap *pagemap = &writer->tracker.pagemap;
+    bool in_one = group->backing == BACKING_ZERO && !writer->suspect_all;
+    int status = 0;
+
+    if (in_one)
+        status = pagemap_changed(pagemap, group->start, group->end, cut_changed_run, cut);
+    else
+        status = pagemap_written(pagemap, group->start, group->end, group->backing,
+                                 writer->suspect_all, cut_run, cut);
+    if (status >= 0)
+        status = cut_settle(cut);
+    if (status >= 0)
+        status = cut_precopied(cut, group);
+    return status < 0 || in_one ? status : clear_absent(cut, group);
+}
+
+static int cut_untracked(struct cut *cut, const struct tracker_group *group)
+{
+    bool of_pool = group->backing == BACKING_POOL;
+    int status = pagemap_saved(&cut->writer->tracker.pagemap, group->start, group->end,
+                               group->backing, of_pool ? cut_run : cut_untracked_run, cut);
+
+    if (status >= 0 && !of_pool)
+        status = clear(cut, cut->covered, group->end >> PAGE_SHIFT);
+    return status < 0 ? status : cut_settle(cut);
+}
+
 static int cut_group(void *context, const struct tracker_group *group)
 {
     struct cut *cut = context;
-    struct image_writer *writer = cut->writer;
-    struct pagemap *pagemap = &writer->tracker.pagemap;
-    int status = 0;
 
     cut->flags =
         (group->backing == BACKING_FILE ? MEMORY_FILE : 0) | (group->readable ? MEMORY_DIRECT : 0);
-    cut->suspect = !group->tracked || writer->suspect_all;
+    cut->suspect = !group->tracked || cut->writer->suspect_all;
     cut->covered = group->start >> PAGE_SHIFT;
-    if (group->tracked) {
-        status = pagemap_written(pagemap, group->start, group->end, group->backing,
-                                 writer->suspect_all, cut_run, cut);
-        if (status >= 0)
-            status = cut_settle(cut);
-        if (status >= 0)
-            status = cut_precopied(cut, group);
-        return status < 0 ? status : clear_absent(cut, group);
-    }
-    status = pagemap_saved(pagemap, group->start, group->end, group->backing,
-                           group->backing == BACKING_POOL ? cut_run : cut_untracked_run, cut);
-    if (status >= 0 && group->backing != BACKING_POOL)
-        status = clear(cut, cut->covered, group->end >> PAGE_SHIFT);
-    return status < 0 ? status : cut_settle(cut);
+    return group->tracked ? cut_tracked(cut, group) : cut_untracked(cut, group);
 }
 
 /* Entries where no saved mapping is. */

@@ -49,22 +49,26 @@ int pagemap_refresh(struct pagemap *pagemap)
     return smaps_find_empty(pagemap);
 }
 
-/* Hands regions to the visitor; those with a category of `skip` are left out. */
-static int report(const struct page_region *regions, long count, uint64_t skip,
+static uint32_t run_flags(uint64_t categories, uint64_t asked)
+{
+    bool absent = (asked & PAGE_IS_PRESENT) && !(categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED));
+
+    return (categories & PAGE_IS_SWAPPED ? RUN_SWAPPED : 0) |
+           (categories & PAGE_IS_PFNZERO ? RUN_ZERO : 0) | (absent ? RUN_ABSENT : 0);
+}
+
+/* Hands regions to the visitor; those of which just `skip` is true are left out. */
+static int report(const struct page_region *regions, long count, uint64_t asked, uint64_t skip,
                   page_run_visit *visit, void *context)
 {
     for (long i = 0; i < count; i++) {
         const struct page_region *region = &regions[i];
-        struct page_run run = {region->start >> PAGE_SHIFT, region->end >> PAGE_SHIFT, 0};
+        struct page_run run = {region->start >> PAGE_SHIFT, region->end >> PAGE_SHIFT,
+                               run_flags(region->categories, asked)};
         int status = 0;
 
-        if (region->categories & skip)
-            continue;
-        if (region->categories & PAGE_IS_SWAPPED)
-            run.flags |= RUN_SWAPPED;
-        if (region->categories & PAGE_IS_PFNZERO)
-            run.flags |= RUN_ZERO;
-        status = visit(context, &run);
+        if (!skip || region->categories != skip)
+            status = visit(context, &run);
         if (status < 0)
             return status;
     }
@@ -91,7 +95,7 @@ static int ask(struct pagemap *pagemap, struct pm_scan_arg *scan, struct page_re
             continue;
         if (count < 0)
             return (int)count;
-        status = report(regions, count, skip, visit, context);
+        status = report(regions, count, scan->return_mask, skip, visit, context);
         if (status < 0)
             return status;
         if (scan->walk_end <= scan->start)
@@ -231,6 +235,21 @@ int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
     scan.category_inverted = 0;
     scan.category_mask = PAGE_IS_WRITTEN;
     return scan_all(pagemap, &scan, 0, visit_pool_run, &runs);
+}
+
+/* What is swapped out and has not been written since is as it was. */
+int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end, page_run_visit *visit,
+                    void *context)
+{
+    struct pm_scan_arg scan = {
+        .start = start,
+        .end = end,
+        .category_inverted = PAGE_IS_PRESENT,
+        .category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+        .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+    };
+
+    return scan_all(pagemap, &scan, PAGE_IS_SWAPPED, visit, context);
 }
 
 int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end, enum page_backing backing,

@@ -33,6 +33,7 @@ enum page_backing {
 enum page_run_flags {
     RUN_SWAPPED = 1u << 0, /* not in memory: touching it may fault, or fail (a guard marker) */
     RUN_ZERO = 1u << 1,    /* the kernel's shared zero page */
+    RUN_ABSENT = 1u << 2,  /* pagemap_changed() only: nothing is there */
 };
 
 struct page_run { /* pages [page, end) */
@@ -81,6 +82,14 @@ MUST_CHECK int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uin
 MUST_CHECK int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
                                enum page_backing backing, bool all, page_run_visit *visit,
                                void *context);
+
+/*
+ * The two questions in one, without protecting anything, for registered anonymous memory: saved
+ * pages that were written since they were last protected, and (RUN_ABSENT) pages that are not
+ * there. A walk of all page tables is what a cut costs, so it is made once.
+ */
+MUST_CHECK int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                               page_run_visit *visit, void *context);
 
 /* PAGEMAP_SCAN only: pages within mappings that are not saved ones; not of BACKING_POOL. */
 MUST_CHECK int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end,
