@@ -63,9 +63,10 @@ struct agent {
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
     uint64_t mailbox_deadline_ns;
-    uint64_t next_ns;   /* CLOCK_MONOTONIC */
-    uint32_t deferrals; /* in a row */
-    uint32_t failures;  /* in a row */
+    uint64_t next_ns;    /* CLOCK_MONOTONIC */
+    uint32_t deferrals;  /* in a row */
+    uint32_t failures;   /* in a row */
+    uint32_t large_cuts; /* since the last commit: given up because too much was left to copy */
     uint64_t deferred_since_ns;
     bool let_go; /* another program has taken over */
 

@@ -14,16 +14,30 @@
 #include "core/agent/tasks.h"
 #include "core/base/sys.h"
 
-#define PRECOPY_ROUNDS       4
+#define PRECOPY_ROUNDS       8
 #define PRECOPY_ENOUGH_PAGES 256
+#define CUT_PAGES_MAX        8192       /* some 8 ms; more is left to another pre-copy, */
+#define CUT_ATTEMPTS         8          /* but for the last of so many attempts in a row */
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
 #define RECORD_BYTES_BASE    (16u << 20)
 #define RECORD_BYTES_THREAD  (16u << 10)
 
+/* Counts the attempts at a cut that came to too much. Others that were put off do not count. */
+static int too_much(struct agent *agent, struct problem *why)
+{
+    agent->large_cuts++;
+    return problem_set(why, STATUS_DEFERRED, "the program writes faster than its pages are copied");
+}
+
+/*
+ * As many rounds as help. A program that is making its heap, or that we could not keep up with
+ * for a moment, is not stopped for all that it has written since, but in the last attempt.
+ */
 static int precopy(struct agent *agent, struct problem *why)
 {
-    int64_t before = INT64_MAX, copied;
+    bool last_attempt = agent->large_cuts + 1 >= CUT_ATTEMPTS;
+    int64_t before = INT64_MAX, copied = 0;
 
     for (int round = 0; round < PRECOPY_ROUNDS; round++) {
         copied = image_writer_precopy(agent->writer, &agent->precopy_space, why);
@@ -34,7 +48,7 @@ static int precopy(struct agent *agent, struct problem *why)
             break;
         before = copied;
     }
-    return 0;
+    return copied > CUT_PAGES_MAX && !last_attempt ? too_much(agent, why) : 0;
 }
 
 /* A descriptor that was opened after the last look and closed again before this one is missed. */
@@ -93,6 +107,7 @@ static int prepare(struct agent *agent, struct problem *why)
 /* Everything that must see the program standing still. */
 static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
 {
+    uint64_t max_pages = agent->large_cuts + 1 < CUT_ATTEMPTS ? CUT_PAGES_MAX : 0;
     struct address_space space = agent->precopy_space;
     struct capture capture;
     int status;
@@ -103,7 +118,9 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     status = maps_read(&space, "/proc/self/maps", &agent->scratch);
     if (status < 0)
         return problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
-    status = image_writer_cut(agent->writer, &space, why);
+    status = image_writer_cut(agent->writer, &space, max_pages, why);
+    if (status == STATUS_DEFERRED)
+        return too_much(agent, why);
     if (status == 0 && agent->link->checks_cuts)
         status = image_writer_check_cut(agent->writer, &space, why);
     if (status < 0)
@@ -158,6 +175,7 @@ static int commit(struct agent *agent, const struct record_writer *record,
     status = image_writer_commit(agent->writer, entry, record->buffer, record->used, why);
     if (status < 0)
         return status;
+    agent->large_cuts = 0;
     agent->checkpoints++;
     agent->last_pause_ns = entry->pause_ns;
     agent->last_written_bytes = entry->written_bytes;

@@ -19,6 +19,7 @@ struct cut {
     uint64_t flags;   /* of the group at hand */
     bool suspect;     /* its pages are not known to be written: most are as the index has them */
     uint64_t covered; /* of an untracked group: pages before this one are dealt with */
+    uint64_t changed_pages, max_changed_pages;
     uint64_t copy_ns;
 };
 
@@ -96,9 +97,19 @@ static int cut_absent(void *context, const struct page_run *run)
     return clear(context, run->page, run->end);
 }
 
+/* Nothing has been protected: what is given up here is told again. */
 static int cut_changed_run(void *context, const struct page_run *run)
 {
-    return run->flags & RUN_ABSENT ? clear(context, run->page, run->end) : cut_run(context, run);
+    struct cut *cut = context;
+
+    if (run->flags & RUN_ABSENT)
+        return clear(cut, run->page, run->end);
+    cut->changed_pages += run->end - run->page;
+    if (cut->changed_pages > cut->max_changed_pages) {
+        stage_forget_named(&cut->writer->scratch);
+        return STATUS_DEFERRED;
+    }
+    return cut_run(cut, run);
 }
 
 /* Runs of an untracked group are all that is saved: what lies between them is absent. */
@@ -255,9 +266,13 @@ static int cut_unread_pages(struct cut *cut)
 }
 
 int image_writer_cut(struct image_writer *writer, const struct address_space *space,
-                     struct problem *why)
+                     uint64_t max_pages, struct problem *why)
 {
-    struct cut cut = {.writer = writer, .space = space};
+    struct cut cut = {
+        .writer = writer,
+        .space = space,
+        .max_changed_pages = max_pages ? max_pages : UINT64_MAX,
+    };
     uint64_t start_ns = sys_clock_ns(CLOCK_MONOTONIC);
     int status = 0;
 
@@ -274,6 +289,8 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
         status = tracker_each_group(&writer->tracker, space, cut_group, &cut);
     if (status >= 0)
         status = cut_unread_pages(&cut);
+    if (status == STATUS_DEFERRED)
+        return problem_set(why, status, "more than %lu pages to copy", (unsigned long)max_pages);
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
     writer->suspect_all = false;

@@ -79,9 +79,13 @@ MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct addr
  */
 void image_writer_distrust_precopy(struct image_writer *writer);
 
-/* Inside the freeze. space: fresh maps, read by the caller after the stop. */
+/*
+ * Inside the freeze. space: fresh maps, read by the caller after the stop. Gives up with
+ * STATUS_DEFERRED when more than max_pages (0: no limit) have to be copied of memory that the
+ * kernel tracks: nothing is lost, the next round or cut finds them again.
+ */
 MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct address_space *space,
-                                struct problem *why);
+                                uint64_t max_pages, struct problem *why);
 
 /*
  * Still inside the freeze: reads all saved memory and compares it with what the generation will

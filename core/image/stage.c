@@ -128,6 +128,11 @@ int stage_write(struct stage *stage, uint64_t *bytes_written)
     return status;
 }
 
+void stage_forget_named(struct stage *stage)
+{
+    stage->named = stage->read_count;
+}
+
 void stage_drop(struct stage *stage)
 {
     stage->compared = stage->read_count = stage->named = 0;

@@ -68,6 +68,9 @@ bool stage_entry_shows(uint64_t page_and_flags, const struct index_entry *entry,
 /* Writes what is compared (everything must be). *bytes_written grows. */
 MUST_CHECK int stage_write(struct stage *stage, uint64_t *bytes_written);
 
+/* Forgets what is named and not read. */
+void stage_forget_named(struct stage *stage);
+
 /* Forgets everything. */
 void stage_drop(struct stage *stage);
 

@@ -107,15 +107,20 @@ static inline int fixture_precopy(struct fixture *f)
     return copied < 0 ? (int)copied : 0;
 }
 
-static inline int fixture_cut(struct fixture *f)
+static inline int fixture_cut_of(struct fixture *f, uint64_t max_pages)
 {
     uintptr_t mark = arena_mark(&f->reading);
     int status = maps_read(&f->space, "/proc/self/maps", &f->reading);
 
     if (status >= 0)
-        status = image_writer_cut(f->writer, &f->space, &f->why);
+        status = image_writer_cut(f->writer, &f->space, max_pages, &f->why);
     arena_rewind(&f->reading, mark);
     return status;
+}
+
+static inline int fixture_cut(struct fixture *f)
+{
+    return fixture_cut_of(f, 0);
 }
 
 static inline int fixture_commit(struct fixture *f)

@@ -64,6 +64,30 @@ static void a_generation_holds_what_memory_was_at_the_cut(void)
     munmap(memory, 300 * 4096);
 }
 
+/* A cut that is given up for its size loses nothing, not even what it had dealt with before. */
+static void a_cut_of_too_many_pages_is_given_up_and_made_up_for(void)
+{
+    char *memory = fixture_map(400), *unlimited = NULL;
+
+    if (start()) {
+        fill(memory, 400 * 4096, 1);
+        CHECK(fixture_checkpoint(&f));
+        fill(memory + 4096, 398 * 4096, 2);
+        madvise(memory + 399 * 4096, 4096, MADV_DONTNEED);
+        CHECK_EQ(fixture_cut_of(&f, 100), by_checksum ? 0 : STATUS_DEFERRED);
+        memory[200 * 4096] ^= 1;
+        CHECK_EQ(fixture_cut_of(&f, 100), by_checksum ? 0 : STATUS_DEFERRED);
+        memory[300 * 4096] ^= 1;
+        unlimited = remember(memory, 400);
+        CHECK_OK(fixture_precopy(&f));
+        CHECK_OK(fixture_cut_of(&f, 100));
+        CHECK_OK(fixture_commit(&f));
+        CHECK(fixture_shows(&f, memory, unlimited, 400 * 4096));
+    }
+    fixture_stop(&f);
+    munmap(memory, 400 * 4096);
+}
+
 static void a_second_generation_is_as_large_as_what_was_written(void)
 {
     enum { PAGES = 4096, STEP = 40 };
@@ -599,6 +623,7 @@ int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
     RUN_BOTH(a_generation_holds_what_memory_was_at_the_cut);
+    RUN_BOTH(a_cut_of_too_many_pages_is_given_up_and_made_up_for);
     RUN_BOTH(a_second_generation_is_as_large_as_what_was_written);
     RUN_BOTH(dropped_and_unmapped_pages_lose_their_entries);
     RUN_BOTH(a_page_of_zeroes_takes_no_frame);

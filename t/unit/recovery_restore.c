@@ -151,7 +151,7 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
     if (status == 0)
         status = maps_read(&space, "/proc/self/maps", arena);
     if (status == 0)
-        status = image_writer_cut(writer, &space, why);
+        status = image_writer_cut(writer, &space, 0, why);
     if (status == 0)
         status = process_capture(&capture, &record, why);
     freeze_release(&freeze);
