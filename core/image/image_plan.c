@@ -95,30 +95,61 @@ static int add_page(struct planner *planner, uint64_t page, uint64_t frame)
     return 0;
 }
 
+struct collecting {
+    struct planner *planner;
+    uint64_t first_page, end_page, frames;
+    uint64_t page; /* the one at hand, for the message */
+    struct problem *why;
+};
+
+static int frame_beyond_file(const struct collecting *collecting, uint64_t frame)
+{
+    const struct image *image = collecting->planner->image;
+
+    return problem_set(collecting->why, STATUS_DAMAGED,
+                       "%s: generation %lu refers to frame %lu of a file of %lu frames",
+                       image->pool->path, (unsigned long)image->generation.number,
+                       (unsigned long)frame, (unsigned long)collecting->frames);
+}
+
+static int collect_leaf(void *context, uint64_t first_page,
+                        const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    struct collecting *collecting = context;
+    uint64_t page = first_page > collecting->first_page ? first_page : collecting->first_page;
+    uint64_t end = first_page + INDEX_NODE_ENTRIES;
+    int status = 0;
+
+    end = end < collecting->end_page ? end : collecting->end_page;
+    for (; page < end && status >= 0; page++) {
+        uint64_t frame = entries[page - first_page].frame;
+
+        collecting->page = page;
+        if (frame >= collecting->frames)
+            status = frame_beyond_file(collecting, frame);
+        else if (frame != FRAME_NONE)
+            status = add_page(collecting->planner, page, frame);
+    }
+    return status;
+}
+
 static int collect_runs(struct planner *planner, uint64_t first_page, uint64_t end_page,
                         struct problem *why)
 {
     struct image *image = planner->image;
-    uint64_t page = first_page, frames = pool_frames_present(image->pool);
-    struct index_entry entry;
-    int status = 0;
+    struct collecting collecting = {.planner = planner,
+                                    .first_page = first_page,
+                                    .end_page = end_page,
+                                    .frames = pool_frames_present(image->pool),
+                                    .page = first_page,
+                                    .why = why};
+    int status = index_each_leaf(image->index, first_page, end_page, collect_leaf, &collecting);
 
-    while ((status = index_next(image->index, page, end_page, &page, &entry)) == 1) {
-        if (entry.frame >= frames)
-            return problem_set(why, STATUS_DAMAGED,
-                               "%s: generation %lu refers to frame %lu of a file of %lu frames",
-                               image->pool->path, (unsigned long)image->generation.number,
-                               (unsigned long)entry.frame, (unsigned long)frames);
-        status = add_page(planner, page, entry.frame);
-        if (status < 0)
-            break;
-        page++;
-    }
-    if (status < 0)
+    if (status < 0 && (why == NULL || why->status != status))
         return problem_set(why, status, "%s: cannot plan generation %lu from 0x%lx on: %s",
                            image->pool->path, (unsigned long)image->generation.number,
-                           (unsigned long)(page << PAGE_SHIFT), status_text(status));
-    return 0;
+                           (unsigned long)(collecting.page << PAGE_SHIFT), status_text(status));
+    return status;
 }
 
 /* --- the choice --- */

@@ -129,6 +129,46 @@ int index_next(struct index_tree *tree, uint64_t page, uint64_t end, uint64_t *f
     return status;
 }
 
+struct leaf_walk {
+    struct index_tree *tree;
+    uint64_t page, end;
+    index_leaf_visit *visit;
+    void *context;
+};
+
+/* Calls are as deep as the tree has levels. */
+static int each_leaf_below(const struct leaf_walk *walk, struct tree_node *node, uint64_t node_page)
+{
+    uint64_t span = index_span(node->level);
+    unsigned slot = walk->page > node_page ? (unsigned)((walk->page - node_page) / span) : 0;
+    int status = node->level == 1 ? index_load_leaves(walk->tree, node) : 0;
+
+    for (; slot < INDEX_NODE_ENTRIES && node_page + slot * span < walk->end; slot++) {
+        struct tree_node *child = NULL;
+
+        if (status == 0)
+            status = index_load_child(walk->tree, node, slot, &child);
+        if (status < 0)
+            return status;
+        if (child == NULL)
+            continue;
+        status = child->level == 0
+                     ? walk->visit(walk->context, node_page + slot * span, child->disk.entries)
+                     : each_leaf_below(walk, child, node_page + slot * span);
+    }
+    return status;
+}
+
+int index_each_leaf(struct index_tree *tree, uint64_t page, uint64_t end, index_leaf_visit *visit,
+                    void *context)
+{
+    const struct leaf_walk walk = {tree, page, end, visit, context};
+    struct tree_node *root;
+    int status = index_load_root(tree, &root);
+
+    return status < 0 || root == NULL ? status : each_leaf_below(&walk, root, 0);
+}
+
 /* --- changing --- */
 
 static int make_root(struct index_tree *tree, struct tree_node **out)

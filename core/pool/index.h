@@ -48,6 +48,15 @@ MUST_CHECK int index_lookup(struct index_tree *tree, uint64_t page, struct index
 MUST_CHECK int index_next(struct index_tree *tree, uint64_t page, uint64_t end, uint64_t *found,
                           struct index_entry *entry);
 
+/*
+ * All leaves that hold a page of [page, end), ascending, read many at a time: for who looks at
+ * everything. first_page is the page of entries[0]. visit returns 0, or a negative status to stop.
+ */
+typedef int index_leaf_visit(void *context, uint64_t first_page,
+                             const struct index_entry entries[INDEX_NODE_ENTRIES]);
+MUST_CHECK int index_each_leaf(struct index_tree *tree, uint64_t page, uint64_t end,
+                               index_leaf_visit *visit, void *context);
+
 /* Sets a page's entry; releases the frame it had (frames_release). */
 MUST_CHECK int index_set(struct index_tree *tree, struct frames *frames, uint64_t page,
                          struct index_entry entry);

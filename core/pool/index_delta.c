@@ -26,6 +26,8 @@
 #include "core/pool/index_node.h"
 #include "core/pool/persist.h"
 
+#define READ_TOGETHER 32u /* entries of a delta that make reading all leaves around worth it */
+
 /* --- reading --- */
 
 static int read_delta(struct index_tree *tree, const struct delta_place *place,
@@ -72,13 +74,41 @@ static int apply_entry(struct index_tree *tree, const struct delta_entry *entry,
     return index_set(tree, NULL, page, entry->entry);
 }
 
+/* The pages below one node of level 1. */
+static uint64_t neighbourhood(const struct delta_entry *entry)
+{
+    return (entry->page_and_more & (INDEX_PAGE_LIMIT - 1)) / index_span(2);
+}
+
+/* If many entries from i on lie below one node, its leaves are read together. */
+static int load_neighbourhood(struct index_tree *tree, const struct index_delta *delta, uint64_t i)
+{
+    uint64_t here = neighbourhood(&delta->entries[i]), end = i;
+    struct tree_node *node;
+    int status;
+
+    while (end < delta->entry_count && end - i < READ_TOGETHER &&
+           neighbourhood(&delta->entries[end]) == here)
+        end++;
+    if (end - i < READ_TOGETHER)
+        return 0;
+    status = index_load_root(tree, &node);
+    for (int level = INDEX_LEVELS - 1; status == 0 && node != NULL && level > 1; level--)
+        status = index_load_child(tree, node, index_slot(here * index_span(2), level), &node);
+    return status < 0 || node == NULL ? status : index_load_leaves(tree, node);
+}
+
 static int apply_delta(struct index_tree *tree, const struct index_delta *delta)
 {
     uint64_t passed = 0;
     int status = 0;
 
-    for (uint64_t i = 0; status == 0 && i < delta->entry_count; i++)
-        status = apply_entry(tree, &delta->entries[i], &passed);
+    for (uint64_t i = 0; status == 0 && i < delta->entry_count; i++) {
+        if (i == 0 || neighbourhood(&delta->entries[i]) != neighbourhood(&delta->entries[i - 1]))
+            status = load_neighbourhood(tree, delta, i);
+        if (status == 0)
+            status = apply_entry(tree, &delta->entries[i], &passed);
+    }
     return status;
 }
 

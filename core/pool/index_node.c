@@ -121,6 +121,90 @@ static int load(struct index_tree *tree, struct index_entry entry, int level,
     return 0;
 }
 
+/* Leaves that lie side by side in the file, on their way into memory. */
+struct leaf_batch {
+    struct tree_node *leaves[INDEX_NODE_ENTRIES];
+    struct iovec pieces[INDEX_NODE_ENTRIES];
+    uint8_t slots[INDEX_NODE_ENTRIES];
+    unsigned count;
+    uint64_t first_frame;
+};
+
+static int adopt_leaf(struct index_tree *tree, struct tree_node *parent, unsigned slot,
+                      struct tree_node *leaf)
+{
+    if (checksum64(&leaf->disk, FRAME_BYTES) != parent->disk.entries[slot].checksum) {
+        tree->damaged_frame = parent->disk.entries[slot].frame;
+        index_node_recycle(tree, leaf);
+        return STATUS_DAMAGED;
+    }
+    tree->loaded_nodes++;
+    leaf->entries_used = count_used(&leaf->disk);
+    parent->children[slot] = leaf;
+    return 0;
+}
+
+static int read_batch(struct index_tree *tree, struct tree_node *parent, struct leaf_batch *batch)
+{
+    int status = 0;
+    long got;
+
+    if (batch->count == 0)
+        return 0;
+    got = sys_call(SYS_preadv, tree->fd, batch->pieces, batch->count,
+                   batch->first_frame << FRAME_SHIFT, 0);
+    if (got != (long)(batch->count * FRAME_BYTES)) {
+        tree->damaged_frame = batch->first_frame;
+        status = got < 0 ? (int)got : STATUS_DAMAGED;
+    }
+    for (unsigned i = 0; i < batch->count; i++) {
+        if (status == 0)
+            status = adopt_leaf(tree, parent, batch->slots[i], batch->leaves[i]);
+        else
+            index_node_recycle(tree, batch->leaves[i]);
+    }
+    batch->count = 0;
+    return status;
+}
+
+static int add_to_batch(struct index_tree *tree, struct leaf_batch *batch, unsigned slot,
+                        uint64_t frame)
+{
+    struct tree_node *leaf = index_node_new(tree, 0);
+
+    if (leaf == NULL)
+        return -ENOMEM;
+    if (batch->count == 0)
+        batch->first_frame = frame;
+    batch->leaves[batch->count] = leaf;
+    batch->pieces[batch->count] = (struct iovec){&leaf->disk, FRAME_BYTES};
+    batch->slots[batch->count++] = (uint8_t)slot;
+    return 0;
+}
+
+int index_load_leaves(struct index_tree *tree, struct tree_node *parent)
+{
+    struct leaf_batch batch = {.count = 0};
+    int status = 0, read_status;
+
+    for (unsigned slot = 0; status == 0 && slot < INDEX_NODE_ENTRIES; slot++) {
+        uint64_t frame = parent->disk.entries[slot].frame;
+
+        if (parent->children[slot] != NULL || frame == FRAME_NONE)
+            continue;
+        if (frame < FRAME_FIRST || frame >= FRAME_OFFSET_LIMIT || !may_load(tree)) {
+            tree->damaged_frame = frame;
+            status = STATUS_DAMAGED;
+        }
+        if (status == 0 && batch.count > 0 && batch.first_frame + batch.count != frame)
+            status = read_batch(tree, parent, &batch);
+        if (status == 0)
+            status = add_to_batch(tree, &batch, slot, frame);
+    }
+    read_status = read_batch(tree, parent, &batch);
+    return status < 0 ? status : read_status;
+}
+
 int index_load_root(struct index_tree *tree, struct tree_node **out)
 {
     int status = 0;

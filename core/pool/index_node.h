@@ -84,6 +84,9 @@ struct tree_node *index_node_new(struct index_tree *tree, int level);
 void index_node_recycle(struct index_tree *tree, struct tree_node *node);
 void index_node_dirty(struct index_tree *tree, struct tree_node *node);
 
+/* Loads all leaves below a node of level 1, as many in one read as lie side by side. */
+MUST_CHECK int index_load_leaves(struct index_tree *tree, struct tree_node *parent);
+
 /* index_delta.c: reads the chain that ends with newest, and makes the changes it lists. */
 MUST_CHECK int index_apply_deltas(struct index_tree *tree, struct delta_place newest);
 

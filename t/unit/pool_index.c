@@ -216,6 +216,39 @@ static void agree(struct index_tree *in, const struct index_entry *model, unsign
     CHECK_EQ(index_next(in, page, INDEX_PAGE_LIMIT, &found, &entry), 0);
 }
 
+struct counted {
+    uint64_t next_page, entries, sum;
+};
+
+static int count_leaf(void *context, uint64_t first_page,
+                      const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    struct counted *counted = context;
+
+    CHECK(first_page >= counted->next_page && first_page % INDEX_NODE_ENTRIES == 0);
+    counted->next_page = first_page + INDEX_NODE_ENTRIES;
+    for (unsigned i = 0; i < INDEX_NODE_ENTRIES; i++) {
+        counted->entries += entries[i].frame != FRAME_NONE;
+        counted->sum += entries[i].frame;
+    }
+    return 0;
+}
+
+/* Leaves read together say what entries looked up one by one say. */
+static void leaves_agree(struct index_tree *in, const struct index_entry *model)
+{
+    struct counted counted = {0};
+    uint64_t entries = 0, sum = 0;
+
+    CHECK_OK(index_each_leaf(in, 0, INDEX_PAGE_LIMIT, count_leaf, &counted));
+    for (unsigned i = 0; i < MODEL_PAGES; i++) {
+        entries += model[i].frame != FRAME_NONE;
+        sum += model[i].frame;
+    }
+    CHECK_EQ(counted.entries, entries);
+    CHECK_EQ(counted.sum, sum);
+}
+
 static void random_change(struct index_entry *model)
 {
     unsigned at = (unsigned)rand() % MODEL_PAGES, length = (unsigned)rand() % 100;
@@ -253,7 +286,10 @@ static void a_random_history_agrees_with_a_model(void)
         agree(tree, model, (unsigned)rand() % MODEL_PAGES / 512 * 512);
     }
     CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+    leaves_agree(reader, model);
+    CHECK_OK(index_open(&reader, &arena, persist.fd, root));
     agree(reader, model, 0);
+    leaves_agree(reader, model);
     for (unsigned i = 0; i < MODEL_PAGES; i++)
         pages += model[i].frame >= FRAME_FIRST;
     CHECK_EQ(index_page_count(tree), pages);
@@ -442,6 +478,13 @@ static int ignore_frame(void *context, uint64_t frame, int level)
     return 0;
 }
 
+static int ignore_leaf(void *context, uint64_t first_page,
+                       const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    (void)context, (void)first_page, (void)entries;
+    return 0;
+}
+
 static void a_flipped_bit_in_a_node_is_recognised(void)
 {
     struct index_entry entry;
@@ -462,6 +505,9 @@ static void a_flipped_bit_in_a_node_is_recognised(void)
         CHECK_EQ(index_lookup(reader, 42, &entry), STATUS_DAMAGED);
         CHECK_EQ(index_damaged_frame(reader), offset >> FRAME_SHIFT);
         CHECK_EQ(index_walk_frames(reader, ignore_frame, &visited), STATUS_DAMAGED);
+        CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+        CHECK_EQ(index_each_leaf(reader, 0, 100, ignore_leaf, NULL), STATUS_DAMAGED);
+        CHECK_EQ(index_damaged_frame(reader), offset >> FRAME_SHIFT);
         flip_bit(offset, i % 8);
         arena_rewind(&arena, mark);
     }
