@@ -56,7 +56,9 @@ CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
 # The hot paths of malloc and free call nothing: no frame. And nothing in the malloc family may be
 # turned into a call of another one of it.
-CFLAGS_preload/malloc := -momit-leaf-frame-pointer -fno-builtin
+# gcc's usual register allocation adds a move to each.
+CFLAGS_preload/malloc := -momit-leaf-frame-pointer -fno-builtin \
+                         $(if $(findstring clang,$(CC)),,-fira-algorithm=priority -frename-registers)
 
 CFLAGS_tools/main := -DPHEAP_VERSION='"$(VERSION)"'
 CFLAGS_tools/preload_env := -DPHEAP_LIBDIR='"$(LIBDIR)"'

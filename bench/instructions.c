@@ -38,8 +38,8 @@ static void run_lifo(size_t bytes, uint64_t pairs)
     for (uint64_t i = 0; i < pairs; i += DEPTH) {
         for (int j = 0; j < DEPTH; j++)
             table[j] = make(bytes);
-        for (int j = DEPTH; j-- > 0;)
-            free((void *)(uintptr_t)table[j]);
+        for (volatile char **end = table + DEPTH; end > table;)
+            free((void *)(uintptr_t) * --end);
     }
 }
 

@@ -99,7 +99,7 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
 
         if (slab != &heap->empty_slab) {
             block = take_from_current(heap, slab, is_zero);
-            if (block || !slab_set_full(heap, mine, slab))
+            if (block || !slab_set_full(mine, slab))
                 continue;
             slab_drop_current(heap, mine, size_class);
         }
@@ -107,7 +107,7 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
             break;
         slab = heap_span(heap, mine->partial[size_class]);
         slab_leave_partial(heap, mine, slab);
-        slab_set_current(heap, mine, slab);
+        slab_set_current(mine, slab);
     }
     return block;
 }
@@ -116,12 +116,14 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
 static void slab_install(struct heap *heap, struct thread_heap *mine, struct span *slab)
 {
     if (mine->current[slab->size_class] == &heap->empty_slab) {
-        slab_set_current(heap, mine, slab);
+        slab_set_current(mine, slab);
         return;
     }
-    slab->flags &= (uint8_t)~SLAB_CURRENT;
-    slab->used--;
-    slab_set_partial(heap, mine, slab);
+    slab_count(heap, slab);
+    if (slab_used(slab) == 0)
+        slab_release(heap, slab);
+    else
+        slab_set_partial(heap, mine, slab);
 }
 
 static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t size_class,

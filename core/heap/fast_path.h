@@ -4,8 +4,8 @@
  *
  * malloc leaves it when the size has no entry in the table or the current slab's free list is
  * empty; "no heap yet", "no thread heap yet", "remote frees wait" and "epoch over" are all behind
- * that one branch. free leaves it when the block's slice is not owned by this thread as a slab that
- * is not full.
+ * that one branch. free leaves it when one product says that the pointer is no block of a slab of
+ * this thread that is neither full nor about to be empty, see heap_format.h.
  */
 #ifndef PHEAP_HEAP_FAST_PATH_H
 #define PHEAP_HEAP_FAST_PATH_H
@@ -20,19 +20,18 @@
 static inline void *fast_malloc(size_t bytes)
 {
     struct span *slab;
-    uint64_t *block, next;
+    uint64_t *block, offset;
 
     if (UNLIKELY(bytes > SMALL_MAX_BYTES))
         return NULL;
     slab = heap_thread->by_words[(bytes + 15) / 16];
     block = (uint64_t *)slab->free_head;
-    if (UNLIKELY((uint64_t)block & LIST_END_BIT))
+    /* Small slabs are one slice, so the link's offset is below 64 KiB. What is read at the end of
+     * the list, at slab start + 1, is not: 2^48 to one, and a secret key. */
+    offset = block[0] ^ slab->start_key;
+    if (UNLIKELY(offset >= SLICE_BYTES))
         return NULL;
-    next = block[0] ^ slab->key;
-    if (UNLIKELY((next ^ (uint64_t)block) >> SLICE_SHIFT)) /* small slabs are one slice */
-        return NULL;
-    slab->free_head = next;
-    slab->used++;
+    slab->free_head = offset | slab->start;
     block[1] = 0;
     return block;
 }
@@ -40,32 +39,20 @@ static inline void *fast_malloc(size_t bytes)
 /* The descriptor of the span that `block` lies in; NULL if it is not in the slot. */
 struct span *heap_block_span(const void *block);
 void heap_free_slow(void *block);
-void heap_slab_emptied(struct span *slab);
 
 /* Every case, the slow ones by tail calls. */
-static inline void fast_free(void *pointer)
+static inline void fast_free(void *block)
 {
-    uint64_t slice = ((uintptr_t)pointer - heap_place.base) >> SLICE_SHIFT;
-    struct span *slab = heap_span(heap_here(), 0) + slice;
-    uint64_t *block = pointer;
-    uint64_t key;
+    uint64_t place = (uintptr_t)block >> (SLICE_SHIFT - SPAN_SHIFT) & heap_span_mask;
+    struct span *slab = (struct span *)(heap_spans + place);
+    uint64_t offset = (uintptr_t)block - slab->owned_start + heap_tag;
 
-    if (UNLIKELY(slice >= heap_place.slice_count || slab->owner != (uint64_t)heap_thread)) {
-        heap_free_slow(pointer);
+    if (UNLIKELY(offset * slab->divisor >= slab->room || slab_looks_free(slab, block))) {
+        heap_free_slow(block);
         return;
     }
-    key = slab->key;
-    if (UNLIKELY(!slab_offset_is_block(slab, (uint16_t)(uintptr_t)pointer) || block[1] == key)) {
-        heap_free_slow(pointer);
-        return;
-    }
-    block[1] = key;
-    block[0] = slab->free_head ^ key;
-    SLAB_ORDER();
-    slab->free_head = (uint64_t)block;
-    SLAB_ORDER();
-    if (UNLIKELY(--slab->used == 0))
-        heap_slab_emptied(slab);
+    slab_push(slab, block);
+    slab->room -= ROOM_ONE;
 }
 
 #endif

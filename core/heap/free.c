@@ -76,6 +76,7 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
     }
     heap_lock(heap, &mine->lock);
     slab_push(slab, block);
+    slab->room -= ROOM_ONE;
     /* Not armed: another thread's notification is on its way and will do the rest. */
     if (__atomic_compare_exchange_n(&slab->remote, &armed, 0, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_RELAXED))
@@ -83,14 +84,39 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
     heap_unlock(heap, &mine->lock);
 }
 
+/* The owner's last block of a slab that is not CURRENT came back. */
+static void slab_emptied(struct heap *heap, struct span *slab)
+{
+    struct thread_heap *mine = heap_thread;
+
+    if (heap_is_interrupted(heap))
+        return; /* over an interrupted call of ours: the next epoch collects it */
+    heap_lock(heap, &mine->lock);
+    slab_leave_partial(heap, mine, slab);
+    slab_release(heap, slab);
+    heap_unlock(heap, &mine->lock);
+    spans_tick(heap);
+}
+
+/* Not in the slab's first slice, or there was no room left to count down. */
+static void free_own(struct heap *heap, struct span *slab, void *block)
+{
+    slab_push(slab, block);
+    if (slab->flags & SLAB_CURRENT) {
+        slab->room = ROOM_CURRENT;
+        return;
+    }
+    slab->room -= ROOM_ONE;
+    if (slab_used(slab) == 0)
+        slab_emptied(heap, slab);
+}
+
 static void free_to_slab(struct heap *heap, struct span *slab, void *block)
 {
     uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED);
 
-    if (owner_word == (uint64_t)heap_thread) { /* not in the slab's first slice */
-        slab_push(slab, block);
-        if (slab->used == 0)
-            heap_slab_emptied(slab);
+    if (owner_word == (uint64_t)heap_thread) {
+        free_own(heap, slab, block);
     } else if (owner_word == ((uint64_t)heap_thread | OWNER_FULL)) {
         free_into_full(heap, slab, block);
     } else {
@@ -112,21 +138,6 @@ __attribute__((noinline)) void heap_free_slow(void *block)
         large_free(heap, span);
     else
         free_to_slab(heap, span, block);
-}
-
-/* The owner's last block of a slab that is not current came back. */
-__attribute__((noinline)) void heap_slab_emptied(struct span *slab)
-{
-    struct heap *heap = heap_here();
-    struct thread_heap *mine = heap_thread;
-
-    if (heap_is_interrupted(heap))
-        return; /* over an interrupted call of ours: the next epoch collects it */
-    heap_lock(heap, &mine->lock);
-    slab_leave_partial(heap, mine, slab);
-    slab_release(heap, slab);
-    heap_unlock(heap, &mine->lock);
-    spans_tick(heap);
 }
 
 void heap_free(void *block)

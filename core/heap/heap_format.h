@@ -19,7 +19,9 @@
  * All descriptors not named here are zero: kind NONE, owner null.
  *
  * For a slab, with [x] the length of a list:
- *   used - (CURRENT ? 1 : 0) + [free_head] == carved_bytes / block size, remote blocks in used
+ *   used + [free_head] == carved_bytes / block size, remote blocks in used
+ * where used is what `room` says of a slab that is not CURRENT. In a CURRENT one nobody counts: its
+ * owner's malloc takes blocks without a note.
  */
 #ifndef PHEAP_HEAP_HEAP_FORMAT_H
 #define PHEAP_HEAP_HEAP_FORMAT_H
@@ -31,12 +33,13 @@
 #define SLICE_SHIFT         16
 #define SLICE_BYTES         (1u << SLICE_SHIFT)
 #define SPANS_OFFSET        SLICE_BYTES
+#define SPAN_SHIFT          7
 #define SLAB_SLICES_MAX     32
 #define RUN_BINS            25           /* free runs of 2^bin .. 2^(bin + 1) - 1 slices */
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 1
+#define HEAP_VERSION 2
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -49,7 +52,7 @@ enum span_kind {
 };
 
 enum span_flags {
-    SLAB_CURRENT = 1,    /* its thread heap allocates from it: `used` counts one more */
+    SLAB_CURRENT = 1,    /* its thread heap allocates from it: used blocks are not counted */
     SLAB_FRESH_ZERO = 2, /* what was never carved reads as zero */
 };
 
@@ -59,31 +62,58 @@ enum span_flags {
  * "empty" and "next" are told apart by one bit, and still inside the slab.
  *
  * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
- * `remote` is the newest block freed by another thread, plus REMOTE_NOTIFY when whoever frees the
- * next one must put the slab into the owner's `notified` stack.
+ * `owned_start` says the same to free(): the slab's address plus the owner's tag, or plus
+ * TAG_NOBODY when it is full. `remote` is the newest block freed by another thread, plus
+ * REMOTE_NOTIFY when whoever frees the next one must put the slab into the owner's `notified`
+ * stack.
  */
 #define OWNER_FULL    1ull
 #define REMOTE_NOTIFY 1ull
 #define LIST_END_BIT  1ull
 
+/*
+ * free()'s one check. With offset = block + the thread's tag - owned_start, a block may go to the
+ * slab's free list at once if offset * divisor < room, modulo 2^64. In all other cases, that is
+ *   inside a block        the product is at least divisor, which is above any room
+ *   another slab          a multiple of 2^40 or, outside the slot, more than 2^44 is in the offset;
+ *                         divisor is odd, so it stays in the product
+ *   full, large, none     room or the tag does not allow it
+ *   the last used block   room is 0: the slab is to be given back
+ * the slow path finds out which it is.
+ *
+ * Worked example: blocks of 48 bytes. divisor = (2^64 + 80) / 48, the first odd number that will
+ * do. Block 3 has offset 144, product 3 * 80 = 240. With 10 blocks used room is 9 << 22: allowed.
+ */
+#define ROOM_SHIFT   22                   /* a block's product is below 1 << ROOM_SHIFT */
+#define ROOM_ONE     (1ull << ROOM_SHIFT) /* slab not CURRENT: (used - 1) * ROOM_ONE */
+#define ROOM_CURRENT (4096ull * ROOM_ONE) /* counted down and renewed */
+#define TAG_SHIFT    40                   /* a thread heap's tag: (index + 1) << TAG_SHIFT */
+#define TAG_NOBODY   (1ull << 62)
+
 struct span {
+    /* What malloc and free look at. */
     union {
         uint64_t free_head;   /* slab: first free block, or slab start + 1 */
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
         uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
     };
-    uint64_t key;          /* slab: random, encodes links, marks free blocks */
-    uint64_t owner;        /* slab: thread heap and OWNER_FULL; else 0 */
-    uint64_t divisor;      /* slab: 2^64 / block bytes, rounded up */
-    uint32_t used;         /* slab: blocks handed out, and one if CURRENT */
-    uint32_t carved_bytes; /* slab: from its start; what lies behind was never handed out */
-    uint64_t remote;       /* slab */
-    uint32_t next, prev;   /* slices: in a list of slabs or free runs; 0 none */
-    uint32_t slices;       /* length; INSIDE: distance to the first; FREE_END: as its FREE */
+    uint64_t key;         /* slab: random, encodes links, marks free blocks */
+    uint64_t start;       /* slab: its address */
+    uint64_t start_key;   /* slab: start ^ key, turns a link into an offset */
+    uint64_t owned_start; /* slab: start + tag */
+    uint64_t divisor;     /* slab: 2^64 / block bytes, rounded up to the next odd number */
+    uint64_t room;        /* slab */
+    uint32_t slices;      /* length; INSIDE: distance to the first; FREE_END: as its FREE */
     uint8_t kind;
     uint8_t size_class;
     uint8_t flags;
     uint8_t unused;
+    /* The rest, and what other threads write, on a line of its own. */
+    _Alignas(64) uint64_t remote; /* slab */
+    uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
+    uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
+    uint32_t next, prev;          /* slices: in a list of slabs or free runs; 0 none */
+    uint32_t kept_dirty;          /* PURGING: pieces that the kernel did not take */
 };
 
 struct thread_heap {
@@ -146,7 +176,7 @@ struct heap {
     struct span empty_slab;
 };
 
-_Static_assert(sizeof(struct span) == 64, "a descriptor is one cache line");
+_Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
 _Static_assert(sizeof(struct heap) <= 4096, "the header is one page");
 

@@ -30,16 +30,24 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
 
     if (slab == NULL)
         return NULL;
-    slab->free_head = heap_span_address(heap, slab) | LIST_END_BIT;
+    slab->start = heap_span_address(heap, slab);
+    slab->free_head = slab->start | LIST_END_BIT;
     slab->key = slab_key(heap);
-    slab->divisor = UINT64_MAX / size_class_block_bytes(size_class) + 1;
-    slab->used = 1;
+    slab->start_key = slab->start ^ slab->key;
+    slab->divisor = (UINT64_MAX / size_class_block_bytes(size_class) + 1) | 1;
     slab->carved_bytes = 0;
     slab->remote = 0;
     slab->size_class = (uint8_t)size_class;
-    slab->flags = (uint8_t)(SLAB_CURRENT | (is_zero ? SLAB_FRESH_ZERO : 0));
-    __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELEASE);
+    slab->flags = (uint8_t)(is_zero ? SLAB_FRESH_ZERO : 0);
+    slab_uncount(slab);
+    slab_set_owner(slab, owner);
     return slab;
+}
+
+void slab_set_owner(struct span *slab, struct thread_heap *owner)
+{
+    slab->owned_start = slab->start + slab_tag(owner);
+    __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELEASE);
 }
 
 static uint32_t slab_uncarved_blocks(const struct span *slab, uint32_t block_bytes)
@@ -81,7 +89,6 @@ void *slab_carve_one(const struct heap *heap, struct span *slab)
     if (slab_uncarved_blocks(slab, block_bytes) == 0)
         return NULL;
     slab->carved_bytes += block_bytes;
-    slab->used++;
     return block;
 }
 
@@ -89,15 +96,15 @@ bool slab_collect_remote(const struct heap *heap, struct span *slab)
 {
     uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
     uint64_t head = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED);
+    uint32_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class), count = 1;
     uint64_t block, next;
-    uint32_t count = 1;
 
     if ((head & ~REMOTE_NOTIFY) == 0)
         return true;
     head = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQUIRE) & ~REMOTE_NOTIFY;
     for (block = head;; block = next, count++) {
         next = *(uint64_t *)block ^ slab->key;
-        if (next - start >= bytes || count > slab->used)
+        if (next - start >= bytes || count > most)
             return false;
         if (next & LIST_END_BIT)
             break;
@@ -105,7 +112,8 @@ bool slab_collect_remote(const struct heap *heap, struct span *slab)
     *(uint64_t *)block = slab->free_head ^ slab->key;
     SLAB_ORDER();
     slab->free_head = head;
-    slab->used -= count;
+    if (!(slab->flags & SLAB_CURRENT))
+        slab->room -= count * ROOM_ONE;
     return true;
 }
 
@@ -122,13 +130,44 @@ static void slab_point_words(struct thread_heap *owner, uint32_t size_class, str
         owner->by_words[words] = slab;
 }
 
-void slab_set_current(struct heap *heap, struct thread_heap *owner, struct span *slab)
+static uint32_t slab_free_blocks(const struct heap *heap, const struct span *slab)
 {
-    (void)heap;
-    if (!(slab->flags & SLAB_CURRENT)) {
-        slab->flags |= SLAB_CURRENT;
-        slab->used++;
+    uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
+    uint64_t block = slab->free_head;
+    uint32_t count = 0;
+
+    while (block - start < bytes && !(block & LIST_END_BIT) && count < bytes / 16) {
+        block = *(const uint64_t *)block ^ slab->key;
+        count++;
     }
+    return count;
+}
+
+uint32_t slab_find_used(const struct heap *heap, const struct span *slab)
+{
+    if (!(slab->flags & SLAB_CURRENT))
+        return slab_used(slab);
+    return slab->carved_bytes / size_class_block_bytes(slab->size_class) -
+           slab_free_blocks(heap, slab);
+}
+
+void slab_count(const struct heap *heap, struct span *slab)
+{
+    uint32_t used = slab_find_used(heap, slab);
+
+    slab->flags &= (uint8_t)~SLAB_CURRENT;
+    slab->room = (used - 1ull) * ROOM_ONE;
+}
+
+void slab_uncount(struct span *slab)
+{
+    slab->flags |= SLAB_CURRENT;
+    slab->room = ROOM_CURRENT;
+}
+
+void slab_set_current(struct thread_heap *owner, struct span *slab)
+{
+    slab_uncount(slab);
     owner->current[slab->size_class] = slab;
     slab_point_words(owner, slab->size_class, slab);
 }
@@ -137,8 +176,7 @@ void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t si
 {
     struct span *slab = owner->current[size_class];
 
-    slab->flags &= (uint8_t)~SLAB_CURRENT;
-    slab->used--;
+    slab_count(heap, slab);
     owner->current[size_class] = &heap->empty_slab;
     slab_point_words(owner, size_class, &heap->empty_slab);
 }
@@ -179,22 +217,22 @@ void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct spa
     slab->next = slab->prev = 0;
 }
 
-bool slab_set_full(const struct heap *heap, struct thread_heap *owner, struct span *slab)
+bool slab_set_full(struct thread_heap *owner, struct span *slab)
 {
     uint64_t nothing = 0;
 
-    (void)heap;
     if (!__atomic_compare_exchange_n(&slab->remote, &nothing, REMOTE_NOTIFY, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         return false;
+    slab->owned_start = slab->start + TAG_NOBODY;
     __atomic_store_n(&slab->owner, (uint64_t)owner | OWNER_FULL, __ATOMIC_RELAXED);
     return true;
 }
 
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab)
 {
-    __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELAXED);
-    if (slab->used == 0)
+    slab_set_owner(slab, owner);
+    if (slab_used(slab) == 0)
         slab_release(heap, slab);
     else
         slab_set_partial(heap, owner, slab);

@@ -4,15 +4,15 @@
  * A slab belongs to one thread heap. Its owner alone takes blocks from it and gives blocks back to
  * free_head, without atomics; everybody else pushes on `remote`. A slab is in one of these states:
  *
- *   CURRENT   thread heap's current[class] points to it; `used` counts one more, so it never
- *             becomes empty in the owner's free
+ *   CURRENT   thread heap's current[class] points to it; blocks in use are not counted, so it
+ *             never becomes empty in the owner's free
  *   PARTIAL   in the thread heap's partial[class] list: has free blocks or can be carved on
  *   FULL      in no list, OWNER_FULL set, so that the owner's next free leaves the fast path;
  * REMOTE_NOTIFY set, so that the next remote free puts it into the owner's notified stack
  *
  *   new -> CURRENT               slab_create
  *   CURRENT -> FULL              slab_set_full        nothing free, nothing to carve
- *   CURRENT -> PARTIAL           slab_set_partial     its thread ended
+ *   CURRENT -> PARTIAL           slab_count, slab_set_partial   its thread ended
  *   PARTIAL -> CURRENT           slab_set_current
  *   FULL -> PARTIAL              slab_unfull          a block came back
  *   PARTIAL -> gone              slab_release         the last block came back
@@ -48,26 +48,37 @@ static inline void *slab_pop(struct span *slab, uint64_t start, uint64_t bytes)
     if (__builtin_expect(next - start >= bytes, 0))
         return NULL;
     slab->free_head = next;
-    slab->used++;
     block[1] = 0;
     return block;
 }
 
+static inline uint64_t slab_tag(const struct thread_heap *owner)
+{
+    return (owner->index + 1ull) << TAG_SHIFT;
+}
+
+/* Uncounted. */
 static inline void slab_push(struct span *slab, void *pointer)
 {
     uint64_t *block = pointer;
+    uint64_t key = slab->key;
 
-    block[1] = slab->key;
-    block[0] = slab->free_head ^ slab->key;
+    block[1] = key;
+    block[0] = slab->free_head ^ key;
     SLAB_ORDER();
     slab->free_head = (uint64_t)block;
     SLAB_ORDER();
-    slab->used--;
+}
+
+/* Blocks in use, of a slab that is not CURRENT. */
+static inline uint32_t slab_used(const struct span *slab)
+{
+    return (uint32_t)(slab->room >> ROOM_SHIFT) + 1;
 }
 
 static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset)
 {
-    return offset * slab->divisor < slab->divisor;
+    return offset * slab->divisor < ROOM_ONE;
 }
 
 static inline bool slab_looks_free(const struct span *slab, const void *block)
@@ -89,18 +100,32 @@ bool slab_carve(const struct heap *heap, struct span *slab);
 /* Hands out one block that was never used, past the free list. NULL: all are carved. */
 void *slab_carve_one(const struct heap *heap, struct span *slab);
 
+/* Makes a slab not CURRENT: counts the blocks in use. The caller sees to lists and pointers. */
+void slab_count(const struct heap *heap, struct span *slab);
+
+/* Makes it CURRENT in the slab's own eyes. */
+void slab_uncount(struct span *slab);
+
+/* From now on it is `owner`'s. */
+void slab_set_owner(struct span *slab, struct thread_heap *owner);
+
+/* Blocks in use, of any slab. Looks at each free one if it is CURRENT. */
+uint32_t slab_find_used(const struct heap *heap, const struct span *slab);
+
 /* Takes over what other threads freed. False if a link was damaged. */
 bool slab_collect_remote(const struct heap *heap, struct span *slab);
 
-void slab_set_current(struct heap *heap, struct thread_heap *owner, struct span *slab);
+void slab_set_current(struct thread_heap *owner, struct span *slab);
 void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
-/* False: something had been freed meanwhile, the slab stays CURRENT. */
-bool slab_set_full(const struct heap *heap, struct thread_heap *owner, struct span *slab);
+/* False: something had been freed meanwhile, the slab stays CURRENT. To be followed by
+ * slab_drop_current(). */
+bool slab_set_full(struct thread_heap *owner, struct span *slab);
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
-/* current[class] and by_words point to nothing from now on. */
+/* current[class] and by_words point to nothing from now on; the slab that was CURRENT is counted.
+ */
 void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 
 /* In no list any more, no block handed out. */

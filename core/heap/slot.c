@@ -21,6 +21,9 @@
 #define THREAD_HEAPS_MIN         512
 
 struct heap_place heap_place;
+static const struct span no_span;
+uintptr_t heap_spans = (uintptr_t)&no_span;
+uint64_t heap_span_mask;
 
 static uint64_t slot_round_up(uint64_t value, uint64_t unit)
 {
@@ -67,6 +70,15 @@ static void slot_area(struct area *area, uint64_t *cursor, uint64_t bytes)
     area->limit = *cursor = *cursor + slot_round_up(bytes, PAGE_BYTES);
 }
 
+static uint64_t power_of_two_from(uint64_t value)
+{
+    uint64_t power = 1;
+
+    while (power < value)
+        power *= 2;
+    return power;
+}
+
 static uint64_t slot_secret(uintptr_t base)
 {
     uint64_t secret = 0;
@@ -87,7 +99,7 @@ static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
         threads = THREAD_HEAPS_MIN;
     heap->reserve_bytes = reserve_bytes;
     heap->slice_count = (uint32_t)slices;
-    slot_area(&heap->spans, &cursor, slices * sizeof(struct span));
+    slot_area(&heap->spans, &cursor, power_of_two_from(slices) * sizeof(struct span));
     slot_area(&heap->dirty_bits, &cursor, slices / 8);
     slot_area(&heap->thread_heaps, &cursor, threads * THREAD_HEAP_STRIDE);
     cursor = slot_round_up(cursor, SLICE_BYTES);
@@ -116,7 +128,8 @@ int slot_create(uint32_t slot, struct heap **out)
     heap->secret = slot_secret(base);
     lock_init(&heap->spans_lock, LOCK_RANK_SPANS);
     lock_init(&heap->threads_lock, LOCK_RANK_THREAD_HEAPS);
-    heap->empty_slab.free_head = LIST_END_BIT;
+    heap->empty_slab.free_head = (uintptr_t)&heap->empty_slab | LIST_END_BIT;
+    heap->empty_slab.start_key = UINT64_MAX;
     heap->magic = HEAP_MAGIC;
     *out = heap;
     return 0;
@@ -142,6 +155,19 @@ bool slot_commit(struct area *area, uint64_t end, uint64_t step_bytes)
             return false;
     }
     area->committed_end = most;
+    return true;
+}
+
+bool slot_describe(struct heap *heap, uint64_t slices)
+{
+    uint64_t bytes = power_of_two_from(slices) * sizeof(struct span);
+
+    if (!slot_commit(&heap->spans, heap->spans.start + bytes, 0))
+        return false;
+    /* Before any block of the new slices can be freed, so whoever frees one finds it described. */
+    heap_spans = heap->spans.start;
+    __atomic_store_n(&heap_span_mask, bytes - sizeof(struct span), __ATOMIC_RELEASE);
+    __atomic_store_n(&heap_place.slice_count, bytes / sizeof(struct span), __ATOMIC_RELEASE);
     return true;
 }
 

@@ -25,7 +25,6 @@
 #define ZERO_BY_DROP_BYTES (8ull << 20)
 #define COMMIT_STEP_MIN    (1ull << 20)
 #define COMMIT_STEP_MAX    (64ull << 20)
-#define COMMIT_STEP_META   (16ull << 10)
 
 static uint32_t run_bin(uint32_t slices)
 {
@@ -227,14 +226,10 @@ static bool top_raise(struct heap *heap, uint64_t end)
     if (step > COMMIT_STEP_MAX)
         step = COMMIT_STEP_MAX;
     if (!slot_commit(&heap->data, heap_slice_address(heap, (uint32_t)end), step) ||
-        !slot_commit(&heap->spans, (uintptr_t)heap_span(heap, (uint32_t)end), COMMIT_STEP_META) ||
-        !slot_commit(&heap->dirty_bits, heap->dirty_bits.start + (end + 7) / 8, PAGE_BYTES))
+        !slot_commit(&heap->dirty_bits, heap->dirty_bits.start + (end + 7) / 8, PAGE_BYTES) ||
+        (end > heap_place.slice_count && !slot_describe(heap, end)))
         return false;
     heap->top = (uint32_t)end;
-    /* Before any block of the new slices can be freed, so whoever frees one finds it described. */
-    __atomic_store_n(&heap_place.slice_count,
-                     (heap->spans.committed_end - heap->spans.start) / sizeof(struct span),
-                     __ATOMIC_RELEASE);
     return true;
 }
 
@@ -435,7 +430,7 @@ static uint64_t purge_drop(struct heap *heap)
             if (slot_drop(heap, heap_slice_address(heap, from), bytes))
                 dropped_bytes += bytes;
             else
-                heap_span(heap, run)->used++; /* stays dirty */
+                heap_span(heap, run)->kept_dirty++;
             from = dirty_find(heap, to, end, true);
         }
     }
@@ -450,7 +445,7 @@ static void purge_give_back(struct heap *heap, bool dropped)
         struct span *run = heap_span(heap, slice);
         uint32_t slices = run->slices, next = run->next;
 
-        if (dropped && run->used == 0)
+        if (dropped && run->kept_dirty == 0)
             dirty_set(heap, slice, slice + slices, false);
         run_clear(run);
         run_give(heap, slice, slices, heap->epoch);

@@ -25,12 +25,16 @@
 #define DEAD_KEPT_WARM           8
 #define THREAD_HEAPS_COMMIT_STEP (16u << 10)
 
-static struct span no_slab = {.free_head = LIST_END_BIT};
+static struct span no_slab = {
+    .free_head = (uint64_t)&no_slab + LIST_END_BIT,
+    .start_key = UINT64_MAX,
+};
 struct thread_heap heap_thread_none = {
     .by_words = {[0 ... SMALL_WORDS - 1] = &no_slab},
     .current = {[0 ... SIZE_CLASSES - 1] = &no_slab},
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
+__thread uint64_t heap_tag;
 
 static void (*thread_hook)(void *thread_heap);
 
@@ -87,11 +91,26 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
         heap_thread = mine;
+        heap_tag = slab_tag(mine);
     }
     heap_unlock(heap, &heap->threads_lock);
     if (mine && thread_hook)
         thread_hook(mine);
     return mine;
+}
+
+/* No slab stays CURRENT: each of a dead heap goes with its last block. After thread_heap_collect,
+ * so none is empty. */
+static void thread_heap_settle(struct heap *heap, struct thread_heap *ended)
+{
+    for (uint32_t size_class = 0; size_class < SIZE_CLASSES; size_class++) {
+        struct span *slab = ended->current[size_class];
+
+        if (slab == &heap->empty_slab)
+            continue;
+        slab_drop_current(heap, ended, size_class);
+        slab_set_partial(heap, ended, slab);
+    }
 }
 
 static void thread_heap_set_dead(struct heap *heap, struct thread_heap *ended)
@@ -113,8 +132,11 @@ void heap_thread_exit(void)
     heap_lock(heap, &heap->threads_lock);
     heap_lock(heap, &mine->lock);
     heap_thread = &heap_thread_none;
-    if (heap->dead_count >= DEAD_KEPT_WARM)
+    heap_tag = 0;
+    if (heap->dead_count >= DEAD_KEPT_WARM) {
         thread_heap_collect(heap, mine);
+        thread_heap_settle(heap, mine);
+    }
     thread_heap_set_dead(heap, mine);
     heap_unlock(heap, &mine->lock);
     heap_unlock(heap, &heap->threads_lock);
@@ -148,7 +170,7 @@ static void thread_heap_collect_class(struct heap *heap, struct thread_heap *own
     if (current != &heap->empty_slab) {
         if (!slab_collect_remote(heap, current))
             misuse_damaged_list(heap, current);
-        if (current->used == 1) {
+        if (slab_find_used(heap, current) == 0) {
             slab_drop_current(heap, owner, size_class);
             slab_release(heap, current);
         }
@@ -159,7 +181,7 @@ static void thread_heap_collect_class(struct heap *heap, struct thread_heap *own
         next = slab->next;
         if (!slab_collect_remote(heap, slab))
             misuse_damaged_list(heap, slab);
-        if (slab->used == 0) {
+        if (slab_used(slab) == 0) {
             slab_leave_partial(heap, owner, slab);
             slab_release(heap, slab);
         }
@@ -197,11 +219,8 @@ static void thread_heap_tend_slab(struct heap *heap, struct thread_heap *dead, s
         return;
     if (!slab_collect_remote(heap, slab))
         misuse_damaged_list(heap, slab);
-    if (slab->used == 0) {
+    if (!(slab->flags & SLAB_CURRENT) && slab_used(slab) == 0) {
         slab_leave_partial(heap, dead, slab);
-        slab_release(heap, slab);
-    } else if (slab->used == 1 && (slab->flags & SLAB_CURRENT)) {
-        slab_drop_current(heap, dead, slab->size_class);
         slab_release(heap, slab);
     }
 }
@@ -236,9 +255,8 @@ static struct span *thread_heap_give_partial(struct heap *heap, struct thread_he
     } else {
         return NULL;
     }
-    __atomic_store_n(&slab->owner, (uint64_t)thief, __ATOMIC_RELAXED);
-    slab->flags |= SLAB_CURRENT;
-    slab->used++;
+    slab_set_owner(slab, thief);
+    slab_uncount(slab);
     return slab;
 }
 

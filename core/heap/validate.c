@@ -147,7 +147,7 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
 {
     const struct thread_heap *owner = (const struct thread_heap *)(slab->owner & ~OWNER_FULL);
     uint32_t carved = slab->carved_bytes / size_class_block_bytes(slab->size_class);
-    uint32_t current = slab->flags & SLAB_CURRENT ? 1 : 0;
+    bool current = slab->flags & SLAB_CURRENT;
     bool is_full = slab->owner & OWNER_FULL;
     int64_t free_blocks = list_length(heap, slab, slab->free_head);
     uint64_t remote = slab->remote & ~REMOTE_NOTIFY;
@@ -155,9 +155,12 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
 
     if (free_blocks < 0 || (remote && list_length(heap, slab, remote) < 0))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: a free list leads nowhere", start);
-    if (slab->used - current + (uint64_t)free_blocks != carved)
+    if (!current && slab_used(slab) + (uint64_t)free_blocks != carved)
         return problem_set(why, STATUS_DAMAGED, "slab at %p: %u used + %ld free != %u carved",
-                           start, slab->used - current, (long)free_blocks, carved);
+                           start, slab_used(slab), (long)free_blocks, carved);
+    if (slab->owned_start != slab->start + (is_full ? TAG_NOBODY : slab_tag(owner)))
+        return problem_set(why, STATUS_DAMAGED, "slab at %p: owned_start 0x%lx, full %u", start,
+                           slab->owned_start, is_full);
     if (current != (owner->current[slab->size_class] == slab))
         return problem_set(why, STATUS_DAMAGED,
                            "slab at %p: CURRENT is %u, its thread heap differs", start, current);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/heap/heap.h"
+#include "core/heap/slab.h"
 #include "core/heap/slot.h"
 
 struct walk {
@@ -52,12 +53,15 @@ static int header_check(const struct walk *walk)
             "the heap at 0x%lx has version %u, this pheap knows %u: use a later pheap", walk->base,
             heap->version, HEAP_VERSION);
     if ((status = area_check(walk, &heap->spans, "spans")) < 0 ||
+        (status = area_check(walk, &heap->dirty_bits, "dirty bits")) < 0 ||
         (status = area_check(walk, &heap->thread_heaps, "thread heaps")) < 0 ||
         (status = area_check(walk, &heap->data, "data")) < 0)
         return status;
     described = (heap->spans.committed_end - heap->spans.start) / sizeof(struct span);
     top_end = (uint64_t)heap->top << SLICE_SHIFT;
-    if (heap->spans.start != walk->base + SPANS_OFFSET || heap->top < heap->data_slice ||
+    if (heap->spans.start != walk->base + SPANS_OFFSET ||
+        heap->dirty_bits.start != heap->spans.limit ||
+        heap->thread_heaps.start != heap->dirty_bits.limit || heap->top < heap->data_slice ||
         heap->top > described || walk->base + top_end > heap->data.committed_end ||
         walk->base + ((uint64_t)heap->data_slice << SLICE_SHIFT) != heap->data.start)
         return problem_set(
@@ -72,21 +76,21 @@ static int span_damaged(const struct walk *walk, uint32_t slice, const struct sp
 {
     return problem_set(
         walk->why, STATUS_DAMAGED,
-        "span at 0x%lx: kind %u, %u slices, class %u, used %u, carved %u make no sense: take "
-        "an older generation",
+        "span at 0x%lx: kind %u, %u slices, class %u, carved %u make no sense: take an older "
+        "generation",
         walk->base + ((uint64_t)slice << SLICE_SHIFT), span->kind, span->slices, span->size_class,
-        span->used, span->carved_bytes);
+        span->carved_bytes);
 }
 
-/* Blocks that another thread has freed and the owner not yet taken in: they count as used. */
-static uint64_t remote_blocks(const struct walk *walk, uint32_t slice, const struct span *slab)
+/* The length of a list of free blocks, as far as it makes sense. */
+static uint64_t list_blocks(const struct walk *walk, uint32_t slice, const struct span *slab,
+                            uint64_t block)
 {
     uint64_t start = walk->base + ((uint64_t)slice << SLICE_SHIFT);
-    uint64_t bytes = (uint64_t)slab->slices << SLICE_SHIFT;
-    uint64_t block = slab->remote & ~REMOTE_NOTIFY;
+    uint64_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class);
     uint64_t count = 0;
 
-    while (block - start < bytes && block % 16 == 0 && count < slab->used) {
+    while (block - start < slab->carved_bytes && block % 16 == 0 && count < most) {
         block = *(const uint64_t *)block ^ slab->key;
         count++;
     }
@@ -95,8 +99,12 @@ static uint64_t remote_blocks(const struct walk *walk, uint32_t slice, const str
 
 static uint64_t blocks_in_use(const struct walk *walk, uint32_t slice, const struct span *slab)
 {
-    uint64_t used = slab->used - (slab->flags & SLAB_CURRENT ? 1 : 0);
-    uint64_t remote = remote_blocks(walk, slice, slab);
+    uint64_t remote = list_blocks(walk, slice, slab, slab->remote & ~REMOTE_NOTIFY);
+    uint64_t used = slab_used(slab);
+
+    if (slab->flags & SLAB_CURRENT)
+        used = slab->carved_bytes / size_class_block_bytes(slab->size_class) -
+               list_blocks(walk, slice, slab, slab->free_head);
 
     return remote < used ? used - remote : 0;
 }
@@ -109,7 +117,7 @@ static int count_slab(const struct walk *walk, uint32_t slice, const struct span
     if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
         return span_damaged(walk, slice, slab);
     block_bytes = size_class_block_bytes(slab->size_class);
-    if (slab->carved_bytes > bytes || slab->used > bytes / block_bytes + 1)
+    if (slab->carved_bytes > bytes || slab->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE)
         return span_damaged(walk, slice, slab);
     used = blocks_in_use(walk, slice, slab);
     totals = &walk->out->classes[slab->size_class];

@@ -112,7 +112,7 @@ static void an_empty_slab_that_is_not_current_goes(void)
     slab = slab_of(blocks[8]);
     for (int i = 0; i < 40; i++)
         heap_free(blocks[i]);
-    CHECK(slab->kind != SPAN_SLAB || slab->used <= 1);
+    CHECK(slab->kind != SPAN_SLAB || slab_find_used(heap_here(), slab) == 0);
     check_valid();
 }
 
@@ -202,8 +202,7 @@ static void slabs_of_an_ended_thread_are_tended_and_stolen(void)
     CHECK_EQ(((struct thread_heap *)slab->owner)->state, THREAD_HEAP_DEAD);
     CHECK(thread_heap_steal(heap_here(), heap_thread, slab->size_class) == slab);
     CHECK_EQ(slab->owner, (uint64_t)heap_thread);
-    slab->flags &= (uint8_t)~SLAB_CURRENT; /* as the caller does when it has a current one */
-    slab->used--;
+    slab_count(heap_here(), slab); /* as the caller does when it has a current one */
     slab_set_partial(heap_here(), heap_thread, slab);
     free_all(blocks);
     check_valid();
