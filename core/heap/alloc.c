@@ -74,8 +74,8 @@ static void *take_from_current(struct heap *heap, struct span *slab, bool *is_ze
                           size_class_block_bytes(slab->size_class) >= CARVE_ZERO_BYTES;
     void *block;
 
-    if (!slab_has_free(slab) && !slab_collect_remote(heap, slab))
-        misuse_damaged_list(heap, slab);
+    if (!slab_has_free(slab))
+        slab_take_remote(slab);
     if (!slab_has_free(slab) && may_carve_zero) {
         block = slab_carve_one(heap, slab);
         *is_zero = block != NULL;
@@ -92,8 +92,7 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
 {
     void *block = NULL;
 
-    if (!thread_heap_drain(heap, mine))
-        misuse_damaged_list(heap, NULL);
+    thread_heap_drain(heap, mine);
     while (block == NULL) {
         struct span *slab = mine->current[size_class];
 
@@ -120,7 +119,7 @@ static void slab_install(struct heap *heap, struct thread_heap *mine, struct spa
         return;
     }
     slab_count(heap, slab);
-    if (slab_used(slab) == 0)
+    if (slab_is_unused(heap, slab))
         slab_release(heap, slab);
     else
         slab_set_partial(heap, mine, slab);

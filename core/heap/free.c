@@ -59,7 +59,7 @@ static void free_remote(struct heap *heap, struct span *slab, void *block)
     uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL;
     struct thread_heap *owner = (struct thread_heap *)owner_word;
 
-    if (slab_push_remote(heap, slab, block))
+    if (slab_push_remote(slab, block, block, 1))
         thread_heap_notify(heap, slab);
     thread_heap_tend(heap, owner, slab);
 }

@@ -19,7 +19,7 @@
  * All descriptors not named here are zero: kind NONE, owner null.
  *
  * For a slab, with [x] the length of a list:
- *   used + [free_head] == carved_bytes / block size, remote blocks in used
+ *   used + [free_head] == carved_bytes / block size, the remote list in used
  * where used is what `room` says of a slab that is not CURRENT. In a CURRENT one nobody counts: its
  * owner's malloc takes blocks without a note.
  */
@@ -63,13 +63,17 @@ enum span_flags {
  *
  * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
  * `owned_start` says the same to free(): the slab's address plus the owner's tag, or plus
- * TAG_NOBODY when it is full. `remote` is the newest block freed by another thread, plus
- * REMOTE_NOTIFY when whoever frees the next one must put the slab into the owner's `notified`
- * stack.
+ * TAG_NOBODY when it is full.
+ *
+ * `remote` is the newest block freed by another thread, plus REMOTE_NOTIFY when whoever frees the
+ * next one must put the slab into the owner's `notified` stack, plus the length of the list
+ * shifted by REMOTE_COUNT_SHIFT.
  */
-#define OWNER_FULL    1ull
-#define REMOTE_NOTIFY 1ull
-#define LIST_END_BIT  1ull
+#define OWNER_FULL         1ull
+#define REMOTE_NOTIFY      1ull
+#define LIST_END_BIT       1ull
+#define REMOTE_COUNT_SHIFT 48
+#define REMOTE_BLOCK       ((1ull << REMOTE_COUNT_SHIFT) - 1 - REMOTE_NOTIFY)
 
 /*
  * free()'s one check. With offset = block + the thread's tag - owned_start, a block may go to the

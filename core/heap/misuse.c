@@ -84,14 +84,10 @@ _Noreturn void misuse_damaged_list(const struct heap *heap, const struct span *s
     char line[LINE_BYTES];
     size_t length;
 
-    if (slab == NULL)
-        length = format_text(line, sizeof line,
-                             "pheap: a freed block was written to: a free list is damaged\n");
-    else
-        length = format_text(
-            line, sizeof line,
-            "pheap: a freed block was written to: the free list of the slab at %p, "
-            "blocks of %u bytes, is damaged\n",
-            (void *)heap_span_address(heap, slab), size_class_block_bytes(slab->size_class));
+    length = format_text(line, sizeof line,
+                         "pheap: a freed block was written to: the free list of the slab at %p, "
+                         "blocks of %u bytes, is damaged\n",
+                         (void *)heap_span_address(heap, slab),
+                         size_class_block_bytes(slab->size_class));
     misuse_say(line, length);
 }

@@ -12,7 +12,7 @@ _Noreturn void misuse_double_free(const struct heap *heap, const struct span *sl
 /* A pointer into the slot that malloc never returned, or a span that is free. */
 _Noreturn void misuse_invalid_pointer(const struct heap *heap, const void *pointer,
                                       const char *call);
-/* A free block was written to. slab may be NULL. */
+/* A free block was written to. */
 _Noreturn void misuse_damaged_list(const struct heap *heap, const struct span *slab);
 
 #endif

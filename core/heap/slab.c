@@ -92,29 +92,10 @@ void *slab_carve_one(const struct heap *heap, struct span *slab)
     return block;
 }
 
-bool slab_collect_remote(const struct heap *heap, struct span *slab)
+void slab_take_remote(struct span *slab)
 {
-    uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
-    uint64_t head = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED);
-    uint32_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class), count = 1;
-    uint64_t block, next;
-
-    if ((head & ~REMOTE_NOTIFY) == 0)
-        return true;
-    head = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQUIRE) & ~REMOTE_NOTIFY;
-    for (block = head;; block = next, count++) {
-        next = *(uint64_t *)block ^ slab->key;
-        if (next - start >= bytes || count > most)
-            return false;
-        if (next & LIST_END_BIT)
-            break;
-    }
-    *(uint64_t *)block = slab->free_head ^ slab->key;
-    SLAB_ORDER();
-    slab->free_head = head;
-    if (!(slab->flags & SLAB_CURRENT))
-        slab->room -= count * ROOM_ONE;
-    return true;
+    if (slab_remote_count(slab) > 0)
+        slab->free_head = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQUIRE) & REMOTE_BLOCK;
 }
 
 /* by_words has several entries for one class: all sizes that round up to its blocks. */
@@ -143,12 +124,17 @@ static uint32_t slab_free_blocks(const struct heap *heap, const struct span *sla
     return count;
 }
 
-uint32_t slab_find_used(const struct heap *heap, const struct span *slab)
+static uint32_t slab_find_used(const struct heap *heap, const struct span *slab)
 {
     if (!(slab->flags & SLAB_CURRENT))
         return slab_used(slab);
     return slab->carved_bytes / size_class_block_bytes(slab->size_class) -
            slab_free_blocks(heap, slab);
+}
+
+bool slab_is_unused(const struct heap *heap, const struct span *slab)
+{
+    return slab_find_used(heap, slab) == slab_remote_count(slab);
 }
 
 void slab_count(const struct heap *heap, struct span *slab)
@@ -232,7 +218,7 @@ bool slab_set_full(struct thread_heap *owner, struct span *slab)
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab)
 {
     slab_set_owner(slab, owner);
-    if (slab_used(slab) == 0)
+    if (slab_is_unused(heap, slab))
         slab_release(heap, slab);
     else
         slab_set_partial(heap, owner, slab);
@@ -246,25 +232,20 @@ void slab_release(struct heap *heap, struct span *slab)
     spans_free(heap, slab, touched);
 }
 
-bool slab_push_remote(const struct heap *heap, struct span *slab, void *pointer)
+bool slab_push_remote(struct span *slab, uint64_t *first, uint64_t *last, uint32_t count)
 {
-    uint64_t *block = pointer;
-    uint64_t end = heap_span_address(heap, slab) | LIST_END_BIT;
-    uint64_t key = slab->key;
-    uint64_t old = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED);
+    uint64_t old = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED), new;
 
-    block[1] = key;
     do {
-        uint64_t next = old & ~REMOTE_NOTIFY;
-
-        block[0] = (next ? next : end) ^ key;
-    } while (!__atomic_compare_exchange_n(&slab->remote, &old, (uint64_t)block, true,
-                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+        slab_link(slab, last, (const uint64_t *)(old & REMOTE_BLOCK));
+        new = (uint64_t)first | ((old >> REMOTE_COUNT_SHIFT) + count) << REMOTE_COUNT_SHIFT;
+    } while (!__atomic_compare_exchange_n(&slab->remote, &old, new, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
     return old & REMOTE_NOTIFY;
 }
 
-static bool slab_list_has(const struct heap *heap, const struct span *slab, uint64_t head,
-                          const void *wanted)
+bool slab_list_has(const struct heap *heap, const struct span *slab, uint64_t head,
+                   const void *wanted)
 {
     uint64_t start = heap_span_address(heap, slab), bytes = slab_bytes(slab);
     uint64_t limit = bytes / 16;
@@ -279,8 +260,6 @@ static bool slab_list_has(const struct heap *heap, const struct span *slab, uint
 
 bool slab_finds_free(const struct heap *heap, const struct span *slab, const void *block)
 {
-    uint64_t remote = __atomic_load_n(&slab->remote, __ATOMIC_RELAXED) & ~REMOTE_NOTIFY;
-
     return slab_list_has(heap, slab, slab->free_head, block) ||
-           slab_list_has(heap, slab, remote, block);
+           slab_list_has(heap, slab, slab_remote_head(slab), block);
 }

@@ -86,6 +86,17 @@ static inline bool slab_looks_free(const struct span *slab, const void *block)
     return ((const uint64_t *)block)[1] == slab->key;
 }
 
+/* Other threads' list: its newest block and its length. */
+static inline uint64_t slab_remote_head(const struct span *slab)
+{
+    return __atomic_load_n(&slab->remote, __ATOMIC_ACQUIRE) & REMOTE_BLOCK;
+}
+
+static inline uint32_t slab_remote_count(const struct span *slab)
+{
+    return (uint32_t)(__atomic_load_n(&slab->remote, __ATOMIC_ACQUIRE) >> REMOTE_COUNT_SHIFT);
+}
+
 static inline uint64_t slab_bytes(const struct span *slab)
 {
     return (uint64_t)slab->slices << SLICE_SHIFT;
@@ -109,11 +120,11 @@ void slab_uncount(struct span *slab);
 /* From now on it is `owner`'s. */
 void slab_set_owner(struct span *slab, struct thread_heap *owner);
 
-/* Blocks in use, of any slab. Looks at each free one if it is CURRENT. */
-uint32_t slab_find_used(const struct heap *heap, const struct span *slab);
+/* Whether every block of a slab is free. Looks at each one if it is CURRENT. */
+bool slab_is_unused(const struct heap *heap, const struct span *slab);
 
-/* Takes over what other threads freed. False if a link was damaged. */
-bool slab_collect_remote(const struct heap *heap, struct span *slab);
+/* The free list of a CURRENT slab is empty: what other threads freed becomes it. */
+void slab_take_remote(struct span *slab);
 
 void slab_set_current(struct thread_heap *owner, struct span *slab);
 void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
@@ -131,10 +142,23 @@ void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t si
 /* In no list any more, no block handed out. */
 void slab_release(struct heap *heap, struct span *slab);
 
-/* Any thread, no lock. True: the owner must be told (REMOTE_NOTIFY was set). */
-bool slab_push_remote(const struct heap *heap, struct span *slab, void *block);
+/* Links a block in front of a list of the slab's that is nobody's yet; first is null for none. */
+static inline void slab_link(const struct span *slab, uint64_t *block, const uint64_t *first)
+{
+    uint64_t next = first ? (uint64_t)first : (slab->start | LIST_END_BIT);
 
-/* Whether the block is in one of the slab's free lists. Bounded, safe on damaged lists. */
+    block[1] = slab->key;
+    block[0] = next ^ slab->key;
+}
+
+/* Any thread, no lock: puts `count` linked blocks before the remote list. True: the owner must be
+ * told (REMOTE_NOTIFY was set). */
+bool slab_push_remote(struct span *slab, uint64_t *first, uint64_t *last, uint32_t count);
+
+/* Whether the block is in one of the slab's free lists; in the list that begins at `head`. Bounded,
+ * safe on damaged lists. */
 bool slab_finds_free(const struct heap *heap, const struct span *slab, const void *block);
+bool slab_list_has(const struct heap *heap, const struct span *slab, uint64_t head,
+                   const void *wanted);
 
 #endif

@@ -14,7 +14,6 @@
 
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
-#include "core/heap/misuse.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
@@ -142,23 +141,20 @@ void heap_thread_exit(void)
     heap_unlock(heap, &heap->threads_lock);
 }
 
-bool thread_heap_drain(struct heap *heap, struct thread_heap *owner)
+void thread_heap_drain(struct heap *heap, struct thread_heap *owner)
 {
     uint32_t slice = __atomic_load_n(&owner->notified, __ATOMIC_RELAXED);
     uint32_t next;
 
     if (slice == 0)
-        return true;
+        return;
     slice = __atomic_exchange_n(&owner->notified, 0, __ATOMIC_ACQUIRE);
     for (; slice; slice = next) {
         struct span *slab = heap_span(heap, slice);
 
         next = slab->next;
-        if (!slab_collect_remote(heap, slab))
-            return false;
         slab_unfull(heap, owner, slab);
     }
-    return true;
 }
 
 static void thread_heap_collect_class(struct heap *heap, struct thread_heap *owner,
@@ -167,21 +163,15 @@ static void thread_heap_collect_class(struct heap *heap, struct thread_heap *own
     struct span *current = owner->current[size_class];
     uint32_t slice = owner->partial[size_class], next;
 
-    if (current != &heap->empty_slab) {
-        if (!slab_collect_remote(heap, current))
-            misuse_damaged_list(heap, current);
-        if (slab_find_used(heap, current) == 0) {
-            slab_drop_current(heap, owner, size_class);
-            slab_release(heap, current);
-        }
+    if (current != &heap->empty_slab && slab_is_unused(heap, current)) {
+        slab_drop_current(heap, owner, size_class);
+        slab_release(heap, current);
     }
     for (; slice; slice = next) {
         struct span *slab = heap_span(heap, slice);
 
         next = slab->next;
-        if (!slab_collect_remote(heap, slab))
-            misuse_damaged_list(heap, slab);
-        if (slab_used(slab) == 0) {
+        if (slab_is_unused(heap, slab)) {
             slab_leave_partial(heap, owner, slab);
             slab_release(heap, slab);
         }
@@ -190,8 +180,7 @@ static void thread_heap_collect_class(struct heap *heap, struct thread_heap *own
 
 void thread_heap_collect(struct heap *heap, struct thread_heap *owner)
 {
-    if (!thread_heap_drain(heap, owner))
-        misuse_damaged_list(heap, NULL);
+    thread_heap_drain(heap, owner);
     for (uint32_t size_class = 0; size_class < SIZE_CLASSES; size_class++)
         thread_heap_collect_class(heap, owner, size_class);
 }
@@ -210,16 +199,12 @@ void thread_heap_notify(struct heap *heap, struct span *slab)
                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
-/* A slab of a dead heap, not full: its remote frees are taken in, and it goes when it is empty. */
+/* A slab of a dead heap, not full: it goes with its last block. */
 static void thread_heap_tend_slab(struct heap *heap, struct thread_heap *dead, struct span *slab)
 {
     bool is_its = slab->kind == SPAN_SLAB && slab->owner == (uint64_t)dead;
 
-    if (!is_its)
-        return;
-    if (!slab_collect_remote(heap, slab))
-        misuse_damaged_list(heap, slab);
-    if (!(slab->flags & SLAB_CURRENT) && slab_used(slab) == 0) {
+    if (is_its && !(slab->flags & SLAB_CURRENT) && slab_is_unused(heap, slab)) {
         slab_leave_partial(heap, dead, slab);
         slab_release(heap, slab);
     }
@@ -232,8 +217,7 @@ void thread_heap_tend(struct heap *heap, struct thread_heap *owner, struct span 
     if (!heap_try_lock(heap, &owner->lock))
         return; /* whoever works on it, or the next one who frees, will see the block */
     if (owner->state == THREAD_HEAP_DEAD) {
-        if (!thread_heap_drain(heap, owner))
-            misuse_damaged_list(heap, slab);
+        thread_heap_drain(heap, owner);
         thread_heap_tend_slab(heap, owner, slab);
     }
     heap_unlock(heap, &owner->lock);
@@ -244,8 +228,7 @@ static struct span *thread_heap_give_partial(struct heap *heap, struct thread_he
 {
     struct span *slab;
 
-    if (!thread_heap_drain(heap, dead))
-        misuse_damaged_list(heap, NULL);
+    thread_heap_drain(heap, dead);
     if (dead->partial[size_class]) {
         slab = heap_span(heap, dead->partial[size_class]);
         slab_leave_partial(heap, dead, slab);

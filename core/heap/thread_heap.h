@@ -19,10 +19,10 @@
 /* The calling thread's heap; made or adopted if it has none yet. NULL: no memory. */
 struct thread_heap *thread_heap_attach(struct heap *heap);
 
-/* Under its lock: takes full slabs back that got free blocks. False: a free list is damaged. */
-bool thread_heap_drain(struct heap *heap, struct thread_heap *owner);
+/* Under its lock: takes full slabs back that got free blocks. */
+void thread_heap_drain(struct heap *heap, struct thread_heap *owner);
 
-/* Under its lock: collects remote frees and releases slabs with no block in use. */
+/* Under its lock: releases slabs with no block in use. */
 void thread_heap_collect(struct heap *heap, struct thread_heap *owner);
 
 /* After a remote free: tell the owner, and do its work if it is dead. No lock held. */

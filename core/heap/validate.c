@@ -150,10 +150,10 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
     bool current = slab->flags & SLAB_CURRENT;
     bool is_full = slab->owner & OWNER_FULL;
     int64_t free_blocks = list_length(heap, slab, slab->free_head);
-    uint64_t remote = slab->remote & ~REMOTE_NOTIFY;
+    uint64_t remote = slab_remote_head(slab);
     void *start = (void *)heap_span_address(heap, slab);
 
-    if (free_blocks < 0 || (remote && list_length(heap, slab, remote) < 0))
+    if (free_blocks < 0 || (remote && list_length(heap, slab, remote) != slab_remote_count(slab)))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: a free list leads nowhere", start);
     if (!current && slab_used(slab) + (uint64_t)free_blocks != carved)
         return problem_set(why, STATUS_DAMAGED, "slab at %p: %u used + %ld free != %u carved",

@@ -82,13 +82,12 @@ static int span_damaged(const struct walk *walk, uint32_t slice, const struct sp
         span->carved_bytes);
 }
 
-/* The length of a list of free blocks, as far as it makes sense. */
-static uint64_t list_blocks(const struct walk *walk, uint32_t slice, const struct span *slab,
-                            uint64_t block)
+/* The length of the free list, as far as it makes sense. */
+static uint64_t free_blocks(const struct walk *walk, uint32_t slice, const struct span *slab)
 {
     uint64_t start = walk->base + ((uint64_t)slice << SLICE_SHIFT);
     uint64_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class);
-    uint64_t count = 0;
+    uint64_t block = slab->free_head, count = 0;
 
     while (block - start < slab->carved_bytes && block % 16 == 0 && count < most) {
         block = *(const uint64_t *)block ^ slab->key;
@@ -99,12 +98,11 @@ static uint64_t list_blocks(const struct walk *walk, uint32_t slice, const struc
 
 static uint64_t blocks_in_use(const struct walk *walk, uint32_t slice, const struct span *slab)
 {
-    uint64_t remote = list_blocks(walk, slice, slab, slab->remote & ~REMOTE_NOTIFY);
-    uint64_t used = slab_used(slab);
+    uint64_t remote = slab_remote_count(slab), used = slab_used(slab);
 
     if (slab->flags & SLAB_CURRENT)
         used = slab->carved_bytes / size_class_block_bytes(slab->size_class) -
-               list_blocks(walk, slice, slab, slab->free_head);
+               free_blocks(walk, slice, slab);
 
     return remote < used ? used - remote : 0;
 }

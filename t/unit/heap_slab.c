@@ -112,7 +112,7 @@ static void an_empty_slab_that_is_not_current_goes(void)
     slab = slab_of(blocks[8]);
     for (int i = 0; i < 40; i++)
         heap_free(blocks[i]);
-    CHECK(slab->kind != SPAN_SLAB || slab_find_used(heap_here(), slab) == 0);
+    CHECK(slab->kind != SPAN_SLAB || slab_is_unused(heap_here(), slab));
     check_valid();
 }
 
