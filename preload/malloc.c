@@ -80,11 +80,18 @@ __attribute__((noinline)) static void *malloc_slow(size_t bytes)
     return or_enomem(malloc_start() ? heap_malloc(bytes) : NULL);
 }
 
+__attribute__((noinline)) static void *malloc_medium(size_t bytes)
+{
+    void *block = medium_malloc(bytes);
+
+    return LIKELY(block != NULL) ? block : malloc_slow(bytes);
+}
+
 void *malloc(size_t bytes)
 {
     void *block = fast_malloc(bytes);
 
-    return LIKELY(block != NULL) ? block : malloc_slow(bytes);
+    return LIKELY(block != NULL) ? block : malloc_medium(bytes);
 }
 
 void free(void *block)

@@ -2,10 +2,11 @@
  * fast_path.h - the two paths that nearly every malloc and free takes, to be inlined where they
  * are entered. No lock, no atomic, no call.
  *
- * malloc leaves it when the size has no entry in the table or the current slab's free list is
- * empty; "no heap yet", "no thread heap yet", "remote frees wait" and "epoch over" are all behind
- * that one branch. free leaves it when one product says that the pointer is no block of a slab of
- * this thread that is neither full nor about to be empty, see heap_format.h.
+ * malloc leaves it when the size has no entry in the table, which medium_malloc() does without, or
+ * the current slab's free list is empty; "no heap yet", "no thread heap yet", "remote frees wait"
+ * and "epoch over" are all behind that one branch. free leaves it when one product says that the
+ * pointer is no block of a slab of this thread that is neither full nor about to be empty, see
+ * heap_format.h.
  */
 #ifndef PHEAP_HEAP_FAST_PATH_H
 #define PHEAP_HEAP_FAST_PATH_H
@@ -38,23 +39,47 @@ static inline void *fast_malloc(size_t bytes)
     return block;
 }
 
+/* Of any size class, by computing it. NULL: take heap_malloc(). */
+static inline void *medium_malloc(size_t bytes)
+{
+    struct span *slab;
+
+    if (UNLIKELY(bytes > BLOCK_MAX_BYTES))
+        return NULL;
+    slab = heap_thread->current[size_class_of(bytes)];
+    if (UNLIKELY(!slab_has_free(slab)))
+        return NULL;
+    return slab_pop(slab, slab->start, slab_bytes(slab));
+}
+
 /* The descriptor of the span that `block` lies in; NULL if it is not in the slot. */
 struct span *heap_block_span(const void *block);
 void heap_free_slow(void *block);
 
+/* Of any pointer's slice; see slot.h. */
+static inline struct span *span_of_slice(const void *pointer)
+{
+    return (struct span *)(heap_spans +
+                           ((uintptr_t)pointer >> (SLICE_SHIFT - SPAN_SHIFT) & heap_span_mask));
+}
+
+/* False: not a block of this slab that may go to its list at once. */
+static inline bool slab_free(struct span *slab, void *block)
+{
+    uint64_t offset = (uintptr_t)block - slab->owned_start + heap_tag;
+
+    if (UNLIKELY(offset * slab->divisor >= slab->room || slab_looks_free(slab, block)))
+        return false;
+    slab_push(slab, block);
+    slab->room -= ROOM_ONE;
+    return true;
+}
+
 /* Every case, the slow ones by tail calls. */
 static inline void fast_free(void *block)
 {
-    uint64_t place = (uintptr_t)block >> (SLICE_SHIFT - SPAN_SHIFT) & heap_span_mask;
-    struct span *slab = (struct span *)(heap_spans + place);
-    uint64_t offset = (uintptr_t)block - slab->owned_start + heap_tag;
-
-    if (UNLIKELY(offset * slab->divisor >= slab->room || slab_looks_free(slab, block))) {
+    if (UNLIKELY(!slab_free(span_of_slice(block), block)))
         heap_free_slow(block);
-        return;
-    }
-    slab_push(slab, block);
-    slab->room -= ROOM_ONE;
 }
 
 #endif

@@ -98,7 +98,7 @@ static void slab_emptied(struct heap *heap, struct span *slab)
     spans_tick(heap);
 }
 
-/* Not in the slab's first slice, or there was no room left to count down. */
+/* There was no room left to count down. */
 static void free_own(struct heap *heap, struct span *slab, void *block)
 {
     slab_push(slab, block);
@@ -124,7 +124,7 @@ static void free_to_slab(struct heap *heap, struct span *slab, void *block)
     }
 }
 
-__attribute__((noinline)) void heap_free_slow(void *block)
+__attribute__((noinline)) static void free_checked(void *block)
 {
     struct heap *heap = heap_here();
     struct span *span;
@@ -138,6 +138,15 @@ __attribute__((noinline)) void heap_free_slow(void *block)
         large_free(heap, span);
     else
         free_to_slab(heap, span, block);
+}
+
+/* In a slab of several slices the block's own slice may not be the one that knows. */
+__attribute__((noinline)) void heap_free_slow(void *block)
+{
+    struct span *span = span_of_slice(block);
+
+    if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
+        free_checked(block);
 }
 
 void heap_free(void *block)

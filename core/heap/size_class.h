@@ -3,7 +3,7 @@
  * 64 KiB, so that at most an eighth of a block is lost to rounding. Larger requests are spans.
  *
  * Worked example: 1100 bytes. 1099 = 0b10001001011, its top bit is bit 10, the three bits behind
- * it are 000: class (10 - 7) * 8 + 0 + 8 = 32, block (8 + 0 + 1) << (10 - 3) = 1152 bytes.
+ * it are 000: class (10 - 7) * 8 + 8 + 0 = 32, block (8 + 0 + 1) << (10 - 3) = 1152 bytes.
  */
 #ifndef PHEAP_HEAP_SIZE_CLASS_H
 #define PHEAP_HEAP_SIZE_CLASS_H
@@ -25,7 +25,7 @@ static inline uint32_t size_class_of(size_t bytes) /* 0 <= bytes <= BLOCK_MAX_BY
         return bytes == 0 ? 0 : (uint32_t)(bytes - 1) / 16;
     last = (uint32_t)bytes - 1;
     top = 31 - (uint32_t)__builtin_clz(last);
-    return (top - 7) * 8 + ((last >> (top - 3)) & 7) + 8;
+    return (top - 7) * 8 + (last >> (top - 3)); /* the top bit itself counts 8 */
 }
 
 static inline uint32_t size_class_block_bytes(uint32_t size_class)
