@@ -67,6 +67,37 @@ static void an_aligned_class_has_only_aligned_blocks(void)
     CHECK_EQ(size_class_of_aligned(16, 2 * SLICE_BYTES), SIZE_CLASSES);
 }
 
+/* What free() compares with the room a slab can have at most. */
+static bool may_be_freed_at_once(const struct span *slab, uint64_t offset)
+{
+    return offset * slab->divisor < ROOM_CURRENT;
+}
+
+static void one_product_tells_a_block_of_this_slab(void)
+{
+    for (uint32_t i = 0; i < SIZE_CLASSES; i++) {
+        uint32_t block_bytes = size_class_block_bytes(i);
+        void *block = heap_malloc(block_bytes);
+        struct span *slab = slab_of(block);
+        int wrong = 0;
+
+        for (uint64_t offset = 0; offset < slab_bytes(slab); offset += 8)
+            wrong += may_be_freed_at_once(slab, offset) != (offset % block_bytes == 0);
+        for (uint64_t other = 1; other < 1ull << 18; other += other / 8 + 1)
+            for (uint64_t offset = 0; offset < slab_bytes(slab); offset += block_bytes) {
+                wrong += may_be_freed_at_once(slab, offset + (other << TAG_SHIFT));
+                wrong += may_be_freed_at_once(slab, offset - (other << TAG_SHIFT));
+                wrong += may_be_freed_at_once(slab, offset + TAG_NOBODY - (other << TAG_SHIFT));
+            }
+        for (uint64_t page = 0x555500000000; page < 0x7fffffff0000; page += 0x7ff3000)
+            for (uint64_t offset = 0; offset < 0x1000; offset += 0x110)
+                wrong += may_be_freed_at_once(slab, page + offset - slab->start);
+        CHECK_EQ(wrong, 0);
+        heap_free(block);
+    }
+    check_valid();
+}
+
 static void a_slab_is_carved_page_by_page(void)
 {
     char *block = heap_malloc(720);
@@ -244,6 +275,7 @@ int main(int argc, char **argv)
     RUN(every_size_has_the_smallest_class_that_holds_it);
     RUN(rounding_up_wastes_at_most_an_eighth);
     RUN(an_aligned_class_has_only_aligned_blocks);
+    RUN(one_product_tells_a_block_of_this_slab);
     RUN(a_slab_is_carved_page_by_page);
     RUN(a_full_slab_is_in_no_list_until_a_block_comes_back);
     RUN(an_empty_slab_that_is_not_current_goes);
