@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
 
@@ -157,6 +158,8 @@ static void *alloc_refill(uint32_t size_class, bool *is_zero)
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
+    if (UNLIKELY(mine->batches_epoch != heap->epoch))
+        remote_post(heap, mine);
     heap_lock(heap, &mine->lock);
     if (UNLIKELY(mine->epoch != heap->epoch)) {
         mine->epoch = heap->epoch;
@@ -239,6 +242,7 @@ bool heap_trim(void)
     if (heap == NULL || heap_is_interrupted(heap))
         return false;
     if (mine != &heap_thread_none) {
+        remote_post(heap, mine);
         heap_lock(heap, &mine->lock);
         thread_heap_collect(heap, mine);
         heap_unlock(heap, &mine->lock);

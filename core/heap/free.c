@@ -10,6 +10,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
 
@@ -44,7 +45,7 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
     if (span == NULL || !block_is_one(heap, span, block))
         misuse_invalid_pointer(heap, block, call);
     if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
-        slab_finds_free(heap, span, block))
+        (slab_finds_free(heap, span, block) || remote_finds_free(heap, span, block)))
         misuse_double_free(heap, span, block);
     return span;
 }
@@ -54,16 +55,6 @@ static uint64_t span_usable_bytes(const struct span *span)
     return span->kind == SPAN_SLAB ? size_class_block_bytes(span->size_class) : span->large_bytes;
 }
 
-static void free_remote(struct heap *heap, struct span *slab, void *block)
-{
-    uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL;
-    struct thread_heap *owner = (struct thread_heap *)owner_word;
-
-    if (slab_push_remote(slab, block, block, 1))
-        thread_heap_notify(heap, slab);
-    thread_heap_tend(heap, owner, slab);
-}
-
 /* Our own slab was full: from now on it has a free block. */
 static void free_into_full(struct heap *heap, struct span *slab, void *block)
 {
@@ -71,7 +62,7 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
     uint64_t armed = REMOTE_NOTIFY;
 
     if (heap_is_interrupted(heap)) {
-        free_remote(heap, slab, block);
+        remote_free(heap, slab, block);
         return;
     }
     heap_lock(heap, &mine->lock);
@@ -120,7 +111,7 @@ static void free_to_slab(struct heap *heap, struct span *slab, void *block)
     } else if (owner_word == ((uint64_t)heap_thread | OWNER_FULL)) {
         free_into_full(heap, slab, block);
     } else {
-        free_remote(heap, slab, block);
+        remote_free(heap, slab, block);
     }
 }
 

@@ -120,12 +120,21 @@ struct span {
     uint32_t kept_dirty;          /* PURGING: pieces that the kernel did not take */
 };
 
+/* Blocks of one slab of another thread's, on their way to its remote list. */
+struct remote_batch {
+    uint64_t *first, *last;
+    uint32_t slice, count; /* the slab's; blocks */
+};
+#define REMOTE_BATCHES 64
+
 struct thread_heap {
     struct span *by_words[SMALL_WORDS]; /* current slab for (bytes + 15) / 16 */
     struct span *current[SIZE_CLASSES]; /* never null: heap.empty_slab when there is none */
     uint32_t partial[SIZE_CLASSES];     /* slabs with free blocks that are not current */
     struct lock lock; /* held by the owner for list changes, by others when dead */
-    uint64_t epoch;
+    uint64_t epoch, batches_epoch;
+    uint64_t batching; /* the thread is changing a batch */
+    struct remote_batch batches[REMOTE_BATCHES];
     /* What other threads read and write, on a line of its own. */
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
@@ -138,7 +147,7 @@ enum thread_heap_state {
     THREAD_HEAP_DEAD = 2,
 };
 
-#define THREAD_HEAP_STRIDE 2048
+#define THREAD_HEAP_STRIDE 4096
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {

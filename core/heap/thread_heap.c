@@ -5,10 +5,6 @@
  *   - a heap is in the dead list exactly when its state is DEAD, both under threads_lock;
  *     the state changes under the heap's own lock as well, so either lock suffices to rely on it;
  *   - of a LIVE heap only the owner changes lists and counts; of a DEAD one who holds its lock.
- *
- * fork: heap_fork_prepare takes every lock, so no list is half changed in the child. What another
- * thread was doing without a lock (a pop or a push of one block) is torn at one instruction; see
- * SLAB_ORDER: at worst one block and, for a full slab, one notification are lost to the child.
  */
 #include "core/heap/thread_heap.h"
 
@@ -19,9 +15,7 @@
 #include "core/heap/spans.h"
 
 /* Dead heaps looked at for one stolen slab; bounds the time of an allocation. */
-#define STEAL_TRIES 8
-/* Below so many dead heaps their empty slabs are kept warm for the next thread. */
-#define DEAD_KEPT_WARM           8
+#define STEAL_TRIES              8
 #define THREAD_HEAPS_COMMIT_STEP (16u << 10)
 
 static struct span no_slab = {
@@ -96,49 +90,6 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
     if (mine && thread_hook)
         thread_hook(mine);
     return mine;
-}
-
-/* No slab stays CURRENT: each of a dead heap goes with its last block. After thread_heap_collect,
- * so none is empty. */
-static void thread_heap_settle(struct heap *heap, struct thread_heap *ended)
-{
-    for (uint32_t size_class = 0; size_class < SIZE_CLASSES; size_class++) {
-        struct span *slab = ended->current[size_class];
-
-        if (slab == &heap->empty_slab)
-            continue;
-        slab_drop_current(heap, ended, size_class);
-        slab_set_partial(heap, ended, slab);
-    }
-}
-
-static void thread_heap_set_dead(struct heap *heap, struct thread_heap *ended)
-{
-    ended->state = THREAD_HEAP_DEAD;
-    ended->next_dead = heap->first_dead;
-    heap->first_dead = ended->index + 1;
-    heap->dead_count++;
-    heap->thread_heaps_live--;
-}
-
-void heap_thread_exit(void)
-{
-    struct heap *heap = heap_here();
-    struct thread_heap *mine = heap_thread;
-
-    if (mine == &heap_thread_none || heap_is_interrupted(heap))
-        return;
-    heap_lock(heap, &heap->threads_lock);
-    heap_lock(heap, &mine->lock);
-    heap_thread = &heap_thread_none;
-    heap_tag = 0;
-    if (heap->dead_count >= DEAD_KEPT_WARM) {
-        thread_heap_collect(heap, mine);
-        thread_heap_settle(heap, mine);
-    }
-    thread_heap_set_dead(heap, mine);
-    heap_unlock(heap, &mine->lock);
-    heap_unlock(heap, &heap->threads_lock);
 }
 
 void thread_heap_drain(struct heap *heap, struct thread_heap *owner)
@@ -278,87 +229,4 @@ void thread_heap_collect_dead(struct heap *heap)
         link = dead->next_dead;
     }
     heap_unlock(heap, &heap->threads_lock);
-}
-
-/*
- * Locks that this very thread holds, because fork was called in a signal handler over an
- * interrupted allocation, are left alone: the interrupted call releases them, in both processes.
- * In that case it may not wait for another lock either, out of order as it would be: a lock that
- * stays taken is left to its holder, and made anew in the child.
- *
- * The others are held by &heap_thread_none, and heap->fork_holder lets the forking thread
- * allocate on: other libraries' fork handlers may run between ours.
- */
-#define FORK_TRIES 10000
-
-static void fork_lock(struct lock *lock, bool may_wait)
-{
-    if (lock_held_by(lock, heap_holder()))
-        return;
-    if (may_wait) {
-        lock_acquire(lock, &heap_thread_none);
-        return;
-    }
-    for (int i = 0; i < FORK_TRIES && !lock_try(lock, &heap_thread_none); i++)
-        __builtin_ia32_pause();
-}
-
-static void fork_unlock(struct lock *lock)
-{
-    if (lock_held_by(lock, &heap_thread_none))
-        lock_release(lock);
-}
-
-static void fork_renew(struct lock *lock)
-{
-    if (lock->word != 0 && !lock_held_by(lock, heap_holder()) &&
-        !lock_held_by(lock, &heap_thread_none))
-        lock_init(lock, (enum lock_rank)lock->rank);
-}
-
-void heap_fork_prepare(void)
-{
-    struct heap *heap = heap_here();
-    bool may_wait;
-
-    if (heap == NULL)
-        return;
-    may_wait = !heap_is_interrupted(heap);
-    fork_lock(&heap->threads_lock, may_wait);
-    for (uint32_t i = 0; i < heap->thread_heap_count; i++)
-        fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
-    fork_lock(&heap->spans_lock, may_wait);
-    heap->fork_holder = (uint64_t)heap_holder();
-}
-
-void heap_fork_parent(void)
-{
-    struct heap *heap = heap_here();
-
-    if (heap == NULL || heap->fork_holder != (uint64_t)heap_holder())
-        return;
-    heap->fork_holder = 0;
-    fork_unlock(&heap->spans_lock);
-    for (uint32_t i = heap->thread_heap_count; i-- > 0;)
-        fork_unlock(&heap_thread_heap(heap, i)->lock);
-    fork_unlock(&heap->threads_lock);
-}
-
-void heap_fork_child(void)
-{
-    struct heap *heap = heap_here();
-
-    if (heap == NULL || heap->fork_holder != (uint64_t)heap_holder())
-        return;
-    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
-        struct thread_heap *other = heap_thread_heap(heap, i);
-
-        fork_renew(&other->lock);
-        if (other != heap_thread && other->state == THREAD_HEAP_LIVE)
-            thread_heap_set_dead(heap, other);
-    }
-    fork_renew(&heap->threads_lock);
-    fork_renew(&heap->spans_lock);
-    spans_fork_child(heap);
-    heap_fork_parent();
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
+#include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
 #include "t/lib/tap.h"
@@ -240,6 +241,51 @@ static void slabs_of_an_ended_thread_are_tended_and_stolen(void)
     CHECK_EQ(slab_of(blocks[0])->kind != SPAN_SLAB, 1); /* full, dead, and now empty: gone */
 }
 
+#define BATCHED 1000
+
+/* Frees all but the last block; says whether the last one freed is known to be free already. */
+static void *free_in_batches(void *argument)
+{
+    void **blocks = argument;
+    const struct span *slab = slab_of(blocks[BATCHED - 2]);
+
+    for (int i = 0; i < BATCHED - 1; i++)
+        heap_free(blocks[i]);
+    CHECK(heap_thread != &heap_thread_none);
+    CHECK(slab_finds_free(heap_here(), slab, blocks[BATCHED - 2]) ||
+          remote_finds_free(heap_here(), slab, blocks[BATCHED - 2]));
+    CHECK(!remote_finds_free(heap_here(), slab_of(blocks[BATCHED - 1]), blocks[BATCHED - 1]));
+    heap_thread_exit();
+    return NULL;
+}
+
+static uint64_t live_blocks(void)
+{
+    static struct heap_census census;
+
+    CHECK_OK(heap_census(heap_slot(), &census, NULL));
+    return census.totals.live_blocks;
+}
+
+static void batches_of_remote_frees_are_posted_at_the_threads_end(void)
+{
+    uint64_t before = live_blocks();
+    void *blocks[BATCHED];
+    pthread_t thread;
+
+    for (int i = 0; i < BATCHED; i++)
+        blocks[i] = heap_malloc(16 + (size_t)i % 7 * 16);
+    if (!CHECK_EQ(pthread_create(&thread, NULL, free_in_batches, blocks), 0))
+        return;
+    pthread_join(thread, NULL);
+    CHECK_EQ(live_blocks(), before + 1);
+    for (uint32_t i = 0; i < heap_here()->thread_heap_count; i++)
+        for (uint32_t j = 0; j < REMOTE_BATCHES; j++)
+            CHECK_EQ(heap_thread_heap(heap_here(), i)->batches[j].count, 0);
+    heap_free(blocks[BATCHED - 1]);
+    check_valid();
+}
+
 static void *adopt_and_leave(void *argument)
 {
     void *block = heap_malloc(64);
@@ -282,6 +328,7 @@ int main(int argc, char **argv)
     RUN(blocks_freed_by_another_thread_come_back_to_full_slabs);
     RUN(our_free_and_a_notification_under_way_meet_in_a_full_slab);
     RUN(slabs_of_an_ended_thread_are_tended_and_stolen);
+    RUN(batches_of_remote_frees_are_posted_at_the_threads_end);
     RUN(a_new_thread_takes_a_dead_heap_over_whole);
     return tap_done();
 }

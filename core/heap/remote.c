@@ -1,0 +1,129 @@
+/*
+ * remote.c - see remote.h.
+ *
+ * Always true: a batch is a list of `count` linked blocks of its slab, first to last. `batching` is
+ * set while its thread changes one; a signal handler that finds it set goes past the batches. In
+ * the child of a fork a batch of another thread may have one block more than it says, which is
+ * lost.
+ */
+#include "core/heap/remote.h"
+
+#include "core/heap/size_class.h"
+#include "core/heap/slab.h"
+#include "core/heap/slot.h"
+#include "core/heap/thread_heap.h"
+
+#define BATCH_BLOCKS 32
+/* Of larger blocks few pass from thread to thread, and a batch of them would be much memory. */
+#define BATCH_BLOCK_BYTES_MAX 1024
+
+/* A thread that only frees has no heap until it has freed so many blocks of others. Not at once:
+ * what libc frees when all destructors have run must not make one. */
+#define ATTACH_AFTER 64
+static __thread uint32_t frees_unattached __attribute__((tls_model("initial-exec")));
+
+static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t *last,
+                 uint32_t count)
+{
+    uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL;
+    struct thread_heap *owner = (struct thread_heap *)owner_word;
+
+    if (slab_push_remote(slab, first, last, count))
+        thread_heap_notify(heap, slab);
+    thread_heap_tend(heap, owner, slab);
+}
+
+static void batch_post(struct heap *heap, struct remote_batch *batch)
+{
+    const struct remote_batch posted = *batch;
+
+    if (posted.count == 0)
+        return;
+    batch->count = 0;
+    push(heap, heap_span(heap, posted.slice), posted.first, posted.last, posted.count);
+}
+
+static void batches_post(struct heap *heap, struct thread_heap *mine)
+{
+    for (uint32_t i = 0; i < REMOTE_BATCHES; i++)
+        batch_post(heap, &mine->batches[i]);
+    mine->batches_epoch = heap->epoch;
+}
+
+static void batch_add(struct heap *heap, struct thread_heap *mine, struct span *slab,
+                      uint64_t *block)
+{
+    uint32_t slice = heap_slice_of(heap, slab);
+    struct remote_batch *batch = &mine->batches[slice % REMOTE_BATCHES];
+
+    if (batch->slice != slice) {
+        batch_post(heap, batch);
+        batch->slice = slice;
+    }
+    slab_link(slab, block, batch->count ? batch->first : NULL);
+    if (batch->count == 0)
+        batch->last = block;
+    batch->first = block;
+    SLAB_ORDER();
+    if (++batch->count == BATCH_BLOCKS)
+        batch_post(heap, batch);
+    if (__builtin_expect(mine->batches_epoch != heap->epoch, 0))
+        batches_post(heap, mine);
+}
+
+/* The heap that gathers the block; NULL if it is to go by itself. */
+static struct thread_heap *batching_heap(struct heap *heap, const struct span *slab)
+{
+    struct thread_heap *mine = heap_thread;
+
+    if (slab->size_class > size_class_of(BATCH_BLOCK_BYTES_MAX))
+        return NULL;
+    if (mine == &heap_thread_none) {
+        if (++frees_unattached < ATTACH_AFTER)
+            return NULL;
+        frees_unattached = 0;
+        mine = thread_heap_attach(heap);
+    }
+    return mine && !mine->batching ? mine : NULL;
+}
+
+void remote_free(struct heap *heap, struct span *slab, void *block)
+{
+    struct thread_heap *mine = batching_heap(heap, slab);
+
+    if (mine == NULL) {
+        push(heap, slab, block, block, 1);
+        return;
+    }
+    mine->batching = 1;
+    SLAB_ORDER();
+    batch_add(heap, mine, slab, block);
+    SLAB_ORDER();
+    mine->batching = 0;
+}
+
+void remote_post(struct heap *heap, struct thread_heap *mine)
+{
+    if (mine->batching)
+        return;
+    mine->batching = 1;
+    SLAB_ORDER();
+    batches_post(heap, mine);
+    SLAB_ORDER();
+    mine->batching = 0;
+}
+
+bool remote_finds_free(const struct heap *heap, const struct span *slab, const void *block)
+{
+    uint32_t slice = heap_slice_of(heap, slab);
+
+    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
+        const struct remote_batch *batch =
+            &heap_thread_heap(heap, i)->batches[slice % REMOTE_BATCHES];
+
+        if (batch->slice == slice && batch->count > 0 &&
+            slab_list_has(heap, slab, (uint64_t)batch->first, block))
+            return true;
+    }
+    return false;
+}
