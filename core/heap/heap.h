@@ -2,8 +2,8 @@
  * heap.h - the heap in a slot, as the interposed functions and the tools see it.
  *
  * All allocator state lives inside the slot (thread heaps too), so that a generation of the slot
- * is a generation of the heap. Only two words live outside: the address of the heap and each
- * thread's pointer to its thread heap (initial-exec TLS).
+ * is a generation of the heap. Only a few words live outside: where the heap and its descriptors
+ * are, and each thread's pointer to its thread heap, with its tag (initial-exec TLS).
  *
  * No call here does file I/O, changes errno on success, or allocates outside the slot. On failure
  * the block-returning calls return NULL; setting errno is preload/'s part.
