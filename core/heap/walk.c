@@ -57,6 +57,8 @@ static int header_check(const struct walk *walk)
         return status;
     described = (heap->spans.committed_end - heap->spans.start) / sizeof(struct span);
     top_end = (uint64_t)heap->top << SLICE_SHIFT;
+    if (heap->top == heap->data_slice)
+        described = heap->top; /* no span yet: nothing need be described */
     if (heap->spans.start != walk->base + SPANS_OFFSET || heap->top < heap->data_slice ||
         heap->top > described || walk->base + top_end > heap->data.committed_end ||
         walk->base + ((uint64_t)heap->data_slice << SLICE_SHIFT) != heap->data.start)

@@ -165,6 +165,16 @@ static void random_operations_never_overlap_or_change_a_block(void)
     check_valid();
 }
 
+static void a_heap_without_a_block_is_counted(void)
+{
+    static struct heap_census census;
+
+    CHECK_OK(heap_census(heap_slot(), &census, NULL));
+    CHECK_EQ(census.totals.live_blocks, 0);
+    CHECK_EQ(census.totals.committed_bytes, 0);
+    check_valid();
+}
+
 static void the_census_counts_what_was_handed_out(void)
 {
     static struct heap_census before, after;
@@ -510,6 +520,7 @@ int main(int argc, char **argv)
     tap_arguments(argc, argv);
     if (heap_start(SLOT_VOLATILE) < 0)
         return 1;
+    RUN(a_heap_without_a_block_is_counted);
     RUN(random_operations_never_overlap_or_change_a_block);
     RUN(the_census_counts_what_was_handed_out);
     RUN(the_census_survives_damaged_descriptors);
