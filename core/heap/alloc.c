@@ -148,6 +148,7 @@ static void *alloc_refill(uint32_t size_class, bool *is_zero)
 {
     struct heap *heap;
     struct thread_heap *mine;
+    uint64_t epoch;
     void *block;
 
     if (heap_here() == NULL && heap_start(SLOT_VOLATILE) < 0)
@@ -157,8 +158,9 @@ static void *alloc_refill(uint32_t size_class, bool *is_zero)
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
     heap_lock(heap, &mine->lock);
-    if (UNLIKELY(mine->epoch != heap->epoch)) {
-        mine->epoch = heap->epoch;
+    epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+    if (UNLIKELY(mine->epoch != epoch)) {
+        mine->epoch = epoch;
         thread_heap_collect(heap, mine);
     }
     block = take_from_owned(heap, mine, size_class, is_zero);

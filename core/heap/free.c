@@ -18,7 +18,7 @@ struct span *heap_block_span(const void *block)
     uint64_t slice = ((uintptr_t)block - heap_place.base) >> SLICE_SHIFT;
     struct span *span;
 
-    if (slice >= heap_place.slice_count)
+    if (slice >= __atomic_load_n(&heap_place.slice_count, __ATOMIC_RELAXED))
         return NULL;
     span = heap_span(heap_here(), (uint32_t)slice);
     return span->kind == SPAN_INSIDE ? span - span->slices : span;
@@ -27,10 +27,11 @@ struct span *heap_block_span(const void *block)
 static bool block_is_one(const struct heap *heap, const struct span *span, const void *block)
 {
     uint64_t offset = (uintptr_t)block - heap_span_address(heap, span);
+    uint32_t carved = __atomic_load_n(&span->carved_bytes, __ATOMIC_RELAXED);
 
     if (span->kind == SPAN_LARGE)
         return offset == 0;
-    return span->kind == SPAN_SLAB && offset < span->carved_bytes &&
+    return span->kind == SPAN_SLAB && offset < carved &&
            slab_offset_is_block(span, (uint32_t)offset);
 }
 

@@ -66,9 +66,15 @@ static struct thread_heap *thread_heap_adopt(struct heap *heap)
 {
     struct thread_heap *dead = heap_thread_heap(heap, heap->first_dead - 1);
 
-    heap->first_dead = dead->next_dead;
+    __atomic_store_n(&heap->first_dead, dead->next_dead, __ATOMIC_RELAXED);
     heap->dead_count--;
     return dead;
+}
+
+/* Under the heap's lock; others look at it before they take that. */
+static void thread_heap_set_state(struct thread_heap *changed, enum thread_heap_state state)
+{
+    __atomic_store_n(&changed->state, (uint32_t)state, __ATOMIC_RELAXED);
 }
 
 struct thread_heap *thread_heap_attach(struct heap *heap)
@@ -83,7 +89,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
     mine = heap->first_dead ? thread_heap_adopt(heap) : thread_heap_make(heap);
     if (mine) {
         heap_lock(heap, &mine->lock);
-        mine->state = THREAD_HEAP_LIVE;
+        thread_heap_set_state(mine, THREAD_HEAP_LIVE);
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
         heap_thread = mine;
@@ -96,9 +102,9 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
 
 static void thread_heap_set_dead(struct heap *heap, struct thread_heap *ended)
 {
-    ended->state = THREAD_HEAP_DEAD;
+    thread_heap_set_state(ended, THREAD_HEAP_DEAD);
     ended->next_dead = heap->first_dead;
-    heap->first_dead = ended->index + 1;
+    __atomic_store_n(&heap->first_dead, ended->index + 1, __ATOMIC_RELAXED);
     heap->dead_count++;
     heap->thread_heaps_live--;
 }
@@ -327,7 +333,7 @@ void heap_fork_prepare(void)
     for (uint32_t i = 0; i < heap->thread_heap_count; i++)
         fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
     fork_lock(&heap->spans_lock, may_wait);
-    heap->fork_holder = (uint64_t)heap_holder();
+    __atomic_store_n(&heap->fork_holder, (uint64_t)heap_holder(), __ATOMIC_RELAXED);
 }
 
 void heap_fork_parent(void)
@@ -336,7 +342,7 @@ void heap_fork_parent(void)
 
     if (heap == NULL || heap->fork_holder != (uint64_t)heap_holder())
         return;
-    heap->fork_holder = 0;
+    __atomic_store_n(&heap->fork_holder, 0, __ATOMIC_RELAXED);
     fork_unlock(&heap->spans_lock);
     for (uint32_t i = heap->thread_heap_count; i-- > 0;)
         fork_unlock(&heap_thread_heap(heap, i)->lock);
