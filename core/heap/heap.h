@@ -16,7 +16,11 @@
 #include <stdint.h>
 #include "core/base/status.h"
 
-#define SLOT_BASE(slot) (0x200000000000ull + (uint64_t)(slot)*SLOT_BYTES)
+/* ThreadSanitizer has its shadow here; the unit tests are built with another place for it. */
+#ifndef SLOTS_START
+#define SLOTS_START 0x200000000000ull
+#endif
+#define SLOT_BASE(slot) (SLOTS_START + (uint64_t)(slot)*SLOT_BYTES)
 #define SLOT_BYTES      (1ull << 40)
 #define SLOT_COUNT      51
 #define SLOT_VOLATILE   0 /* for heaps without a pool */

@@ -94,3 +94,17 @@ int tap_done(void)
     printf("1..%d\n", tests_run);
     return tests_failed ? 1 : 0;
 }
+
+#ifdef __SANITIZE_THREAD__
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
+
+/*
+ * Races that are meant. fast_free reads the owner word of a slab that its owner may be changing,
+ * and how much of the slot is described: any value that the word has had sends a block that is not
+ * the thread's own to the slow path, which looks again with atomic loads.
+ */
+const char *__tsan_default_suppressions(void)
+{
+    return "race_top:fast_free";
+}
+#endif
