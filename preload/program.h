@@ -24,6 +24,9 @@ bool program_owns_pool(void);
 /* "pheap: text" on stderr. */
 void program_say(const char *text);
 
+/* malloc.c: the heap is there from here on; false: there is no place for one. */
+bool program_start_heap(void);
+
 /* fork.c, exit.c */
 void program_watch_forks(void);
 void program_watch_exit(void);

@@ -244,7 +244,6 @@ __attribute__((constructor)) static void start(void)
     struct environment_options options;
     struct problem why = {0, ""};
     enum ownership ownership;
-    void *volatile block; /* or the compiler takes the pair of calls away */
 
     program_watch_forks();
     if (getauxval(AT_SECURE) || (&pheap_is_tool && pheap_is_tool))
@@ -253,8 +252,7 @@ __attribute__((constructor)) static void start(void)
         program_say(why.text);
     if (!options.pool)
         return;
-    block = malloc(1); /* the heap is there from here on */
-    free(block);
+    (void)program_start_heap(); /* the program may have a malloc of its own */
     if (absolute_path(program.link.pool_path, options.pool, &why) < 0) {
         program_say(why.text);
         return;
