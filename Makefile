@@ -79,7 +79,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $(LIB_OBJECTS) -Wl,--version-script=preload/preload.map \
-	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-soname,libpheap.so $(LDFLAGS)
+	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
