@@ -30,6 +30,12 @@ struct heap; /* the header at the slot's base; see heap_format.h */
 /* The process's heap; created in slot `slot` by the first allocation or by this call. */
 MUST_CHECK int heap_start(uint32_t slot);
 uint32_t heap_slot(void);
+
+/* The heap that is going to be started is a hardened one (hardened.h). */
+void heap_harden(void);
+/* After a fault at this address: reports what lies there and aborts, if it is a guard of a hardened
+ * heap or memory that it has not handed out. Returns for any other heap or address. */
+void heap_explain_fault(const void *address);
 bool heap_owns(const void *pointer); /* lies in the process's slot */
 
 void *heap_malloc(size_t bytes);

@@ -281,6 +281,11 @@ static uint32_t take_from_run(struct heap *heap, uint32_t run, const struct span
     return start;
 }
 
+static bool has_inside(uint8_t kind)
+{
+    return kind == SPAN_SLAB || kind == SPAN_HARD_SLAB;
+}
+
 struct span *spans_alloc(struct heap *heap, const struct span_request *request, bool *is_zero)
 {
     struct span *span = NULL;
@@ -298,7 +303,7 @@ struct span *spans_alloc(struct heap *heap, const struct span_request *request, 
         span = heap_span(heap, start);
         span->slices = request->slices;
         span->kind = request->kind;
-        for (uint32_t i = 1; request->kind == SPAN_SLAB && i < request->slices; i++) {
+        for (uint32_t i = 1; has_inside(request->kind) && i < request->slices; i++) {
             span[i].kind = SPAN_INSIDE;
             span[i].slices = i;
         }
@@ -315,7 +320,7 @@ void spans_free(struct heap *heap, struct span *span, uint32_t dirty_slices)
     if (lock_held_by(&heap->spans_lock, heap_holder()))
         return; /* as above; the span is lost */
     heap_lock(heap, &heap->spans_lock);
-    for (uint32_t i = 1; span->kind == SPAN_SLAB && i < slices; i++)
+    for (uint32_t i = 1; has_inside(span->kind) && i < slices; i++)
         run_clear(span + i);
     run_clear(span);
     dirty_set(heap, slice, slice + dirty_slices, true);

@@ -13,6 +13,7 @@
 #include "core/heap/thread_heap.h"
 
 #include "core/base/sys.h"
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
 #include "core/heap/misuse.h"
 #include "core/heap/slab.h"
@@ -332,6 +333,8 @@ void heap_fork_prepare(void)
     fork_lock(&heap->threads_lock, may_wait);
     for (uint32_t i = 0; i < heap->thread_heap_count; i++)
         fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
+    if (heap_is_hardened(heap))
+        fork_lock(&heap_hardened(heap)->lock, may_wait);
     fork_lock(&heap->spans_lock, may_wait);
     __atomic_store_n(&heap->fork_holder, (uint64_t)heap_holder(), __ATOMIC_RELAXED);
 }
@@ -344,6 +347,8 @@ void heap_fork_parent(void)
         return;
     __atomic_store_n(&heap->fork_holder, 0, __ATOMIC_RELAXED);
     fork_unlock(&heap->spans_lock);
+    if (heap_is_hardened(heap))
+        fork_unlock(&heap_hardened(heap)->lock);
     for (uint32_t i = heap->thread_heap_count; i-- > 0;)
         fork_unlock(&heap_thread_heap(heap, i)->lock);
     fork_unlock(&heap->threads_lock);
@@ -363,6 +368,8 @@ void heap_fork_child(void)
             thread_heap_set_dead(heap, other);
     }
     fork_renew(&heap->threads_lock);
+    if (heap_is_hardened(heap))
+        fork_renew(&heap_hardened(heap)->lock);
     fork_renew(&heap->spans_lock);
     spans_fork_child(heap);
     heap_fork_parent();

@@ -369,6 +369,7 @@ static int exhaust_data_limit(void)
     void *block = NULL;
     int count = 0;
 
+    free(opaque(malloc(100))); /* as any program has done by then */
     if (setrlimit(RLIMIT_DATA, &limit) != 0)
         return 2;
     errno = 0;

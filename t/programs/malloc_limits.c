@@ -245,7 +245,7 @@ static int churn_under(struct sock_filter *filter, unsigned short length)
         char *blocks[200];
 
         for (int i = 0; i < 200; i++) {
-            blocks[i] = opaque(malloc((size_t)i * i * (size_t)(round + 1)));
+            blocks[i] = opaque(malloc((size_t)i * i * (size_t)(round + 1) + 1));
             if (blocks[i] == NULL)
                 return 1;
             blocks[i][0] = 1;
