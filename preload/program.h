@@ -31,6 +31,14 @@ bool program_start_heap(void);
 void program_watch_forks(void);
 void program_watch_exit(void);
 
+/* debug.c */
+void program_explain_faults(void);           /* PHEAP_HARDEN=1 */
+void program_print_statistics_at_exit(void); /* PHEAP_STATS=1 */
+void program_note_stderr(void);              /* descriptor 2 is another file from here on */
+
+/* malloc_info.c: a table to stderr. */
+void program_write_statistics(const char *title);
+
 /* environment.c. The string must live for ever. Not setenv(): a program may define its own (bash
  * does), which is not ready for calls before main(). */
 void environment_put(char *assignment);

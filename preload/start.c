@@ -250,6 +250,10 @@ __attribute__((constructor)) static void start(void)
         return;
     if (options_from_environment(&options, environ, &why) < 0 && options.pool)
         program_say(why.text);
+    if (options.harden && program_start_heap())
+        program_explain_faults();
+    if (options.stats)
+        program_print_statistics_at_exit();
     if (!options.pool)
         return;
     (void)program_start_heap(); /* the program may have a malloc of its own */
@@ -281,6 +285,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     program.restored = true;
     program.owner_pid = sys_getpid();
     write_owner();
+    program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);
     link->resumed_generation = arguments->generation;
     link->run_goes_on = 1;
