@@ -1,7 +1,9 @@
 /*
  * hardened_slab.c - see hardened_slab.h.
  *
- * Invariant: a slab is in the list of its class exactly when its table counts a free place.
+ * Invariant: a slab in the list of its class has a free place. It leaves the list when a sixteenth
+ * of its places are free and comes back with an eighth: a random place is found in a few steps, and
+ * stays random.
  */
 #include "core/heap/hardened_slab.h"
 
@@ -64,24 +66,33 @@ bool hard_unguard(struct heap *heap, struct span *span, uintptr_t first, uintptr
 
 /* Depends on the address, so that a canary copied from elsewhere is none; no byte is 0, or the end
  * of a string that is one too long would go unseen. */
+static uint64_t canary_word(const struct span *span, uintptr_t word_address)
+{
+    return (span->key ^ word_address * 0x9e3779b97f4a7c15ull) | 0x0101010101010101ull;
+}
+
 static uint8_t canary_byte(const struct span *span, uintptr_t address)
 {
-    uint64_t word = span->key ^ (address >> 3) * 0x9e3779b97f4a7c15ull;
-
-    return (uint8_t)(word >> (address % 8 * 8)) | 1;
+    return (uint8_t)(canary_word(span, address & ~7ul) >> (address % 8 * 8));
 }
 
 void hard_canary_write(const struct span *span, uintptr_t start, uintptr_t end)
 {
-    for (uintptr_t at = start; at < end; at++)
-        *(uint8_t *)at = canary_byte(span, at);
+    for (; start % 8 != 0 && start < end; start++)
+        *(uint8_t *)start = canary_byte(span, start);
+    for (; start < end; start += 8) /* ends of blocks are multiples of 16 */
+        *(uint64_t *)start = canary_word(span, start);
 }
 
 const void *hard_canary_find_damage(const struct span *span, uintptr_t start, uintptr_t end)
 {
-    for (uintptr_t at = start; at < end; at++)
-        if (*(const uint8_t *)at != canary_byte(span, at))
-            return (const void *)at;
+    while (start < end) {
+        bool is_word = start % 8 == 0 && *(const uint64_t *)start == canary_word(span, start);
+
+        if (!is_word && *(const uint8_t *)start != canary_byte(span, start))
+            return (const void *)start;
+        start += is_word ? 8 : 1;
+    }
     return NULL;
 }
 
@@ -125,11 +136,13 @@ static uint64_t place_address(const struct heap *heap, const struct span *slab, 
 uint32_t hard_slab_place(const struct heap *heap, const struct span *slab, const void *address)
 {
     uint64_t offset = (uintptr_t)address - hard_slab_blocks(heap, slab);
-    uint64_t block_bytes = size_class_block_bytes(slab->size_class);
-    bool is_place =
-        offset % block_bytes == 0 && offset / block_bytes < hard_table(heap, slab)->places;
+    uint32_t block_bytes = size_class_block_bytes(slab->size_class), place;
 
-    return is_place ? (uint32_t)(offset / block_bytes) : UINT32_MAX;
+    if (offset >= slab_bytes(slab))
+        return UINT32_MAX;
+    place = (uint32_t)offset / block_bytes;
+    return place * block_bytes == offset && place < hard_table(heap, slab)->places ? place
+                                                                                   : UINT32_MAX;
 }
 
 size_t hard_place_bytes(const struct heap *heap, const struct span *slab, uint32_t place)
@@ -150,6 +163,7 @@ static void list_enter(struct heap *heap, struct span *slab)
     if (slab->next)
         heap_span(heap, slab->next)->prev = heap_slice_of(heap, slab);
     *list = heap_slice_of(heap, slab);
+    slab->flags |= HARD_LISTED;
 }
 
 static void list_leave(struct heap *heap, struct span *slab)
@@ -161,6 +175,7 @@ static void list_leave(struct heap *heap, struct span *slab)
     if (slab->next)
         heap_span(heap, slab->next)->prev = slab->prev;
     slab->next = slab->prev = 0;
+    slab->flags &= (uint8_t)~HARD_LISTED;
 }
 
 /* --- slabs --- */
@@ -236,7 +251,7 @@ void *hard_slab_take(struct heap *heap, struct span *slab, size_t bytes)
         unasked = UINT16_MAX - PLACE_USED;
     table->words[place] = (uint16_t)(PLACE_USED + unasked);
     table->used++;
-    if (--table->free == 0)
+    if (--table->free <= table->places / 16)
         list_leave(heap, slab);
     if (heap->mode == HEAP_HARDENED)
         hard_canary_write(slab, block + block_bytes - unasked, block + block_bytes);
@@ -268,7 +283,7 @@ void hard_slab_release(struct heap *heap, struct span *slab, void *block)
 
     check_fill(heap, slab, block);
     table->words[hard_slab_place(heap, slab, block)] = PLACE_FREE;
-    if (table->free++ == 0)
+    if (++table->free > table->places / 8 && !(slab->flags & HARD_LISTED))
         list_enter(heap, slab);
     if (table->free == table->places)
         hard_slab_destroy(heap, slab);

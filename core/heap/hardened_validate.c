@@ -59,7 +59,8 @@ static int validate_slab(const struct heap *heap, const struct span *slab, uint3
                            "hardened slab at %p: %u used, %u free of %u; counted %u, %u",
                            (const void *)table, table->used, table->free, table->places,
                            counted.used, counted.free);
-    if (list_has(heap, slab) != (table->free > 0))
+    if (list_has(heap, slab) != !!(slab->flags & HARD_LISTED) ||
+        ((slab->flags & HARD_LISTED) && table->free == 0))
         return problem_set(why, STATUS_DAMAGED, "hardened slab at %p: %u free, in the wrong list",
                            (const void *)table, table->free);
     return validate_canaries(heap, slab, why);

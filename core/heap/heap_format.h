@@ -62,6 +62,7 @@ enum span_flags {
     SLAB_FRESH_ZERO = 2, /* what was never carved reads as zero */
     HARD_GUARDED = 4,    /* its guard pages cannot be touched */
     HARD_FREED = 8,      /* a large block in quarantine */
+    HARD_LISTED = 16,    /* a slab in the list of its class */
 };
 
 /*
@@ -168,7 +169,7 @@ struct heap {
 struct hardened {
     struct lock lock;
     uint64_t random;                /* xorshift state, never 0 */
-    uint32_t partial[SIZE_CLASSES]; /* first slab with a free place; 0 none */
+    uint32_t partial[SIZE_CLASSES]; /* first slab with free places; 0 none */
     uint32_t guarded_spans;
     uint32_t quarantine_first, quarantine_count;
     uint64_t quarantine_bytes;
