@@ -81,7 +81,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $(LIB_OBJECTS) -Wl,--version-script=preload/preload.map \
-	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-soname,libpheap.so $(LDFLAGS)
+	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
@@ -132,7 +132,8 @@ check: packages
 	+@$(MAKE) --no-print-directory tests
 	+@$(MAKE) --no-print-directory check-clang
 	+@$(MAKE) --no-print-directory lint
-	@$(PROVE) -j2 $(UNIT_TESTS) $(E2E_TESTS)
+	+@$(MAKE) --no-print-directory sanitizer-builds
+	@$(PROVE) -j2 $(UNIT_TESTS) $(SANITIZED_TESTS) $(E2E_TESTS)
 
 ## check-unit: the unit tests alone
 check-unit: tests
@@ -149,6 +150,28 @@ check-long: packages
 .PHONY: check-prove-serial
 check-prove-serial:
 	@$(PROVE) $(UNIT_TESTS) $(E2E_TESTS)
+
+# The unit tests of what runs in the program itself. image_* save the whole process: of those only
+# the ones whose process may have a sanitizer's memory in it.
+SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
+                     recovery_choose,$(UNIT_SOURCES:t/unit/%.c=%))
+# What several threads do at once. ThreadSanitizer has its shadow where the slots are.
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans
+SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
+SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
+                    $(THREADED_NAMES:%=$(BUILD)/tsan/t/unit/%)
+
+## check-sanitizers: unit tests under ASan and UBSan, and under TSan
+.PHONY: check-sanitizers sanitized-tests sanitizer-builds
+sanitized-tests: $(SANITIZED_NAMES:%=$(BUILD)/t/unit/%)
+sanitizer-builds:
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT='-O1 -g $(SANITIZE_ADDRESS)' \
+	  LDFLAGS='$(SANITIZE_ADDRESS)' sanitized-tests
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT='-O1 -g $(SANITIZE_THREAD)' \
+	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
+check-sanitizers: sanitizer-builds
+	@$(PROVE) -j2 $(SANITIZED_TESTS)
 
 ## check-clang: everything compiles with clang without a warning
 check-clang:

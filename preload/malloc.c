@@ -20,20 +20,8 @@
 #include "core/base/sys.h"
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
+#include "preload/program.h"
 #include "preload/slot.h"
-
-/* All that is defined from here on and not static is exported by preload.map. */
-#pragma GCC visibility push(default)
-
-/* Not in the headers of glibc 2.36, or in none. */
-void cfree(void *block);
-void free_sized(void *block, size_t bytes);
-void free_aligned_sized(void *block, size_t align, size_t bytes);
-void *__libc_malloc(size_t bytes);
-void __libc_free(void *block);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *block, size_t bytes);
-void *__libc_memalign(size_t align, size_t bytes);
 
 /* The key's destructor tells of a thread's end. Its number is among the first 32, because it is
  * made by the first malloc of the process: setting it allocates nothing. */
@@ -57,7 +45,7 @@ static void thread_attached(void *thread_heap)
     errno = saved_errno;
 }
 
-static bool malloc_start(void)
+bool program_start_heap(void)
 {
     if (heap_here())
         return true;
@@ -68,6 +56,19 @@ static bool malloc_start(void)
     return true;
 }
 
+/* All that is defined from here on and not static is exported by preload.map. */
+#pragma GCC visibility push(default)
+
+/* Not in the headers of glibc 2.36, or in none. */
+void cfree(void *block);
+void free_sized(void *block, size_t bytes);
+void free_aligned_sized(void *block, size_t align, size_t bytes);
+void *__libc_malloc(size_t bytes);
+void __libc_free(void *block);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *block, size_t bytes);
+void *__libc_memalign(size_t align, size_t bytes);
+
 static void *or_enomem(void *block)
 {
     if (UNLIKELY(block == NULL))
@@ -77,7 +78,7 @@ static void *or_enomem(void *block)
 
 __attribute__((noinline)) static void *malloc_slow(size_t bytes)
 {
-    return or_enomem(malloc_start() ? heap_malloc(bytes) : NULL);
+    return or_enomem(program_start_heap() ? heap_malloc(bytes) : NULL);
 }
 
 __attribute__((noinline)) static void *malloc_medium(size_t bytes)
@@ -101,7 +102,7 @@ void free(void *block)
 
 void *calloc(size_t count, size_t bytes)
 {
-    return or_enomem(malloc_start() ? heap_calloc(count, bytes) : NULL);
+    return or_enomem(program_start_heap() ? heap_calloc(count, bytes) : NULL);
 }
 
 /* A block of ld.so's own malloc, of unknown size: what can be read of it is copied. */
@@ -144,7 +145,7 @@ static bool is_power_of_two(size_t value)
 
 static void *aligned_block(size_t align, size_t bytes)
 {
-    return malloc_start() ? heap_memalign(align, bytes) : NULL;
+    return program_start_heap() ? heap_memalign(align, bytes) : NULL;
 }
 
 /* Old callers pass 0 and odd values: rounded up to a power of two, as glibc does. */

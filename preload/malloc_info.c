@@ -9,7 +9,12 @@
 #include <stdio.h>
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/slot.h"
+#include "preload/program.h"
+
+#define STATISTICS_BYTES 4096 /* 80 classes of 41 */
 
 /* Exported, by preload.map. */
 #pragma GCC visibility push(default)
@@ -76,20 +81,48 @@ int malloc_trim(size_t keep_bytes)
 
 void malloc_stats(void)
 {
-    struct heap_census census = census_now();
-    char text[512];
-    size_t length;
+    program_write_statistics("");
+}
 
-    length = format_text(text, sizeof text,
-                         "pheap: slot %u\n"
-                         "committed bytes  = %14lu\n"
-                         "in use bytes     = %14lu\n"
-                         "blocks           = %14lu\n"
-                         "free slice bytes = %14lu\n"
-                         "thread heaps     = %14lu\n",
-                         heap_slot(), census.totals.committed_bytes, census.totals.live_bytes,
-                         census.totals.live_blocks, census.totals.free_bytes, census.thread_heaps);
-    (void)sys_write(2, text, length);
+static void print_classes(FILE *stream, const struct heap_census *census)
+{
+    for (uint32_t i = 0; i < census->class_count; i++) {
+        const struct heap_class_totals *totals = &census->classes[i];
+
+        if (totals->slabs == 0 || totals->block_bytes == 0)
+            continue;
+        fprintf(stream, "  <size block=\"%u\" slabs=\"%lu\" used=\"%lu\" total=\"%lu\"/>\n",
+                totals->block_bytes, totals->slabs, totals->blocks_used, totals->blocks_total);
+    }
+}
+
+/* glibc's elements, in its order, so that what reads its output reads ours; there is one arena. */
+static void print_totals(FILE *stream, const struct heap_census *census)
+{
+    uint64_t free_blocks = 0, free_block_bytes = 0;
+
+    for (uint32_t i = 0; i < census->class_count; i++) {
+        const struct heap_class_totals *totals = &census->classes[i];
+        uint64_t count = totals->blocks_total - totals->blocks_used;
+
+        free_blocks += count;
+        free_block_bytes += count * totals->block_bytes;
+    }
+    fprintf(stream, "<total type=\"fast\" count=\"%lu\" size=\"%lu\"/>\n", free_blocks,
+            free_block_bytes);
+    fprintf(stream, "<total type=\"rest\" count=\"%d\" size=\"%lu\"/>\n",
+            census->totals.free_bytes > 0, census->totals.free_bytes);
+}
+
+/* Committed memory never shrinks: what it is now is the most it was. */
+static void print_system(FILE *stream, const struct heap_census *census)
+{
+    uint64_t committed = census->totals.committed_bytes;
+
+    fprintf(stream, "<system type=\"current\" size=\"%lu\"/>\n", committed);
+    fprintf(stream, "<system type=\"max\" size=\"%lu\"/>\n", committed);
+    fprintf(stream, "<aspace type=\"total\" size=\"%lu\"/>\n", committed);
+    fprintf(stream, "<aspace type=\"mprotect\" size=\"%lu\"/>\n", committed);
 }
 
 int malloc_info(int options, FILE *stream)
@@ -100,21 +133,57 @@ int malloc_info(int options, FILE *stream)
         return EINVAL;
     census = census_now();
     fprintf(stream, "<malloc version=\"pheap-1\">\n<heap nr=\"%u\">\n<sizes>\n", heap_slot());
-    for (uint32_t i = 0; i < census.class_count; i++) {
-        const struct heap_class_totals *class_totals = &census.classes[i];
-
-        if (class_totals->slabs == 0 || class_totals->block_bytes == 0)
-            continue;
-        fprintf(stream, "  <size block=\"%u\" slabs=\"%lu\" used=\"%lu\" total=\"%lu\"/>\n",
-                class_totals->block_bytes, class_totals->slabs, class_totals->blocks_used,
-                class_totals->blocks_total);
-    }
-    fprintf(stream, "</sizes>\n<total type=\"large\" count=\"%lu\" size=\"%lu\"/>\n",
-            census.large_blocks, census.large_bytes);
-    fprintf(stream, "<total type=\"rest\" count=\"1\" size=\"%lu\"/>\n", census.totals.free_bytes);
-    fprintf(stream, "<system type=\"current\" size=\"%lu\"/>\n</heap>\n</malloc>\n",
-            census.totals.committed_bytes);
+    print_classes(stream, &census);
+    fprintf(stream, "</sizes>\n");
+    print_totals(stream, &census);
+    print_system(stream, &census);
+    fprintf(stream, "</heap>\n");
+    print_totals(stream, &census);
+    fprintf(stream, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>\n", census.large_blocks,
+            census.large_bytes);
+    print_system(stream, &census);
+    fprintf(stream, "</malloc>\n");
     return 0;
 }
 
 #pragma GCC visibility pop
+
+/* ---- to stderr --------------------------------------------------------------------------- */
+
+static size_t add_totals(char *text, size_t size, const struct heap_census *census)
+{
+    bool is_hardened = heap_here() && heap_is_hardened(heap_here());
+
+    return format_text(text, size,
+                       "pheap: slot %u%s\n"
+                       "committed bytes  = %14lu\n"
+                       "in use bytes     = %14lu\n"
+                       "blocks           = %14lu\n"
+                       "large blocks     = %14lu\n"
+                       "free slice bytes = %14lu\n"
+                       "thread heaps     = %14lu\n"
+                       "    block    slabs       used      total\n",
+                       heap_slot(), is_hardened ? ", hardened" : "", census->totals.committed_bytes,
+                       census->totals.live_bytes, census->totals.live_blocks, census->large_blocks,
+                       census->totals.free_bytes, census->thread_heaps);
+}
+
+static size_t add_class(char *text, size_t size, const struct heap_class_totals *totals)
+{
+    if (totals->slabs == 0 || totals->block_bytes == 0)
+        return 0;
+    return format_text(text, size, "%9u %8lu %10lu %10lu\n", totals->block_bytes, totals->slabs,
+                       totals->blocks_used, totals->blocks_total);
+}
+
+void program_write_statistics(const char *title)
+{
+    struct heap_census census = census_now();
+    char text[STATISTICS_BYTES];
+    size_t length = format_text(text, sizeof text, "%s", title);
+
+    length += add_totals(text + length, sizeof text - length, &census);
+    for (uint32_t i = 0; i < census.class_count && length < sizeof text; i++)
+        length += add_class(text + length, sizeof text - length, &census.classes[i]);
+    (void)sys_write(2, text, length);
+}

@@ -24,9 +24,20 @@ bool program_owns_pool(void);
 /* "pheap: text" on stderr. */
 void program_say(const char *text);
 
+/* malloc.c: the heap is there from here on; false: there is no place for one. */
+bool program_start_heap(void);
+
 /* fork.c, exit.c */
 void program_watch_forks(void);
 void program_watch_exit(void);
+
+/* debug.c */
+void program_explain_faults(void);           /* PHEAP_HARDEN=1 */
+void program_print_statistics_at_exit(void); /* PHEAP_STATS=1 */
+void program_note_stderr(void);              /* descriptor 2 is another file from here on */
+
+/* malloc_info.c: a table to stderr. */
+void program_write_statistics(const char *title);
 
 /* environment.c. The string must live for ever. Not setenv(): a program may define its own (bash
  * does), which is not ready for calls before main(). */

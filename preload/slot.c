@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 #include "core/base/checksum.h"
+#include "core/base/options.h"
 #include "core/heap/heap.h"
 
 /* Left out: the legacy layout maps libraries there (DESIGN.md 4). */
@@ -44,16 +45,6 @@ static struct start_block start_block_read(void)
         if (aux->a_type == AT_SECURE)
             block.is_secure = aux->a_un.a_val != 0;
     return block;
-}
-
-static const char *environment_find(char **environment, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (; *environment; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
 }
 
 static bool slot_is_valid(uint32_t slot)
@@ -92,19 +83,29 @@ uint32_t slot_wanted(void)
 
     if (block.environment == NULL || block.is_secure)
         return SLOT_VOLATILE;
-    text = environment_find(block.environment, "PHEAP_SLOT");
+    text = options_variable(block.environment, "PHEAP_SLOT");
     if (text && slot_parse(text, &slot))
         return slot;
-    text = environment_find(block.environment, "PHEAP_POOL");
+    text = options_variable(block.environment, "PHEAP_POOL");
     if (text && *text)
         return slot_of_pool_path(text);
     return SLOT_VOLATILE;
+}
+
+static bool hardening_is_wanted(void)
+{
+    struct start_block block = start_block_read();
+
+    return block.environment && !block.is_secure &&
+           options_switch(block.environment, "PHEAP_HARDEN");
 }
 
 bool slot_start_heap(void)
 {
     uint32_t wanted = slot_wanted();
 
+    if (hardening_is_wanted())
+        heap_harden();
     if (heap_start(wanted) == 0)
         return true;
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)

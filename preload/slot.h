@@ -15,7 +15,8 @@ uint32_t slot_wanted(void);
 /* The slot that a pool of this path gets if nothing else is said: 1..50, not 10 or 11. */
 uint32_t slot_of_pool_path(const char *path);
 
-/* Makes the heap in the slot wanted, or, if something lies there, in another one. */
+/* Makes the heap in the slot wanted, or, if something lies there, in another one; hardened if
+ * PHEAP_HARDEN says so. */
 bool slot_start_heap(void);
 
 #endif

@@ -245,17 +245,19 @@ __attribute__((constructor)) static void start(void)
     struct environment_options options;
     struct problem why = {0, ""};
     enum ownership ownership;
-    void *volatile block; /* or the compiler takes the pair of calls away */
 
     program_watch_forks();
     if (getauxval(AT_SECURE) || (&pheap_is_tool && pheap_is_tool))
         return;
     if (options_from_environment(&options, environ, &why) < 0 && options.pool)
         program_say(why.text);
+    if (options.harden && program_start_heap())
+        program_explain_faults();
+    if (options.stats)
+        program_print_statistics_at_exit();
     if (!options.pool)
         return;
-    block = malloc(1); /* the heap is there from here on */
-    free(block);
+    (void)program_start_heap(); /* the program may have a malloc of its own */
     if (absolute_path(program.link.pool_path, options.pool, &why) < 0) {
         program_say(why.text);
         return;
@@ -284,6 +286,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     program.restored = true;
     program.owner_pid = sys_getpid();
     write_owner();
+    program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);
     link->resumed_generation = arguments->generation;
     link->run_goes_on = 1;

@@ -10,6 +10,7 @@ enum lock_rank {
     LOCK_RANK_START,        /* the heap of this process is being made */
     LOCK_RANK_THREAD_HEAPS, /* the table of thread heaps and the list of the dead */
     LOCK_RANK_THREAD_HEAP,  /* one thread heap's slab lists */
+    LOCK_RANK_HARDENED,     /* everything of a hardened heap but the runs */
     LOCK_RANK_SPANS,        /* free runs, top, commit */
     LOCK_RANK_COUNT
 };

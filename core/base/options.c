@@ -98,8 +98,10 @@ const char *options_variable(char *const *environment, const char *name)
     return NULL;
 }
 
-static bool is_switched_on(const char *value)
+bool options_switch(char *const *environment, const char *name)
 {
+    const char *value = options_variable(environment, name);
+
     return value && *value && strcmp(value, "0") != 0;
 }
 
@@ -129,8 +131,10 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->pool = pool && *pool ? pool : NULL;
     out->owner = options_variable(environment, "PHEAP_OWNER");
     out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
-    out->at_exit = is_switched_on(options_variable(environment, "PHEAP_AT_EXIT"));
-    out->fresh = is_switched_on(options_variable(environment, "PHEAP_FRESH"));
+    out->at_exit = options_switch(environment, "PHEAP_AT_EXIT");
+    out->fresh = options_switch(environment, "PHEAP_FRESH");
+    out->harden = options_switch(environment, "PHEAP_HARDEN");
+    out->stats = options_switch(environment, "PHEAP_STATS");
     status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;

@@ -36,11 +36,16 @@ struct environment_options {
     bool checks_cuts;     /* PHEAP_CHECK=cut */
     bool at_exit;         /* PHEAP_AT_EXIT=1 */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
+    bool harden;          /* PHEAP_HARDEN=1 */
+    bool stats;           /* PHEAP_STATS=1: statistics at exit */
 };
 
 /* 0, or STATUS_USAGE with the variable and its value in *why; what is wrong has its default. */
 MUST_CHECK int options_from_environment(struct environment_options *out, char *const *environment,
                                         struct problem *why);
+
+/* Whether a variable is set to anything but nothing and 0. */
+bool options_switch(char *const *environment, const char *name);
 
 /* PHEAP_OWNER's value, "pid:starttime". 0 or STATUS_USAGE. */
 MUST_CHECK int options_owner(const char *text, int *pid, uint64_t *start_time);

@@ -8,8 +8,11 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "core/base/sys.h"
 #include "core/heap/fast_path.h"
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/memcheck.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
 #include "core/heap/remote.h"
@@ -20,6 +23,26 @@
 #define CARVE_ZERO_BYTES 512
 
 static struct lock start_lock = {.rank = LOCK_RANK_START};
+
+static bool hardening_wanted;
+
+void heap_harden(void)
+{
+    hardening_wanted = true;
+}
+
+static int start_in_mode(struct heap *heap)
+{
+    int status = 0;
+
+    if (memcheck_is_running())
+        status = hardened_start(heap, HEAP_ANNOUNCED);
+    else if (hardening_wanted)
+        status = hardened_start(heap, HEAP_HARDENED);
+    if (status < 0)
+        (void)sys_munmap(heap, heap->reserve_bytes);
+    return status;
+}
 
 int heap_start(uint32_t slot)
 {
@@ -35,6 +58,8 @@ int heap_start(uint32_t slot)
     lock_acquire(&start_lock, heap_holder());
     if (heap_here() == NULL) {
         status = slot_create(slot, &heap);
+        if (status == 0)
+            status = start_in_mode(heap);
         /* slice_count stays 0 until the first span is made: no pointer is ours yet. */
         if (status == 0)
             __atomic_store_n(&heap_place.base, (uintptr_t)heap, __ATOMIC_RELEASE);
@@ -146,23 +171,27 @@ static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t
 }
 
 /* The current slab's free list is empty, or there is no slab, no thread heap, no heap yet. */
-static void *alloc_refill(uint32_t size_class, bool *is_zero)
+static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool *is_zero)
 {
     struct heap *heap;
     struct thread_heap *mine;
+    uint64_t epoch;
     void *block;
 
     if (heap_here() == NULL && heap_start(SLOT_VOLATILE) < 0)
         return NULL;
     heap = heap_here();
+    if (UNLIKELY(heap_is_hardened(heap)))
+        return hardened_alloc(heap, bytes, align, is_zero);
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
-    if (UNLIKELY(mine->batches_epoch != heap->epoch))
+    epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+    if (UNLIKELY(mine->batches_epoch != epoch))
         remote_post(heap, mine);
     heap_lock(heap, &mine->lock);
-    if (UNLIKELY(mine->epoch != heap->epoch)) {
-        mine->epoch = heap->epoch;
+    if (UNLIKELY(mine->epoch != epoch)) {
+        mine->epoch = epoch;
         thread_heap_collect(heap, mine);
     }
     block = take_from_owned(heap, mine, size_class, is_zero);
@@ -170,19 +199,22 @@ static void *alloc_refill(uint32_t size_class, bool *is_zero)
     return block ? block : take_from_new(heap, mine, size_class, is_zero);
 }
 
-static void *alloc_class(uint32_t size_class, bool *is_zero)
+/* A hardened heap wants to know what was asked for. */
+static void *alloc_class(uint32_t size_class, size_t bytes, size_t align, bool *is_zero)
 {
     struct span *slab = heap_thread->current[size_class];
 
     if (LIKELY(slab_has_free(slab)))
         return slab_take(heap_here(), slab);
-    return alloc_refill(size_class, is_zero);
+    return alloc_refill(size_class, bytes, align, is_zero);
 }
 
 static void *alloc_large(size_t bytes, size_t align, bool *is_zero)
 {
     if (heap_here() == NULL && heap_start(SLOT_VOLATILE) < 0)
         return NULL;
+    if (UNLIKELY(heap_is_hardened(heap_here())))
+        return hardened_alloc(heap_here(), bytes, align, is_zero);
     return large_alloc(heap_here(), bytes, align, is_zero);
 }
 
@@ -193,7 +225,7 @@ void *heap_malloc(size_t bytes)
     if (LIKELY(block != NULL))
         return block;
     if (bytes <= BLOCK_MAX_BYTES)
-        return alloc_class(size_class_of(bytes), NULL);
+        return alloc_class(size_class_of(bytes), bytes, 1, NULL);
     return alloc_large(bytes, 1, NULL);
 }
 
@@ -208,7 +240,7 @@ void *heap_calloc(size_t count, size_t bytes)
         return NULL;
     block = fast_malloc(total);
     if (block == NULL && total <= BLOCK_MAX_BYTES)
-        block = alloc_class(size_class_of(total), &is_zero);
+        block = alloc_class(size_class_of(total), total, 1, &is_zero);
     else if (block == NULL)
         block = alloc_large(total, 1, &is_zero);
     if (block == NULL || is_zero)
@@ -230,7 +262,7 @@ void *heap_memalign(size_t align, size_t bytes)
         return NULL;
     size_class = size_class_of_aligned(bytes, align);
     if (size_class < SIZE_CLASSES)
-        return alloc_class(size_class, NULL);
+        return alloc_class(size_class, bytes, align, NULL);
     return alloc_large(bytes, align, NULL);
 }
 

@@ -21,7 +21,7 @@
 static inline void *fast_malloc(size_t bytes)
 {
     struct span *slab;
-    uint64_t *block, offset;
+    uint64_t *block, link, offset;
 
     if (UNLIKELY(bytes > SMALL_MAX_BYTES))
         return NULL;
@@ -29,7 +29,8 @@ static inline void *fast_malloc(size_t bytes)
     block = (uint64_t *)slab->free_head;
     /* Small slabs are one slice, so the link's offset is below 64 KiB. What is read at the end of
      * the list, at slab start + 1, is not: 2^48 to one, and a secret key. */
-    offset = block[0] ^ slab->start_key;
+    __builtin_memcpy(&link, block, sizeof link); /* that address is odd */
+    offset = link ^ slab->start_key;
     if (UNLIKELY(offset >= SLICE_BYTES))
         return NULL;
     offset |= slab->start;

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include "core/heap/fast_path.h"
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
@@ -19,7 +20,7 @@ struct span *heap_block_span(const void *block)
     uint64_t slice = ((uintptr_t)block - heap_place.base) >> SLICE_SHIFT;
     struct span *span;
 
-    if (slice >= heap_place.slice_count)
+    if (slice >= __atomic_load_n(&heap_place.slice_count, __ATOMIC_RELAXED))
         return NULL;
     span = heap_span(heap_here(), (uint32_t)slice);
     return span->kind == SPAN_INSIDE ? span - span->slices : span;
@@ -28,22 +29,25 @@ struct span *heap_block_span(const void *block)
 static bool block_is_one(const struct heap *heap, const struct span *span, const void *block)
 {
     uint64_t offset = (uintptr_t)block - heap_span_address(heap, span);
+    uint32_t carved = __atomic_load_n(&span->carved_bytes, __ATOMIC_RELAXED);
 
     if (span->kind == SPAN_LARGE)
         return offset == 0;
-    return span->kind == SPAN_SLAB && offset < span->carved_bytes &&
+    return span->kind == SPAN_SLAB && offset < carved &&
            slab_offset_is_block(span, (uint32_t)offset);
 }
 
-/* The span of a block that the program says it has. NULL: foreign. Aborts on anything else. */
+/* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
+ * Aborts on anything else. */
 static struct span *block_span_checked(const struct heap *heap, const void *block, const char *call)
 {
     struct span *span = heap_block_span(block);
 
-    if (span == NULL && !heap_owns(block))
-        return NULL;
-    if (span == NULL || !block_is_one(heap, span, block))
+    if (UNLIKELY(span == NULL || !block_is_one(heap, span, block))) {
+        if (!heap_owns(block) || heap_is_hardened(heap))
+            return NULL;
         misuse_invalid_pointer(heap, block, call);
+    }
     if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
         (slab_finds_free(heap, span, block) || remote_finds_free(heap, span, block)))
         misuse_double_free(heap, span, block);
@@ -123,8 +127,11 @@ __attribute__((noinline)) static void free_checked(void *block)
     if (block == NULL || heap == NULL)
         return;
     span = block_span_checked(heap, block, "free");
-    if (span == NULL)
+    if (UNLIKELY(span == NULL)) {
+        if (heap_is_hardened(heap))
+            hardened_free(heap, block);
         return;
+    }
     if (span->kind == SPAN_LARGE)
         large_free(heap, span);
     else
@@ -150,7 +157,9 @@ size_t heap_usable_bytes(const void *block)
     const struct span *span = heap_block_span(block);
 
     if (span == NULL || !block_is_one(heap_here(), span, block))
-        return 0;
+        return heap_here() && heap_is_hardened(heap_here())
+                   ? hardened_usable_bytes(heap_here(), block)
+                   : 0;
     return span_usable_bytes(span);
 }
 
@@ -177,7 +186,7 @@ void *heap_realloc(void *block, size_t bytes)
         return NULL;
     span = block_span_checked(heap, block, "realloc");
     if (span == NULL)
-        return NULL;
+        return heap_is_hardened(heap) ? hardened_realloc(heap, block, bytes) : NULL;
     if (realloc_in_place(heap, span, bytes))
         return block;
     usable_bytes = span_usable_bytes(span);

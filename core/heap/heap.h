@@ -16,7 +16,11 @@
 #include <stdint.h>
 #include "core/base/status.h"
 
-#define SLOT_BASE(slot) (0x200000000000ull + (uint64_t)(slot)*SLOT_BYTES)
+/* ThreadSanitizer has its shadow here; the unit tests are built with another place for it. */
+#ifndef SLOTS_START
+#define SLOTS_START 0x200000000000ull
+#endif
+#define SLOT_BASE(slot) (SLOTS_START + (uint64_t)(slot)*SLOT_BYTES)
 #define SLOT_BYTES      (1ull << 40)
 #define SLOT_COUNT      51
 #define SLOT_VOLATILE   0 /* for heaps without a pool */
@@ -26,6 +30,12 @@ struct heap; /* the header at the slot's base; see heap_format.h */
 /* The process's heap; created in slot `slot` by the first allocation or by this call. */
 MUST_CHECK int heap_start(uint32_t slot);
 uint32_t heap_slot(void);
+
+/* The heap that is going to be started is a hardened one (hardened.h). */
+void heap_harden(void);
+/* After a fault at this address: reports what lies there and aborts, if it is a guard of a hardened
+ * heap or memory that it has not handed out. Returns for any other heap or address. */
+void heap_explain_fault(const void *address);
 bool heap_owns(const void *pointer); /* lies in the process's slot */
 
 void *heap_malloc(size_t bytes);

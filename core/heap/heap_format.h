@@ -1,7 +1,8 @@
 /*
  * heap_format.h - the heap's state as it lies in the slot. Nothing but layout.
  *
- *   slot base + 0        struct heap (the header), rest of the first slice unused
+ *   slot base + 0        struct heap (the header)
+ *             + 4 KiB    struct hardened, of a hardened heap; rest of the first slice unused
  *             + 64 KiB   spans: one struct span a slice of the whole reserve, slice 0 included
  *             + ...      dirty bits: one bit a slice
  *             + ...      thread heaps: an array
@@ -49,11 +50,22 @@ enum span_kind {
     SPAN_FREE = 4,
     SPAN_FREE_END = 5,
     SPAN_PURGING = 6,
+    SPAN_HARD_SLAB = 7, /* see hardened.h; INSIDE as of a slab */
+    SPAN_HARD_LARGE = 8,
+};
+
+enum heap_mode {
+    HEAP_PLAIN = 0,
+    HEAP_HARDENED = 1,
+    HEAP_ANNOUNCED = 2, /* hardened in form, but memcheck does the looking */
 };
 
 enum span_flags {
     SLAB_CURRENT = 1,    /* its thread heap allocates from it: used blocks are not counted */
     SLAB_FRESH_ZERO = 2, /* what was never carved reads as zero */
+    HARD_GUARDED = 4,    /* its guard pages cannot be touched */
+    HARD_FREED = 8,      /* a large block in quarantine */
+    HARD_LISTED = 16,    /* a slab in the list of its class */
 };
 
 /*
@@ -101,7 +113,7 @@ struct span {
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
         uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
     };
-    uint64_t key;         /* slab: random, encodes links, marks free blocks */
+    uint64_t key;         /* slab: random, encodes links, marks free blocks; HARD_*: canary */
     uint64_t start;       /* slab: its address */
     uint64_t start_key;   /* slab: start ^ key, turns a link into an offset */
     uint64_t owned_start; /* slab: start + tag */
@@ -165,6 +177,7 @@ struct heap {
     uint64_t secret;      /* keys are derived from it */
     uint64_t key_count;   /* keys made */
     uint32_t restored;    /* pages are dropped by mapping over them */
+    uint32_t mode;        /* enum heap_mode */
     uint64_t fork_holder; /* the thread between fork's prepare and parent or child handlers */
 
     /* under spans_lock */
@@ -188,6 +201,30 @@ struct heap {
 
     struct span empty_slab;
 };
+
+/*
+ * State of a hardened heap, under its lock. The quarantine is a ring, but what leaves it is any one
+ * of the older half, so that nobody can tell when a block will be used again.
+ */
+#define HARDENED_OFFSET   4096
+#define QUARANTINE_BLOCKS 4096
+
+struct hardened {
+    struct lock lock;
+    uint64_t random;                /* xorshift state, never 0 */
+    uint32_t partial[SIZE_CLASSES]; /* first slab with free places; 0 none */
+    uint32_t guarded_spans;
+    uint32_t quarantine_first, quarantine_count;
+    uint64_t quarantine_bytes;
+    uint64_t quarantine[QUARANTINE_BLOCKS]; /* addresses of blocks */
+};
+
+_Static_assert(HARDENED_OFFSET + sizeof(struct hardened) <= SLICE_BYTES, "in the first slice");
+
+static inline struct hardened *heap_hardened(const struct heap *heap)
+{
+    return (struct hardened *)((uintptr_t)heap + HARDENED_OFFSET);
+}
 
 _Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/heap/hardened_large.h"
 #include "core/heap/slab.h"
 
 #define LINE_BYTES 256
@@ -57,13 +58,16 @@ static size_t misuse_describe(const struct heap *heap, const void *pointer, char
     first = heap_span(heap, (uint32_t)slice);
     if (first->kind == SPAN_INSIDE)
         first -= first->slices;
-    if (first->kind == SPAN_SLAB)
+    if (first->kind == SPAN_SLAB || first->kind == SPAN_HARD_SLAB)
         return format_text(out, size, "not the start of a block; the slab at %p has blocks of %u",
                            (void *)heap_span_address(heap, first),
                            size_class_block_bytes(first->size_class));
     if (first->kind == SPAN_LARGE)
         return format_text(out, size, "a large block of %lu bytes starts at %p", first->large_bytes,
                            (void *)heap_span_address(heap, first));
+    if (first->kind == SPAN_HARD_LARGE)
+        return format_text(out, size, "a large block of %lu bytes starts at %p", first->large_bytes,
+                           (void *)hard_large_block(heap, first));
     return format_text(out, size, "no block starts there (freed already, or never allocated)");
 }
 
@@ -76,6 +80,70 @@ _Noreturn void misuse_invalid_pointer(const struct heap *heap, const void *point
     misuse_describe(heap, pointer, what, sizeof what);
     length = format_text(line, sizeof line, "pheap: invalid pointer %p to %s: %s\n", pointer, call,
                          what);
+    misuse_say(line, length);
+}
+
+/* "a block of N bytes in the slab at P, size class M". */
+static const char *describe_block(const struct heap *heap, const struct span *span,
+                                  const void *block, char *out, size_t size)
+{
+    size_t bytes = hardened_usable_bytes(heap, block);
+
+    if (span->kind == SPAN_HARD_LARGE)
+        format_text(out, size, "a large block of %lu bytes in the span at %p", span->large_bytes,
+                    (void *)heap_span_address(heap, span));
+    else if (bytes == 0)
+        format_text(out, size, "a block in the slab at %p, size class %u",
+                    (void *)heap_span_address(heap, span),
+                    size_class_block_bytes(span->size_class));
+    else
+        format_text(out, size, "a block of %lu bytes in the slab at %p, size class %u", bytes,
+                    (void *)heap_span_address(heap, span),
+                    size_class_block_bytes(span->size_class));
+    return out;
+}
+
+_Noreturn void misuse_freed_already(const struct heap *heap, const struct span *span,
+                                    const void *block, const char *call)
+{
+    char what[LINE_BYTES / 2], line[LINE_BYTES];
+    size_t length;
+
+    describe_block(heap, span, block, what, sizeof what);
+    length =
+        format_text(line, sizeof line, "pheap: double free of %p in %s: %s\n", block, call, what);
+    misuse_say(line, length);
+}
+
+_Noreturn void misuse_overflow(const struct heap *heap, const struct span *span, const void *block,
+                               const void *where)
+{
+    char what[LINE_BYTES / 2], line[LINE_BYTES];
+    size_t length;
+
+    describe_block(heap, span, block, what, sizeof what);
+    length = format_text(line, sizeof line, "pheap: overflow of %p, written to at %p: %s\n", block,
+                         where, what);
+    misuse_say(line, length);
+}
+
+_Noreturn void misuse_written_after_free(const struct heap *heap, const struct span *span,
+                                         const void *block, const void *where)
+{
+    char what[LINE_BYTES / 2], line[LINE_BYTES];
+    size_t length;
+
+    describe_block(heap, span, block, what, sizeof what);
+    length = format_text(line, sizeof line, "pheap: %p was written to after its free, at %p: %s\n",
+                         block, where, what);
+    misuse_say(line, length);
+}
+
+_Noreturn void misuse_fault(const void *address, const char *what)
+{
+    char line[LINE_BYTES];
+    size_t length = format_text(line, sizeof line, "pheap: fault at %p: %s\n", address, what);
+
     misuse_say(line, length);
 }
 

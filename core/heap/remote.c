@@ -47,7 +47,7 @@ static void batches_post(struct heap *heap, struct thread_heap *mine)
 {
     for (uint32_t i = 0; i < REMOTE_BATCHES; i++)
         batch_post(heap, &mine->batches[i]);
-    mine->batches_epoch = heap->epoch;
+    mine->batches_epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
 }
 
 static void batch_add(struct heap *heap, struct thread_heap *mine, struct span *slab,
@@ -67,7 +67,7 @@ static void batch_add(struct heap *heap, struct thread_heap *mine, struct span *
     SLAB_ORDER();
     if (++batch->count == BATCH_BLOCKS)
         batch_post(heap, batch);
-    if (__builtin_expect(mine->batches_epoch != heap->epoch, 0))
+    if (__builtin_expect(mine->batches_epoch != __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED), 0))
         batches_post(heap, mine);
 }
 

@@ -55,6 +55,12 @@ static uint32_t slab_uncarved_blocks(const struct span *slab, uint32_t block_byt
     return (uint32_t)(slab_bytes(slab) - slab->carved_bytes) / block_bytes;
 }
 
+/* Other threads compare it with the addresses of blocks that they free. */
+static void slab_set_carved(struct span *slab, uint32_t bytes)
+{
+    __atomic_store_n(&slab->carved_bytes, bytes, __ATOMIC_RELAXED);
+}
+
 bool slab_carve(const struct heap *heap, struct span *slab)
 {
     uint32_t block_bytes = size_class_block_bytes(slab->size_class);
@@ -76,7 +82,7 @@ bool slab_carve(const struct heap *heap, struct span *slab)
         words[0] = next ^ slab->key;
         words[1] = slab->key;
     }
-    slab->carved_bytes += count * block_bytes;
+    slab_set_carved(slab, slab->carved_bytes + count * block_bytes);
     slab->free_head = block;
     return true;
 }
@@ -88,7 +94,7 @@ void *slab_carve_one(const struct heap *heap, struct span *slab)
 
     if (slab_uncarved_blocks(slab, block_bytes) == 0)
         return NULL;
-    slab->carved_bytes += block_bytes;
+    slab_set_carved(slab, slab->carved_bytes + block_bytes);
     return block;
 }
 

@@ -43,7 +43,9 @@ static inline const void *heap_holder(void)
 /* A thread in the middle of fork() holds all the heap's locks already. */
 static inline bool heap_is_forking(const struct heap *heap)
 {
-    return __builtin_expect(heap->fork_holder == (uint64_t)heap_holder(), 0);
+    uint64_t holder = __atomic_load_n(&heap->fork_holder, __ATOMIC_RELAXED);
+
+    return __builtin_expect(holder == (uint64_t)heap_holder(), 0);
 }
 
 static inline void heap_lock(const struct heap *heap, struct lock *lock)

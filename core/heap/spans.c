@@ -26,6 +26,12 @@
 #define COMMIT_STEP_MIN    (1ull << 20)
 #define COMMIT_STEP_MAX    (64ull << 20)
 
+/* Counted without the lock. */
+static uint64_t epoch_now(const struct heap *heap)
+{
+    return __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+}
+
 static uint32_t run_bin(uint32_t slices)
 {
     return 31 - (uint32_t)__builtin_clz(slices);
@@ -43,7 +49,16 @@ static uint8_t *dirty_byte(const struct heap *heap, uint32_t slice)
 
 static bool slice_is_dirty(const struct heap *heap, uint32_t slice)
 {
-    return *dirty_byte(heap, slice) >> (slice % 8) & 1;
+    return __atomic_load_n(dirty_byte(heap, slice), __ATOMIC_RELAXED) >> (slice % 8) & 1;
+}
+
+/* A span's holder reads its own bits without the lock while others change their neighbours. */
+static void dirty_set_one(struct heap *heap, uint32_t slice, bool dirty)
+{
+    uint8_t *byte = dirty_byte(heap, slice);
+    uint8_t bit = (uint8_t)(1u << (slice % 8));
+
+    __atomic_store_n(byte, (uint8_t)(dirty ? *byte | bit : *byte & ~bit), __ATOMIC_RELAXED);
 }
 
 static void dirty_set(struct heap *heap, uint32_t slice, uint32_t end, bool dirty)
@@ -56,11 +71,7 @@ static void dirty_set(struct heap *heap, uint32_t slice, uint32_t end, bool dirt
             slice += bytes * 8;
             continue;
         }
-        if (dirty)
-            *dirty_byte(heap, slice) |= (uint8_t)(1u << (slice % 8));
-        else
-            *dirty_byte(heap, slice) &= (uint8_t) ~(1u << (slice % 8));
-        slice++;
+        dirty_set_one(heap, slice++, dirty);
     }
 }
 
@@ -244,7 +255,7 @@ static uint32_t take_at_top(struct heap *heap, const struct span_request *reques
 
     if (!top_raise(heap, start + request->slices))
         return 0;
-    epoch = before ? heap_span(heap, before)->freed_epoch : heap->epoch;
+    epoch = before ? heap_span(heap, before)->freed_epoch : epoch_now(heap);
     if (before)
         run_remove(heap, before);
     run_give(heap, first, (uint32_t)start - first, epoch);
@@ -265,6 +276,11 @@ static uint32_t take_from_run(struct heap *heap, uint32_t run, const struct span
     return start;
 }
 
+static bool has_inside(uint8_t kind)
+{
+    return kind == SPAN_SLAB || kind == SPAN_HARD_SLAB;
+}
+
 struct span *spans_alloc(struct heap *heap, const struct span_request *request, bool *is_zero)
 {
     struct span *span = NULL;
@@ -282,7 +298,7 @@ struct span *spans_alloc(struct heap *heap, const struct span_request *request, 
         span = heap_span(heap, start);
         span->slices = request->slices;
         span->kind = request->kind;
-        for (uint32_t i = 1; request->kind == SPAN_SLAB && i < request->slices; i++) {
+        for (uint32_t i = 1; has_inside(request->kind) && i < request->slices; i++) {
             span[i].kind = SPAN_INSIDE;
             span[i].slices = i;
         }
@@ -299,11 +315,11 @@ void spans_free(struct heap *heap, struct span *span, uint32_t dirty_slices)
     if (lock_held_by(&heap->spans_lock, heap_holder()))
         return; /* as above; the span is lost */
     heap_lock(heap, &heap->spans_lock);
-    for (uint32_t i = 1; span->kind == SPAN_SLAB && i < slices; i++)
+    for (uint32_t i = 1; has_inside(span->kind) && i < slices; i++)
         run_clear(span + i);
     run_clear(span);
     dirty_set(heap, slice, slice + dirty_slices, true);
-    run_give(heap, slice, slices, heap->epoch);
+    run_give(heap, slice, slices, epoch_now(heap));
     heap_unlock(heap, &heap->spans_lock);
 }
 
@@ -322,7 +338,7 @@ bool spans_grow(struct heap *heap, struct span *span, uint32_t slices)
         /* The new slices belong to nobody yet: let them be the end of the run. */
         if (free_end > end)
             run_remove(heap, end);
-        run_insert(heap, end, wanted_end - end, heap->epoch);
+        run_insert(heap, end, wanted_end - end, epoch_now(heap));
         free_end = wanted_end;
     }
     if (free_end >= wanted_end) {
@@ -348,7 +364,7 @@ void spans_shrink(struct heap *heap, struct span *span, uint32_t slices)
     heap_lock(heap, &heap->spans_lock);
     span->slices = slices;
     dirty_set(heap, wanted_end, end, true);
-    run_give(heap, wanted_end, end - wanted_end, heap->epoch);
+    run_give(heap, wanted_end, end - wanted_end, epoch_now(heap));
     heap_unlock(heap, &heap->spans_lock);
 }
 
@@ -375,14 +391,17 @@ void spans_zero(struct heap *heap, struct span *span, uint64_t bytes)
 void spans_tick(struct heap *heap)
 {
     uint32_t count = __atomic_add_fetch(&heap->tick_count, 1, __ATOMIC_RELAXED);
-    uint64_t now;
+    uint64_t now, last;
 
     if (count % TICK_OPERATIONS != 0)
         return;
     now = sys_clock_ns(CLOCK_MONOTONIC_COARSE);
-    if (now - heap->epoch_ns < EPOCH_NS) /* a clock that went back: a huge difference */
+    last = __atomic_load_n(&heap->epoch_ns, __ATOMIC_RELAXED);
+    if (now - last < EPOCH_NS) /* a clock that went back: a huge difference */
         return;
-    heap->epoch_ns = now;
+    if (!__atomic_compare_exchange_n(&heap->epoch_ns, &last, now, false, __ATOMIC_RELAXED,
+                                     __ATOMIC_RELAXED))
+        return; /* another thread counts this one */
     __atomic_add_fetch(&heap->epoch, 1, __ATOMIC_RELAXED);
     (void)spans_purge(heap, 2);
 }
@@ -400,7 +419,7 @@ static uint32_t purge_collect(struct heap *heap, uint32_t min_epochs)
             uint32_t slices = run->slices;
 
             next = run->next;
-            if (heap->epoch - run->freed_epoch < min_epochs ||
+            if (epoch_now(heap) - run->freed_epoch < min_epochs ||
                 dirty_find(heap, slice, slice + slices, true) == slice + slices)
                 continue;
             run_remove(heap, slice);
@@ -448,7 +467,7 @@ static void purge_give_back(struct heap *heap, bool dropped)
         if (dropped && run->kept_dirty == 0)
             dirty_set(heap, slice, slice + slices, false);
         run_clear(run);
-        run_give(heap, slice, slices, heap->epoch);
+        run_give(heap, slice, slices, epoch_now(heap));
         slice = next;
     }
     heap->purge_list = 0;

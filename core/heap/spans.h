@@ -22,7 +22,7 @@
 struct span_request {
     uint32_t slices;
     uint32_t align_slices; /* a power of two; 1: any */
-    uint8_t kind;          /* SPAN_SLAB or SPAN_LARGE */
+    uint8_t kind;          /* SPAN_SLAB, SPAN_LARGE or a hardened one */
 };
 
 /* NULL: no more address space or memory. *is_zero: every byte reads as zero. */

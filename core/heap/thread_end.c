@@ -7,6 +7,7 @@
  * SLAB_ORDER: at worst one block, or one batch of remote frees, and for a full slab one
  * notification are lost to the child.
  */
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
 #include "core/heap/remote.h"
 #include "core/heap/slab.h"
@@ -33,9 +34,9 @@ static void thread_heap_settle(struct heap *heap, struct thread_heap *ended)
 
 static void thread_heap_set_dead(struct heap *heap, struct thread_heap *ended)
 {
-    ended->state = THREAD_HEAP_DEAD;
+    __atomic_store_n(&ended->state, THREAD_HEAP_DEAD, __ATOMIC_RELAXED);
     ended->next_dead = heap->first_dead;
-    heap->first_dead = ended->index + 1;
+    __atomic_store_n(&heap->first_dead, ended->index + 1, __ATOMIC_RELAXED);
     heap->dead_count++;
     heap->thread_heaps_live--;
 }
@@ -108,8 +109,10 @@ void heap_fork_prepare(void)
     fork_lock(&heap->threads_lock, may_wait);
     for (uint32_t i = 0; i < heap->thread_heap_count; i++)
         fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
+    if (heap_is_hardened(heap))
+        fork_lock(&heap_hardened(heap)->lock, may_wait);
     fork_lock(&heap->spans_lock, may_wait);
-    heap->fork_holder = (uint64_t)heap_holder();
+    __atomic_store_n(&heap->fork_holder, (uint64_t)heap_holder(), __ATOMIC_RELAXED);
 }
 
 void heap_fork_parent(void)
@@ -118,8 +121,10 @@ void heap_fork_parent(void)
 
     if (heap == NULL || heap->fork_holder != (uint64_t)heap_holder())
         return;
-    heap->fork_holder = 0;
+    __atomic_store_n(&heap->fork_holder, 0, __ATOMIC_RELAXED);
     fork_unlock(&heap->spans_lock);
+    if (heap_is_hardened(heap))
+        fork_unlock(&heap_hardened(heap)->lock);
     for (uint32_t i = heap->thread_heap_count; i-- > 0;)
         fork_unlock(&heap_thread_heap(heap, i)->lock);
     fork_unlock(&heap->threads_lock);
@@ -147,6 +152,8 @@ void heap_fork_child(void)
         remote_post(heap, other);
     }
     fork_renew(&heap->threads_lock);
+    if (heap_is_hardened(heap))
+        fork_renew(&heap_hardened(heap)->lock);
     fork_renew(&heap->spans_lock);
     spans_fork_child(heap);
     heap_fork_parent();

@@ -63,9 +63,15 @@ static struct thread_heap *thread_heap_adopt(struct heap *heap)
 {
     struct thread_heap *dead = heap_thread_heap(heap, heap->first_dead - 1);
 
-    heap->first_dead = dead->next_dead;
+    __atomic_store_n(&heap->first_dead, dead->next_dead, __ATOMIC_RELAXED);
     heap->dead_count--;
     return dead;
+}
+
+/* Under the heap's lock; others look at it before they take that. */
+static void thread_heap_set_state(struct thread_heap *changed, enum thread_heap_state state)
+{
+    __atomic_store_n(&changed->state, (uint32_t)state, __ATOMIC_RELAXED);
 }
 
 struct thread_heap *thread_heap_attach(struct heap *heap)
@@ -80,7 +86,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
     mine = heap->first_dead ? thread_heap_adopt(heap) : thread_heap_make(heap);
     if (mine) {
         heap_lock(heap, &mine->lock);
-        mine->state = THREAD_HEAP_LIVE;
+        thread_heap_set_state(mine, THREAD_HEAP_LIVE);
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
         heap_thread = mine;

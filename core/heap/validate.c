@@ -4,6 +4,7 @@
  */
 #include "core/heap/validate.h"
 
+#include "core/heap/hardened.h"
 #include "core/heap/heap.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
@@ -73,8 +74,9 @@ static int validate_inside(const struct heap *heap, uint32_t slice, struct probl
 
     for (uint32_t i = 1; i < span->slices; i++) {
         const struct span *part = span + i;
-        bool right = span->kind == SPAN_SLAB ? part->kind == SPAN_INSIDE && part->slices == i
-                                             : part->kind == SPAN_NONE;
+        bool is_slab = span->kind == SPAN_SLAB || span->kind == SPAN_HARD_SLAB;
+        bool right =
+            is_slab ? part->kind == SPAN_INSIDE && part->slices == i : part->kind == SPAN_NONE;
 
         if (span->kind == SPAN_FREE && i == span->slices - 1)
             right = part->kind == SPAN_FREE_END;
@@ -84,6 +86,12 @@ static int validate_inside(const struct heap *heap, uint32_t slice, struct probl
                                slice + i, slice, span->kind, part->kind);
     }
     return 0;
+}
+
+static bool starts_a_span(uint8_t kind)
+{
+    return kind == SPAN_SLAB || kind == SPAN_LARGE || kind == SPAN_FREE || kind == SPAN_HARD_SLAB ||
+           kind == SPAN_HARD_LARGE;
 }
 
 int validate_spans(const struct heap *heap, struct problem *why)
@@ -96,7 +104,7 @@ int validate_spans(const struct heap *heap, struct problem *why)
     for (uint32_t slice = heap->data_slice; status == 0 && slice < heap->top;) {
         const struct span *span = heap_span(heap, slice);
 
-        if (span->kind != SPAN_SLAB && span->kind != SPAN_LARGE && span->kind != SPAN_FREE)
+        if (!starts_a_span(span->kind))
             return problem_set(why, STATUS_DAMAGED, "slice %u: kind %u is no start of a span",
                                slice, span->kind);
         if (span->kind == SPAN_FREE) {
@@ -189,5 +197,6 @@ bool heap_is_valid(struct problem *why)
 {
     const struct heap *heap = heap_here();
 
-    return heap == NULL || (validate_spans(heap, why) == 0 && validate_slabs(heap, why) == 0);
+    return heap == NULL || (validate_spans(heap, why) == 0 && validate_slabs(heap, why) == 0 &&
+                            validate_hardened(heap, why) == 0);
 }

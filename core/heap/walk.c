@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "core/heap/hardened_slab.h"
 #include "core/heap/heap.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
@@ -59,6 +60,8 @@ static int header_check(const struct walk *walk)
         return status;
     described = (heap->spans.committed_end - heap->spans.start) / sizeof(struct span);
     top_end = (uint64_t)heap->top << SLICE_SHIFT;
+    if (heap->top == heap->data_slice)
+        described = heap->top; /* no span yet: nothing need be described */
     if (heap->spans.start != walk->base + SPANS_OFFSET ||
         heap->dirty_bits.start != heap->spans.limit ||
         heap->thread_heaps.start != heap->dirty_bits.limit || heap->top < heap->data_slice ||
@@ -129,6 +132,31 @@ static int count_slab(const struct walk *walk, uint32_t slice, const struct span
     return 0;
 }
 
+/* Of a hardened slab: its table, at its start, says it. */
+static int count_hard_slab(const struct walk *walk, uint32_t slice, const struct span *slab)
+{
+    const struct hard_table *table =
+        (const struct hard_table *)(walk->base + ((uint64_t)slice << SLICE_SHIFT));
+    uint64_t bytes = (uint64_t)slab->slices << SLICE_SHIFT, block_bytes, used;
+    struct heap_class_totals *totals;
+
+    if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
+        return span_damaged(walk, slice, slab);
+    block_bytes = size_class_block_bytes(slab->size_class);
+    used = table->used;
+    if (table->places > bytes / block_bytes || used > table->places)
+        return span_damaged(walk, slice, slab);
+    totals = &walk->out->classes[slab->size_class];
+    totals->slabs++;
+    totals->slab_bytes += bytes;
+    totals->blocks_used += used;
+    totals->blocks_total += table->places;
+    walk->out->totals.live_blocks += used;
+    walk->out->totals.live_bytes += used * block_bytes;
+    walk->out->totals.span_bytes += bytes;
+    return 0;
+}
+
 static int count_large(const struct walk *walk, uint32_t slice, const struct span *span)
 {
     struct heap_class_totals *totals = &walk->out->classes[SIZE_CLASSES];
@@ -136,6 +164,9 @@ static int count_large(const struct walk *walk, uint32_t slice, const struct spa
 
     if (span->large_bytes > bytes)
         return span_damaged(walk, slice, span);
+    walk->out->totals.span_bytes += bytes;
+    if (span->flags & HARD_FREED)
+        return 0;
     totals->slabs++;
     totals->slab_bytes += bytes;
     totals->blocks_used++;
@@ -144,7 +175,6 @@ static int count_large(const struct walk *walk, uint32_t slice, const struct spa
     walk->out->large_bytes += span->large_bytes;
     walk->out->totals.live_blocks++;
     walk->out->totals.live_bytes += span->large_bytes;
-    walk->out->totals.span_bytes += bytes;
     return 0;
 }
 
@@ -153,7 +183,10 @@ static int count_span(const struct walk *walk, uint32_t slice, const struct span
     switch (span->kind) {
     case SPAN_SLAB:
         return count_slab(walk, slice, span);
+    case SPAN_HARD_SLAB:
+        return count_hard_slab(walk, slice, span);
     case SPAN_LARGE:
+    case SPAN_HARD_LARGE:
         return count_large(walk, slice, span);
     case SPAN_FREE:
     case SPAN_PURGING:

@@ -4,7 +4,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import BUILT_PROGRAMS, LIBRARY, PYTHON, check, check_equal, main, test  # noqa: E402
+from pheap_test import BUILT_PROGRAMS, LIBRARY, PYTHON, add_test, check, check_equal, main, test  # noqa: E402
 
 PRELOAD = {"LD_PRELOAD": LIBRARY}
 SLOT_BASE = 0x200000000000
@@ -16,17 +16,14 @@ def tap_is_fine(done, what):
     check_equal((done.status, failed), (0, []), what)
 
 
-@test
-def the_conformance_program_holds_glibc_to_its_word(place):
-    done = place.run(os.path.join(BUILT_PROGRAMS, "malloc_conformance"),
-                     environment={"MALLOC_IS_GLIBC": "1"})
-    tap_is_fine(done, "malloc_conformance under glibc")
-
-
-@test
-def the_conformance_program_passes(place):
-    done = place.run(os.path.join(BUILT_PROGRAMS, "malloc_conformance"), environment=PRELOAD)
-    tap_is_fine(done, "malloc_conformance")
+# Programs that know nothing of pheap; what they ask for is what glibc does.
+for program in ("malloc_conformance", "malloc_names", "malloc_moments", "malloc_limits"):
+    add_test(f"{program} holds glibc to its word",
+             lambda place, program=program: tap_is_fine(
+                 place.run(os.path.join(BUILT_PROGRAMS, program), environment={"MALLOC_IS_GLIBC": "1"}), program))
+    add_test(f"{program} passes under pheap",
+             lambda place, program=program: tap_is_fine(
+                 place.run(os.path.join(BUILT_PROGRAMS, program), environment=PRELOAD), program))
 
 
 @test

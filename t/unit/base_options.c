@@ -85,11 +85,10 @@ static void an_owner_is_a_pid_and_a_start_time(void)
 
 static void the_environment_is_read_by_name(void)
 {
-    char *environment[] = {"PHEAP_POOLS=no",       "PHEAP_POOL=/p",
-                           "PHEAP_INTERVAL=100ms", "PHEAP_KEEP=5",
-                           "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
-                           "PHEAP_FRESH=0",        "PHEAP_OWNER=1:2",
-                           "PHEAP_CHECK=cut",      NULL};
+    char *environment[] = {"PHEAP_POOLS=no", "PHEAP_POOL=/p",        "PHEAP_INTERVAL=100ms",
+                           "PHEAP_KEEP=5",   "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
+                           "PHEAP_FRESH=0",  "PHEAP_OWNER=1:2",      "PHEAP_HARDEN=1",
+                           "PHEAP_STATS=",   "PHEAP_CHECK=cut",      NULL};
     struct environment_options options;
     struct problem why;
 
@@ -102,6 +101,8 @@ static void the_environment_is_read_by_name(void)
     CHECK(options.checks_cuts);
     CHECK(options.at_exit);
     CHECK(!options.fresh);
+    CHECK(options.harden);
+    CHECK(!options.stats);
 }
 
 static void an_empty_environment_has_the_defaults(void)

@@ -15,3 +15,7 @@ POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist
 $(filter $(BUILD)/t/unit/pool_%,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
 # What stops the threads of the tests of system calls.
 $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/stop_fixture.c.o
+# Random calls against an interval map.
+$(BUILD)/t/unit/heap_model $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_model.c.o
+# What must be reported.
+$(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_misuse.c.o
