@@ -188,9 +188,9 @@ demo: packages
 
 # --- measurements ---
 .PHONY: bench-checkpoint bench-malloc
-## bench-checkpoint: pause, gaps seen by the program, restore time, beside a fork snapshot
+## bench-checkpoint: pauses, gaps, bytes, restores, beside a fork snapshot (BENCH_ARGS=--help)
 bench-checkpoint: all $(BUILD)/bench/checkpoint
-	@bench/checkpoint.py
+	@bench/checkpoint.py $(BENCH_ARGS)
 
 $(BUILD)/bench/%: bench/%.c
 	$(call say,CC,$<)

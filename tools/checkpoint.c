@@ -61,10 +61,11 @@ static void print_answer(const struct control_answer *answer, bool as_json)
     char size[32], pause[32];
 
     if (as_json) {
-        json_t *object =
-            json_pack("{s:I, s:I, s:I, s:i}", "generation", (json_int_t)answer->generation,
-                      "written_bytes", (json_int_t)answer->written_bytes, "pause_ns",
-                      (json_int_t)answer->pause_ns, "pid", pool_state_outer_pid(answer));
+        json_t *object = json_pack(
+            "{s:I, s:I, s:I, s:I, s:I, s:i}", "generation", (json_int_t)answer->generation,
+            "written_bytes", (json_int_t)answer->written_bytes, "page_bytes",
+            (json_int_t)answer->page_bytes, "rewritten_bytes", (json_int_t)answer->rewritten_bytes,
+            "pause_ns", (json_int_t)answer->pause_ns, "pid", pool_state_outer_pid(answer));
 
         json_dumpf(object, stdout, JSON_COMPACT);
         putchar('\n');

@@ -71,7 +71,8 @@ struct agent {
     bool let_go; /* another program has taken over */
 
     /* for CONTROL_STATUS */
-    uint64_t checkpoints, deferred_total, last_pause_ns, last_written_bytes;
+    uint64_t checkpoints, deferred_total, last_pause_ns, last_written_bytes, last_page_bytes,
+        last_rewritten_bytes;
 
     int listen_fd;
     struct agent_client clients[AGENT_CLIENTS];

@@ -179,6 +179,8 @@ static int commit(struct agent *agent, const struct record_writer *record,
     agent->checkpoints++;
     agent->last_pause_ns = entry->pause_ns;
     agent->last_written_bytes = entry->written_bytes;
+    agent->last_page_bytes = image_writer_stats(agent->writer)->written_bytes;
+    agent->last_rewritten_bytes = image_writer_stats(agent->writer)->rewritten_bytes;
     agent->link->committed_generation = entry->number;
     return 0;
 }

@@ -26,14 +26,16 @@ struct control_request {
 };
 
 struct control_answer {
-    int32_t status;      /* 0 or negative */
-    int32_t pid;         /* of the program */
-    uint64_t generation; /* newest committed */
-    uint64_t pause_ns;   /* of that one */
-    uint64_t written_bytes;
-    uint64_t checkpoints; /* taken by this agent */
-    uint64_t deferred;    /* given up, to be tried again */
-    int32_t agent_pid;    /* as the client sees it */
+    int32_t status;           /* 0 or negative */
+    int32_t pid;              /* of the program */
+    uint64_t generation;      /* newest committed */
+    uint64_t pause_ns;        /* of that one */
+    uint64_t written_bytes;   /* pages, index, record */
+    uint64_t page_bytes;      /* of these, pages */
+    uint64_t rewritten_bytes; /* beside these, to keep a restore fast */
+    uint64_t checkpoints;     /* taken by this agent */
+    uint64_t deferred;        /* given up, to be tried again */
+    int32_t agent_pid;        /* as the client sees it */
     uint32_t reserved;
     char tracking[64];
     char text[256]; /* of the status */
