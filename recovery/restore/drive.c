@@ -121,7 +121,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     *data = FIXED_DATA + image->thread_count * 160ul + image->watch_count * 32ul +
             image->posix_timer_count * 160ul + image->description_count * 160ul +
             image->pending_count * 144ul + image->lock_count * 48ul;
-    contents_size(job, calls, data);
+    *calls += contents_calls(job);
     for (uint32_t i = 0; i < image->mapping_count; i++)
         if (image->mappings[i].record->file != RECORD_ID_NONE)
             *data += strlen(image->files[image->mappings[i].record->file].path) + 32;
@@ -232,11 +232,14 @@ static int rebuild_memory(struct drive *drive)
         status = rebuild_mappings(rebuild);
     if (status == 0)
         status = contents_add(drive->job, &drive->batch);
-    if (status == 0) {
-        rebuild_protections(rebuild);
-        rebuild_memory_layout(rebuild);
-    }
-    return run(drive, status);
+    status = run(drive, status);
+    if (status == 0)
+        status = contents_fill(drive->job, drive->leader->tid);
+    if (status != 0)
+        return status;
+    rebuild_protections(rebuild);
+    rebuild_memory_layout(rebuild);
+    return run(drive, 0);
 }
 
 static int rebuild_process(struct drive *drive)
@@ -406,19 +409,19 @@ static int let_go(struct drive *drive)
     return status == 0 ? 0 : fail(drive, status, "letting it go");
 }
 
-static int wait_for_checker(struct drive *drive)
+static int wait_for_resume_counter(struct drive *drive)
 {
-    return checker_wait(drive->job);
+    return resume_counter_wait(drive->job);
 }
 
 int drive_rebuild(struct restore_job *job, struct spawned *spawned)
 {
     static int (*const steps[])(struct drive *) = {
-        prepare,     rebuild_memory, wait_for_checker, rebuild_process, rebuild_threads,
+        prepare,     rebuild_memory, wait_for_resume_counter, rebuild_process, rebuild_threads,
         start_agent, let_go};
     static const char *const notes[] = {"executable stopped",
                                         "memory mapped and read in",
-                                        "contents verified, resume counted",
+                                        "resume counted",
                                         "files and threads made",
                                         "threads ready",
                                         "agent started",

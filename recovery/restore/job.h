@@ -4,7 +4,7 @@
  *     restore.c    the order of the steps, seen from outside
  *     choose.c     which generation; counting resumes
  *     contents.c   which frames are mapped and which pages are read in
- *     checker.c    verifies contents and counts the resume, beside the building
+ *     resume_counter.c    verifies contents and counts the resume, beside the building
  *     spawn.c      a process with the wanted pid, in which namespaces, stopped behind its exec
  *     drive.c      makes the saved process out of it
  *     wait.c       stays as its parent
@@ -34,8 +34,8 @@ struct restore_job {
     struct image image;
     struct image_plan plans[CONTENTS_PLANS];
     bool *widened;              /* [mapping]: see struct rebuild */
-    struct check_result *check; /* of the checker, in memory shared with it */
-    int check_fd;               /* end of file when the checker is done */
+    struct count_result *count; /* of the counter, in memory shared with it */
+    int count_fd;               /* end of file when the counter is done */
 
     /* numbers in the new process */
     int first_private_fd;
@@ -61,17 +61,19 @@ void resume_count(struct superblock *super, uint64_t number);
 
 /* contents.c */
 MUST_CHECK int contents_plan(struct restore_job *job);
-/* Compares what is read in with its checksums. */
-MUST_CHECK int contents_verify(struct restore_job *job);
-void contents_size(const struct restore_job *job, size_t *calls, size_t *data_bytes);
+/* How many calls contents_add() makes at most; it maps the extents. */
+size_t contents_calls(const struct restore_job *job);
 MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
 
-/* checker.c: what needs time and no new process, done beside the building: contents are
- * verified, the resume is counted. Started once, waited for by whoever builds (again, if need be).
- */
-MUST_CHECK int checker_start(struct restore_job *job);
-MUST_CHECK int checker_wait(struct restore_job *job);
-void checker_end(struct restore_job *job);
+/* fill.c: verifies and copies what is not mapped into the stopped process, whose mappings are made
+ * and writable. */
+MUST_CHECK int contents_fill(struct restore_job *job, int pid);
+
+/* resume_counter.c: what needs time and no new process, done beside the building: the resume is
+ * counted. Started once, waited for by whoever builds (again, if need be). */
+MUST_CHECK int resume_counter_start(struct restore_job *job);
+MUST_CHECK int resume_counter_wait(struct restore_job *job);
+void resume_counter_end(struct restore_job *job);
 
 /* spawn.c */
 struct spawned {

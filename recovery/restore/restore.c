@@ -231,10 +231,10 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
     if (status == 0)
         status = plan(job);
     if (status == 0)
-        status = checker_start(job);
+        status = resume_counter_start(job);
     if (status == 0)
         status = build_anywhere(job, out);
-    checker_end(job);
+    resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;
 }
@@ -266,7 +266,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
                               .verbose = options->verbose,
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,
-                              .check_fd = -1};
+                              .count_fd = -1};
     int status = arena_create(&job.arena, ARENA_BYTES);
 
     if (status != 0)

@@ -1,0 +1,83 @@
+/*
+ * resume_counter.c - a process of its own that counts the resume in the superblock, durably, while
+ * the new process is built: the disk is not waited for more than it must be.
+ *
+ * Always true: nothing outside is touched and nothing is let go before resume_counter_wait() has
+ * returned 0. The lock on the pool is the restorer's, shared with the counter by fork, so the pool
+ * has one writer. A counter that was killed is told from one that is done by the mark in the shared
+ * page.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include "core/base/sys.h"
+#include "recovery/restore/job.h"
+
+struct count_result {
+    int done;
+    struct problem why;
+};
+
+_Static_assert(sizeof(struct count_result) <= PAGE_BYTES, "one shared page");
+
+static void count_resume(struct superblock *super, void *context)
+{
+    resume_count(super, *(const uint64_t *)context);
+}
+
+static __attribute__((noreturn)) void resume_counter_main(struct restore_job *job)
+{
+    struct count_result *result = job->count;
+    int status;
+
+    (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    job->why = &result->why;
+    status = pool_update(&job->pool, count_resume, &job->generation.number, job->why);
+    result->why.status = status;
+    __atomic_store_n(&result->done, 1, __ATOMIC_SEQ_CST);
+    (void)sys_call(SYS_exit_group, 0);
+    __builtin_unreachable();
+}
+
+int resume_counter_start(struct restore_job *job)
+{
+    int fds[2], status = (int)sys_call(SYS_pipe2, fds, O_CLOEXEC);
+    void *page =
+        sys_mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    long pid;
+
+    if (status == 0 && sys_failed((long)page))
+        status = (int)(long)page;
+    if (status < 0)
+        return problem_set(job->why, status, "counting the resume: %s", status_text(status));
+    job->count = page;
+    pid = sys_call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0)
+        resume_counter_main(job);
+    (void)sys_close(fds[1]);
+    job->count_fd = fds[0];
+    return pid > 0 ? 0 : problem_set(job->why, (int)pid, "fork: %s", status_text((int)pid));
+}
+
+int resume_counter_wait(struct restore_job *job)
+{
+    struct count_result *result = job->count;
+    char byte;
+
+    while (sys_read(job->count_fd, &byte, 1) == -EINTR)
+        ;
+    if (!__atomic_load_n(&result->done, __ATOMIC_SEQ_CST))
+        return problem_set(job->why, -ECHILD, "%s: the process that counts the resume was killed",
+                           job->pool.path);
+    if (result->why.status != 0 && job->why != NULL)
+        *job->why = result->why;
+    return result->why.status;
+}
+
+void resume_counter_end(struct restore_job *job)
+{
+    if (job->count_fd >= 0)
+        (void)sys_close(job->count_fd);
+    if (job->count != NULL)
+        (void)sys_munmap(job->count, PAGE_BYTES);
+}
