@@ -14,8 +14,8 @@
  *   4. persist_sync                                                   (crash: new generation)
  *   5. in memory: frames of dropped generations become free
  * No frame that the durable superblock leads to is ever overwritten. Of the superblock before it
- * the newest generation, and all that both list, stay whole too: if the newest superblock is
- * damaged later, the one before it leads to something.
+ * the newest generation that is no crash image, and all that both list, stay whole too: if the
+ * newest superblock is damaged later, the one before it leads to something that can be resumed.
  *
  * Ownership: the pool's memory (index, frames) lives in the arena given to pool_open(); fds are
  * the pool's own and CLOEXEC. Errors: negative statuses, with `why` filled in for a person.
@@ -45,7 +45,7 @@ struct pool {
     struct superblock super; /* the newest valid one */
     bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
     struct generation_entry
-        previous;         /* newest one that the other superblock lists; number 0: none */
+        previous;         /* newest one but crash images of the other superblock; number 0: none */
     uint64_t file_frames; /* at open, or at the last commit; fewer than super.frame_count: the file
                              was cut short */
     struct persist persist;

@@ -131,6 +131,14 @@ static bool is_in_force(const struct superblock pair[2], int i)
     return superblock_is_valid(&pair[i]) && pair[i].sequence % 2 == (uint64_t)i;
 }
 
+const struct generation_entry *superblock_newest_kept(const struct superblock *super)
+{
+    for (uint32_t i = super->generation_count; i-- > 0;)
+        if (super->generations[i].kind != GENERATION_CRASH)
+            return &super->generations[i];
+    return NULL;
+}
+
 /* 0 or 1, or -1 when neither will do. */
 static int choose(const struct superblock pair[2], struct superblock_choice *choice)
 {
@@ -145,8 +153,8 @@ static int choose(const struct superblock pair[2], struct superblock_choice *cho
     choice->newest = pair[best];
     choice->fell_back = !is_in_force(pair, !best);
     choice->previous = (struct generation_entry){0};
-    if (!choice->fell_back && other->generation_count > 0)
-        choice->previous = other->generations[other->generation_count - 1];
+    if (!choice->fell_back && superblock_newest_kept(other) != NULL)
+        choice->previous = *superblock_newest_kept(other);
     return best;
 }
 
