@@ -79,6 +79,14 @@ MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct addr
  */
 void image_writer_distrust_precopy(struct image_writer *writer);
 
+/*
+ * Called between pieces of a round or a cut, after at most a few megabytes: a negative status ends
+ * it with that status (and what was found dirty is looked at again, as after any failure). For a
+ * writer that must yield quickly. NULL: not called.
+ */
+typedef int image_writer_step(void *context);
+void image_writer_set_step(struct image_writer *writer, image_writer_step *step, void *context);
+
 /* Inside the freeze. space: fresh maps, read by the caller after the stop. */
 MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct address_space *space,
                                 struct problem *why);
@@ -91,7 +99,7 @@ MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct addres
 MUST_CHECK int image_writer_check_cut(struct image_writer *writer,
                                       const struct address_space *space, struct problem *why);
 
-/* After the freeze. As pool_commit(). */
+/* After the freeze. As pool_commit(). A crash image is not tidied for a fast restore. */
 MUST_CHECK int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
                                    const void *record, size_t record_bytes, struct problem *why);
 

@@ -361,6 +361,35 @@ static void an_abandoned_cut_loses_nothing(void)
     munmap(memory, 64 * 4096);
 }
 
+static int allow(void *context)
+{
+    int *left = context;
+
+    return (*left)-- > 0 ? 0 : -ECANCELED;
+}
+
+static void a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing(void)
+{
+    enum { PAGES = 4096 };
+    char *memory = fixture_map(PAGES);
+    int left;
+
+    if (start()) {
+        for (int i = 0; i < 4; i++) {
+            fill(memory, PAGES * 4096, 50 + (unsigned)i);
+            left = i;
+            image_writer_set_step(f.writer, allow, &left);
+            CHECK_EQ(i % 2 ? fixture_precopy(&f) : fixture_cut(&f), -ECANCELED);
+            CHECK_EQ(left, -1);
+            image_writer_set_step(f.writer, NULL, NULL);
+            CHECK(fixture_checkpoint(&f));
+            CHECK(fixture_shows(&f, memory, memory, PAGES * 4096));
+        }
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096);
+}
+
 static void what_is_untracked_is_found_again(void)
 {
     char *memory = fixture_map(64);
@@ -612,6 +641,7 @@ int main(int argc, char **argv)
     RUN_BOTH(huge_pages_are_tracked_page_by_page);
     RUN_BOTH(a_terabyte_reserved_costs_nothing);
     RUN_BOTH(an_abandoned_cut_loses_nothing);
+    RUN_BOTH(a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing);
     RUN_BOTH(what_is_untracked_is_found_again);
     RUN_BOTH(memory_behind_protection_keys_is_saved);
     RUN_BOTH(a_restored_slot_is_carried_on);
