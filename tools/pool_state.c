@@ -57,6 +57,14 @@ const struct generation_entry *pool_state_resumable(const struct pool_state *sta
     return newest_process(&state->super, state->super.run_first_generation, UINT64_MAX);
 }
 
+const struct generation_entry *pool_state_newest(const struct pool_state *state)
+{
+    for (uint32_t i = generation_count(&state->super); i-- > 0;)
+        if (state->super.generations[i].kind != GENERATION_CRASH)
+            return &state->super.generations[i];
+    return NULL;
+}
+
 const struct generation_entry *pool_state_older(const struct pool_state *state, uint64_t number)
 {
     return newest_process(&state->super, 0, number);
