@@ -40,6 +40,7 @@ static int help(void)
         "      --resume          go on from the last checkpoint if there is one, else start\n"
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
+        "      --no-crash        no image of the memory, for inspection, after a kill\n"
         "      --help, --version\n\n"
         "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
         OPTIONS_KEEP_DEFAULT);
@@ -137,11 +138,15 @@ static int run_program(struct run *run, const char *pool_path, int *exit_status,
 
 static int parse_options(int argc, char **argv, struct run *run)
 {
-    static const struct option options[] = {
-        {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
-        {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
-        {"at-exit", no_argument, NULL, 'x'},        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},        {0}};
+    static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
+                                            {"keep", required_argument, NULL, 'k'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"fresh", no_argument, NULL, 'f'},
+                                            {"at-exit", no_argument, NULL, 'x'},
+                                            {"no-crash", no_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
     uint64_t keep;
     int option;
 
@@ -165,6 +170,9 @@ static int parse_options(int argc, char **argv, struct run *run)
             break;
         case 'x':
             run->preload.at_exit = true;
+            break;
+        case 'c':
+            run->preload.no_crash = true;
             break;
         case 'h':
             help();

@@ -32,6 +32,7 @@
 struct agent_client {
     int fd; /* -1: free */
     bool wants_checkpoint;
+    bool wants_pool;
     uint64_t deadline_ns;
 };
 
@@ -67,7 +68,10 @@ struct agent {
     uint32_t deferrals; /* in a row */
     uint32_t failures;  /* in a row */
     uint64_t deferred_since_ns;
-    bool let_go; /* another program has taken over */
+    bool let_go;      /* another program has taken over */
+    bool ended;       /* the program has */
+    bool pool_wanted; /* since: somebody waits for the pool */
+    bool misled;      /* the program stood on damaged ground and was killed for it */
 
     /* for CONTROL_STATUS */
     uint64_t checkpoints, deferred_total, last_pause_ns, last_written_bytes;
@@ -84,6 +88,11 @@ struct agent {
 
 /* checkpoint.c */
 MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
+MUST_CHECK int checkpoint_make_record(struct agent *agent, struct record_writer *record,
+                                      struct problem *why);
+
+/* crash.c: wait_status as wait() gives it, negative: not known */
+void crash_take(struct agent *agent, int wait_status);
 
 /* end.c */
 MUST_CHECK int agent_note_run(struct agent *agent, struct problem *why);

@@ -53,10 +53,11 @@ static int separate(struct agent *agent)
     return agent->pidfd < 0 ? agent->pidfd : agent->signal_fd < 0 ? agent->signal_fd : 0;
 }
 
-/* Is the program that the pool's present writer serves another one, and alive? Its pid, or 0. */
+/* Is the program that the pool's present writer serves another one, and alive? Its pid, or 0. If it
+ * is dead the writer lets go of the pool. */
 static int living_user(const struct agent *agent)
 {
-    const struct control_request request = {.kind = CONTROL_STATUS};
+    const struct control_request request = {.kind = CONTROL_YIELD};
     struct control_answer answer;
     struct problem ignored;
     struct pool seen;

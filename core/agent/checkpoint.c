@@ -64,7 +64,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
 
 /* The record's buffer lies at the bottom of the scratch and stays there, so that the freeze finds
  * its pages present; it grows with the threads. */
-static int make_record(struct agent *agent, struct record_writer *record, struct problem *why)
+int checkpoint_make_record(struct agent *agent, struct record_writer *record, struct problem *why)
 {
     size_t bytes = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
 
@@ -173,7 +173,7 @@ int checkpoint_take(struct agent *agent, struct problem *why)
 
     if (status < 0)
         return status;
-    status = make_record(agent, &record, why);
+    status = checkpoint_make_record(agent, &record, why);
     if (status == 0)
         status = precopy(agent, why);
     if (status == 0)

@@ -35,17 +35,7 @@ static void drop_client(struct agent_client *client)
 {
     sys_close(client->fd);
     client->fd = -1;
-    client->wants_checkpoint = false;
-}
-
-void control_close(struct agent *agent)
-{
-    for (int i = 0; i < AGENT_CLIENTS; i++)
-        if (agent->clients[i].fd >= 0)
-            drop_client(&agent->clients[i]);
-    if (agent->listen_fd >= 0)
-        sys_close(agent->listen_fd);
-    agent->listen_fd = -1;
+    client->wants_checkpoint = client->wants_pool = false;
 }
 
 static bool peer_of(int fd, struct ucred *peer)
@@ -123,6 +113,21 @@ static void answer(struct agent *agent, struct agent_client *client, int status,
     drop_client(client);
 }
 
+void control_close(struct agent *agent)
+{
+    for (int i = 0; i < AGENT_CLIENTS; i++) {
+        struct agent_client *client = &agent->clients[i];
+
+        if (client->fd >= 0 && client->wants_pool)
+            answer(agent, client, 0, "");
+        else if (client->fd >= 0)
+            drop_client(client);
+    }
+    if (agent->listen_fd >= 0)
+        sys_close(agent->listen_fd);
+    agent->listen_fd = -1;
+}
+
 /* The new program of an exec asks from the same pid, with another memory. The pool is let go
  * before the answer, so that the lock is free when it arrives. */
 static void take_over(struct agent *agent, struct agent_client *client)
@@ -148,12 +153,21 @@ static void handle(struct agent *agent, struct agent_client *client,
         answer(agent, client, 0, "");
         break;
     case CONTROL_CHECKPOINT:
+        if (agent->ended) {
+            answer(agent, client, STATUS_ENDED, "the program has ended");
+            break;
+        }
         client->wants_checkpoint = true;
         client->deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
         agent->requested = true;
         break;
     case CONTROL_TAKE_OVER:
         take_over(agent, client);
+        break;
+    case CONTROL_YIELD:
+        client->wants_pool = agent->pool_wanted = agent->ended;
+        if (!agent->ended)
+            answer(agent, client, STATUS_IN_USE, "");
         break;
     default:
         answer(agent, client, STATUS_USAGE, "not a request that this agent knows");

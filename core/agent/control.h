@@ -17,6 +17,8 @@ enum control_request_kind {
     CONTROL_CHECKPOINT = 2, /* take one now; answered when it is durable or refused */
     CONTROL_TAKE_OVER = 3,  /* from the same pid after an exec: let go of the pool and end */
     CONTROL_UNTRACK = 4,    /* from the program (agent_request): stop tracking [start, end) */
+    CONTROL_YIELD = 5,      /* I want the pool: answered with 0 when it is free, because the program
+                               has ended; with STATUS_IN_USE while it runs */
 };
 
 struct control_request {

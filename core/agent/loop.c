@@ -133,6 +133,7 @@ static void verify_some(struct agent *agent)
     verification->may_begin = verification->may_begin || !is_being_restored(agent);
     if (verification->may_begin && verify_step(verification, &agent->pool, &damage) < 0) {
         verification->page = verification->end;
+        agent->misled = true;
         kill_misled(agent, &damage);
     }
 }
@@ -188,6 +189,7 @@ void agent_loop(struct agent *agent)
 
         (void)freeze_settle(&agent->freeze);
         if (ended) {
+            agent->ended = true;
             agent_note_end(agent);
             return;
         }

@@ -103,6 +103,11 @@ static bool is_switched_on(const char *value)
     return value && *value && strcmp(value, "0") != 0;
 }
 
+static bool is_switched_off(const char *value)
+{
+    return value && strcmp(value, "0") == 0;
+}
+
 /* A variable that has one value or none. */
 static int take_switch(char *const *environment, const char *name, const char *value, bool *out,
                        struct problem *why)
@@ -131,6 +136,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     out->at_exit = is_switched_on(options_variable(environment, "PHEAP_AT_EXIT"));
     out->fresh = is_switched_on(options_variable(environment, "PHEAP_FRESH"));
+    out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));
     status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;

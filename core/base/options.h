@@ -35,6 +35,7 @@ struct environment_options {
     bool by_checksum;     /* PHEAP_TRACK=checksum */
     bool checks_cuts;     /* PHEAP_CHECK=cut */
     bool at_exit;         /* PHEAP_AT_EXIT=1 */
+    bool omits_crash;     /* PHEAP_CRASH=0 */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
 };
 

@@ -85,11 +85,17 @@ static void an_owner_is_a_pid_and_a_start_time(void)
 
 static void the_environment_is_read_by_name(void)
 {
-    char *environment[] = {"PHEAP_POOLS=no",       "PHEAP_POOL=/p",
-                           "PHEAP_INTERVAL=100ms", "PHEAP_KEEP=5",
-                           "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
-                           "PHEAP_FRESH=0",        "PHEAP_OWNER=1:2",
-                           "PHEAP_CHECK=cut",      NULL};
+    char *environment[] = {"PHEAP_POOLS=no",
+                           "PHEAP_POOL=/p",
+                           "PHEAP_INTERVAL=100ms",
+                           "PHEAP_KEEP=5",
+                           "PHEAP_TRACK=checksum",
+                           "PHEAP_AT_EXIT=1",
+                           "PHEAP_FRESH=0",
+                           "PHEAP_OWNER=1:2",
+                           "PHEAP_CHECK=cut",
+                           "PHEAP_CRASH=0",
+                           NULL};
     struct environment_options options;
     struct problem why;
 
@@ -100,6 +106,7 @@ static void the_environment_is_read_by_name(void)
     CHECK_EQ(options.keep, 5);
     CHECK(options.by_checksum);
     CHECK(options.checks_cuts);
+    CHECK(options.omits_crash);
     CHECK(options.at_exit);
     CHECK(!options.fresh);
 }
