@@ -139,6 +139,20 @@ typedef void pool_edit(struct superblock *super, void *context);
 MUST_CHECK int pool_update(struct pool *pool, pool_edit *edit, void *context, struct problem *why);
 
 /*
+ * A pinned generation is kept until it is unpinned. At most POOL_PINNED_MAX: STATUS_LIMIT. It is
+ * not an error if it is as wanted already. STATUS_NO_GENERATION. Durable when it returns 0.
+ */
+#define POOL_PINNED_MAX 4u
+MUST_CHECK int pool_pin(struct pool *pool, uint64_t number, bool pinned, struct problem *why);
+
+/*
+ * After pool_load(): drops a generation; its frames are free, and space of long free runs goes back
+ * to the file system. Refused when it is pinned, or is what the program would be resumed from
+ * (STATUS_REFUSED); STATUS_IN_USE when somebody reads it; STATUS_NO_GENERATION.
+ */
+MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why);
+
+/*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no
  * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status:
  * STATUS_NO_GENERATION when a writer has dropped it meanwhile (looked up again once locked).

@@ -139,6 +139,18 @@ const struct generation_entry *superblock_newest_kept(const struct superblock *s
     return NULL;
 }
 
+void superblock_unlist(struct superblock *super, uint64_t number)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        if (super->generations[i].number != number)
+            super->generations[kept++] = super->generations[i];
+    memset(&super->generations[kept], 0,
+           (super->generation_count - kept) * sizeof super->generations[0]);
+    super->generation_count = kept;
+}
+
 /* 0 or 1, or -1 when neither will do. */
 static int choose(const struct superblock pair[2], struct superblock_choice *choice)
 {

@@ -27,6 +27,9 @@ MUST_CHECK int superblock_read_pair(int fd, const char *path, struct superblock_
 /* The newest generation that is no crash image: what a pool must never be without. NULL: none. */
 const struct generation_entry *superblock_newest_kept(const struct superblock *super);
 
+/* Takes a generation out of the list. */
+void superblock_unlist(struct superblock *super, uint64_t number);
+
 /* Fills in magic, version and checksum. */
 void superblock_seal(struct superblock *super);
 

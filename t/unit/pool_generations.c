@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include "core/pool/pool.h"
 #include "core/pool/superblock.h"
-#include "core/pool/superblock.h"
 #include "t/lib/persist_recorder.h"
 #include "t/lib/pool_oracle.h"
 #include "t/lib/pool_scratch.h"
