@@ -49,6 +49,14 @@ static uint64_t file_bytes(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+/* Without holes. */
+static uint64_t disk_bytes(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 static uint32_t listed(const struct superblock *super)
 {
     return super->generation_count < SUPERBLOCK_GENERATIONS ? super->generation_count
@@ -70,6 +78,8 @@ static int summary_json(const struct inspection *inspection, bool running,
     json_object_set_new(json, "created_ns", json_integer((json_int_t)super->created_ns));
     json_object_set_new(json, "file_bytes",
                         json_integer((json_int_t)file_bytes(inspection->state.path)));
+    json_object_set_new(json, "disk_bytes",
+                        json_integer((json_int_t)disk_bytes(inspection->state.path)));
     json_object_set_new(json, "frames", json_integer((json_int_t)super->frame_count));
     json_object_set_new(json, "slot", json_integer(super->slot));
     json_object_set_new(json, "keep", json_integer(super->keep));

@@ -32,6 +32,7 @@
 struct agent_client {
     int fd; /* -1: free */
     bool wants_checkpoint;
+    bool wants_pin; /* of the generation that is taken */
     bool wants_pool;
     uint64_t deadline_ns;
 };

@@ -19,11 +19,18 @@ enum control_request_kind {
     CONTROL_UNTRACK = 4,    /* from the program (agent_request): stop tracking [start, end) */
     CONTROL_YIELD = 5,      /* I want the pool: answered with 0 when it is free, because the program
                                has ended; with STATUS_IN_USE while it runs */
+    CONTROL_PIN = 6,        /* generation `start`: pool_pin() */
+    CONTROL_UNPIN = 7,
+    CONTROL_DROP = 8, /* pool_drop() */
+};
+
+enum control_request_flags {
+    CONTROL_PIN_IT = 1u << 0, /* with CONTROL_CHECKPOINT: the generation is pinned */
 };
 
 struct control_request {
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t flags;
     uint64_t start, end;
 };
 

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
-COMMANDS = ("run", "checkpoint", "restore", "inspect")
+COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover")
 
 
 @test
@@ -40,6 +40,8 @@ def wrong_usage_is_one_line_and_exit_status_2(place):
                       ("run", "-k", "17", pool, "true"), ("run", "--resume", "--fresh", pool, "true"),
                       ("restore",), ("restore", pool, "more"), ("restore", "-g", "x", pool),
                       ("checkpoint",), ("checkpoint", "-t", "0", pool), ("inspect",),
+                      ("recover",), ("recover", pool), ("recover", "--pin", "x", pool),
+                      ("recover", "--pin", "1"), ("recover", "--pin", "1", "--drop", "2", pool),
                       ("inspect", pool, "everything"), ("inspect", "--jsn", pool)):
         done = place.pheap(*arguments)
         expect(done, USAGE, f"pheap {arguments[0]}: ", "--help")
