@@ -27,8 +27,9 @@ struct agent_mailbox {
     uint32_t lock;
     uint32_t kind; /* enum control_request_kind; 0: no request */
     uint64_t start, end;
-    int32_t status;    /* of the last answer */
-    uint32_t answered; /* futex: answers given */
+    int32_t status;      /* of the last answer */
+    uint32_t answered;   /* futex: answers given */
+    uint64_t generation; /* with the last answer to CONTROL_CHECKPOINT, if its status is 0 */
 };
 
 struct agent_link {
@@ -69,5 +70,8 @@ MUST_CHECK int agent_start(struct agent_link *link, struct problem *why);
  */
 MUST_CHECK int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
                              int timeout_ms);
+
+/* The same for a checkpoint: its number, once it is durable. In the resumed process too. */
+MUST_CHECK int64_t agent_checkpoint(struct agent_link *link, int timeout_ms);
 
 #endif

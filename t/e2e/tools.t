@@ -108,7 +108,8 @@ def make_install_makes_a_tree_that_works_in_place(place):
         if target == "uninstall":
             check_equal(left, [], "files left")
             break
-        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc"] +
+        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc",
+                                  "include/pheap.h"] +
                                  [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")
         pool = place.path("pool")
         done = place.run(os.path.join(prefix, "bin/pheap-run"), "-i", "50ms", pool,
