@@ -224,6 +224,7 @@ static int start_owner(const struct environment_options *options, enum ownership
                            "the heap could not be placed in a slot of its own (address space "
                            "limited?); it is volatile");
     link->interval_ns = options->interval_ns;
+    link->dirty_bytes = options->dirty_bytes;
     link->keep = options->keep;
     link->slot = heap_slot();
     link->by_checksum = options->by_checksum;

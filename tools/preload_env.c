@@ -157,6 +157,10 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
     setenv("PHEAP_POOL", options->pool_path, 1);
     set_number("PHEAP_SLOT", options->slot);
     set_number("PHEAP_INTERVAL", options->interval_ns);
+    if (options->dirty_bytes)
+        set_number("PHEAP_DIRTY", options->dirty_bytes);
+    else
+        unsetenv("PHEAP_DIRTY");
     if (options->keep)
         set_number("PHEAP_KEEP", options->keep);
     else

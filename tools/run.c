@@ -36,6 +36,7 @@ static int help(void)
         "Starts COMMAND with its heap in POOL (made if absent) and checkpoints it; the process\n"
         "becomes COMMAND, so its pid is this one's.\n\n"
         "  -i, --interval TIME   a checkpoint this often: 100ms, 1s, 5m; 0: on request only (1s)\n"
+        "      --dirty SIZE      and one when so much was written since the last: 64M, 1G\n"
         "  -k, --keep N          generations to keep, 1..16 (%d)\n"
         "      --resume          go on from the last checkpoint if there is one, else start\n"
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
@@ -138,15 +139,12 @@ static int run_program(struct run *run, const char *pool_path, int *exit_status,
 
 static int parse_options(int argc, char **argv, struct run *run)
 {
-    static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
-                                            {"keep", required_argument, NULL, 'k'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {"fresh", no_argument, NULL, 'f'},
-                                            {"at-exit", no_argument, NULL, 'x'},
-                                            {"no-crash", no_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {0}};
+    static const struct option options[] = {
+        {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
+        {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
+        {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
+        {"no-crash", no_argument, NULL, 'c'},       {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {0}};
     uint64_t keep;
     int option;
 
@@ -156,6 +154,10 @@ static int parse_options(int argc, char **argv, struct run *run)
         case 'i':
             if (options_duration(optarg, NS_PER_S, &run->preload.interval_ns) < 0)
                 return report_usage("run", "-i takes a time: 100ms, 1s, 5m, or 0");
+            break;
+        case 'd':
+            if (options_dirty(optarg, &run->preload.dirty_bytes) < 0)
+                return report_usage("run", "--dirty takes a size from 1M: 64M, 1G, or 0");
             break;
         case 'k':
             if (parse_number(optarg, 1, OPTIONS_KEEP_MAX, &keep) < 0)

@@ -36,6 +36,7 @@ struct agent_link {
     /* written by the program before agent_start() */
     char pool_path[AGENT_PATH_BYTES]; /* absolute */
     uint64_t interval_ns;             /* 0: only on request */
+    uint64_t dirty_bytes;             /* a checkpoint when so much was written; 0: never */
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
     uint32_t by_checksum;        /* PHEAP_TRACK=checksum */

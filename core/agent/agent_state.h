@@ -65,9 +65,12 @@ struct agent {
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
     uint64_t mailbox_deadline_ns;
-    uint64_t next_ns;   /* CLOCK_MONOTONIC */
-    uint32_t deferrals; /* in a row */
-    uint32_t failures;  /* in a row */
+    uint64_t next_ns;     /* CLOCK_MONOTONIC: by the interval */
+    uint64_t earliest_ns; /* by the watermark */
+    uint64_t look_ns;     /* when the watermark is looked at again */
+    bool over_watermark;  /* so much was written that one is due */
+    uint32_t deferrals;   /* in a row */
+    uint32_t failures;    /* in a row */
     uint64_t deferred_since_ns;
     bool let_go;      /* another program has taken over */
     bool ended;       /* the program has */
@@ -118,6 +121,10 @@ void mailbox_resume(struct agent_link *link); /* answers what an image asked */
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);
 MUST_CHECK int agent_prepare(struct agent *agent, struct problem *why);
+
+/* watermark.c */
+void watermark_look(struct agent *agent);
+uint64_t watermark_wait_ns(const struct agent *agent, uint64_t now_ns); /* UINT64_MAX: for ever */
 
 /* loop.c */
 void agent_loop(struct agent *agent);

@@ -262,6 +262,8 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
         status = cut_unread_pages(&cut);
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
+    if (writer->tracker.uffd < 0)
+        writer->resident_pages = writer_resident_pages();
     writer->suspect_all = false;
     writer->unread_count = writer->span_count = 0;
     writer->distrusts_precopy = writer->spans_overflowed = false;

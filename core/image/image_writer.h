@@ -110,6 +110,15 @@ void image_writer_abandon(struct image_writer *writer);
  * dirty as a whole from now on. */
 void image_writer_untrack(struct image_writer *writer, uintptr_t start, uintptr_t end);
 
+/*
+ * About how many pages were written since they were last looked at, not to be told apart beyond
+ * limit. Protects nothing; costs a look at the mappings and the page tables. Where the kernel does
+ * not track: by how many pages memory has grown since the last cut. space is read anew by the
+ * callee.
+ */
+MUST_CHECK int64_t image_writer_count_dirty(struct image_writer *writer,
+                                            struct address_space *space, uint64_t limit);
+
 const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
 
 /* "userfaultfd write protection and PAGEMAP_SCAN" or "page checksums", for messages. */

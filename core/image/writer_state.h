@@ -29,6 +29,7 @@ struct image_writer {
     struct stage stage;      /* of the pre-copy: always empty between rounds */
     struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
     bool suspect_all;        /* after a failure: every saved page is a candidate */
+    uint64_t resident_pages; /* of anonymous memory, at the last cut: without tracking */
     bool committed;          /* statistics are of a committed generation: begin anew */
     image_writer_step *step; /* NULL: nobody wants to be asked */
     void *step_context;
@@ -41,6 +42,9 @@ struct image_writer {
     struct page_span spans[WRITER_SPANS_MAX];
     struct image_writer_stats stats;
 };
+
+/* dirty_count.c */
+uint64_t writer_resident_pages(void);
 
 /* The statistics of the next generation begin when its first round or cut does. */
 void writer_begin(struct image_writer *writer);

@@ -36,6 +36,7 @@ def an_unknown_command_suggests_the_nearest(place):
 def wrong_usage_is_one_line_and_exit_status_2(place):
     pool = place.path("pool")
     for arguments in (("run",), ("run", pool), ("run", "-i", "soon", pool, "true"),
+                      ("run", "--dirty", "much", pool, "true"), ("run", "--dirty", "4K", pool, "true"),
                       ("run", "-i", "-1s", pool, "true"), ("run", "-k", "0", pool, "true"),
                       ("run", "-k", "17", pool, "true"), ("run", "--resume", "--fresh", pool, "true"),
                       ("restore",), ("restore", pool, "more"), ("restore", "-g", "x", pool),
