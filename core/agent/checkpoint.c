@@ -165,7 +165,7 @@ static int commit(struct agent *agent, const struct record_writer *record,
     return 0;
 }
 
-int checkpoint_take(struct agent *agent, struct problem *why)
+static int take(struct agent *agent, struct problem *why)
 {
     struct generation_entry entry = {0};
     struct record_writer record;
@@ -184,5 +184,27 @@ int checkpoint_take(struct agent *agent, struct problem *why)
         status = freeze_and_cut(agent, &record, &entry, why);
     if (status == 0)
         status = commit(agent, &record, &entry, why);
+    return status;
+}
+
+/* A crash image gives way when there is no room: what can be resumed is worth more. */
+static bool drop_crash_image(struct agent *agent)
+{
+    const struct superblock *super = &agent->pool.super;
+    struct problem ignored;
+
+    for (uint32_t i = super->generation_count; i-- > 0;)
+        if (super->generations[i].kind == GENERATION_CRASH &&
+            pool_drop(&agent->pool, super->generations[i].number, &ignored) == 0)
+            return true;
+    return false;
+}
+
+int checkpoint_take(struct agent *agent, struct problem *why)
+{
+    int status = take(agent, why);
+
+    if ((status == -ENOSPC || status == -EDQUOT || status == -EFBIG) && drop_crash_image(agent))
+        status = take(agent, why);
     return status;
 }
