@@ -169,7 +169,8 @@ static int check_resumable(const struct pool *pool, struct problem *why)
 
     if (!entry)
         return 0;
-    if (ask(pool->super.uuid, CONTROL_STATUS, &answer) && answer.pid != sys_getpid())
+    if (ask(pool->super.uuid, CONTROL_STATUS, &answer) && answer.status == 0 &&
+        answer.pid != sys_getpid())
         return problem_set(why, STATUS_IN_USE,
                            "%s is in use by process %d; this program's heap is volatile",
                            pool->path, answer.pid);

@@ -80,7 +80,7 @@ static bool ask_agent(const struct pool_state *state, uint32_t kind, struct cont
 
 bool pool_state_agent(const struct pool_state *state, struct control_answer *answer)
 {
-    return ask_agent(state, CONTROL_STATUS, answer);
+    return ask_agent(state, CONTROL_STATUS, answer) && answer->status == 0;
 }
 
 /* The last number of a line of /proc/PID/status, or `otherwise`. */

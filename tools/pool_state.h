@@ -25,7 +25,7 @@ const struct generation_entry *pool_state_resumable(const struct pool_state *sta
 /* The newest generation that is no crash image, NULL if there is none. */
 const struct generation_entry *pool_state_newest(const struct pool_state *state);
 
-/* The pool's agent answers: its answer. False when nobody does. */
+/* A program runs on the pool: its agent's answer. False when none does. */
 bool pool_state_agent(const struct pool_state *state, struct control_answer *answer);
 
 /*

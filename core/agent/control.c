@@ -164,7 +164,7 @@ static void handle(struct agent *agent, struct agent_client *client,
 {
     switch (request->kind) {
     case CONTROL_STATUS:
-        answer(agent, client, 0, "");
+        answer(agent, client, agent->ended ? STATUS_ENDED : 0, "");
         break;
     case CONTROL_CHECKPOINT:
         if (agent->ended) {

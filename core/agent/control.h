@@ -13,7 +13,7 @@
 #include "core/base/status.h"
 
 enum control_request_kind {
-    CONTROL_STATUS = 1,     /* who are you */
+    CONTROL_STATUS = 1,     /* who are you; STATUS_ENDED: the program has ended a moment ago */
     CONTROL_CHECKPOINT = 2, /* take one now; answered when it is durable or refused */
     CONTROL_TAKE_OVER = 3,  /* from the same pid after an exec: let go of the pool and end */
     CONTROL_UNTRACK = 4,    /* from the program (agent_request): stop tracking [start, end) */
