@@ -7,6 +7,8 @@
  * piece, so that no single sync is long. The generation is given up then. Killed at any point the
  * agent leaves what any commit leaves: the pool with this generation or without it.
  *
+ * The dead program's memory stays in use meanwhile, so there is a time limit.
+ *
  * Best effort: where the agent dies with the program (a container or a service that is killed as a
  * whole, the kernel short of memory) there is none.
  */
@@ -17,11 +19,13 @@
 #include "core/base/sys.h"
 #include "core/process/crash_record.h"
 
-#define SYNC_BYTES (16u << 20) /* 10 to 200 ms to a disk */
+#define SYNC_BYTES    (16u << 20) /* 10 to 200 ms to a disk */
+#define TIME_LIMIT_NS 10000000000ull
 
 struct crash {
     struct agent *agent;
     uint64_t synced_bytes; /* of the generation in progress, durable already */
+    uint64_t deadline_ns;
 };
 
 static int go_on(void *context)
@@ -30,7 +34,7 @@ static int go_on(void *context)
     struct pool *pool = &crash->agent->pool;
 
     control_serve(crash->agent);
-    if (crash->agent->pool_wanted)
+    if (crash->agent->pool_wanted || sys_clock_ns(CLOCK_MONOTONIC) > crash->deadline_ns)
         return -ECANCELED;
     if (pool->building_bytes - crash->synced_bytes < SYNC_BYTES)
         return 0;
@@ -81,7 +85,8 @@ static bool is_possible(const struct agent *agent)
 
 void crash_take(struct agent *agent, int wait_status)
 {
-    struct crash crash = {agent, agent->pool.building_bytes};
+    struct crash crash = {agent, agent->pool.building_bytes,
+                          sys_clock_ns(CLOCK_MONOTONIC) + TIME_LIMIT_NS};
     struct generation_entry entry = {.kind = GENERATION_CRASH, .slot = agent->link->slot};
     struct record_writer record;
 
