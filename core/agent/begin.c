@@ -30,7 +30,8 @@ struct kernel_sigaction {
     uint64_t mask;
 };
 
-/* The program's descriptors, directory, group and limits are not the agent's. Its signal
+/* The program's descriptors, directory, session and limits are not the agent's: in the session of a
+ * dead leader the agent would keep its pid from being taken again by a restore. Its signal
  * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
 static int separate(struct agent *agent)
 {
@@ -42,7 +43,7 @@ static int separate(struct agent *agent)
     if (status < 0)
         return status;
     (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
-    (void)sys_call(SYS_setpgid, 0, 0);
+    (void)sys_call(SYS_setsid);
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);

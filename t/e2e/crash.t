@@ -160,6 +160,8 @@ def a_restore_right_after_the_kill_is_neither_refused_nor_held_up(place):
         resumed = restorer.resumed()
         longest = max(longest, time.monotonic() - began)
         check_equal(resumed["generation"], 1, "generation")
+        if os.geteuid() == 0:
+            check_equal(resumed["outer_pid"], process.pid, "its pid is free: the agent holds nothing")
         os.kill(resumed["outer_pid"], signal.SIGKILL)
         restorer.wait()
     place.note(f"at most {longest * 1000:.0f} ms")
