@@ -85,7 +85,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
-TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect
+TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover
 .PHONY: tools
 ## tools: build the tools alone
 tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)
@@ -212,6 +212,8 @@ install: all
 	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
 	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -m 755 $(BUILD)/lib/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.so
+	install -d $(DESTDIR)$(PREFIX)/include
+	install -m 644 core/pheap.h $(DESTDIR)$(PREFIX)/include/pheap.h
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  scripts/pheap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
@@ -219,7 +221,8 @@ install: all
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
-	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
+	  $(DESTDIR)$(PREFIX)/include/pheap.h
 
 -include t/unit/needs.mk
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -169,7 +169,8 @@ static int check_resumable(const struct pool *pool, struct problem *why)
 
     if (!entry)
         return 0;
-    if (ask(pool->super.uuid, CONTROL_STATUS, &answer) && answer.pid != sys_getpid())
+    if (ask(pool->super.uuid, CONTROL_STATUS, &answer) && answer.status == 0 &&
+        answer.pid != sys_getpid())
         return problem_set(why, STATUS_IN_USE,
                            "%s is in use by process %d; this program's heap is volatile",
                            pool->path, answer.pid);
@@ -224,11 +225,13 @@ static int start_owner(const struct environment_options *options, enum ownership
                            "the heap could not be placed in a slot of its own (address space "
                            "limited?); it is volatile");
     link->interval_ns = options->interval_ns;
+    link->dirty_bytes = options->dirty_bytes;
     link->keep = options->keep;
     link->slot = heap_slot();
     link->by_checksum = options->by_checksum;
     link->checks_cuts = options->checks_cuts;
     link->at_exit = options->at_exit;
+    link->omits_crash = options->omits_crash;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;

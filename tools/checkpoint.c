@@ -17,10 +17,11 @@
 
 static int help(void)
 {
-    printf("usage: pheap checkpoint [-t SECONDS] [--json] POOL|PID\n\n"
+    printf("usage: pheap checkpoint [-t SECONDS] [--pin] [--json] POOL|PID\n\n"
            "Takes a checkpoint of the program that runs on POOL (or that is PID) now, waits until\n"
            "it is durable and prints its number.\n\n"
            "  -t, --timeout SECONDS   give up waiting after this long (%d)\n"
+           "      --pin               keep it until pheap recover --unpin\n"
            "      --json              print an object\n"
            "      --help, --version\n",
            DEFAULT_TIMEOUT_SEC);
@@ -76,10 +77,11 @@ static void print_answer(const struct control_answer *answer, bool as_json)
            show_bytes(size, answer->written_bytes), show_ns(pause, answer->pause_ns));
 }
 
-static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms,
+static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, bool pin,
                struct control_answer *answer, struct problem *why)
 {
-    const struct control_request request = {.kind = CONTROL_CHECKPOINT};
+    const struct control_request request = {.kind = CONTROL_CHECKPOINT,
+                                            .flags = pin ? CONTROL_PIN_IT : 0};
     struct control_answer who;
     int status;
 
@@ -108,7 +110,7 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms,
     return 0;
 }
 
-static int checkpoint(const char *target, int timeout_ms, bool as_json)
+static int checkpoint(const char *target, int timeout_ms, bool pin, bool as_json)
 {
     struct control_answer answer;
     struct pool_state state;
@@ -122,7 +124,7 @@ static int checkpoint(const char *target, int timeout_ms, bool as_json)
     if (parse_number(target, 1, INT32_MAX, &pid) == 0 && access(target, F_OK) == 0)
         pid = 0; /* a pool whose name is a number */
     if ((pid && pool_of_process(pid, path, &why) < 0) || pool_state_read(path, &state, &why) < 0 ||
-        ask(&state, pid, timeout_ms, &answer, &why) < 0)
+        ask(&state, pid, timeout_ms, pin, &answer, &why) < 0)
         return report_problem("checkpoint", NULL, &why);
     print_answer(&answer, as_json);
     return EXIT_FINE;
@@ -130,13 +132,12 @@ static int checkpoint(const char *target, int timeout_ms, bool as_json)
 
 int command_checkpoint(int argc, char **argv)
 {
-    static const struct option options[] = {{"timeout", required_argument, NULL, 't'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {0}};
+    static const struct option options[] = {
+        {"timeout", required_argument, NULL, 't'}, {"pin", no_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},       {0}};
     uint64_t timeout_sec = DEFAULT_TIMEOUT_SEC;
-    bool as_json = false;
+    bool as_json = false, pin = false;
     int option;
 
     while ((option = getopt_long(argc, argv, "t:h", options, NULL)) != -1) {
@@ -144,6 +145,9 @@ int command_checkpoint(int argc, char **argv)
         case 't':
             if (parse_number(optarg, 1, 1000000, &timeout_sec) < 0)
                 return report_usage("checkpoint", "-t takes a number of seconds, from 1");
+            break;
+        case 'p':
+            pin = true;
             break;
         case 'j':
             as_json = true;
@@ -159,5 +163,5 @@ int command_checkpoint(int argc, char **argv)
     }
     if (argc - optind != 1)
         return report_usage("checkpoint", "expected one argument, the pool or the program's pid");
-    return checkpoint(argv[optind], (int)timeout_sec * 1000, as_json);
+    return checkpoint(argv[optind], (int)timeout_sec * 1000, pin, as_json);
 }

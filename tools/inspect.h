@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include "core/process/record_format.h"
 #include "tools/pool_state.h"
 
 struct inspection {
@@ -21,6 +22,14 @@ typedef int inspect_view(struct inspection *inspection, struct problem *why);
 inspect_view inspect_summary;
 inspect_view inspect_generations;
 inspect_view inspect_heap;
+
+/* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
+bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,
+                        struct record_crash *crash);
+/* The signal that ended the program; 0: not known. */
+int inspect_crash_signal(const struct record_crash *crash);
+/* "by SIGSEGV". buffer: 32 bytes; returned. */
+const char *inspect_crash_cause(char buffer[32], const struct record_crash *crash);
 
 /* A heading, in bold on a terminal. */
 void inspect_heading(const struct inspection *inspection, const char *text);

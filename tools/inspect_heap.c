@@ -100,7 +100,10 @@ static int take_census(const struct pool *pool, const struct generation_entry *e
 static int census_of_pool(struct inspection *inspection, const struct pool *pool,
                           struct problem *why)
 {
-    const struct generation_entry *entry = pool_generation(pool, inspection->generation);
+    const struct generation_entry *newest = pool_state_newest(&inspection->state);
+    uint64_t number = inspection->generation;
+    const struct generation_entry *entry =
+        pool_generation(pool, number || !newest ? number : newest->number);
     struct heap_census *census = calloc(1, sizeof *census);
     int lock_fd = -1, status;
 

@@ -49,6 +49,14 @@ static uint64_t file_bytes(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+/* Without holes. */
+static uint64_t disk_bytes(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 static uint32_t listed(const struct superblock *super)
 {
     return super->generation_count < SUPERBLOCK_GENERATIONS ? super->generation_count
@@ -70,6 +78,8 @@ static int summary_json(const struct inspection *inspection, bool running,
     json_object_set_new(json, "created_ns", json_integer((json_int_t)super->created_ns));
     json_object_set_new(json, "file_bytes",
                         json_integer((json_int_t)file_bytes(inspection->state.path)));
+    json_object_set_new(json, "disk_bytes",
+                        json_integer((json_int_t)disk_bytes(inspection->state.path)));
     json_object_set_new(json, "frames", json_integer((json_int_t)super->frame_count));
     json_object_set_new(json, "slot", json_integer(super->slot));
     json_object_set_new(json, "keep", json_integer(super->keep));
@@ -114,8 +124,29 @@ static void print_run(const struct pool_state *state, bool running,
         printf("  program      was killed before its first checkpoint; nothing to resume\n");
 }
 
-static void print_newest(const struct superblock *super)
+static const struct generation_entry *newest_crash(const struct superblock *super)
 {
+    for (uint32_t i = listed(super); i-- > 0;)
+        if (super->generations[i].kind == GENERATION_CRASH)
+            return &super->generations[i];
+    return NULL;
+}
+
+static void print_crash(const struct pool_state *state)
+{
+    const struct generation_entry *entry = newest_crash(&state->super);
+    char time_text[32], size[32], cause[32];
+    struct record_crash crash;
+
+    if (entry && inspect_read_crash(state, entry, &crash))
+        printf("  crash image  generation %" PRIu64 ": pid %d was killed %s, %s: memory of %s\n",
+               entry->number, (int)crash.pid, inspect_crash_cause(cause, &crash),
+               inspect_time(time_text, entry->time_ns), show_bytes(size, entry->page_count * 4096));
+}
+
+static void print_newest(const struct pool_state *state)
+{
+    const struct superblock *super = &state->super;
     const struct generation_entry *entry;
     char time_text[32], size[32], pause[32];
 
@@ -123,8 +154,11 @@ static void print_newest(const struct superblock *super)
         printf("  generations  none\n");
         return;
     }
-    entry = &super->generations[listed(super) - 1];
-    printf("  generations  %u of %u kept; newest %" PRIu64 " (%s, %s): memory of %s, pause %s\n",
+    entry = pool_state_newest(state);
+    if (!entry)
+        entry = &super->generations[listed(super) - 1];
+    printf("  generations  %u, the newest %u are kept; newest %" PRIu64
+           " (%s, %s): memory of %s, pause %s\n",
            listed(super), super->keep, entry->number, kind_name(entry->kind),
            inspect_time(time_text, entry->time_ns), show_bytes(size, entry->page_count * 4096),
            show_ns(pause, entry->pause_ns));
@@ -147,7 +181,8 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
            show_bytes(size, file_bytes(inspection->state.path)));
     printf("  made         %s\n", inspect_time(text, super->created_ns));
     print_run(&inspection->state, running, &agent);
-    print_newest(super);
+    print_newest(&inspection->state);
+    print_crash(&inspection->state);
     if (super->resume_count)
         printf("  resumed      generation %" PRIu64 ", %u times\n", super->resumed_generation,
                super->resume_count);
@@ -157,25 +192,38 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
     return 0;
 }
 
-static json_t *generation_json(const struct generation_entry *entry)
+static json_t *generation_json(const struct pool_state *state, const struct generation_entry *entry)
 {
-    return json_pack(
+    struct record_crash crash;
+    json_t *json = json_pack(
         "{s:I, s:s, s:I, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "number", (json_int_t)entry->number,
         "kind", kind_name(entry->kind), "time_ns", (json_int_t)entry->time_ns, "slot",
         (int)entry->slot, "pinned", (entry->flags & GENERATION_PINNED) != 0, "pages",
         (json_int_t)entry->page_count, "record_bytes", (json_int_t)entry->record_bytes,
         "written_bytes", (json_int_t)entry->written_bytes, "pause_ns", (json_int_t)entry->pause_ns,
         "freeze_written_bytes", (json_int_t)entry->freeze_written_bytes);
+
+    if (entry->kind == GENERATION_CRASH && inspect_read_crash(state, entry, &crash)) {
+        int number = inspect_crash_signal(&crash);
+
+        json_object_set_new(json, "pid", json_integer(crash.pid));
+        json_object_set_new(json, "signal", number ? json_integer(number) : json_null());
+    }
+    return json;
 }
 
-static void generation_print(const struct generation_entry *entry)
+static void generation_print(const struct pool_state *state, const struct generation_entry *entry)
 {
-    char time_text[32], memory[32], written[32], pause[32];
+    char time_text[32], memory[32], written[32], pause[32], cause[32];
+    struct record_crash crash;
 
-    printf("%8" PRIu64 "  %-8s  %-19s  %10s  %10s  %10s%s\n", entry->number, kind_name(entry->kind),
+    printf("%8" PRIu64 "  %-8s  %-19s  %10s  %10s  %10s%s", entry->number, kind_name(entry->kind),
            inspect_time(time_text, entry->time_ns), show_bytes(memory, entry->page_count * 4096),
            show_bytes(written, entry->written_bytes), show_ns(pause, entry->pause_ns),
            entry->flags & GENERATION_PINNED ? "  pinned" : "");
+    if (entry->kind == GENERATION_CRASH && inspect_read_crash(state, entry, &crash))
+        printf("  killed %s", inspect_crash_cause(cause, &crash));
+    putchar('\n');
 }
 
 int inspect_generations(struct inspection *inspection, struct problem *why)
@@ -193,9 +241,9 @@ int inspect_generations(struct inspection *inspection, struct problem *why)
         if (inspection->generation && entry->number != inspection->generation)
             continue;
         if (list)
-            json_array_append_new(list, generation_json(entry));
+            json_array_append_new(list, generation_json(&inspection->state, entry));
         else
-            generation_print(entry);
+            generation_print(&inspection->state, entry);
     }
     if (list)
         json_object_set_new(inspection->json, "generations", list);

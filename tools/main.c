@@ -28,6 +28,7 @@ static const struct command {
     {"restore", "pheap restore", command_restore,
      "resume a killed program from its newest checkpoint"},
     {"inspect", "pheap inspect", command_inspect, "show what a pool holds"},
+    {"recover", "pheap recover", command_recover, "pin, unpin and drop generations of a pool"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

@@ -57,17 +57,30 @@ const struct generation_entry *pool_state_resumable(const struct pool_state *sta
     return newest_process(&state->super, state->super.run_first_generation, UINT64_MAX);
 }
 
+const struct generation_entry *pool_state_newest(const struct pool_state *state)
+{
+    for (uint32_t i = generation_count(&state->super); i-- > 0;)
+        if (state->super.generations[i].kind != GENERATION_CRASH)
+            return &state->super.generations[i];
+    return NULL;
+}
+
 const struct generation_entry *pool_state_older(const struct pool_state *state, uint64_t number)
 {
     return newest_process(&state->super, 0, number);
 }
 
-bool pool_state_agent(const struct pool_state *state, struct control_answer *answer)
+static bool ask_agent(const struct pool_state *state, uint32_t kind, struct control_answer *answer)
 {
-    const struct control_request request = {.kind = CONTROL_STATUS};
+    const struct control_request request = {.kind = kind};
 
     memset(answer, 0, sizeof *answer);
     return control_ask(state->super.uuid, &request, answer, AGENT_TIMEOUT_MSEC) == 0;
+}
+
+bool pool_state_agent(const struct pool_state *state, struct control_answer *answer)
+{
+    return ask_agent(state, CONTROL_STATUS, answer) && answer->status == 0;
 }
 
 /* The last number of a line of /proc/PID/status, or `otherwise`. */
@@ -147,7 +160,7 @@ int pool_state_wait_free(struct pool_state *state, struct problem *why)
     int pid = 0, status;
 
     while ((status = try_writer_lock(state->path, why)) == STATUS_IN_USE) {
-        if (pool_state_agent(state, &answer))
+        if (ask_agent(state, CONTROL_YIELD, &answer))
             pid = pool_state_outer_pid(&answer);
         if (waited_ns >= WAIT_LIMIT_NS || (pid > 0 && waited_ns >= WAIT_LIVING_NS && !is_dead(pid)))
             return in_use(state, pid, why);

@@ -22,7 +22,10 @@ MUST_CHECK int pool_state_read(const char *path, struct pool_state *out, struct 
 /* The generation that --resume goes on from, NULL if there is nothing to resume. */
 const struct generation_entry *pool_state_resumable(const struct pool_state *state);
 
-/* The pool's agent answers: its answer. False when nobody does. */
+/* The newest generation that is no crash image, NULL if there is none. */
+const struct generation_entry *pool_state_newest(const struct pool_state *state);
+
+/* A program runs on the pool: its agent's answer. False when none does. */
 bool pool_state_agent(const struct pool_state *state, struct control_answer *answer);
 
 /*
@@ -36,9 +39,9 @@ int pool_state_inner_pid(int pid);
 
 /*
  * Waits until the pool's writer lock is free: at once if nobody holds it, up to 2 s for a program
- * that is just ending (after kill -9 its agent lives a moment longer). STATUS_IN_USE, with the pid,
- * if it is running. Reads the superblock again, since the one who ended may have written an end
- * mark.
+ * that is just ending (after kill -9 its agent lives a moment longer, and lets go of the pool when
+ * it is asked). STATUS_IN_USE, with the pid, if it is running. Reads the superblock again, since
+ * the one who ended may have written an end mark.
  */
 MUST_CHECK int pool_state_wait_free(struct pool_state *state, struct problem *why);
 

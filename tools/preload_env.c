@@ -157,11 +157,17 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
     setenv("PHEAP_POOL", options->pool_path, 1);
     set_number("PHEAP_SLOT", options->slot);
     set_number("PHEAP_INTERVAL", options->interval_ns);
+    if (options->dirty_bytes)
+        set_number("PHEAP_DIRTY", options->dirty_bytes);
+    else
+        unsetenv("PHEAP_DIRTY");
     if (options->keep)
         set_number("PHEAP_KEEP", options->keep);
     else
         unsetenv("PHEAP_KEEP");
     set_or_unset("PHEAP_FRESH", options->fresh);
     set_or_unset("PHEAP_AT_EXIT", options->at_exit);
+    if (options->no_crash)
+        setenv("PHEAP_CRASH", "0", 1);
     return 0;
 }

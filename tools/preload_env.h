@@ -14,9 +14,11 @@ struct preload_options {
     const char *pool_path; /* absolute */
     uint32_t slot;
     uint64_t interval_ns; /* 0: only on request */
+    uint64_t dirty_bytes; /* 0: no watermark */
     uint32_t keep;        /* 0: the pool's own */
     bool fresh;           /* what could be resumed is given up */
     bool at_exit;
+    bool no_crash; /* no generation of kind crash; else as PHEAP_CRASH says */
 };
 
 /* Takes libpheap.so out of LD_PRELOAD. True if it was there. */

@@ -36,10 +36,12 @@ static int help(void)
         "Starts COMMAND with its heap in POOL (made if absent) and checkpoints it; the process\n"
         "becomes COMMAND, so its pid is this one's.\n\n"
         "  -i, --interval TIME   a checkpoint this often: 100ms, 1s, 5m; 0: on request only (1s)\n"
+        "      --dirty SIZE      and one when so much was written since the last: 64M, 1G\n"
         "  -k, --keep N          generations to keep, 1..16 (%d)\n"
         "      --resume          go on from the last checkpoint if there is one, else start\n"
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
+        "      --no-crash        no image of the memory, for inspection, after a kill\n"
         "      --help, --version\n\n"
         "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
         OPTIONS_KEEP_DEFAULT);
@@ -140,7 +142,8 @@ static int parse_options(int argc, char **argv, struct run *run)
     static const struct option options[] = {
         {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
         {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
-        {"at-exit", no_argument, NULL, 'x'},        {"help", no_argument, NULL, 'h'},
+        {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
+        {"no-crash", no_argument, NULL, 'c'},       {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},        {0}};
     uint64_t keep;
     int option;
@@ -151,6 +154,10 @@ static int parse_options(int argc, char **argv, struct run *run)
         case 'i':
             if (options_duration(optarg, NS_PER_S, &run->preload.interval_ns) < 0)
                 return report_usage("run", "-i takes a time: 100ms, 1s, 5m, or 0");
+            break;
+        case 'd':
+            if (options_dirty(optarg, &run->preload.dirty_bytes) < 0)
+                return report_usage("run", "--dirty takes a size from 1M: 64M, 1G, or 0");
             break;
         case 'k':
             if (parse_number(optarg, 1, OPTIONS_KEEP_MAX, &keep) < 0)
@@ -165,6 +172,9 @@ static int parse_options(int argc, char **argv, struct run *run)
             break;
         case 'x':
             run->preload.at_exit = true;
+            break;
+        case 'c':
+            run->preload.no_crash = true;
             break;
         case 'h':
             help();

@@ -126,6 +126,7 @@ static int agent_main(void *argument)
         return 1;
     }
     agent_loop(agent);
+    pool_close(&agent->pool); /* before the memory goes, which may take long */
     control_close(agent);
     agent->link->agent_pid = 0;
     return 0;

@@ -27,19 +27,22 @@ struct agent_mailbox {
     uint32_t lock;
     uint32_t kind; /* enum control_request_kind; 0: no request */
     uint64_t start, end;
-    int32_t status;    /* of the last answer */
-    uint32_t answered; /* futex: answers given */
+    int32_t status;      /* of the last answer */
+    uint32_t answered;   /* futex: answers given */
+    uint64_t generation; /* with the last answer to CONTROL_CHECKPOINT, if its status is 0 */
 };
 
 struct agent_link {
     /* written by the program before agent_start() */
     char pool_path[AGENT_PATH_BYTES]; /* absolute */
     uint64_t interval_ns;             /* 0: only on request */
+    uint64_t dirty_bytes;             /* a checkpoint when so much was written; 0: never */
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
     uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
+    uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
     uintptr_t resume_entry;
@@ -68,5 +71,8 @@ MUST_CHECK int agent_start(struct agent_link *link, struct problem *why);
  */
 MUST_CHECK int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
                              int timeout_ms);
+
+/* The same for a checkpoint: its number, once it is durable. In the resumed process too. */
+MUST_CHECK int64_t agent_checkpoint(struct agent_link *link, int timeout_ms);
 
 #endif

@@ -32,6 +32,8 @@
 struct agent_client {
     int fd; /* -1: free */
     bool wants_checkpoint;
+    bool wants_pin; /* of the generation that is taken */
+    bool wants_pool;
     uint64_t deadline_ns;
 };
 
@@ -63,12 +65,18 @@ struct agent {
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
     uint64_t mailbox_deadline_ns;
-    uint64_t next_ns;    /* CLOCK_MONOTONIC */
-    uint32_t deferrals;  /* in a row */
-    uint32_t failures;   /* in a row */
-    uint32_t large_cuts; /* since the last commit: given up because too much was left to copy */
+    uint64_t next_ns;     /* CLOCK_MONOTONIC: by the interval */
+    uint64_t earliest_ns; /* by the watermark */
+    uint64_t look_ns;     /* when the watermark is looked at again */
+    bool over_watermark;  /* so much was written that one is due */
+    uint32_t deferrals;   /* in a row */
+    uint32_t failures;    /* in a row */
+    uint32_t large_cuts;  /* since the last commit: given up because too much was left to copy */
     uint64_t deferred_since_ns;
-    bool let_go; /* another program has taken over */
+    bool let_go;      /* another program has taken over */
+    bool ended;       /* the program has */
+    bool pool_wanted; /* since: somebody waits for the pool */
+    bool misled;      /* the program stood on damaged ground and was killed for it */
 
     /* for CONTROL_STATUS */
     uint64_t checkpoints, deferred_total, last_pause_ns, last_written_bytes, last_page_bytes,
@@ -86,6 +94,11 @@ struct agent {
 
 /* checkpoint.c */
 MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
+MUST_CHECK int checkpoint_make_record(struct agent *agent, struct record_writer *record,
+                                      struct problem *why);
+
+/* crash.c: wait_status as wait() gives it, negative: not known */
+void crash_take(struct agent *agent, int wait_status);
 
 /* end.c */
 MUST_CHECK int agent_note_run(struct agent *agent, struct problem *why);
@@ -110,6 +123,10 @@ void mailbox_resume(struct agent_link *link); /* answers what an image asked */
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);
 MUST_CHECK int agent_prepare(struct agent *agent, struct problem *why);
+
+/* watermark.c */
+void watermark_look(struct agent *agent);
+uint64_t watermark_wait_ns(const struct agent *agent, uint64_t now_ns); /* UINT64_MAX: for ever */
 
 /* loop.c */
 void agent_loop(struct agent *agent);

@@ -30,7 +30,8 @@ struct kernel_sigaction {
     uint64_t mask;
 };
 
-/* The program's descriptors, directory, group and limits are not the agent's. Its signal
+/* The program's descriptors, directory, session and limits are not the agent's: in the session of a
+ * dead leader the agent would keep its pid from being taken again by a restore. Its signal
  * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
 static int separate(struct agent *agent)
 {
@@ -42,7 +43,7 @@ static int separate(struct agent *agent)
     if (status < 0)
         return status;
     (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
-    (void)sys_call(SYS_setpgid, 0, 0);
+    (void)sys_call(SYS_setsid);
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
@@ -53,10 +54,11 @@ static int separate(struct agent *agent)
     return agent->pidfd < 0 ? agent->pidfd : agent->signal_fd < 0 ? agent->signal_fd : 0;
 }
 
-/* Is the program that the pool's present writer serves another one, and alive? Its pid, or 0. */
+/* Is the program that the pool's present writer serves another one, and alive? Its pid, or 0. If it
+ * is dead the writer lets go of the pool. */
 static int living_user(const struct agent *agent)
 {
-    const struct control_request request = {.kind = CONTROL_STATUS};
+    const struct control_request request = {.kind = CONTROL_YIELD};
     struct control_answer answer;
     struct problem ignored;
     struct pool seen;

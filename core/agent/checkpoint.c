@@ -78,7 +78,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
 
 /* The record's buffer lies at the bottom of the scratch and stays there, so that the freeze finds
  * its pages present; it grows with the threads. */
-static int make_record(struct agent *agent, struct record_writer *record, struct problem *why)
+int checkpoint_make_record(struct agent *agent, struct record_writer *record, struct problem *why)
 {
     size_t bytes = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
 
@@ -185,7 +185,7 @@ static int commit(struct agent *agent, const struct record_writer *record,
     return 0;
 }
 
-int checkpoint_take(struct agent *agent, struct problem *why)
+static int take(struct agent *agent, struct problem *why)
 {
     struct generation_entry entry = {0};
     struct record_writer record;
@@ -193,7 +193,7 @@ int checkpoint_take(struct agent *agent, struct problem *why)
 
     if (status < 0)
         return status;
-    status = make_record(agent, &record, why);
+    status = checkpoint_make_record(agent, &record, why);
     if (status == 0)
         status = precopy(agent, why);
     if (status == 0)
@@ -204,5 +204,27 @@ int checkpoint_take(struct agent *agent, struct problem *why)
         status = freeze_and_cut(agent, &record, &entry, why);
     if (status == 0)
         status = commit(agent, &record, &entry, why);
+    return status;
+}
+
+/* A crash image gives way when there is no room: what can be resumed is worth more. */
+static bool drop_crash_image(struct agent *agent)
+{
+    const struct superblock *super = &agent->pool.super;
+    struct problem ignored;
+
+    for (uint32_t i = super->generation_count; i-- > 0;)
+        if (super->generations[i].kind == GENERATION_CRASH &&
+            pool_drop(&agent->pool, super->generations[i].number, &ignored) == 0)
+            return true;
+    return false;
+}
+
+int checkpoint_take(struct agent *agent, struct problem *why)
+{
+    int status = take(agent, why);
+
+    if ((status == -ENOSPC || status == -EDQUOT || status == -EFBIG) && drop_crash_image(agent))
+        status = take(agent, why);
     return status;
 }

@@ -35,17 +35,7 @@ static void drop_client(struct agent_client *client)
 {
     sys_close(client->fd);
     client->fd = -1;
-    client->wants_checkpoint = false;
-}
-
-void control_close(struct agent *agent)
-{
-    for (int i = 0; i < AGENT_CLIENTS; i++)
-        if (agent->clients[i].fd >= 0)
-            drop_client(&agent->clients[i]);
-    if (agent->listen_fd >= 0)
-        sys_close(agent->listen_fd);
-    agent->listen_fd = -1;
+    client->wants_checkpoint = client->wants_pin = client->wants_pool = false;
 }
 
 static bool peer_of(int fd, struct ucred *peer)
@@ -125,6 +115,21 @@ static void answer(struct agent *agent, struct agent_client *client, int status,
     drop_client(client);
 }
 
+void control_close(struct agent *agent)
+{
+    for (int i = 0; i < AGENT_CLIENTS; i++) {
+        struct agent_client *client = &agent->clients[i];
+
+        if (client->fd >= 0 && client->wants_pool)
+            answer(agent, client, 0, "");
+        else if (client->fd >= 0)
+            drop_client(client);
+    }
+    if (agent->listen_fd >= 0)
+        sys_close(agent->listen_fd);
+    agent->listen_fd = -1;
+}
+
 /* The new program of an exec asks from the same pid, with another memory. The pool is let go
  * before the answer, so that the lock is free when it arrives. */
 static void take_over(struct agent *agent, struct agent_client *client)
@@ -142,20 +147,49 @@ static void take_over(struct agent *agent, struct agent_client *client)
     answer(agent, client, 0, "");
 }
 
+/* Between checkpoints, never in the middle of one; and not while a crash image is written. */
+static void change_generation(struct agent *agent, struct agent_client *client,
+                              const struct control_request *request)
+{
+    struct problem why = {STATUS_ENDED, "the program has ended"};
+    int status = STATUS_ENDED;
+
+    if (!agent->ended && request->kind == CONTROL_DROP)
+        status = pool_drop(&agent->pool, request->start, &why);
+    else if (!agent->ended)
+        status = pool_pin(&agent->pool, request->start, request->kind == CONTROL_PIN, &why);
+    answer(agent, client, status, status ? why.text : "");
+}
+
 static void handle(struct agent *agent, struct agent_client *client,
                    const struct control_request *request)
 {
     switch (request->kind) {
     case CONTROL_STATUS:
-        answer(agent, client, 0, "");
+        answer(agent, client, agent->ended ? STATUS_ENDED : 0, "");
         break;
     case CONTROL_CHECKPOINT:
+        if (agent->ended) {
+            answer(agent, client, STATUS_ENDED, "the program has ended");
+            break;
+        }
         client->wants_checkpoint = true;
+        client->wants_pin = (request->flags & CONTROL_PIN_IT) != 0;
         client->deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
         agent->requested = true;
         break;
     case CONTROL_TAKE_OVER:
         take_over(agent, client);
+        break;
+    case CONTROL_YIELD:
+        client->wants_pool = agent->pool_wanted = agent->ended;
+        if (!agent->ended)
+            answer(agent, client, STATUS_IN_USE, "");
+        break;
+    case CONTROL_PIN:
+    case CONTROL_UNPIN:
+    case CONTROL_DROP:
+        change_generation(agent, client, request);
         break;
     default:
         answer(agent, client, STATUS_USAGE, "not a request that this agent knows");
@@ -180,6 +214,19 @@ void control_serve(struct agent *agent)
     }
 }
 
+/* The client's checkpoint has been taken. */
+static void answer_taken(struct agent *agent, struct agent_client *client)
+{
+    struct problem why = {0, ""}, note = {0, ""};
+    uint64_t number = agent->link->committed_generation;
+    int status = client->wants_pin ? pool_pin(&agent->pool, number, true, &why) : 0;
+
+    if (status < 0)
+        (void)problem_set(&note, status, "generation %lu is taken, but not pinned: %s",
+                          (unsigned long)number, why.text);
+    answer(agent, client, status, note.text);
+}
+
 /* status: 0 or why there is none; STATUS_DEFERRED is passed on only to who has waited enough. */
 void control_checkpoint_done(struct agent *agent, int status, const struct problem *why)
 {
@@ -193,8 +240,10 @@ void control_checkpoint_done(struct agent *agent, int status, const struct probl
             continue;
         if (status == STATUS_DEFERRED && now_ns < client->deadline_ns)
             waiting = true;
+        else if (status == 0)
+            answer_taken(agent, client);
         else
-            answer(agent, client, status, status ? why->text : "");
+            answer(agent, client, status, why->text);
     }
     if (agent->mailbox_waits && (status != STATUS_DEFERRED || now_ns >= agent->mailbox_deadline_ns))
         mailbox_answer(agent, status);

@@ -13,15 +13,24 @@
 #include "core/base/status.h"
 
 enum control_request_kind {
-    CONTROL_STATUS = 1,     /* who are you */
+    CONTROL_STATUS = 1,     /* who are you; STATUS_ENDED: the program has ended a moment ago */
     CONTROL_CHECKPOINT = 2, /* take one now; answered when it is durable or refused */
     CONTROL_TAKE_OVER = 3,  /* from the same pid after an exec: let go of the pool and end */
     CONTROL_UNTRACK = 4,    /* from the program (agent_request): stop tracking [start, end) */
+    CONTROL_YIELD = 5,      /* I want the pool: answered with 0 when it is free, because the program
+                               has ended; with STATUS_IN_USE while it runs */
+    CONTROL_PIN = 6,        /* generation `start`: pool_pin() */
+    CONTROL_UNPIN = 7,
+    CONTROL_DROP = 8, /* pool_drop() */
+};
+
+enum control_request_flags {
+    CONTROL_PIN_IT = 1u << 0, /* with CONTROL_CHECKPOINT: the generation is pinned */
 };
 
 struct control_request {
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t flags;
     uint64_t start, end;
 };
 

@@ -84,9 +84,9 @@ static int status_of_zombie(const struct agent *agent)
     return (int)text_number(&at, 10);
 }
 
-/* The process that noted its exit was killed before it got there: while it flushed its output to a
- * pipe that nobody read, say. It may be waited for between two looks. */
-static bool was_killed(const struct agent *agent)
+/* How it ended, as wait() gives it; -1 where the kernel does not tell any more. It may be waited
+ * for between two looks. */
+static int wait_status(const struct agent *agent)
 {
     int status = status_of_reaped(agent);
 
@@ -94,15 +94,24 @@ static bool was_killed(const struct agent *agent)
         status = status_of_zombie(agent);
     if (status < 0)
         status = status_of_reaped(agent);
-    return status >= 0 && WTERMSIG(status) != 0;
+    return status;
 }
 
-/* The program is gone; its memory is still here. */
+/*
+ * The program is gone; its memory is still here. A process that noted its exit may have been killed
+ * before it got there: while it flushed its output to a pipe that nobody read, say. One that ended
+ * without a note, by a system call of its own, has neither an end mark nor crashed.
+ */
 void agent_note_end(struct agent *agent)
 {
     struct problem why;
+    int status = wait_status(agent);
+    bool killed = status >= 0 && WTERMSIG(status) != 0;
 
-    if (agent->link->exit_noted && !was_killed(agent) &&
-        pool_update(&agent->pool, end_run, agent->link, &why) < 0)
-        report_once(agent, why.status, why.text);
+    if (agent->link->exit_noted && !killed) {
+        if (pool_update(&agent->pool, end_run, agent->link, &why) < 0)
+            report_once(agent, why.status, why.text);
+    } else if (killed || status < 0) {
+        crash_take(agent, status);
+    }
 }

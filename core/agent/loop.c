@@ -47,7 +47,9 @@ static void succeeded(struct agent *agent, uint64_t began_ns, uint64_t now_ns)
     uint64_t pause_ns = agent->last_pause_ns;
 
     agent->deferrals = agent->failures = 0;
-    agent->next_ns = larger(began_ns + agent->link->interval_ns, now_ns + PAUSE_SHARE * pause_ns);
+    agent->over_watermark = false;
+    agent->earliest_ns = now_ns + PAUSE_SHARE * pause_ns;
+    agent->next_ns = larger(began_ns + agent->link->interval_ns, agent->earliest_ns);
     report_forget(agent);
     if (pause_ns > LONG_PAUSE_NS && !agent->long_pause_reported) {
         struct problem note;
@@ -67,6 +69,7 @@ static void deferred(struct agent *agent, uint64_t now_ns, const struct problem 
         agent->deferred_since_ns = now_ns;
     agent->deferred_total++;
     agent->next_ns = now_ns + doubled(RETRY_FIRST_NS, agent->deferrals - 1, RETRY_LAST_NS);
+    agent->earliest_ns = agent->next_ns;
     if (now_ns - agent->deferred_since_ns > LONG_DEFERRAL_NS) {
         struct problem note;
 
@@ -83,6 +86,7 @@ static void failed(struct agent *agent, uint64_t now_ns, const struct problem *w
 
     agent->next_ns =
         now_ns + doubled(interval_ns, agent->failures++, larger(interval_ns, FAILURE_LAST_NS));
+    agent->earliest_ns = agent->next_ns;
     (void)problem_set(&note, why->status, "no checkpoint: %s; the program goes on", why->text);
     report_once(agent, why->status, note.text);
 }
@@ -92,7 +96,6 @@ static void try_checkpoint(struct agent *agent)
     struct problem why = {0, ""};
     uint64_t began_ns = sys_clock_ns(CLOCK_MONOTONIC), now_ns;
     int status = checkpoint_take(agent, &why);
-
     now_ns = sys_clock_ns(CLOCK_MONOTONIC);
     if (status == 0)
         succeeded(agent, began_ns, now_ns);
@@ -133,6 +136,7 @@ static void verify_some(struct agent *agent)
     verification->may_begin = verification->may_begin || !is_being_restored(agent);
     if (verification->may_begin && verify_step(verification, &agent->pool, &damage) < 0) {
         verification->page = verification->end;
+        agent->misled = true;
         kill_misled(agent, &damage);
     }
 }
@@ -145,19 +149,24 @@ static bool is_due(const struct agent *agent, uint64_t now_ns)
         return false;
     if (agent->requested && agent->deferrals == 0)
         return true;
+    if (agent->over_watermark && now_ns >= agent->earliest_ns)
+        return true;
     return (agent->link->interval_ns || agent->requested) && now_ns >= agent->next_ns;
 }
 
 static uint64_t wait_ns(const struct agent *agent)
 {
     uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
-    uint64_t left_ns = agent->next_ns > now_ns ? agent->next_ns - now_ns : 0;
+    uint64_t due_ns = agent->over_watermark ? agent->earliest_ns : agent->next_ns;
+    uint64_t left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 
     if (agent->freeze.count > 0)
         return STRAGGLER_TICK_NS;
     if (verify_is_under_way(&agent->verification))
         return agent->verification.may_begin ? 0 : NS_PER_MS;
-    return agent->link->interval_ns || agent->requested ? smaller(left_ns, TICK_NS) : TICK_NS;
+    if (!agent->link->interval_ns && !agent->requested && !agent->over_watermark)
+        left_ns = TICK_NS;
+    return smaller(smaller(left_ns, TICK_NS), watermark_wait_ns(agent, now_ns));
 }
 
 /* True when the program has ended. */
@@ -188,6 +197,7 @@ void agent_loop(struct agent *agent)
 
         (void)freeze_settle(&agent->freeze);
         if (ended) {
+            agent->ended = true;
             agent_note_end(agent);
             return;
         }
@@ -202,6 +212,7 @@ void agent_loop(struct agent *agent)
         }
         mailbox_serve(agent);
         verify_some(agent);
+        watermark_look(agent);
         if (is_due(agent, now_ns))
             try_checkpoint(agent);
     }

@@ -43,8 +43,9 @@ static bool agent_is_gone(struct agent_link *link)
     return __atomic_load_n(&link->agent_pid, __ATOMIC_ACQUIRE) <= 0;
 }
 
-int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
-                  int timeout_ms)
+/* *generation is that of the answer, if it is an answer to CONTROL_CHECKPOINT. */
+static int ask(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end, int timeout_ms,
+               uint64_t *generation)
 {
     const struct timespec slice = {0, WAIT_SLICE_NS};
     struct agent_mailbox *box = &link->mailbox;
@@ -70,14 +71,32 @@ int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64
         status = box->status;
     else if (agent_is_gone(link))
         status = -ESRCH;
+    *generation = box->generation;
     __atomic_store_n(&box->kind, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&box->lock, 0, __ATOMIC_RELEASE);
     return status;
 }
 
-static void answer(struct agent_mailbox *box, int status)
+int agent_request(struct agent_link *link, uint32_t kind, uint64_t start, uint64_t end,
+                  int timeout_ms)
+{
+    uint64_t ignored;
+
+    return ask(link, kind, start, end, timeout_ms, &ignored);
+}
+
+int64_t agent_checkpoint(struct agent_link *link, int timeout_ms)
+{
+    uint64_t generation = 0;
+    int status = ask(link, CONTROL_CHECKPOINT, 0, 0, timeout_ms, &generation);
+
+    return status < 0 ? status : (int64_t)generation;
+}
+
+static void answer(struct agent_mailbox *box, int status, uint64_t generation)
 {
     box->status = status;
+    box->generation = generation;
     __atomic_store_n(&box->kind, 0, __ATOMIC_RELEASE);
     __atomic_add_fetch(&box->answered, 1, __ATOMIC_RELEASE);
     (void)sys_call(SYS_futex, &box->answered, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
@@ -86,7 +105,7 @@ static void answer(struct agent_mailbox *box, int status)
 void mailbox_answer(struct agent *agent, int status)
 {
     agent->mailbox_waits = false;
-    answer(&agent->link->mailbox, status);
+    answer(&agent->link->mailbox, status, agent->link->committed_generation);
 }
 
 void mailbox_serve(struct agent *agent)
@@ -114,6 +133,6 @@ void mailbox_serve(struct agent *agent)
 void mailbox_resume(struct agent_link *link)
 {
     if (link->mailbox.kind != 0)
-        answer(&link->mailbox,
-               0); /* nothing is tracked now; the checkpoint asked for is this one */
+        /* nothing is tracked now; the checkpoint asked for is this one */
+        answer(&link->mailbox, 0, link->resumed_generation);
 }

@@ -78,6 +78,37 @@ int options_duration(const char *text, uint64_t bare_unit_ns, uint64_t *out_ns)
     return 0;
 }
 
+int options_size(const char *text, uint64_t *out_bytes)
+{
+    static const char suffixes[] = "KMGT";
+    uint64_t value = 0;
+    unsigned shift = 0;
+
+    if (!take_digits(&text, &value))
+        return STATUS_USAGE;
+    if (*text) {
+        const char *suffix = strchr(suffixes, *text++);
+
+        if (!suffix)
+            return STATUS_USAGE;
+        shift = 10 * (unsigned)(suffix - suffixes + 1);
+    }
+    if (*text || value > UINT64_MAX >> shift)
+        return STATUS_USAGE;
+    *out_bytes = value << shift;
+    return 0;
+}
+
+int options_dirty(const char *text, uint64_t *out_bytes)
+{
+    uint64_t bytes = 0;
+
+    if (options_size(text, &bytes) || (bytes && bytes < OPTIONS_DIRTY_MIN))
+        return STATUS_USAGE;
+    *out_bytes = bytes;
+    return 0;
+}
+
 int options_number(const char *text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -105,6 +136,11 @@ bool options_switch(char *const *environment, const char *name)
     return value && *value && strcmp(value, "0") != 0;
 }
 
+static bool is_switched_off(const char *value)
+{
+    return value && strcmp(value, "0") == 0;
+}
+
 /* A variable that has one value or none. */
 static int take_switch(char *const *environment, const char *name, const char *value, bool *out,
                        struct problem *why)
@@ -124,6 +160,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     const char *pool = options_variable(environment, "PHEAP_POOL");
     const char *interval = options_variable(environment, "PHEAP_INTERVAL");
     const char *keep = options_variable(environment, "PHEAP_KEEP");
+    const char *dirty = options_variable(environment, "PHEAP_DIRTY");
     uint64_t number = 0;
     int status, switch_status;
 
@@ -135,6 +172,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->fresh = options_switch(environment, "PHEAP_FRESH");
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
+    out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));
     status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;
@@ -145,6 +183,9 @@ int options_from_environment(struct environment_options *out, char *const *envir
         else
             out->keep = (uint32_t)number;
     }
+    if (dirty && *dirty && options_dirty(dirty, &out->dirty_bytes))
+        status =
+            problem_set(why, STATUS_USAGE, "PHEAP_DIRTY=%s: expected a size from 1M, or 0", dirty);
     if (interval && *interval && options_duration(interval, 1, &out->interval_ns))
         status = problem_set(why, STATUS_USAGE,
                              "PHEAP_INTERVAL=%s: expected nanoseconds or a time such as 100ms, 1s",

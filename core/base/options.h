@@ -14,12 +14,19 @@
 #define OPTIONS_INTERVAL_DEFAULT_NS 1000000000ull
 #define OPTIONS_KEEP_DEFAULT        3
 #define OPTIONS_KEEP_MAX            16
+#define OPTIONS_DIRTY_MIN           (1ull << 20) /* smaller: checkpoints without end */
 
 /*
  * "250ms", "1.5s", "2m", "1h", "800us", "5000ns"; a bare number counts in bare_unit_ns (1 for the
  * environment, 1000000000 for a person at a command line). 0 or STATUS_USAGE.
  */
 MUST_CHECK int options_duration(const char *text, uint64_t bare_unit_ns, uint64_t *out_ns);
+
+/* "64M": K, M, G, T stand for powers of 1024; a bare number counts bytes. 0 or STATUS_USAGE. */
+MUST_CHECK int options_size(const char *text, uint64_t *out_bytes);
+
+/* A size that a watermark can have: 0 (none), or from OPTIONS_DIRTY_MIN. 0 or STATUS_USAGE. */
+MUST_CHECK int options_dirty(const char *text, uint64_t *out_bytes);
 
 /* A decimal number up to max. 0 or STATUS_USAGE. */
 MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
@@ -31,10 +38,12 @@ struct environment_options {
     const char *pool;     /* PHEAP_POOL; NULL: none, or empty */
     const char *owner;    /* PHEAP_OWNER */
     uint64_t interval_ns; /* PHEAP_INTERVAL; 0: only on request */
+    uint64_t dirty_bytes; /* PHEAP_DIRTY; 0: not said */
     uint32_t keep;        /* PHEAP_KEEP; 0: not said */
     bool by_checksum;     /* PHEAP_TRACK=checksum */
     bool checks_cuts;     /* PHEAP_CHECK=cut */
     bool at_exit;         /* PHEAP_AT_EXIT=1 */
+    bool omits_crash;     /* PHEAP_CRASH=0 */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool harden;          /* PHEAP_HARDEN=1 */
     bool stats;           /* PHEAP_STATS=1: statistics at exit */

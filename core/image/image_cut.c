@@ -13,6 +13,8 @@
 #include "core/image/image_writer.h"
 #include "core/image/writer_state.h"
 
+#define STEP_PAGES 1024u
+
 struct cut {
     struct image_writer *writer;
     const struct address_space *space;
@@ -69,6 +71,12 @@ static int is_worth_copying(struct cut *cut, uint64_t page_and_flags)
     return stage_compare_one(&cut->writer->scratch, page_and_flags, data, &checksum);
 }
 
+/* Whether to go on is asked now and then: comparing a large heap in place takes long. */
+static int cut_step(const struct cut *cut, uint64_t page)
+{
+    return page % STEP_PAGES == 0 ? writer_step(cut->writer) : 0;
+}
+
 static int cut_run(void *context, const struct page_run *run)
 {
     struct cut *cut = context;
@@ -82,7 +90,9 @@ static int cut_run(void *context, const struct page_run *run)
     if (run->flags & RUN_SWAPPED)
         flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
     for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
-        status = is_worth_copying(cut, page | flags);
+        status = cut_step(cut, page);
+        if (status >= 0)
+            status = is_worth_copying(cut, page | flags);
         if (status <= 0)
             continue;
         stage_add(scratch, page | flags);
@@ -293,6 +303,8 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
         return problem_set(why, status, "more than %lu pages to copy", (unsigned long)max_pages);
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
+    if (writer->tracker.uffd < 0)
+        writer->resident_pages = writer_resident_pages();
     writer->suspect_all = false;
     writer->unread_count = writer->span_count = 0;
     writer->distrusts_precopy = writer->spans_overflowed = false;

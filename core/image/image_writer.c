@@ -133,7 +133,7 @@ static int precopy_settle(struct precopy *precopy)
         status = stage_compare(&writer->stage);
     if (status >= 0 && stage_room(&writer->stage) == 0)
         status = precopy_write(precopy);
-    return status;
+    return status < 0 ? status : writer_step(writer);
 }
 
 static void note_span(struct image_writer *writer, uint64_t page, uint64_t end)
@@ -255,6 +255,12 @@ int64_t image_writer_precopy(struct image_writer *writer, struct address_space *
     return (int64_t)precopy.copied_pages;
 }
 
+void image_writer_set_step(struct image_writer *writer, image_writer_step *step, void *context)
+{
+    writer->step = step;
+    writer->step_context = context;
+}
+
 void image_writer_distrust_precopy(struct image_writer *writer)
 {
     writer->distrusts_precopy = true;
@@ -269,7 +275,8 @@ int image_writer_commit(struct image_writer *writer, struct generation_entry *en
 
     if (status < 0)
         return writer_failed(writer, status, "cannot write the pages of the cut", why);
-    status = rewriter_run(&writer->rewriter, &writer->stats.rewritten_bytes);
+    if (entry->kind != GENERATION_CRASH)
+        status = rewriter_run(&writer->rewriter, &writer->stats.rewritten_bytes);
     if (status < 0)
         return writer_failed(writer, status, "cannot rewrite scattered pages", why);
     entry->freeze_written_bytes = writer->stats.freeze_written_bytes;

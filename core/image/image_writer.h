@@ -80,6 +80,14 @@ MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct addr
 void image_writer_distrust_precopy(struct image_writer *writer);
 
 /*
+ * Called between pieces of a round or a cut, after at most a few megabytes: a negative status ends
+ * it with that status (and what was found dirty is looked at again, as after any failure). For a
+ * writer that must yield quickly. NULL: not called.
+ */
+typedef int image_writer_step(void *context);
+void image_writer_set_step(struct image_writer *writer, image_writer_step *step, void *context);
+
+/*
  * Inside the freeze. space: fresh maps, read by the caller after the stop. Gives up with
  * STATUS_DEFERRED when more than max_pages (0: no limit) have to be copied of memory that the
  * kernel tracks: nothing is lost, the next round or cut finds them again.
@@ -95,7 +103,7 @@ MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct addres
 MUST_CHECK int image_writer_check_cut(struct image_writer *writer,
                                       const struct address_space *space, struct problem *why);
 
-/* After the freeze. As pool_commit(). */
+/* After the freeze. As pool_commit(). A crash image is not tidied for a fast restore. */
 MUST_CHECK int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
                                    const void *record, size_t record_bytes, struct problem *why);
 
@@ -105,6 +113,15 @@ void image_writer_abandon(struct image_writer *writer);
 /* Takes [start, end) out of the kernel's tracking (for an mremap that fails with EFAULT); it is
  * dirty as a whole from now on. */
 void image_writer_untrack(struct image_writer *writer, uintptr_t start, uintptr_t end);
+
+/*
+ * About how many pages were written since they were last looked at, not to be told apart beyond
+ * limit. Protects nothing; costs a look at the mappings and the page tables. Where the kernel does
+ * not track: by how many pages memory has grown since the last cut. space is read anew by the
+ * callee.
+ */
+MUST_CHECK int64_t image_writer_count_dirty(struct image_writer *writer,
+                                            struct address_space *space, uint64_t limit);
 
 const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
 

@@ -212,6 +212,16 @@ static int visit_pool_run(void *context, const struct page_run *run)
                runs->context);
 }
 
+static int pool_written(struct pagemap *pagemap, struct pm_scan_arg *scan, page_run_visit *visit,
+                        void *context)
+{
+    struct pool_runs runs = {pagemap, visit, context};
+
+    scan->category_inverted = 0;
+    scan->category_mask = PAGE_IS_WRITTEN;
+    return scan_all(pagemap, scan, 0, visit_pool_run, &runs);
+}
+
 /*
  * In anonymous memory: WRITTEN, and PRESENT or SWAPPED. (The kernel's fast path for a question that
  * names WRITTEN alone would take absent pages for written ones and leave markers in their place.)
@@ -223,7 +233,6 @@ int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
                     enum page_backing backing, bool all, page_run_visit *visit, void *context)
 {
     struct pm_scan_arg scan = saved_question(start, end, backing);
-    struct pool_runs runs = {pagemap, visit, context};
 
     scan.flags = PM_SCAN_WP_MATCHING;
     if (!all && backing == BACKING_FILE)
@@ -232,9 +241,20 @@ int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
         scan.category_mask |= PAGE_IS_WRITTEN;
     if (all || backing != BACKING_POOL)
         return scan_all(pagemap, &scan, 0, visit, context);
-    scan.category_inverted = 0;
-    scan.category_mask = PAGE_IS_WRITTEN;
-    return scan_all(pagemap, &scan, 0, visit_pool_run, &runs);
+    return pool_written(pagemap, &scan, visit, context);
+}
+
+/* Other than pagemap_written() it leaves out what is absent in a file mapping, and would be asked
+ * for again and again. */
+int pagemap_look_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                         enum page_backing backing, page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = saved_question(start, end, backing);
+
+    scan.category_mask |= PAGE_IS_WRITTEN;
+    if (backing != BACKING_POOL)
+        return scan_all(pagemap, &scan, 0, visit, context);
+    return pool_written(pagemap, &scan, visit, context);
 }
 
 /* What is swapped out and has not been written since is as it was. */

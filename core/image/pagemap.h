@@ -91,6 +91,12 @@ MUST_CHECK int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t
 MUST_CHECK int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end,
                                page_run_visit *visit, void *context);
 
+/* The same (not all) without protecting anything, in mappings of every kind: where a mapping is not
+ * registered each saved page counts as written. */
+MUST_CHECK int pagemap_look_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                    enum page_backing backing, page_run_visit *visit,
+                                    void *context);
+
 /* PAGEMAP_SCAN only: pages within mappings that are not saved ones; not of BACKING_POOL. */
 MUST_CHECK int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end,
                               enum page_backing backing, page_run_visit *visit, void *context);

@@ -114,6 +114,11 @@ int tracker_each_group(const struct tracker *tracker, const struct address_space
     return each_group(tracker, space, visit, context);
 }
 
+int tracker_each_backing(const struct address_space *space, tracker_visit *visit, void *context)
+{
+    return each_group(NULL, space, visit, context);
+}
+
 /* --- registering --- */
 
 struct search {
@@ -221,6 +226,7 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
         return STATUS_LIMIT;
     if (tracker->distrusts_marks)
         unprotect_all(tracker, space);
+    tracker->untracked_pages = 0;
     memset(tracker->unregistered_pages, 0, space->count * sizeof(uint32_t));
     status = each_group(NULL, space, search_group, &search);
     if (status < 0)
@@ -233,6 +239,7 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
         if (*pages && is_worth_registering(mapping, *pages) &&
             register_anew(tracker, mapping->start, mapping->end))
             *pages = 0;
+        tracker->untracked_pages += *pages;
     }
     return 0;
 }

@@ -33,6 +33,7 @@ struct tracker {
     struct pagemap pagemap;
     bool distrusts_marks;         /* pages may bear protection marks that do not hold */
     uint32_t *unregistered_pages; /* by mapping, of the space last prepared; 0: tracked */
+    uint64_t untracked_pages;     /* the sum of what was left of these */
 };
 
 struct tracker_group {
@@ -52,6 +53,10 @@ MUST_CHECK int tracker_prepare(struct tracker *tracker, const struct address_spa
 typedef int tracker_visit(void *context, const struct tracker_group *group);
 MUST_CHECK int tracker_each_group(const struct tracker *tracker, const struct address_space *space,
                                   tracker_visit *visit, void *context);
+
+/* The same for groups of one backing each, tracked or not: fewer. */
+MUST_CHECK int tracker_each_backing(const struct address_space *space, tracker_visit *visit,
+                                    void *context);
 
 /* Takes [start, end) out of the tracking. */
 void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end);

@@ -26,10 +26,13 @@ struct image_writer {
     struct memory memory;
     struct arena maps_arena; /* mappings of the round at hand */
     struct rewriter rewriter;
-    struct stage stage;   /* of the pre-copy: always empty between rounds */
-    struct stage scratch; /* of the cut: may hold pages from cut to commit or next round */
-    bool suspect_all;     /* after a failure: every saved page is a candidate */
-    bool committed;       /* statistics are of a committed generation: begin anew */
+    struct stage stage;      /* of the pre-copy: always empty between rounds */
+    struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
+    bool suspect_all;        /* after a failure: every saved page is a candidate */
+    uint64_t resident_pages; /* of anonymous memory, at the last cut: without tracking */
+    bool committed;          /* statistics are of a committed generation: begin anew */
+    image_writer_step *step; /* NULL: nobody wants to be asked */
+    void *step_context;
     uint32_t unread_count;
     uint64_t unread[WRITER_UNREAD_MAX]; /* pages found written that could not be read */
     /* What pre-copy rounds have protected since the last cut, and whether to believe in it. */
@@ -40,8 +43,17 @@ struct image_writer {
     struct image_writer_stats stats;
 };
 
+/* dirty_count.c */
+uint64_t writer_resident_pages(void);
+
 /* The statistics of the next generation begin when its first round or cut does. */
 void writer_begin(struct image_writer *writer);
+
+/* The caller's leave to go on, see image_writer_set_step(). */
+static inline int writer_step(const struct image_writer *writer)
+{
+    return writer->step ? writer->step(writer->step_context) : 0;
+}
 
 /* Drops both stages, suspects every page, and says what failed in `why`. Returns status. */
 int writer_failed(struct image_writer *writer, int status, const char *doing, struct problem *why);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include "core/pool/format.h"
 #include "core/pool/frame_map.h"
+#include "core/pool/frame_space.h"
 #include "core/pool/mutant.h"
 
 /* One for each kept generation, the one before, and some for numbers that failed commits used up;
@@ -79,6 +80,8 @@ int frames_create(struct frames **out, struct arena *arena, struct persist *pers
     status = frame_map_extend(&frames->map, persist->file_bytes >> FRAME_SHIFT);
     if (status < 0)
         return status;
+    if (persist_is_sparse(persist))
+        frame_space_doubt(&frames->map);
     for (uint64_t frame = 0; frame < FRAME_FIRST && frame < frames->map.count; frame++)
         frame_map_set_used(&frames->map, frame);
     *out = frames;
@@ -319,10 +322,13 @@ static struct frame_run find_run(struct frames *frames, uint64_t want, bool exac
     return run;
 }
 
-static void use_run(struct frames *frames, struct frame_run run)
+static int use_run(struct frames *frames, struct frame_run run)
 {
     uint32_t born = birth(frames, frames->committed + 1);
+    int status = frame_space_reserve(&frames->map, frames->persist, run);
 
+    if (status < 0)
+        return status;
     for (uint64_t frame = run.first; frame < run.first + run.length; frame++) {
         struct frame_record *record = frame_map_record(&frames->map, frame);
 
@@ -330,6 +336,7 @@ static void use_run(struct frames *frames, struct frame_run run)
         record->born = born;
         record->link = LINK_USED;
     }
+    return 0;
 }
 
 /* A longer run than the file has, for pages that could be done without it. */
@@ -365,9 +372,10 @@ int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *firs
         return -EINVAL;
     run = find_run(frames, want, exact);
     status = grow_for(frames, want, exact, &run);
+    if (status == 0)
+        status = use_run(frames, run);
     if (status < 0)
         return status;
-    use_run(frames, run);
     frames->cursor = run.first + run.length;
     *first = run.first;
     *got = run.length;
@@ -377,6 +385,7 @@ int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *firs
 int frames_take_scattered(struct frames *frames, uint64_t want, uint64_t *first, uint64_t *got)
 {
     struct frame_run run = {0, 0};
+    int status;
 
     if (frames->spare_runs && want > 0) {
         run = frame_map_find_short(&frames->map, frames->short_from, SHORT_RUN_FRAMES);
@@ -387,7 +396,9 @@ int frames_take_scattered(struct frames *frames, uint64_t want, uint64_t *first,
         return frames_take(frames, want, false, first, got);
     if (run.length > want)
         run.length = want;
-    use_run(frames, run);
+    status = use_run(frames, run);
+    if (status < 0)
+        return status;
     frames->short_from = run.first + run.length;
     *first = run.first;
     *got = run.length;
@@ -400,8 +411,7 @@ int frames_take_at(struct frames *frames, uint64_t frame)
         return -EINVAL;
     if (!frame_map_is_free(&frames->map, frame))
         return -EBUSY;
-    use_run(frames, (struct frame_run){frame, 1});
-    return 0;
+    return use_run(frames, (struct frame_run){frame, 1});
 }
 
 int frames_release(struct frames *frames, uint64_t frame)
@@ -424,6 +434,11 @@ int frames_release(struct frames *frames, uint64_t frame)
 void frames_committed(struct frames *frames, uint64_t number)
 {
     frames->committed = number;
+}
+
+uint64_t frames_give_back(struct frames *frames, uint64_t margin)
+{
+    return frame_space_give_back(&frames->map, frames->persist, margin);
 }
 
 uint64_t frames_count(const struct frames *frames)

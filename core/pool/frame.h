@@ -60,13 +60,14 @@ void frames_loaded(struct frames *frames, uint64_t newest);
 
 /*
  * Takes a run of up to want contiguous frames, grows the file if it must. *first and *got say
- * which (1 <= *got <= want); exact asks for all of them or -ENOSPC.
+ * which (1 <= *got <= want); exact asks for all of them or -ENOSPC. Frames that are taken have
+ * space on the disk.
  */
 MUST_CHECK int frames_take(struct frames *frames, uint64_t want, bool exact, uint64_t *first,
                            uint64_t *got);
 
-/* Takes this one frame: -EBUSY if it is not free, -EINVAL if the file has none such. Never grows.
- */
+/* Takes this one frame: -EBUSY if it is not free, -EINVAL if the file has none such, -ENOSPC if it
+ * is a hole and the disk is full. Never grows. */
 MUST_CHECK int frames_take_at(struct frames *frames, uint64_t frame);
 
 /*
@@ -88,6 +89,13 @@ void frames_committed(struct frames *frames, uint64_t number);
 
 /* Exactly these generations are kept, ascending. */
 void frames_keep(struct frames *frames, const uint64_t *numbers, unsigned count);
+
+/*
+ * Gives space of long runs of free frames back to the file system, beyond `margin` free frames that
+ * keep it. Only when no superblock leads to any free frame: after pool_drop() has rewritten both.
+ * Returns how many frames lost their space; it is reserved anew when one is taken (frame_space.h).
+ */
+uint64_t frames_give_back(struct frames *frames, uint64_t margin);
 
 uint64_t frames_count(const struct frames *frames); /* of the file */
 uint64_t frames_free_count(const struct frames *frames);

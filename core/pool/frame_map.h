@@ -18,6 +18,9 @@
 #define CHUNK_FRAMES 32768u
 #define CHUNK_WORDS  (CHUNK_FRAMES / 64)
 
+#define GRANULE_FRAMES 256u /* 1 MiB: the unit of frame_space.h */
+#define CHUNK_GRANULES (CHUNK_FRAMES / GRANULE_FRAMES)
+
 /* Frame numbers fit the 32-bit links of dead lists: pools up to 16 TiB. */
 #define FRAME_COUNT_LIMIT 0xfffffff0ull
 
@@ -30,7 +33,8 @@ struct frame_record { /* meaningful while the frame is not free */
 #define LINK_NOTED 0xfffffffeu /* while loading: first pass only, so far */
 
 struct frame_chunk {
-    uint64_t free_bits[CHUNK_WORDS]; /* 1: free */
+    uint64_t free_bits[CHUNK_WORDS];        /* 1: free */
+    uint64_t doubtful[CHUNK_GRANULES / 64]; /* 1: space may be missing, see frame_space.h */
     struct frame_record records[CHUNK_FRAMES];
     uint32_t free_count;
 };

@@ -58,10 +58,34 @@ static int file_grow(struct persist *persist, uint64_t file_bytes)
     return status;
 }
 
+/* Where there is no fallocate there are no holes either. */
+static int file_reserve(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    int status;
+
+    do
+        status = (int)sys_call(SYS_fallocate, persist->fd, FALLOC_FL_KEEP_SIZE, offset, bytes);
+    while (status == -EINTR);
+    return status == -EOPNOTSUPP || status == -ENOSYS ? 0 : status;
+}
+
+static int file_punch(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    int status;
+
+    do
+        status = (int)sys_call(SYS_fallocate, persist->fd,
+                               FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+    while (status == -EINTR);
+    return status;
+}
+
 static const struct persist_ops file_ops = {
     .write = file_write,
     .sync = file_sync,
     .grow = file_grow,
+    .reserve = file_reserve,
+    .punch = file_punch,
 };
 
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
@@ -108,4 +132,22 @@ int persist_grow(struct persist *persist, uint64_t file_bytes)
     if (status == 0)
         persist->file_bytes = file_bytes;
     return status;
+}
+
+int persist_reserve(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    return persist->failed ? persist->failed : persist->ops->reserve(persist, offset, bytes);
+}
+
+int persist_punch(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    return persist->failed ? persist->failed : persist->ops->punch(persist, offset, bytes);
+}
+
+bool persist_is_sparse(const struct persist *persist)
+{
+    struct stat info;
+
+    return sys_fstat(persist->fd, &info) < 0 ||
+           (uint64_t)info.st_blocks * 512 < persist->file_bytes;
 }

@@ -15,6 +15,7 @@
 #ifndef PHEAP_POOL_PERSIST_H
 #define PHEAP_POOL_PERSIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/status.h"
@@ -25,6 +26,8 @@ struct persist_ops {
     int (*write)(struct persist *persist, uint64_t offset, const void *data, size_t bytes);
     int (*sync)(struct persist *persist);
     int (*grow)(struct persist *persist, uint64_t file_bytes);
+    int (*reserve)(struct persist *persist, uint64_t offset, uint64_t bytes);
+    int (*punch)(struct persist *persist, uint64_t offset, uint64_t bytes);
 };
 
 struct persist {
@@ -47,5 +50,15 @@ MUST_CHECK int persist_sync(struct persist *persist);
 /* Makes the file at least file_bytes long with space reserved for it (so that no later write
  * fails for space, and no mapping of it dies by SIGBUS). -ENOSPC leaves the file as it was. */
 MUST_CHECK int persist_grow(struct persist *persist, uint64_t file_bytes);
+
+/* Reserves space for a range of the file that may have a hole. -ENOSPC. */
+MUST_CHECK int persist_reserve(struct persist *persist, uint64_t offset, uint64_t bytes);
+
+/* Gives the space of a range back: it reads as zero, now or, after a power cut, perhaps as what was
+ * there. -EOPNOTSUPP where the file system cannot. */
+MUST_CHECK int persist_punch(struct persist *persist, uint64_t offset, uint64_t bytes);
+
+/* Whether the file has fewer blocks than it is long. */
+bool persist_is_sparse(const struct persist *persist);
 
 #endif

@@ -14,8 +14,8 @@
  *   4. persist_sync                                                   (crash: new generation)
  *   5. in memory: frames of dropped generations become free
  * No frame that the durable superblock leads to is ever overwritten. Of the superblock before it
- * the newest generation, and all that both list, stay whole too: if the newest superblock is
- * damaged later, the one before it leads to something.
+ * the newest generation that is no crash image, and all that both list, stay whole too: if the
+ * newest superblock is damaged later, the one before it leads to something that can be resumed.
  *
  * Ownership: the pool's memory (index, frames) lives in the arena given to pool_open(); fds are
  * the pool's own and CLOEXEC. Errors: negative statuses, with `why` filled in for a person.
@@ -45,7 +45,7 @@ struct pool {
     struct superblock super; /* the newest valid one */
     bool super_fell_back;    /* the other superblock is damaged or torn: an older state is shown */
     struct generation_entry
-        previous;         /* newest one that the other superblock lists; number 0: none */
+        previous;         /* newest one but crash images of the other superblock; number 0: none */
     uint64_t file_frames; /* at open, or at the last commit; fewer than super.frame_count: the file
                              was cut short */
     struct persist persist;
@@ -137,6 +137,20 @@ MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, co
  */
 typedef void pool_edit(struct superblock *super, void *context);
 MUST_CHECK int pool_update(struct pool *pool, pool_edit *edit, void *context, struct problem *why);
+
+/*
+ * A pinned generation is kept until it is unpinned. At most POOL_PINNED_MAX: STATUS_LIMIT. It is
+ * not an error if it is as wanted already. STATUS_NO_GENERATION. Durable when it returns 0.
+ */
+#define POOL_PINNED_MAX 4u
+MUST_CHECK int pool_pin(struct pool *pool, uint64_t number, bool pinned, struct problem *why);
+
+/*
+ * After pool_load(): drops a generation; its frames are free, and space of long free runs goes back
+ * to the file system. Refused when it is pinned, or is what the program would be resumed from
+ * (STATUS_REFUSED); STATUS_IN_USE when somebody reads it; STATUS_NO_GENERATION.
+ */
+MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why);
 
 /*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no

@@ -202,8 +202,9 @@ static int choose_kept(struct pool *pool, struct commit *commit, uint32_t new_ki
                        pool->path, SUPERBLOCK_GENERATIONS);
 }
 
-/* Tells the frames what is kept. The generation that was the newest before this commit is spared
- * even when it was dropped (N = 1): the superblock before the new one leads to it. */
+/* Tells the frames what is kept. The generation that was the newest before this commit, crash
+ * images apart, is spared even when it was dropped (N = 1): the superblock before the new one leads
+ * to it. */
 static void keep_frames(struct pool *pool, const struct superblock *next, uint64_t previous_newest)
 {
     uint64_t numbers[SUPERBLOCK_GENERATIONS + 1];
@@ -311,7 +312,7 @@ static int sync_superblock(struct pool *pool)
  */
 static int adopt(struct pool *pool, struct commit *commit)
 {
-    const struct generation_entry *before = pool_generation(pool, 0);
+    const struct generation_entry *before = superblock_newest_kept(&pool->super);
     uint64_t previous_newest = before != NULL ? before->number : 0;
     int status;
 

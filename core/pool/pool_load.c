@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/pool/pool_record.h"
+#include "core/pool/superblock.h"
 
 struct loading {
     struct pool *pool;
@@ -116,18 +117,6 @@ static void list_generations(struct loading *loading)
         loading->has_deltas |= loading->entries[i].index_delta.frames > 0;
 }
 
-static void unlist(struct superblock *super, uint64_t number)
-{
-    uint32_t kept = 0;
-
-    for (uint32_t i = 0; i < super->generation_count; i++)
-        if (super->generations[i].number != number)
-            super->generations[kept++] = super->generations[i];
-    memset(&super->generations[kept], 0,
-           (super->generation_count - kept) * sizeof super->generations[0]);
-    super->generation_count = kept;
-}
-
 static int drop_damaged(struct loading *loading, unsigned at, struct problem *why)
 {
     struct pool *pool = loading->pool;
@@ -144,7 +133,7 @@ static int drop_damaged(struct loading *loading, unsigned at, struct problem *wh
                 number, pool->path);
     if (number == loading->base)
         return STATUS_DAMAGED;
-    unlist(&pool->super, number);
+    superblock_unlist(&pool->super, number);
     return 0;
 }
 

@@ -139,6 +139,26 @@ static bool is_in_force(const struct superblock pair[2], int i)
     return superblock_is_valid(&pair[i]) && pair[i].sequence % 2 == (uint64_t)i;
 }
 
+const struct generation_entry *superblock_newest_kept(const struct superblock *super)
+{
+    for (uint32_t i = super->generation_count; i-- > 0;)
+        if (super->generations[i].kind != GENERATION_CRASH)
+            return &super->generations[i];
+    return NULL;
+}
+
+void superblock_unlist(struct superblock *super, uint64_t number)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        if (super->generations[i].number != number)
+            super->generations[kept++] = super->generations[i];
+    memset(&super->generations[kept], 0,
+           (super->generation_count - kept) * sizeof super->generations[0]);
+    super->generation_count = kept;
+}
+
 /* 0 or 1, or -1 when neither will do. */
 static int choose(const struct superblock pair[2], struct superblock_choice *choice)
 {
@@ -153,8 +173,8 @@ static int choose(const struct superblock pair[2], struct superblock_choice *cho
     choice->newest = pair[best];
     choice->fell_back = !is_in_force(pair, !best);
     choice->previous = (struct generation_entry){0};
-    if (!choice->fell_back && other->generation_count > 0)
-        choice->previous = other->generations[other->generation_count - 1];
+    if (!choice->fell_back && superblock_newest_kept(other) != NULL)
+        choice->previous = *superblock_newest_kept(other);
     return best;
 }
 

@@ -15,7 +15,7 @@
 struct superblock_choice {
     struct superblock newest;
     struct generation_entry
-        previous;   /* newest one listed by the other superblock; number 0: none */
+        previous; /* newest one but crash images that the other superblock lists; number 0: none */
     bool fell_back; /* the other superblock is not valid */
 };
 
@@ -23,6 +23,12 @@ struct superblock_choice {
  * STATUS_NEWER_FORMAT, STATUS_DAMAGED, -EIO. path is for messages. */
 MUST_CHECK int superblock_read_pair(int fd, const char *path, struct superblock_choice *choice,
                                     struct problem *why);
+
+/* The newest generation that is no crash image: what a pool must never be without. NULL: none. */
+const struct generation_entry *superblock_newest_kept(const struct superblock *super);
+
+/* Takes a generation out of the list. */
+void superblock_unlist(struct superblock *super, uint64_t number);
 
 /* Fills in magic, version and checksum. */
 void superblock_seal(struct superblock *super);

@@ -34,6 +34,8 @@ enum record_kind {
     RECORD_PENDING_SIGNAL = 15, /* sent and not delivered yet */
     RECORD_LIMITS = 16,         /* exactly one */
     RECORD_FILE_LOCK = 17,      /* flock, fcntl, open file description locks */
+
+    RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
 
 /* OFFSET SIZE
@@ -70,6 +72,26 @@ struct record_process {
 
 enum record_process_flags {
     RECORD_NO_NEW_PRIVILEGES = 1u << 0,
+};
+
+/* OFFSET SIZE
+ *   0     4  version of this format
+ *   4     4  pid, as the program knew itself
+ *   8     4  how it ended, as wait() gives it; meaningful if flags say so
+ *  12     4  flags: enum record_crash_flags
+ *  16     8  time at which the end was noticed, CLOCK_REALTIME
+ *  24     8  newest generation of before, 0: none */
+struct record_crash {
+    uint32_t version;
+    int32_t pid;
+    int32_t wait_status;
+    uint32_t flags;
+    uint64_t realtime_ns;
+    uint64_t generation_before;
+};
+
+enum record_crash_flags {
+    RECORD_CRASH_STATUS_KNOWN = 1u << 0,
 };
 
 /* OFFSET SIZE: twelve addresses as in struct prctl_mm_map, the auxiliary vector is the tail */
@@ -312,6 +334,7 @@ _Static_assert(sizeof(struct record_pending_signal) == 136, "as drawn");
 _Static_assert(sizeof(struct record_limits) == 256, "as drawn");
 _Static_assert(sizeof(struct record_file_lock) == 32, "as drawn");
 _Static_assert(sizeof(struct record_process) == 128, "as drawn");
+_Static_assert(sizeof(struct record_crash) == 32, "as drawn");
 _Static_assert(sizeof(struct record_memory_layout) == 88, "as drawn");
 _Static_assert(sizeof(struct record_kernel_mapping) == 32, "as drawn");
 _Static_assert(sizeof(struct record_file) == 80, "as drawn");

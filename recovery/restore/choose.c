@@ -46,6 +46,12 @@ static int choose_named(const struct superblock *super, uint64_t wanted,
     for (uint32_t i = 0; i < super->generation_count && i < SUPERBLOCK_GENERATIONS; i++) {
         if (super->generations[i].number != wanted)
             continue;
+        if (super->generations[i].kind == GENERATION_CRASH)
+            return problem_set(why, STATUS_NO_GENERATION,
+                               "generation %lu is the memory of a killed program, without its "
+                               "registers: it is there to be looked at (pheap inspect -g %lu) and "
+                               "cannot be resumed; leave -g out, or name one of kind process",
+                               (unsigned long)wanted, (unsigned long)wanted);
         if (super->generations[i].kind != GENERATION_PROCESS)
             return problem_set(why, STATUS_NO_GENERATION,
                                "generation %lu holds memory without a process; open it with pheap "

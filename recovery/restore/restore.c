@@ -56,10 +56,11 @@ static bool is_alive(int pid)
     return state != NULL && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
 }
 
-/* The pid of the living program that has the pool, 0 if there is none (any more). */
+/* The pid of the living program that has the pool, 0 if there is none (any more): its agent then
+ * lets go of the pool. */
 static int pool_user(const char *path)
 {
-    struct control_request request = {.kind = CONTROL_STATUS};
+    struct control_request request = {.kind = CONTROL_YIELD};
     struct control_answer answer;
     struct pool pool;
     int status = pool_open(&pool, path, POOL_READ, NULL);

@@ -1,17 +1,19 @@
 #!/usr/bin/python3
 """The agent's life beside its program: killed, at the program's exit, under job control."""
+import ctypes
 import os
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (PHEAP, PYTHON, REFUSED, Skip, check, check_equal, check_in,  # noqa: E402
+from pheap_test import (FINE, PHEAP, PYTHON, REFUSED, Skip, check, check_equal, check_in,  # noqa: E402
                         descendants, expect, main, test, wait_until)
 
 REFUSED_DESCRIPTOR = "import socket, time; " \
     "s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); "
 BYTES = 300000
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
 # exit() flushes more than a pipe takes, which python's own exit would do before it.
 EXIT_THAT_FLUSHES = f"""
 import ctypes, time, sys
@@ -171,6 +173,26 @@ def a_program_that_is_stopped_and_continued_obeys_however_checkpoints_fall(place
         time.sleep(place.random.random() * 0.02)
         check(os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == 0, "it is not stopped again")
         wait_until(lambda: state_of(process.pid) in "SR", 2, "it runs")
+    process.kill()
+
+
+@test
+def a_program_under_a_debugger_is_not_checkpointed_and_the_debugger_is_named(place):
+    pool = place.path("pool")
+    process = start(place, pool, PYTHON, "-c", "import time; time.sleep(1000)")
+    place.wait_generation(pool, 1, process)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long] * 4
+    check_equal(libc.ptrace(PTRACE_SEIZE, process.pid, 0, 0), 0, "seized")
+    before = place.newest(pool)
+    expect(place.pheap("checkpoint", pool), REFUSED, f"traced by process {os.getpid()}", "detach")
+    check_equal(place.newest(pool), before, "generations while it is traced")
+    wait_until(lambda: "traced by process" in process.stderr(), 10, "the agent's word")
+    # To detach it has to be stopped.
+    libc.ptrace(PTRACE_INTERRUPT, process.pid, 0, 0)
+    os.waitpid(process.pid, 0)
+    check_equal(libc.ptrace(PTRACE_DETACH, process.pid, 0, 0), 0, "detached")
+    expect(place.pheap("checkpoint", pool), FINE)
     process.kill()
 
 

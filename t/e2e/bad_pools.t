@@ -97,10 +97,13 @@ def a_torn_newest_superblock_gives_the_state_before_and_inspect_says_so(place):
     check_equal(len(open(out, encoding="ascii").readlines()), 60, "lines of output")
 
 
+PROCESS = 1  # kind of a generation that can be resumed
+
+
 def damage_newest(place, field):
     pool, out = killed_pool(place)
     content = pool_bytes.read(pool)
-    generations = pool_bytes.newest(content).generations
+    generations = [g for g in pool_bytes.newest(content).generations if g["kind"] == PROCESS]
     pool_bytes.flip(content, generations[-1][field] * pool_bytes.FRAME + 16, 2)
     pool_bytes.write(pool, content)
     return pool, out, generations

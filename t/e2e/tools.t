@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
-COMMANDS = ("run", "checkpoint", "restore", "inspect")
+COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover")
 
 
 @test
@@ -36,10 +36,13 @@ def an_unknown_command_suggests_the_nearest(place):
 def wrong_usage_is_one_line_and_exit_status_2(place):
     pool = place.path("pool")
     for arguments in (("run",), ("run", pool), ("run", "-i", "soon", pool, "true"),
+                      ("run", "--dirty", "much", pool, "true"), ("run", "--dirty", "4K", pool, "true"),
                       ("run", "-i", "-1s", pool, "true"), ("run", "-k", "0", pool, "true"),
                       ("run", "-k", "17", pool, "true"), ("run", "--resume", "--fresh", pool, "true"),
                       ("restore",), ("restore", pool, "more"), ("restore", "-g", "x", pool),
                       ("checkpoint",), ("checkpoint", "-t", "0", pool), ("inspect",),
+                      ("recover",), ("recover", pool), ("recover", "--pin", "x", pool),
+                      ("recover", "--pin", "1"), ("recover", "--pin", "1", "--drop", "2", pool),
                       ("inspect", pool, "everything"), ("inspect", "--jsn", pool)):
         done = place.pheap(*arguments)
         expect(done, USAGE, f"pheap {arguments[0]}: ", "--help")
@@ -106,7 +109,8 @@ def make_install_makes_a_tree_that_works_in_place(place):
         if target == "uninstall":
             check_equal(left, [], "files left")
             break
-        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc"] +
+        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc",
+                                  "include/pheap.h"] +
                                  [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")
         pool = place.path("pool")
         done = place.run(os.path.join(prefix, "bin/pheap-run"), "-i", "50ms", pool,

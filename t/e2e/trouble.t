@@ -89,6 +89,39 @@ def a_full_disk_stops_checkpoints_and_not_the_program(place):
 
 
 @test
+def on_a_full_disk_a_crash_image_gives_way_to_a_checkpoint(place):
+    with SmallDisk(place, 160) as disk:
+        pool, fifo = os.path.join(disk, "pool"), place.path("fifo")
+        os.mkfifo(fifo)
+        keeper = os.open(fifo, os.O_RDWR)
+
+        def write(process, lines):
+            os.write(keeper, b"20000\n")
+            wait_until(lambda: process.stdout().count("20000") == lines, 60, "the writes")
+
+        process = place.start(PHEAP, "run", "-i", "0", "-k", "1", pool,
+                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 24, stdin=fifo)
+        wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+        for lines in (1, 2):
+            write(process, lines)
+            expect(place.pheap("checkpoint", pool), FINE)
+        write(process, 3)
+        process.kill()
+        wait_until(lambda: [g for g in place.inspect(pool)["generations"] if g["kind"] == "crash"],
+                   20, "a crash image")
+        process = place.start(PHEAP, "run", "--fresh", "-i", "0", "-k", "1", pool,
+                              os.path.join(BUILT_PROGRAMS, "dirty_pages"), 24, stdin=fifo)
+        wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+        fill(os.path.join(disk, "filler"))
+        for lines in (1, 2, 3):
+            write(process, lines)
+            expect(place.pheap("checkpoint", pool), FINE)
+        check_equal([g["kind"] for g in place.inspect(pool)["generations"]], ["process"], "kinds")
+        process.kill()
+        os.close(keeper)
+
+
+@test
 def a_full_disk_met_by_the_interval_is_reported_once(place):
     with SmallDisk(place, 8) as disk:
         process = place.start(PHEAP, "run", "-i", "50ms", os.path.join(disk, "pool"),

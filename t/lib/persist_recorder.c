@@ -68,10 +68,37 @@ static int record_grow(struct persist *persist, uint64_t file_bytes)
     return recording->inner->grow(persist, file_bytes);
 }
 
+/* Says nothing of content: not in the trace. */
+static int record_reserve(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    struct recording *recording = persist->recorder;
+
+    if (is_to_fail(recording, RECORDED_GROW))
+        return recording->fail_status;
+    return recording->inner->reserve(persist, offset, bytes);
+}
+
+/* To a power cut, zeroes that are written. */
+static int record_punch(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    struct recording *recording = persist->recorder;
+    struct recorded operation = {.kind = RECORDED_WRITE, .offset = offset, .bytes = bytes};
+
+    operation.data = calloc(1, bytes);
+    if (operation.data == NULL) {
+        perror("recording");
+        exit(1);
+    }
+    append(recording, operation);
+    return recording->inner->punch(persist, offset, bytes);
+}
+
 static const struct persist_ops recording_ops = {
     .write = record_write,
     .sync = record_sync,
     .grow = record_grow,
+    .reserve = record_reserve,
+    .punch = record_punch,
 };
 
 void recording_attach(struct recording *recording, struct persist *persist)

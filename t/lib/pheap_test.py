@@ -131,8 +131,8 @@ def reap(popens):
 
 
 def reap_adopted(place):
-    """A killed program's agent outlives it for a moment, becomes our child, and keeps the program's
-    session, and so its pid, busy until it is reaped."""
+    """A killed program's agent outlives it for a moment and becomes our child: tests find the pool as
+    it leaves it."""
     popens = [p.popen for p in place.processes]
     end = time.monotonic() + 0.2
     while time.monotonic() < end:

@@ -17,10 +17,11 @@ class Superblock:
         for i in range(count):
             at = 256 + i * GENERATION
             number, = struct.unpack_from("<Q", block, at)
+            kind, = struct.unpack_from("<I", block, at + 16)
             root, = struct.unpack_from("<Q", block, at + 32)
             record, = struct.unpack_from("<Q", block, at + 56)
             delta, = struct.unpack_from("<Q", block, at + 104)
-            self.generations.append({"number": number, "root_frame": root, "record_frame": record,
+            self.generations.append({"number": number, "kind": kind, "root_frame": root, "record_frame": record,
                                      "index_frame": delta or root})  # its own, if it has a delta
 
 

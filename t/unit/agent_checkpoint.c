@@ -21,6 +21,7 @@
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
 #include "core/base/sys.h"
+#include "core/image/image_reader.h"
 #include "core/pool/pool.h"
 #include "t/lib/tap.h"
 
@@ -30,6 +31,7 @@
 
 static char directory[64], pool_path[96];
 static struct agent_link program_link;
+static bool program_tracks_by_checksum;
 
 static void make_pool(void)
 {
@@ -53,6 +55,7 @@ static int start(uint64_t interval_ns, struct problem *why)
     strcpy(program_link.pool_path, pool_path);
     program_link.interval_ns = interval_ns;
     program_link.slot = SLOT;
+    program_link.by_checksum = program_tracks_by_checksum;
     return agent_start(&program_link, why);
 }
 
@@ -488,6 +491,101 @@ static void the_program_may_exec_at_any_moment(void)
     }
 }
 
+/* ---- killed -------------------------------------------------------------------------------- */
+
+#define LAST_WORDS ((char *)0x6a0000000000)
+#define LAST_BYTES (8u << 20)
+
+/* Writes to every other page after a checkpoint, drops a few, and is killed. */
+static int die_of_a_signal(void)
+{
+    struct problem why;
+    char *memory = mmap(LAST_WORDS, LAST_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+    if (memory != LAST_WORDS || start(0, &why) < 0)
+        return 1;
+    memset(memory, 1, LAST_BYTES);
+    if (agent_checkpoint(&program_link, PATIENCE_MS) != 1)
+        return 2;
+    for (size_t at = 0; at < LAST_BYTES; at += 8192)
+        memory[at] = (char)(at / 8192);
+    madvise(memory + LAST_BYTES / 2, 65536, MADV_DONTNEED);
+    kill(getpid(), SIGSEGV);
+    return 3;
+}
+
+static void check_last_memory(const struct pool *pool, const struct generation_entry *entry)
+{
+    struct arena arena;
+    struct problem why = {0, ""};
+    struct image image;
+    char byte = 0;
+    size_t wrong = 0;
+
+    CHECK_EQ(arena_create(&arena, 1u << 30), 0);
+    CHECK_EQ(image_open(&image, pool, entry, &arena, &why), 0);
+    for (size_t at = 0; at < LAST_BYTES; at += 4096) {
+        bool dropped = at >= LAST_BYTES / 2 && at < LAST_BYTES / 2 + 65536;
+        char expected = dropped ? 0 : at % 8192 ? 1 : (char)(at / 8192);
+
+        wrong +=
+            image_read(&image, (uintptr_t)LAST_WORDS + at, &byte, 1, &why) != 0 || byte != expected;
+    }
+    CHECK_EQ(wrong, 0);
+    arena_destroy(&arena);
+}
+
+static void the_last_memory_of_a_killed_program_is_in_its_crash_image(void)
+{
+    static struct pool pool;
+    struct problem why;
+    struct superblock super;
+
+    make_pool();
+    CHECK_EQ(run(die_of_a_signal), 128 + SIGSEGV);
+    super = after_the_end();
+    CHECK_EQ(super.run_state, RUN_STARTED);
+    CHECK_EQ(super.generation_count, 2);
+    CHECK_EQ(super.generations[0].kind, GENERATION_PROCESS);
+    CHECK_EQ(super.generations[1].kind, GENERATION_CRASH);
+    CHECK_EQ(super.generations[1].slot, SLOT);
+    CHECK_EQ(pool_open(&pool, pool_path, POOL_READ, &why), 0);
+    check_last_memory(&pool, &super.generations[1]);
+    pool_close(&pool);
+}
+
+static int die_by_checksum(void)
+{
+    program_tracks_by_checksum = true;
+    return die_of_a_signal();
+}
+
+static void a_crash_image_is_found_by_checksums_too(void)
+{
+    make_pool();
+    CHECK_EQ(run(die_by_checksum), 128 + SIGSEGV);
+    CHECK_EQ(after_the_end().generations[1].kind, GENERATION_CRASH);
+}
+
+static int ask_and_compare(void)
+{
+    struct problem why;
+
+    if (start(0, &why) < 0)
+        return 1;
+    for (int64_t i = 1; i <= 3; i++)
+        if (agent_checkpoint(&program_link, PATIENCE_MS) != i)
+            return 2;
+    return 0;
+}
+
+static void a_checkpoint_that_is_asked_for_has_a_number(void)
+{
+    make_pool();
+    CHECK_EQ(run(ask_and_compare), 0);
+}
+
 int main(int argc, char **argv)
 {
     const char *base = getenv("TMPDIR");
@@ -513,6 +611,9 @@ int main(int argc, char **argv)
     RUN(the_program_may_end_at_any_moment);
     RUN(the_agent_leaves_after_an_exec);
     RUN(the_program_may_exec_at_any_moment);
+    RUN(a_checkpoint_that_is_asked_for_has_a_number);
+    RUN(the_last_memory_of_a_killed_program_is_in_its_crash_image);
+    RUN(a_crash_image_is_found_by_checksums_too);
     unlink(pool_path);
     rmdir(directory);
     return tap_done();

@@ -55,6 +55,25 @@ static void what_is_no_duration_is_refused(void)
         tap_check(duration(wrong[i]) == UINT64_MAX, __FILE__, __LINE__, "\"%s\"", wrong[i]);
 }
 
+static void sizes_are_in_powers_of_1024(void)
+{
+    static const char *const wrong[] = {"", "M", "1.5M", "1MB", "-1", "64m", "17179869184G"};
+    uint64_t bytes = 0;
+
+    CHECK_EQ(options_size("64M", &bytes), 0);
+    CHECK_EQ(bytes, 64u << 20);
+    CHECK_EQ(options_size("4096", &bytes), 0);
+    CHECK_EQ(bytes, 4096);
+    CHECK_EQ(options_size("2T", &bytes), 0);
+    CHECK_EQ(bytes, 2ull << 40);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        tap_check(options_size(wrong[i], &bytes) == STATUS_USAGE, __FILE__, __LINE__, "\"%s\"",
+                  wrong[i]);
+    CHECK_EQ(options_dirty("0", &bytes), 0);
+    CHECK_EQ(options_dirty("1M", &bytes), 0);
+    CHECK_EQ(options_dirty("1023K", &bytes), STATUS_USAGE);
+}
+
 static void numbers_stay_within_their_limit(void)
 {
     uint64_t value = 99;
@@ -85,10 +104,13 @@ static void an_owner_is_a_pid_and_a_start_time(void)
 
 static void the_environment_is_read_by_name(void)
 {
-    char *environment[] = {"PHEAP_POOLS=no", "PHEAP_POOL=/p",        "PHEAP_INTERVAL=100ms",
-                           "PHEAP_KEEP=5",   "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
-                           "PHEAP_FRESH=0",  "PHEAP_OWNER=1:2",      "PHEAP_HARDEN=1",
-                           "PHEAP_STATS=",   "PHEAP_CHECK=cut",      NULL};
+    char *environment[] = {"PHEAP_POOLS=no",       "PHEAP_POOL=/p",
+                           "PHEAP_INTERVAL=100ms", "PHEAP_KEEP=5",
+                           "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
+                           "PHEAP_FRESH=0",        "PHEAP_OWNER=1:2",
+                           "PHEAP_HARDEN=1",       "PHEAP_STATS=",
+                           "PHEAP_CHECK=cut",      "PHEAP_CRASH=0",
+                           "PHEAP_DIRTY=16M",      NULL};
     struct environment_options options;
     struct problem why;
 
@@ -99,6 +121,8 @@ static void the_environment_is_read_by_name(void)
     CHECK_EQ(options.keep, 5);
     CHECK(options.by_checksum);
     CHECK(options.checks_cuts);
+    CHECK(options.omits_crash);
+    CHECK_EQ(options.dirty_bytes, 16u << 20);
     CHECK(options.at_exit);
     CHECK(!options.fresh);
     CHECK(options.harden);
@@ -137,6 +161,7 @@ int main(int argc, char **argv)
     RUN(durations_have_units);
     RUN(a_bare_number_has_the_unit_of_the_place);
     RUN(what_is_no_duration_is_refused);
+    RUN(sizes_are_in_powers_of_1024);
     RUN(numbers_stay_within_their_limit);
     RUN(an_owner_is_a_pid_and_a_start_time);
     RUN(the_environment_is_read_by_name);

@@ -385,6 +385,63 @@ static void an_abandoned_cut_loses_nothing(void)
     munmap(memory, 64 * 4096);
 }
 
+static void what_was_written_can_be_counted_without_a_checkpoint(void)
+{
+    enum { PAGES = 3000, NOISE = 300 };
+    char *memory = fixture_map(PAGES), *more;
+    int64_t before, count;
+
+    if (start()) {
+        fill(memory, PAGES * 4096, 70);
+        CHECK(fixture_checkpoint(&f));
+        before = image_writer_count_dirty(f.writer, &f.space, 1u << 20);
+        CHECK(before >= 0 && before < NOISE);
+        for (size_t i = 0; i < PAGES; i += 2)
+            memory[i * 4096]++;
+        more = fixture_map(1000); /* new, and not registered yet */
+        fill(more, 1000 * 4096, 71);
+        count = image_writer_count_dirty(f.writer, &f.space, 1u << 20);
+        CHECK(count >= (by_checksum ? 1000 : 2500) && count < 2500 + NOISE);
+        count = image_writer_count_dirty(f.writer, &f.space, 100);
+        CHECK(count >= 100);
+        CHECK(fixture_checkpoint(&f)); /* counting has taken no mark away */
+        CHECK(fixture_shows(&f, memory, memory, PAGES * 4096));
+        CHECK(image_writer_count_dirty(f.writer, &f.space, 1u << 20) < NOISE);
+        munmap(more, 1000 * 4096);
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096);
+}
+
+static int allow(void *context)
+{
+    int *left = context;
+
+    return (*left)-- > 0 ? 0 : -ECANCELED;
+}
+
+static void a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing(void)
+{
+    enum { PAGES = 4096 };
+    char *memory = fixture_map(PAGES);
+    int left;
+
+    if (start()) {
+        for (int i = 0; i < 4; i++) {
+            fill(memory, PAGES * 4096, 50 + (unsigned)i);
+            left = i;
+            image_writer_set_step(f.writer, allow, &left);
+            CHECK_EQ(i % 2 ? fixture_precopy(&f) : fixture_cut(&f), -ECANCELED);
+            CHECK_EQ(left, -1);
+            image_writer_set_step(f.writer, NULL, NULL);
+            CHECK(fixture_checkpoint(&f));
+            CHECK(fixture_shows(&f, memory, memory, PAGES * 4096));
+        }
+    }
+    fixture_stop(&f);
+    munmap(memory, PAGES * 4096);
+}
+
 static void what_is_untracked_is_found_again(void)
 {
     char *memory = fixture_map(64);
@@ -637,6 +694,8 @@ int main(int argc, char **argv)
     RUN_BOTH(huge_pages_are_tracked_page_by_page);
     RUN_BOTH(a_terabyte_reserved_costs_nothing);
     RUN_BOTH(an_abandoned_cut_loses_nothing);
+    RUN_BOTH(what_was_written_can_be_counted_without_a_checkpoint);
+    RUN_BOTH(a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing);
     RUN_BOTH(what_is_untracked_is_found_again);
     RUN_BOTH(memory_behind_protection_keys_is_saved);
     RUN_BOTH(a_restored_slot_is_carried_on);

@@ -2,12 +2,12 @@
  * pool_crash_states.c - a power cut at every point of a pool's life leaves the generations that
  * were acknowledged whole and readable, and the one in flight there or not there.
  *
- * A scenario (create, commits of all shapes, updates, a pinned and a locked generation, reopening,
- * an abandoned generation, building on an older one) is recorded once; crash_states.h builds the
- * files that a cut at each point could leave; each is opened and compared with the oracle, a share
- * of them is written to again, and some of those are cut once more. The same with each mutant of
- * core/pool/mutant.h, which must be caught: for that the sources that have them are compiled into
- * this program.
+ * A scenario (create, commits of all shapes, updates, a pinned and a locked generation, generations
+ * dropped by name, reopening, an abandoned generation, building on an older one) is recorded once;
+ * crash_states.h builds the files that a cut at each point could leave; each is opened and compared
+ * with the oracle, a share of them is written to again, and some of those are cut once more. The
+ * same with each mutant of core/pool/mutant.h, which must be caught: for that the sources that have
+ * them are compiled into this program.
  */
 #include "core/pool/mutant.h"
 
@@ -140,6 +140,26 @@ static void commit(struct scenario *s, enum generation_kind kind, uint32_t flags
     acknowledge(&s->history, &s->pool);
 }
 
+static void pin(struct scenario *s, uint64_t number, bool pinned)
+{
+    struct problem why = {0};
+
+    if (s->broken)
+        return;
+    step(s, pool_pin(&s->pool, number, pinned, &why), "pin", why.text);
+    acknowledge(&s->history, &s->pool);
+}
+
+static void drop(struct scenario *s, uint64_t number)
+{
+    struct problem why = {0};
+
+    if (s->broken)
+        return;
+    step(s, pool_drop(&s->pool, number, &why), "drop", why.text);
+    acknowledge(&s->history, &s->pool);
+}
+
 static void count_resume(struct superblock *super, void *context)
 {
     (void)context;
@@ -211,6 +231,12 @@ static void later_lives(struct scenario *s)
     for (unsigned i = 0; i < 4; i++) {
         change(s, i * 3 + 30, 9);
         commit(s, GENERATION_HEAP, 0, 0);
+        if (i == 1)
+            drop(s, s->pool.super.generations[1].number);
+        if (i == 2) {
+            pin(s, 2, false);
+            drop(s, 2);
+        }
     }
     shut(s);
 }

@@ -20,7 +20,13 @@ static int pretend_grow(struct persist *persist, uint64_t file_bytes)
     return file_bytes >> FRAME_SHIFT > disk_frames ? -ENOSPC : 0;
 }
 
-static const struct persist_ops pretended = {.grow = pretend_grow};
+static int pretend_reserve(struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    (void)persist, (void)offset, (void)bytes;
+    return 0;
+}
+
+static const struct persist_ops pretended = {.grow = pretend_grow, .reserve = pretend_reserve};
 static struct persist persist;
 
 static struct frames *fresh(uint64_t file_frames, uint64_t limit)

@@ -83,6 +83,28 @@ static void one_crash_image_is_kept_apart_from_the_newest_n(void)
     pool_close(&pool);
 }
 
+/* With N = 1 a new program's first generation drops the one that the superblock before can resume;
+ * the crash image beside it, with other pages, does not stand in for it. */
+static void a_crash_image_does_not_stand_in_for_what_the_superblock_before_can_resume(void)
+{
+    struct generation_entry before;
+    char text[256];
+
+    scratch_pool(&pool, &oracle, 1);
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 40, 4000));
+    commit(GENERATION_PROCESS, 0);
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 40, 4100));
+    commit(GENERATION_CRASH, 0);
+    before = *pool_generation(&pool, 1);
+    CHECK_OK(scratch_reopen(&pool, &oracle, 0, &why));
+    commit(GENERATION_PROCESS, 0);
+    CHECK_LISTED(2, 3);
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 40, 5000));
+    if (!oracle_agrees(&oracle, &pool, &before, &scratch_arena, text))
+        CHECK_STR(text, "");
+    pool_close(&pool);
+}
+
 static void a_locked_generation_is_kept_until_the_lock_goes(void)
 {
     int lock;
@@ -459,6 +481,7 @@ int main(int argc, char **argv)
     RUN(the_newest_n_are_kept);
     RUN(a_pinned_generation_is_kept_besides_the_newest_n);
     RUN(one_crash_image_is_kept_apart_from_the_newest_n);
+    RUN(a_crash_image_does_not_stand_in_for_what_the_superblock_before_can_resume);
     RUN(a_locked_generation_is_kept_until_the_lock_goes);
     RUN(a_stale_reader_cannot_lock_what_was_dropped_meanwhile);
     RUN(a_list_full_of_pinned_generations_is_refused_and_nothing_lost);

@@ -2,6 +2,7 @@
  * process_record.c - a record written and read back, and records that lie.
  */
 #include <string.h>
+#include "core/process/crash_record.h"
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 #include "core/process/tracee.h"
@@ -198,6 +199,44 @@ static void a_record_that_does_not_fit_is_failed_for_good(void)
     CHECK_EQ(tight.used, 16);
 }
 
+static void the_record_of_a_crash_says_what_is_known_and_is_no_process(void)
+{
+    struct mapping mappings[2] = {
+        {.start = 0x10000, .end = 0x20000, .kind = MAPPING_ANON, .name = "[heap]"},
+        {.start = 0x30000, .end = 0x40000, .kind = MAPPING_FILE, .name = "/gone", .inode = 7}};
+    const struct address_space space = {.mappings = mappings, .count = 2};
+    struct record_crash crash = {.pid = 77,
+                                 .wait_status = 11,
+                                 .flags = RECORD_CRASH_STATUS_KNOWN,
+                                 .realtime_ns = 5,
+                                 .generation_before = 9};
+    struct capture capture = {.space = &space, .scratch = &arena};
+    struct record_reader reader = {.buffer = buffer};
+    struct record_crash found;
+    struct record_item item;
+    struct problem why;
+
+    writer = (struct record_writer){.buffer = buffer, .size = sizeof buffer};
+    CHECK_EQ(capture_cache_create(&capture.cache, &arena), 0);
+    CHECK_EQ(crash_record_write(&capture, &crash, &writer, &why), 0);
+    CHECK_EQ(crash_record_read(&found, buffer, writer.used, &why), 0);
+    CHECK_EQ(found.pid, 77);
+    CHECK_EQ(found.wait_status, 11);
+    CHECK_EQ(found.generation_before, 9);
+    reader.size = writer.used;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(record_next(&reader, &item), 1);
+    CHECK_STR(record_string(&item, sizeof(struct record_mapping)), "/gone");
+    CHECK_EQ(record_next(&reader, &item), 0);
+    CHECK_EQ(read_status(), STATUS_NEWER_FORMAT);
+    for (size_t bytes = 0; bytes < 8 + sizeof crash; bytes++)
+        CHECK_EQ(crash_record_read(&found, buffer, bytes, &why), STATUS_DAMAGED);
+    writer = (struct record_writer){.buffer = buffer, .size = 64};
+    CHECK_EQ(crash_record_write(&capture, &crash, &writer, &why), STATUS_LIMIT);
+    put_basic(1);
+    CHECK_EQ(crash_record_read(&found, buffer, writer.used, &why), STATUS_DAMAGED);
+}
+
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
@@ -211,6 +250,7 @@ int main(int argc, char **argv)
     RUN(impossible_descriptors_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
+    RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
     arena_destroy(&arena);
     return tap_done();
 }

@@ -1,0 +1,151 @@
+/*
+ * pool_pin.c - generations are pinned, unpinned, and dropped by name.
+ *
+ * What must always be true:
+ *   1. frames of a dropped generation are free, and lose their space, only after neither superblock
+ *      lists it: nobody can fall back to one that leads to them;
+ *   2. nobody begins to read a generation while it is dropped, and one that somebody reads or has
+ *      mapped is not dropped;
+ *   3. what would be resumed is never dropped.
+ */
+#include "core/pool/pool.h"
+
+#include "core/pool/pool_lock.h"
+#include "core/pool/superblock.h"
+
+#define MARGIN_FRAMES_MIN (16u << (20 - FRAME_SHIFT)) /* what a pool grows by at least */
+
+static int no_generation(const struct pool *pool, uint64_t number, struct problem *why)
+{
+    return problem_set(why, STATUS_NO_GENERATION,
+                       "pool '%s' has no generation %lu; `pheap inspect POOL generations` lists "
+                       "what it has",
+                       pool->path, number);
+}
+
+static uint32_t pinned_count(const struct superblock *super)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        count += (super->generations[i].flags & GENERATION_PINNED) != 0;
+    return count;
+}
+
+struct pinning {
+    uint64_t number;
+    bool pinned;
+};
+
+static void set_pinned(struct superblock *super, void *context)
+{
+    const struct pinning *pinning = context;
+
+    for (uint32_t i = 0; i < super->generation_count; i++) {
+        struct generation_entry *entry = &super->generations[i];
+
+        if (entry->number != pinning->number)
+            continue;
+        entry->flags &= ~(uint32_t)GENERATION_PINNED;
+        entry->flags |= pinning->pinned ? GENERATION_PINNED : 0;
+    }
+}
+
+int pool_pin(struct pool *pool, uint64_t number, bool pinned, struct problem *why)
+{
+    const struct generation_entry *entry = number ? pool_generation(pool, number) : NULL;
+    struct pinning pinning = {number, pinned};
+
+    if (entry == NULL)
+        return no_generation(pool, number, why);
+    if (pinned == ((entry->flags & GENERATION_PINNED) != 0))
+        return 0;
+    if (pinned && pinned_count(&pool->super) >= POOL_PINNED_MAX)
+        return problem_set(why, STATUS_LIMIT,
+                           "pool '%s' has %u pinned generations, which is the limit: unpin one "
+                           "first (pheap recover --unpin)",
+                           pool->path, POOL_PINNED_MAX);
+    return pool_update(pool, set_pinned, &pinning, why);
+}
+
+/* --- dropping --- */
+
+static bool would_be_resumed(const struct superblock *super, uint64_t number)
+{
+    uint64_t newest = 0;
+
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        if (super->generations[i].kind == GENERATION_PROCESS &&
+            super->generations[i].number >= super->run_first_generation)
+            newest = super->generations[i].number;
+    return super->run_state == RUN_STARTED && newest == number;
+}
+
+static int check_drop(const struct pool *pool, uint64_t number, struct problem *why)
+{
+    const struct generation_entry *entry = number ? pool_generation(pool, number) : NULL;
+
+    if (entry == NULL)
+        return no_generation(pool, number, why);
+    if (entry->flags & GENERATION_PINNED)
+        return problem_set(why, STATUS_REFUSED,
+                           "generation %lu of pool '%s' is pinned: unpin it first", number,
+                           pool->path);
+    if (would_be_resumed(&pool->super, number))
+        return problem_set(why, STATUS_REFUSED,
+                           "generation %lu of pool '%s' is the one that its program would go on "
+                           "from; `pheap run --fresh` gives it up",
+                           number, pool->path);
+    return 0;
+}
+
+static void unlist(struct superblock *super, void *context)
+{
+    superblock_unlist(super, *(const uint64_t *)context);
+}
+
+/* Twice what the newest generation took, so that those to come find room even on a full disk. */
+static uint64_t margin_frames(const struct superblock *super)
+{
+    const struct generation_entry *newest = superblock_newest_kept(super);
+    uint64_t frames = newest ? 2 * (newest->written_bytes >> FRAME_SHIFT) : 0;
+
+    return frames > MARGIN_FRAMES_MIN ? frames : MARGIN_FRAMES_MIN;
+}
+
+static void free_frames(struct pool *pool)
+{
+    uint64_t numbers[SUPERBLOCK_GENERATIONS];
+
+    for (uint32_t i = 0; i < pool->super.generation_count; i++)
+        numbers[i] = pool->super.generations[i].number;
+    frames_keep(pool->frames, numbers, pool->super.generation_count);
+    (void)frames_give_back(pool->frames, margin_frames(&pool->super));
+}
+
+/*
+ *   1. the superblock without the generation is written and synced     (crash: with it or without)
+ *   2. once more, over the one that still lists it, and synced         (crash: without it)
+ *   3. in memory: its frames become free, and long runs of free ones lose their space
+ *                                                                      (crash: holes where no
+ *                                                                       superblock leads to)
+ * A failure of 2 leaves it dropped; its frames become free with the next commit.
+ */
+int pool_drop(struct pool *pool, uint64_t number, struct problem *why)
+{
+    int status = check_drop(pool, number, why);
+
+    if (status < 0)
+        return status;
+    if (!pool_begin_drop(pool, number))
+        return problem_set(why, STATUS_IN_USE,
+                           "generation %lu of pool '%s' is being read, or mapped by a program that "
+                           "went on from it",
+                           number, pool->path);
+    for (int i = 0; i < 2 && status == 0; i++)
+        status = pool_update(pool, unlist, &number, why);
+    if (status == 0)
+        free_frames(pool);
+    pool_end_drop(pool, number);
+    return status;
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""core/pheap.h, used by a program that runs with pheap and without."""
+import os
+import shutil
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, PROGRAMS, Skip, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
+
+PROGRAM = os.path.join(BUILT_PROGRAMS, "knows_pheap")
+
+
+def start(place, *arguments, options=("-i", "0"), stdout=None):
+    return place.start(PHEAP, "run", *options, place.path("pool"), PROGRAM, *arguments,
+                       stdout=stdout)
+
+
+def output(process):
+    check_equal(process.wait(), 0, "exit status")
+    return process.stdout().splitlines()
+
+
+@test
+def the_program_runs_without_pheap(place):
+    done = place.run(PROGRAM, 1, 0)
+    expect(done, FINE)
+    check_equal(done.stdout(), "absent\n", "output")
+
+
+@test
+def each_call_takes_a_durable_generation_and_returns_its_number(place):
+    process = start(place, 3, 100)
+    wait_until(lambda: "line 0" in process.stdout(), 20, "three checkpoints")
+    generations = [g["number"] for g in place.inspect(place.path("pool"))["generations"]]
+    process.kill()
+    check_equal(process.stdout().splitlines()[:3], [f"generation {n}" for n in (1, 2, 3)], "output")
+    check_equal(generations, [1, 2, 3], "generations in the pool")
+
+
+@test
+def a_resumed_program_comes_back_from_the_call_with_the_same_number(place):
+    out = place.path("out")
+    process = start(place, 2, 30, stdout=out)
+    wait_until(lambda: "line 5" in process.stdout(), 20, "some lines")
+    process.kill()
+    process = place.pheap("restore", place.path("pool"))
+    expect(process, FINE, "resumed generation 2")
+    with open(out, encoding="ascii") as f:
+        check_equal(f.read().splitlines(),
+                    ["generation 1", "generation 2"] + [f"line {i}" for i in range(30)], "output")
+
+
+@test
+def several_threads_may_ask_at_once(place):
+    lines = output(start(place, 0, 0, "threads"))
+    check_equal(len(lines), 4, "lines")
+    check(all(line.startswith("generation ") for line in lines), f"{lines}")
+
+
+@test
+def what_cannot_be_done_is_a_negative_error_with_a_text(place):
+    lines = output(start(place, 1, 0, "socket"))
+    check_equal(lines, ["error -5007: cannot be checkpointed"], "output")
+
+
+@test
+def a_child_and_a_preload_without_a_pool_have_no_pool(place):
+    lines = output(start(place, 1, 0, "child"))
+    check_equal(lines, ["error -5100: this process has no pool", "generation 1"], "output")
+    done = place.run(PROGRAM, 1, 0, environment={"LD_PRELOAD": LIBRARY})
+    check_equal(done.stdout(), "error -5100: this process has no pool\n", "output")
+
+
+@test
+def every_build_of_it_starts_without_pheap(place):
+    source = os.path.join(PROGRAMS, "knows_pheap.c")
+    built = 0
+    for compiler in ("gcc", "clang", "g++"):
+        for options in (("-O0",), ("-O2",), ("-O2", "-fno-plt"), ("-O2", "-no-pie")):
+            if not shutil.which(compiler):
+                continue
+            binary = place.path("program")
+            done = place.run(compiler, *options, "-x", "c++" if "++" in compiler else "c", source,
+                             "-o", binary, "-lpthread")
+            expect(done, FINE)
+            check_equal(place.run(binary, 1, 0).stdout(), "absent\n", f"{compiler} {options}")
+            done = place.run(binary, 1, 0, environment={"LD_PRELOAD": LIBRARY})
+            if "-no-pie" not in options:
+                check_in("no pool", done.stdout(), f"preloaded: {compiler} {options}")
+            built += 1
+    if not built:
+        raise Skip("no compiler")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+/*
+ * recover.c - pheap recover: generations pinned, unpinned, dropped.
+ *
+ * True always: while a program runs on the pool its agent makes the change, so that there is one
+ * writer; else this process takes the writer's lock. What is reported as done is durable.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include "core/base/arena.h"
+#include "tools/command.h"
+#include "tools/pool_state.h"
+
+#define ARENA_BYTES   (16ull << 30) /* reserved, not used: the frames of very large pools */
+#define TIMEOUT_MSEC  60000         /* the agent may be in the middle of a checkpoint */
+#define CHANGES_COUNT 3
+
+/* In the order of the options' values in command_recover(). */
+static const struct change {
+    uint32_t request;
+    const char *done;
+} changes[CHANGES_COUNT] = {
+    {CONTROL_PIN, "pinned"},
+    {CONTROL_UNPIN, "unpinned"},
+    {CONTROL_DROP, "dropped"},
+};
+
+static int help(void)
+{
+    printf(
+        "usage: pheap recover --pin N|--unpin N|--drop N POOL\n\n"
+        "Changes which generations POOL keeps (pheap inspect POOL generations lists them), while\n"
+        "a program runs on it or not.\n\n"
+        "      --pin N     keep generation N until it is unpinned; at most %u are\n"
+        "      --unpin N   let it go when newer ones have taken its place\n"
+        "      --drop N    drop it now and give its space back; not the one that the program\n"
+        "                  would be resumed from\n"
+        "      --help, --version\n",
+        POOL_PINNED_MAX);
+    return EXIT_FINE;
+}
+
+/* -ECONNREFUSED: no agent, or one that is about to end. */
+static int ask_agent(const struct pool_state *state, const struct change *change, uint64_t number,
+                     struct problem *why)
+{
+    const struct control_request request = {.kind = change->request, .start = number};
+    struct control_answer answer;
+    int status = control_ask(state->super.uuid, &request, &answer, TIMEOUT_MSEC);
+
+    if (status == -ECONNRESET || status == -EPIPE || (status == 0 && answer.status == STATUS_ENDED))
+        return -ECONNREFUSED;
+    if (status == -ETIMEDOUT)
+        return problem_set(why, STATUS_DEFERRED,
+                           "%s: its program's agent does not answer; try again", state->path);
+    if (status < 0)
+        return problem_set(why, status, "%s: cannot ask its program's agent: %s", state->path,
+                           status_text(status));
+    return answer.status < 0 ? problem_set(why, answer.status, "%s", answer.text) : 0;
+}
+
+static int drop(struct pool *pool, uint64_t number, struct problem *why)
+{
+    struct arena arena;
+    int status = arena_create(&arena, ARENA_BYTES);
+
+    if (status < 0)
+        return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
+    status = pool_load(pool, &arena, 0, why);
+    if (status == 0 && why->status < 0) /* it has given up a damaged one, in memory */
+        status = why->status;
+    if (status == 0)
+        status = pool_drop(pool, number, why);
+    arena_destroy(&arena);
+    return status;
+}
+
+static int change_pool(struct pool_state *state, const struct change *change, uint64_t number,
+                       struct problem *why)
+{
+    static struct pool pool;
+    int status = pool_state_wait_free(state, why);
+
+    if (status == 0)
+        status = pool_open(&pool, state->path, POOL_WRITE, why);
+    if (status < 0)
+        return status;
+    if (change->request == CONTROL_DROP)
+        status = drop(&pool, number, why);
+    else
+        status = pool_pin(&pool, number, change->request == CONTROL_PIN, why);
+    pool_close(&pool);
+    return status;
+}
+
+static int recover(const char *path, const struct change *change, uint64_t number)
+{
+    static struct pool_state state;
+    struct problem why = {0};
+    int status = pool_state_read(path, &state, &why);
+
+    if (status == 0)
+        status = ask_agent(&state, change, number, &why);
+    if (status == -ECONNREFUSED)
+        status = change_pool(&state, change, number, &why);
+    if (status < 0)
+        return report_problem("recover", path, &why);
+    printf("generation %" PRIu64 ": %s\n", number, change->done);
+    return EXIT_FINE;
+}
+
+int command_recover(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"pin", required_argument, NULL, 0},  {"unpin", required_argument, NULL, 1},
+        {"drop", required_argument, NULL, 2}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},  {0}};
+    const struct change *change = NULL;
+    uint64_t number = 0;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h')
+            return help();
+        if (option == 'V') {
+            print_version();
+            return EXIT_FINE;
+        }
+        if (option >= CHANGES_COUNT)
+            return report_usage("recover", NULL);
+        if (change)
+            return report_usage("recover", "one of --pin, --unpin, --drop at a time");
+        change = &changes[option];
+        if (parse_number(optarg, 1, UINT64_MAX - 1, &number) < 0)
+            return report_usage("recover", "expected the number of a generation, from 1");
+    }
+    if (!change)
+        return report_usage("recover", "expected --pin, --unpin or --drop, and a generation");
+    if (argc - optind != 1)
+        return report_usage("recover", "expected one argument, the pool");
+    return recover(argv[optind], change, number);
+}
