@@ -20,6 +20,7 @@ static int file_sync(struct persist *persist)
 {
     int status;
 
+    persist->file_syncs++;
     do
         status = (int)sys_call(SYS_fdatasync, persist->fd);
     while (status == -EINTR);
@@ -58,7 +59,8 @@ static int file_grow(struct persist *persist, uint64_t file_bytes)
     return status;
 }
 
-static const struct persist_ops file_ops = {
+const struct persist_ops persist_file_ops = {
+    .name = "file",
     .write = file_write,
     .sync = file_sync,
     .grow = file_grow,
@@ -66,7 +68,7 @@ static const struct persist_ops file_ops = {
 
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
 {
-    *persist = (struct persist){.ops = &file_ops, .fd = fd, .file_bytes = file_bytes};
+    *persist = (struct persist){.ops = &persist_file_ops, .fd = fd, .file_bytes = file_bytes};
 }
 
 int persist_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
