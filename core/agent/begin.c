@@ -96,6 +96,28 @@ static int open_pool(struct agent *agent, struct problem *why)
     return status;
 }
 
+/* The DAX back end where it can be had; whatever stands in its way, the other one is right too. */
+static void choose_storage(struct agent *agent)
+{
+    struct persist *persist = &agent->pool.persist;
+    const struct persist_pmem *pmem = &agent->link->pmem;
+    bool on_dax = persist_may_use_dax(agent->pool.path, false);
+    int status = 0;
+
+    if (pmem->copy)
+        status = persist_use_dax(persist, pmem, (void *)agent->window.start,
+                                 agent->window.end - agent->window.start);
+    if (on_dax && !pmem->copy)
+        format_text(agent->storage, sizeof agent->storage, "file (on DAX, without %s)",
+                    PERSIST_PMEM_LIBRARY);
+    else if (on_dax && status < 0)
+        format_text(agent->storage, sizeof agent->storage, "file (on DAX, not mapped: %s)",
+                    status_text(status));
+    else
+        format_text(agent->storage, sizeof agent->storage, "%s%s", persist->ops->name,
+                    status == 0 && pmem->copy && !on_dax ? " (forced)" : "");
+}
+
 static int watch_pool_mappings(struct agent *agent, struct problem *why)
 {
     int status;
@@ -113,7 +135,7 @@ static int watch_pool_mappings(struct agent *agent, struct problem *why)
 static int make_tools(struct agent *agent, struct problem *why)
 {
     uint64_t scratch_bytes =
-        (agent->whole.reserved_end - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
+        (agent->window.start - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
     const struct image_writer_options options = {
         .features = &agent->features,
         .by_checksum = agent->link->by_checksum != 0,
@@ -167,6 +189,7 @@ int agent_take_pool(struct agent *agent, struct problem *why)
     status = open_pool(agent, why);
     if (status < 0)
         return status;
+    choose_storage(agent);
     agent->link->committed_generation = agent->link->resumed_generation;
     control_listen(agent); /* who connects is answered by the loop */
     return 0;
