@@ -21,6 +21,7 @@
 #include <sys/vfs.h>
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/pool/mutant.h"
 #include "core/pool/persist.h"
 
 #define COPY_FLAGS (PMEM_F_MEM_NONTEMPORAL | PMEM_F_MEM_NODRAIN)
@@ -105,12 +106,13 @@ static int map_rest(struct persist_dax *dax, uint64_t file_bytes)
 static int dax_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
 {
     struct persist_dax *dax = &persist->dax;
+    unsigned flags = POOL_MUTANT(MUTANT_DAX_NO_FLUSH) ? PMEM_F_MEM_NOFLUSH : COPY_FLAGS;
 
     if (offset + bytes <= dax->mapped_bytes) {
-        dax->pmem.copy(dax->window + offset, data, bytes, COPY_FLAGS);
+        dax->pmem.copy(dax->window + offset, data, bytes, flags);
         return 0;
     }
-    dax->file_sync_due = true;
+    dax->file_sync_due = !POOL_MUTANT(MUTANT_DAX_FILE_NOT_SYNCED);
     return persist_file_ops.write(persist, offset, data, bytes);
 }
 
@@ -119,7 +121,8 @@ static int dax_sync(struct persist *persist)
     struct persist_dax *dax = &persist->dax;
     int status = 0;
 
-    dax->pmem.drain();
+    if (!POOL_MUTANT(MUTANT_DAX_NO_DRAIN))
+        dax->pmem.drain();
     if (dax->file_sync_due)
         status = persist_file_ops.sync(persist);
     if (status == 0)
@@ -134,7 +137,8 @@ static int dax_grow(struct persist *persist, uint64_t file_bytes)
 
     if (status < 0)
         return status;
-    status = persist_file_ops.sync(persist);
+    if (!POOL_MUTANT(MUTANT_DAX_GROWTH_NOT_SYNCED))
+        status = persist_file_ops.sync(persist);
     if (status < 0)
         persist->failed = status;
     else
