@@ -218,13 +218,15 @@ static void find_pmem(void)
 {
     const char *force = options_variable(environ, "PMEM_IS_PMEM_FORCE"); /* libpmem's own */
     const char *path = program.link.pool_path;
+    bool forced = force && strcmp(force, "1") == 0;
     int saved_errno = errno;
     void *library = NULL;
 
-    if (persist_may_use_dax(path, force && strcmp(force, "1") == 0))
+    if (persist_may_use_dax(path, forced))
         library = dlopen(PERSIST_PMEM_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (library && persist_pmem_find(&program.link.pmem, path, dlsym, library) < 0)
         dlclose(library);
+    program.link.pmem.forced = forced;
     errno = saved_errno;
 }
 

@@ -37,11 +37,13 @@ struct persist_ops {
  * What the DAX back end calls of libpmem, all zero when it is not loaded. libpheap.so itself
  * depends on libc alone, so whoever may load libraries (a program's own thread, a tool) finds the
  * functions with persist_pmem_find(). They are called by the agent later: they make no system
- * call, and touch neither errno nor malloc, locks or thread-local storage.
+ * call, and touch neither errno nor malloc, locks or thread-local storage (but for reading the
+ * stack protector's canary).
  */
 struct persist_pmem {
     void *(*copy)(void *to, const void *from, size_t bytes, unsigned flags);
     void (*drain)(void);
+    bool forced; /* a file on tmpfs will do as well */
 };
 
 /* Invariant: window != NULL: the first mapped_bytes of the file are mapped there, page-aligned,
@@ -88,8 +90,8 @@ MUST_CHECK int persist_pmem_find(struct persist_pmem *out, const char *path, per
 /*
  * From the file back end to the DAX one. window: address space that the caller has reserved
  * (PROT_NONE) and keeps until persist_close(). The mapping is not inherited by fork and holds no
- * lock. -EOPNOTSUPP: the file system cannot promise that a fence is enough (no MAP_SYNC, no
- * tmpfs); after any failure the file back end stays in use.
+ * lock. -EOPNOTSUPP: the file system cannot promise that a fence is enough (no MAP_SYNC, and
+ * no tmpfs or not forced); after any failure the file back end stays in use.
  */
 MUST_CHECK int persist_use_dax(struct persist *persist, const struct persist_pmem *pmem,
                                void *window, uint64_t window_bytes);

@@ -48,7 +48,7 @@ int persist_pmem_find(struct persist_pmem *out, const char *path, persist_find *
 {
     __typeof__(pmem_map_file) *map_file = find(library, "pmem_map_file");
     __typeof__(pmem_unmap) *unmap = find(library, "pmem_unmap");
-    struct persist_pmem found = {find(library, "pmem_memcpy"), find(library, "pmem_drain")};
+    struct persist_pmem found = {find(library, "pmem_memcpy"), find(library, "pmem_drain"), false};
     size_t bytes = 0;
     int is_pmem = 0;
     void *mapping;
@@ -171,7 +171,7 @@ static int map_whole(struct persist_dax *dax, const char *link, uint64_t file_by
 
     dax->map_flags = MAP_SHARED_VALIDATE | MAP_SYNC;
     status = map_rest(dax, file_bytes);
-    if (status != -EOPNOTSUPP || !on_tmpfs(link))
+    if (status != -EOPNOTSUPP || !dax->pmem.forced || !on_tmpfs(link))
         return status;
     dax->map_flags = MAP_SHARED;
     return map_rest(dax, file_bytes);

@@ -42,6 +42,7 @@ struct persist_pmem dax_pmem(const char *path)
     CHECK(library != NULL);
     if (library != NULL)
         CHECK_OK(persist_pmem_find(&pmem, path, dlsym, library));
+    pmem.forced = getenv("PMEM_IS_PMEM_FORCE") != NULL;
     return pmem;
 }
 

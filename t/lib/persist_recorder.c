@@ -132,7 +132,7 @@ static void pmem_fence(void)
 int recording_attach_dax(struct recording *recording, struct persist *persist, void *window,
                          uint64_t window_bytes)
 {
-    const struct persist_pmem pmem = {pmem_copy, pmem_fence};
+    const struct persist_pmem pmem = {pmem_copy, pmem_fence, true};
     int status = persist_use_dax(persist, &pmem, window, window_bytes);
 
     dax_recording = recording;

@@ -185,6 +185,7 @@ static void an_ordinary_file_keeps_the_file_back_end(void)
     } else {
         persist_open_file(&other, ordinary, 0);
         CHECK_OK(persist_grow(&other, 8192));
+        pmem.forced = true;
         CHECK_EQ(persist_use_dax(&other, &pmem, window, WINDOW_BYTES), -EOPNOTSUPP);
         CHECK_STR(other.ops->name, "file");
         CHECK_OK(persist_write(&other, 0, "x", 1));
@@ -193,6 +194,23 @@ static void an_ordinary_file_keeps_the_file_back_end(void)
     }
     unlink(name);
     close(ordinary);
+}
+
+static void tmpfs_is_taken_only_if_it_is_forced(void)
+{
+    struct persist_pmem pmem;
+
+    begin(8192);
+    pmem = persist.dax.pmem;
+    if (!pmem.forced) {
+        tap_skip("this is persistent memory");
+        return;
+    }
+    persist_close(&persist);
+    persist_open_file(&persist, file, 8192);
+    pmem.forced = false;
+    CHECK_EQ(persist_use_dax(&persist, &pmem, window, WINDOW_BYTES), -EOPNOTSUPP);
+    CHECK_STR(persist.ops->name, "file");
 }
 
 static void *find_nothing(void *library, const char *name)
@@ -230,6 +248,7 @@ int main(int argc, char **argv)
     RUN(the_mapping_keeps_no_lock);
     RUN(close_gives_the_reservation_back);
     RUN(an_ordinary_file_keeps_the_file_back_end);
+    RUN(tmpfs_is_taken_only_if_it_is_forced);
     RUN(a_library_without_the_functions_is_refused);
     persist_close(&persist);
     unlink(path);
