@@ -27,8 +27,8 @@ static int file_sync(struct persist *persist)
     return status;
 }
 
-/* For file systems without fallocate: zeroes reserve space as well, only slower. */
-static int file_fill(struct persist *persist, uint64_t file_bytes)
+/* On file systems without fallocate zeroes reserve space as well, only slower. */
+int persist_file_fill(struct persist *persist, uint64_t file_bytes)
 {
     static const uint8_t zeroes[16384];
     uint64_t offset = persist->file_bytes;
@@ -53,7 +53,7 @@ static int file_grow(struct persist *persist, uint64_t file_bytes)
                                file_bytes - persist->file_bytes);
     while (status == -EINTR);
     if (status == -EOPNOTSUPP || status == -ENOSYS)
-        status = file_fill(persist, file_bytes);
+        status = persist_file_fill(persist, file_bytes);
     if (status < 0) /* some file systems keep the part that did fit */
         (void)sys_call(SYS_ftruncate, persist->fd, persist->file_bytes);
     return status;

@@ -71,6 +71,9 @@ struct persist {
 
 extern const struct persist_ops persist_file_ops;
 
+/* Of the file back end: zeroes from persist->file_bytes up to file_bytes. */
+MUST_CHECK int persist_file_fill(struct persist *persist, uint64_t file_bytes);
+
 /* fd stays the caller's; persist_close() gives back all else. */
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes);
 void persist_close(struct persist *persist);

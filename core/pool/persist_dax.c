@@ -130,11 +130,17 @@ static int dax_sync(struct persist *persist)
     return status;
 }
 
-/* What cannot be mapped (no room in the window, too many mappings) is written as to any file. */
+/*
+ * The new part is filled with zeroes: space that was only reserved would cost a commit of the file
+ * system's journal at the first store to each page. What cannot be mapped (no room in the window,
+ * too many mappings) is written as to any file.
+ */
 static int dax_grow(struct persist *persist, uint64_t file_bytes)
 {
     int status = persist_file_ops.grow(persist, file_bytes);
 
+    if (status == 0)
+        status = persist_file_fill(persist, file_bytes);
     if (status < 0)
         return status;
     if (!POOL_MUTANT(MUTANT_DAX_GROWTH_NOT_SYNCED))

@@ -4,17 +4,35 @@
 #include "t/lib/dax_fixture.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "core/base/sys.h"
 #include "t/lib/tap.h"
 
+/* Files say it, directories do not. */
+static bool has_dax_files(const char *directory)
+{
+    char path[128];
+    bool has = false;
+    int file;
+
+    snprintf(path, sizeof path, "%.80s/pheap-dax-XXXXXX", directory);
+    file = mkstemp(path);
+    if (file >= 0) {
+        has = persist_may_use_dax(path, false);
+        unlink(path);
+        close(file);
+    }
+    return has;
+}
+
 const char *dax_directory(void)
 {
     const char *directory = getenv("TMPDIR");
 
-    if (directory != NULL && persist_may_use_dax(directory, false))
+    if (directory != NULL && has_dax_files(directory))
         return directory;
     if (access("/dev/shm", W_OK) == 0 && persist_may_use_dax("/dev/shm", true)) {
         setenv("PMEM_IS_PMEM_FORCE", "1", 1); /* read by libpmem when it is first asked */
