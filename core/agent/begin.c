@@ -22,6 +22,7 @@
 #define STATUS_TIMEOUT_MS 200
 #define SCRATCH_SHARE     32 /* of the reservation: pages copied inside the freeze */
 #define SCRATCH_BYTES_MAX (64ull << 20)
+#define SA_RESTORER       0x04000000u /* the kernel's own; libc does not show it */
 
 struct kernel_sigaction {
     uintptr_t handler;
@@ -29,6 +30,20 @@ struct kernel_sigaction {
     uintptr_t restorer;
     uint64_t mask;
 };
+
+/* A pool that is cut short while it is mapped is an error of the next commit. */
+static void survive_faults(void)
+{
+    const uint64_t bus = 1ull << (SIGBUS - 1);
+    const struct kernel_sigaction action = {
+        .handler = (uintptr_t)persist_dax_fault,
+        .flags = SA_NODEFER | SA_RESTORER,
+        .restorer = (uintptr_t)persist_dax_fault, /* it never returns */
+    };
+
+    (void)sys_call(SYS_rt_sigaction, SIGBUS, &action, 0, sizeof action.mask);
+    (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, 0, sizeof bus);
+}
 
 /* The program's descriptors, directory, group and limits are not the agent's. Its signal
  * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
@@ -42,6 +57,7 @@ static int separate(struct agent *agent)
     if (status < 0)
         return status;
     (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
+    survive_faults();
     (void)sys_call(SYS_setpgid, 0, 0);
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);

@@ -99,6 +99,11 @@ MUST_CHECK int persist_pmem_find(struct persist_pmem *out, const char *path, per
 MUST_CHECK int persist_use_dax(struct persist *persist, const struct persist_pmem *pmem,
                                void *window, uint64_t window_bytes);
 
+/* A handler of SIGBUS (SA_NODEFER, the signal not blocked): a write that finds no memory, because
+ * the file was cut short, fails with -EIO, and the back end stays failed. Without it, it kills.
+ * Ends the process for any other SIGBUS. */
+void persist_dax_fault(int signal_number);
+
 MUST_CHECK int persist_write(struct persist *persist, uint64_t offset, const void *data,
                              size_t bytes);
 MUST_CHECK int persist_sync(struct persist *persist);

@@ -101,6 +101,37 @@ static int map_rest(struct persist_dax *dax, uint64_t file_bytes)
     return status;
 }
 
+/* --- stores that find nothing --- */
+
+/*
+ * The file was truncated by somebody, or the memory is broken: the store is SIGBUS. Whoever has
+ * persist_dax_fault() as the handler then sees a copy that fails; one copy at a time, as there is
+ * one user of a pool, and one process that has the handler.
+ */
+static void *copy_return[5];
+static volatile bool copying;
+
+void persist_dax_fault(int signal_number)
+{
+    (void)signal_number;
+    if (copying)
+        __builtin_longjmp(copy_return, 1);
+    (void)sys_call(SYS_exit_group, 1);
+}
+
+__attribute__((noinline)) static int copy_to_pool(const struct persist_pmem *pmem, void *to,
+                                                  const void *from, size_t bytes, unsigned flags)
+{
+    if (__builtin_setjmp(copy_return) != 0) {
+        copying = false;
+        return -EIO;
+    }
+    copying = true;
+    pmem->copy(to, from, bytes, flags);
+    copying = false;
+    return 0;
+}
+
 /* --- the operations --- */
 
 static int dax_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
@@ -109,8 +140,8 @@ static int dax_write(struct persist *persist, uint64_t offset, const void *data,
     unsigned flags = POOL_MUTANT(MUTANT_DAX_NO_FLUSH) ? PMEM_F_MEM_NOFLUSH : COPY_FLAGS;
 
     if (offset + bytes <= dax->mapped_bytes) {
-        dax->pmem.copy(dax->window + offset, data, bytes, flags);
-        return 0;
+        persist->failed = copy_to_pool(&dax->pmem, dax->window + offset, data, bytes, flags);
+        return persist->failed;
     }
     dax->file_sync_due = !POOL_MUTANT(MUTANT_DAX_FILE_NOT_SYNCED);
     return persist_file_ops.write(persist, offset, data, bytes);
@@ -204,6 +235,7 @@ int persist_use_dax(struct persist *persist, const struct persist_pmem *pmem, vo
         sys_close(dax.fd);
         return status;
     }
+    copying = false; /* an image may have been cut in the middle of one */
     persist->dax = dax;
     persist->ops = &dax_ops;
     return 0;
