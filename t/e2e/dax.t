@@ -17,6 +17,7 @@ FORCED = {"PMEM_IS_PMEM_FORCE": "1"}
 REAL = os.environ.get("PHEAP_TEST_DAX")
 STORAGE = "dax" if REAL else "dax (forced)"
 COUNT = 150
+STEP_MS = "50" if REAL else "10"  # an emulated processor takes its time
 
 
 def needs_libpmem():
@@ -46,8 +47,8 @@ class Dax:
 
 def start(place, pool, *options, environment=None, count=COUNT):
     variables = dict({} if REAL else FORCED, **(environment or {}))
-    return place.start(PHEAP, "run", "-i", "50ms", *options, pool, COUNTER, str(count),
-                       environment=variables)
+    return place.start(PHEAP, "run", "-i", "50ms", *options, pool, COUNTER, str(count), "0",
+                       STEP_MS, environment=variables)
 
 
 def program(place, pool):
@@ -121,7 +122,7 @@ def a_pool_moved_off_dax_goes_on_as_an_ordinary_file_and_back(place):
 def a_pool_moved_onto_dax_without_libpmem_in_the_program_goes_on(place):
     with Dax(place) as pool:
         born = place.path("pool")
-        run = place.start(PHEAP, "run", "-i", "50ms", born, COUNTER, str(COUNT))
+        run = place.start(PHEAP, "run", "-i", "50ms", born, COUNTER, str(COUNT), "0", STEP_MS)
         place.wait_generation(born, 2, run)
         check_equal(storage(place, born), "file", "storage on an ordinary file system")
         check("libpmem.so.1.0.0" not in libraries(run.pid), "libpmem is in a program without DAX")
@@ -139,7 +140,7 @@ def a_program_with_little_address_space_runs_on_dax(place):
     with Dax(place) as pool:
         limit = 3 << 30
         variables = {} if REAL else FORCED
-        run = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, str(COUNT),
+        run = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, str(COUNT), "0", STEP_MS,
                           environment=variables, prefix=["prlimit", f"--as={limit}:{limit}", "--"])
         place.wait_generation(pool, 2, run)
         check_equal(storage(place, pool), STORAGE, "storage")
@@ -154,7 +155,7 @@ def an_exec_hands_the_pool_on(place):
     with Dax(place) as pool:
         variables = {} if REAL else FORCED
         run = place.start(PHEAP, "run", "-i", "50ms", pool, "sh", "-c",
-                          f"sleep 0.3; exec {COUNTER} {COUNT}", environment=variables)
+                          f"sleep 0.3; exec {COUNTER} {COUNT} 0 {STEP_MS}", environment=variables)
         wait_until(lambda: run.stdout(), 30, "the second program's output")
         newest = place.newest(pool)
         place.wait_generation(pool, newest + 2, run)
@@ -180,6 +181,17 @@ def an_ordinary_pool_stays_ordinary_when_dax_is_forced(place):
     check_equal(run.wait(), 0, "exit status")
 
 
+def a_pool_that_is_truncated_ends_checkpoints_and_not_the_program(place):
+    with Dax(place) as pool:
+        run = start(place, pool)
+        place.wait_generation(pool, 2, run)
+        with open(pool, "r+b") as file:
+            file.truncate(8192)
+        wait_until(lambda: "input/output error" in run.stderr().lower(), 30, "the agent's message")
+        check_equal(run.wait(), 0, "exit status")
+        check_counted(run)
+
+
 def the_pool_s_own_tests_pass_with_the_dax_back_end(place):
     with Dax(place) as pool:
         variables = dict({} if REAL else FORCED, PHEAP_TEST_STORAGE="dax",
@@ -194,6 +206,7 @@ TESTS = (a_program_is_killed_twice_and_resumed_with_its_pool_on_dax,
          a_pool_moved_onto_dax_without_libpmem_in_the_program_goes_on,
          a_program_with_little_address_space_runs_on_dax,
          an_exec_hands_the_pool_on,
+         a_pool_that_is_truncated_ends_checkpoints_and_not_the_program,
          an_ordinary_pool_stays_ordinary_when_dax_is_forced)
 
 
