@@ -119,7 +119,7 @@ E2E_TESTS  := $(sort $(wildcard t/e2e/*.t))
 LINTS      := $(sort $(wildcard scripts/lint/*.sh))
 export PHEAP_BUILD := $(abspath $(BUILD))
 
-.PHONY: packages tests check check-unit check-e2e check-long check-clang lint demo
+.PHONY: packages tests check check-unit check-e2e check-long check-dax check-clang lint demo
 packages:
 	@scripts/install-packages
 
@@ -147,6 +147,11 @@ check-long: packages
 .PHONY: check-prove-serial
 check-prove-serial:
 	@$(PROVE) $(UNIT_TESTS) $(E2E_TESTS)
+
+## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
+check-dax: packages
+	+@$(MAKE) --no-print-directory tests
+	@scripts/check-dax
 
 ## check-clang: everything compiles with clang without a warning
 check-clang:
