@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, NOBODY, PHEAP, Skip, add_test, check,  # noqa: E402
+from pheap_test import (BUILD, BUILT_PROGRAMS, NOBODY, PHEAP, PYTHON, Skip, add_test, check,  # noqa: E402
                         check_equal, main, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
@@ -192,6 +192,53 @@ def a_pool_that_is_truncated_ends_checkpoints_and_not_the_program(place):
         check_counted(run)
 
 
+# Sixteen megabytes that are looked at when a file appears, half of them written to then.
+BLOCKS = """
+import os, sys, time
+blocks = [bytearray([i + 1]) * (1 << 20) for i in range(16)]
+for stage in range(2):
+    while not os.path.exists(f"{sys.argv[1]}/go-{stage}"):
+        time.sleep(0.02)
+    for i, block in enumerate(blocks):
+        wanted = i + 1 + (100 if stage and i % 2 else 0)
+        if block.count(wanted) != 1 << 20:
+            sys.exit(f"block {i} is damaged in stage {stage}")
+        if i % 2:
+            block[:] = bytes([i + 101]) * (1 << 20)
+print("whole")
+"""
+
+
+def mapped_in_place(pid, pool):
+    """Bytes of the process that are private mappings of the pool."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        lines = [line.split() for line in maps]
+    spans = [line[0].split("-") for line in lines if line[1].endswith("p") and pool in line]
+    return sum(int(end, 16) - int(start, 16) for start, end in spans)
+
+
+def restored_memory_is_read_in_place_until_it_is_written(place):
+    with Dax(place) as pool:
+        place.write("blocks.py", BLOCKS)
+        process = run = place.start(PHEAP, "run", "-i", "50ms", pool, PYTHON,
+                                    place.path("blocks.py"), place.path(),
+                                    environment={} if REAL else FORCED)
+        last = wait_until(lambda: place.newest(pool), 60, "a generation")
+        pid = process.pid
+        for stage in range(2):
+            last += 3
+            place.wait_generation(pool, last, process)
+            os.kill(pid, signal.SIGKILL)
+            process.wait()
+            process = place.start(PHEAP, "restore", pool)
+            pid, last = (process.resumed()[key] for key in ("outer_pid", "generation"))
+            check(mapped_in_place(pid, pool) >= 12 << 20, f"mapped: {mapped_in_place(pid, pool)}")
+            check_equal(storage(place, pool), STORAGE, "storage")
+            place.write(f"go-{stage}", "")
+        check_equal(process.wait(), 0, f"exit status: {process.stderr()}")
+        check_equal(run.stdout(), "whole\n", "the program's word")
+
+
 def the_pool_s_own_tests_pass_with_the_dax_back_end(place):
     with Dax(place) as pool:
         variables = dict({} if REAL else FORCED, PHEAP_TEST_STORAGE="dax",
@@ -207,6 +254,7 @@ TESTS = (a_program_is_killed_twice_and_resumed_with_its_pool_on_dax,
          a_program_with_little_address_space_runs_on_dax,
          an_exec_hands_the_pool_on,
          a_pool_that_is_truncated_ends_checkpoints_and_not_the_program,
+         restored_memory_is_read_in_place_until_it_is_written,
          an_ordinary_pool_stays_ordinary_when_dax_is_forced)
 
 
