@@ -11,13 +11,15 @@
 #include <unistd.h>
 #include "core/base/sys.h"
 #include "t/lib/dax_fixture.h"
+#include "t/lib/pool_oracle.h"
 #include "t/lib/tap.h"
 
-#define WINDOW_BYTES (4ull << 20)
+#define WINDOW_BYTES      (4ull << 20)
+#define POOL_WINDOW_BYTES (64ull << 20)
 
 static char path[128];
 static struct persist persist;
-static uint8_t *window;
+static uint8_t *window, *pool_window;
 static int file;
 
 /* A file of file_bytes, open with the DAX back end. */
@@ -217,6 +219,36 @@ static void tmpfs_is_taken_only_if_it_is_forced(void)
     CHECK_STR(persist.ops->name, "file");
 }
 
+/* The golden cost of a generation that needs no growth. */
+static void a_commit_is_two_fences_and_no_file_sync(void)
+{
+    static struct oracle oracle;
+    struct problem why = {0};
+    struct arena arena;
+    struct pool pool;
+    char pool_path[140];
+
+    begin(8192);
+    snprintf(pool_path, sizeof pool_path, "%s.pool", path);
+    CHECK_OK(arena_create(&arena, 1ull << 30));
+    CHECK_OK(pool_create(pool_path, 7, 3, &why));
+    CHECK_OK(pool_open(&pool, pool_path, POOL_WRITE, &why));
+    CHECK_OK(persist_use_dax(&pool.persist, &persist.dax.pmem, pool_window, POOL_WINDOW_BYTES));
+    CHECK_OK(pool_load(&pool, &arena, 0, &why));
+    for (uint32_t i = 0; i < 4; i++) {
+        uint64_t syncs = pool.persist.syncs, file_syncs = pool.persist.file_syncs;
+
+        CHECK_OK(oracle_write(&oracle, &pool, 0, 20, 100 + 20 * i));
+        CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 5000, &why));
+        CHECK_EQ(pool.persist.syncs - syncs, 2);
+        CHECK_EQ(pool.persist.file_syncs - file_syncs, i == 0); /* the first makes it grow */
+    }
+    CHECK_EQ(pool_generation(&pool, 0)->number, 4);
+    pool_close(&pool);
+    arena_destroy(&arena);
+    unlink(pool_path);
+}
+
 static void *find_nothing(void *library, const char *name)
 {
     (void)library, (void)name;
@@ -243,6 +275,7 @@ int main(int argc, char **argv)
     if (file < 0)
         return 1;
     window = dax_window(WINDOW_BYTES);
+    pool_window = dax_window(POOL_WINDOW_BYTES);
     RUN(written_bytes_arrive_without_a_system_call);
     RUN(growth_is_synced_mapped_and_reserved);
     RUN(growth_past_the_end_of_a_page_goes_on_in_the_next);
@@ -252,6 +285,7 @@ int main(int argc, char **argv)
     RUN(the_mapping_keeps_no_lock);
     RUN(close_gives_the_reservation_back);
     RUN(an_ordinary_file_keeps_the_file_back_end);
+    RUN(a_commit_is_two_fences_and_no_file_sync);
     RUN(tmpfs_is_taken_only_if_it_is_forced);
     RUN(a_library_without_the_functions_is_refused);
     persist_close(&persist);
