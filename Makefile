@@ -121,7 +121,7 @@ E2E_TESTS  := $(sort $(wildcard t/e2e/*.t))
 LINTS      := $(sort $(wildcard scripts/lint/*.sh))
 export PHEAP_BUILD := $(abspath $(BUILD))
 
-.PHONY: packages tests check check-unit check-e2e check-long check-clang lint demo
+.PHONY: packages tests check check-unit check-e2e check-long check-dax check-clang lint demo
 packages:
 	@scripts/install-packages
 
@@ -172,6 +172,11 @@ sanitizer-builds:
 	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
 check-sanitizers: sanitizer-builds
 	@$(PROVE) -j2 $(SANITIZED_TESTS)
+
+## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
+check-dax: packages
+	+@$(MAKE) --no-print-directory tests
+	@scripts/check-dax
 
 ## check-clang: everything compiles with clang without a warning
 check-clang:

@@ -92,13 +92,13 @@ static int summary_json(const struct inspection *inspection, bool running,
     json_object_set_new(json, "resume_count", json_integer(super->resume_count));
     json_object_set_new(json, "superblock_fell_back",
                         json_boolean(inspection->state.super_fell_back));
-    json_object_set_new(json, "program",
-                        running
-                            ? json_pack("{s:i, s:i, s:I, s:I, s:s}", "pid", (int)agent->pid,
-                                        "outer_pid", pool_state_outer_pid(agent), "checkpoints",
-                                        (json_int_t)agent->checkpoints, "deferred",
-                                        (json_int_t)agent->deferred, "tracking", agent->tracking)
-                            : json_null());
+    json_object_set_new(
+        json, "program",
+        running ? json_pack("{s:i, s:i, s:I, s:I, s:s, s:s}", "pid", (int)agent->pid, "outer_pid",
+                            pool_state_outer_pid(agent), "checkpoints",
+                            (json_int_t)agent->checkpoints, "deferred", (json_int_t)agent->deferred,
+                            "tracking", agent->tracking, "storage", agent->storage)
+                : json_null());
     return 0;
 }
 
@@ -109,8 +109,9 @@ static void print_run(const struct pool_state *state, bool running,
     const struct generation_entry *resumable = pool_state_resumable(state);
 
     if (running)
-        printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n",
-               pool_state_outer_pid(agent), agent->checkpoints, agent->tracking);
+        printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n"
+               "  storage      %s\n",
+               pool_state_outer_pid(agent), agent->checkpoints, agent->tracking, agent->storage);
     else if (super->run_state == RUN_NONE)
         printf("  program      none so far\n");
     else if (super->run_state == RUN_ENDED && WIFEXITED(super->end_status))

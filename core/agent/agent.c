@@ -19,7 +19,9 @@
 
 #define RESERVE_BYTES       (64ull << 30)
 #define RESERVE_BYTES_MIN   (96ull << 20)
-#define RESERVE_SHARE       8 /* of RLIMIT_AS */
+#define RESERVE_SHARE       8            /* of RLIMIT_AS */
+#define WINDOW_BYTES        (1ull << 40) /* of a larger pool the rest is not mapped, see persist.h */
+#define WINDOW_ALIGN        (2ull << 20) /* of a huge page */
 #define CORE_SHARE          32
 #define CORE_BYTES_MIN      (16ull << 20)
 #define WRITER_BYTES_MIN    (32ull << 20) /* what image_writer_create() takes at least */
@@ -35,29 +37,50 @@ static uintptr_t carve(struct arena *arena, uintptr_t start, uint64_t bytes)
     return end;
 }
 
-static uint64_t reserve_bytes(void)
+/* wanted, or less where the address space is limited. */
+static uint64_t share_of_limit(uint64_t wanted)
 {
     struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
-    uint64_t bytes = RESERVE_BYTES;
 
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit);
-    if (limit.rlim_cur != RLIM64_INFINITY && limit.rlim_cur / RESERVE_SHARE < bytes)
-        bytes = limit.rlim_cur / RESERVE_SHARE;
-    return bytes < RESERVE_BYTES_MIN ? RESERVE_BYTES_MIN : bytes;
+    if (limit.rlim_cur != RLIM64_INFINITY && limit.rlim_cur / RESERVE_SHARE < wanted)
+        return limit.rlim_cur / RESERVE_SHARE;
+    return wanted;
+}
+
+/* Reserves the agent's memory, with the window at its end if all is granted; else it is empty. */
+static int reserve(struct arena *whole, struct address_range *window, bool with_window)
+{
+    uint64_t window_bytes = with_window ? share_of_limit(WINDOW_BYTES) : 0;
+    uint64_t bytes = share_of_limit(RESERVE_BYTES);
+    int status;
+
+    if (bytes < RESERVE_BYTES_MIN)
+        bytes = RESERVE_BYTES_MIN;
+    if (with_window)
+        bytes += window_bytes + WINDOW_ALIGN;
+    status = arena_create(whole, bytes);
+    if (status < 0)
+        return status;
+    window->start = window->end = whole->reserved_end;
+    if (with_window && whole->reserved_end - whole->base >= bytes)
+        window->start = (window->end - window_bytes) & ~(uintptr_t)(WINDOW_ALIGN - 1);
+    return 0;
 }
 
 /* Reserves the agent's memory and lays it out, see agent_state.h. */
 static int make_agent(struct agent **out, struct agent_link *link)
 {
+    struct address_range window;
     struct arena whole, core;
     uint64_t bytes, core_bytes, writer_bytes;
     struct agent *agent;
     uintptr_t at;
-    int status = arena_create(&whole, reserve_bytes());
+    int status = reserve(&whole, &window, link->pmem.copy != NULL);
 
     if (status < 0)
         return status;
-    bytes = whole.reserved_end - whole.base;
+    bytes = window.start - whole.base;
     core_bytes = bytes / CORE_SHARE > CORE_BYTES_MIN ? bytes / CORE_SHARE : CORE_BYTES_MIN;
     at = bytes < RESERVE_BYTES_MIN ? 0 : carve(&core, whole.base, core_bytes);
     agent = at ? arena_alloc(&core, sizeof *agent, 64) : NULL;
@@ -65,18 +88,20 @@ static int make_agent(struct agent **out, struct agent_link *link)
         arena_destroy(&whole);
         return -ENOMEM;
     }
-    (void)sys_madvise((void *)whole.base, bytes, MADV_DONTFORK);
-    (void)sys_madvise((void *)whole.base, bytes, MADV_DONTDUMP);
+    (void)sys_madvise((void *)whole.base, whole.reserved_end - whole.base, MADV_DONTFORK);
+    (void)sys_madvise((void *)whole.base, whole.reserved_end - whole.base, MADV_DONTDUMP);
     bytes -= core_bytes;
     writer_bytes = bytes / 4 > WRITER_BYTES_MIN ? bytes / 4 : WRITER_BYTES_MIN;
     at = carve(&agent->pool_arena, at, bytes / 4 * 3 - writer_bytes);
     at = carve(&agent->writer_arena, at, writer_bytes);
-    carve(&agent->scratch, at, whole.reserved_end - at);
+    carve(&agent->scratch, at, window.start - at);
+    agent->window = window;
     agent->whole = whole;
     agent->core = core;
     agent->link = link;
     agent->program_pid = sys_getpid();
     agent->listen_fd = -1;
+    agent->pool.fd = -1;
     *out = agent;
     return 0;
 }
@@ -120,16 +145,17 @@ static int agent_main(void *argument)
 {
     struct agent *agent = argument;
 
-    if (begin(agent) < 0) {
-        if (agent->link->state == 1)
-            agent->link->agent_pid = 0;
-        return 1;
-    }
-    agent_loop(agent);
-    pool_close(&agent->pool); /* before the memory goes, which may take long */
-    control_close(agent);
-    agent->link->agent_pid = 0;
-    return 0;
+    bool begun = begin(agent) == 0;
+
+    if (begun)
+        agent_loop(agent);
+    pool_close(&agent->pool); /* before the memory goes, which may take long; and the program may
+                                 live on: what is mapped of the pool goes now */
+    if (begun)
+        control_close(agent);
+    if (begun || agent->link->state == 1)
+        agent->link->agent_pid = 0;
+    return begun ? 0 : 1;
 }
 
 /* clone() without libc: the child calls entry(argument) on the stack that ends at stack_top, and

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "core/base/status.h"
+#include "core/pool/persist.h"
 
 #define AGENT_PATH_BYTES 4096
 
@@ -46,6 +47,9 @@ struct agent_link {
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
     uintptr_t resume_entry;
+    /* Found by the constructor when the pool lay on DAX. An image holds it with the library that it
+     * points into; where the pool lies when that is resumed is looked at anew. */
+    struct persist_pmem pmem;
 
     /* written by the program while it runs */
     uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with; an image that was

@@ -4,7 +4,7 @@
  * All of it lies in the agent's own reservation, which no image holds:
  *
  *     [ core: this struct, stacks, tracees | pool: index, frames | writer: lists, scratch |
- *       scratch of one checkpoint: mappings, record ]
+ *       scratch of one checkpoint: mappings, record | window: the mapped pool, if it is on DAX ]
  *
  * Only fields of struct agent_link lie in the program's memory.
  */
@@ -46,12 +46,14 @@ struct agent {
     int signal_fd; /* SIGCHLD: a straggler reports; SIGURG: the mailbox */
 
     struct arena whole, core, pool_arena, writer_arena, scratch;
+    struct address_range window;
     void *record; /* buffer of the process record, below scratch_mark */
     size_t record_bytes;
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 
     struct pool pool;
+    char storage[64]; /* how the pool is written, and why so */
     struct kernel_features features;
     struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;

@@ -22,6 +22,7 @@
 #define STATUS_TIMEOUT_MS 200
 #define SCRATCH_SHARE     32 /* of the reservation: pages copied inside the freeze */
 #define SCRATCH_BYTES_MAX (64ull << 20)
+#define SA_RESTORER       0x04000000u /* the kernel's own; libc does not show it */
 
 struct kernel_sigaction {
     uintptr_t handler;
@@ -29,6 +30,20 @@ struct kernel_sigaction {
     uintptr_t restorer;
     uint64_t mask;
 };
+
+/* A pool that is cut short while it is mapped is an error of the next commit. */
+static void survive_faults(void)
+{
+    const uint64_t bus = 1ull << (SIGBUS - 1);
+    const struct kernel_sigaction action = {
+        .handler = (uintptr_t)persist_dax_fault,
+        .flags = SA_NODEFER | SA_RESTORER,
+        .restorer = (uintptr_t)persist_dax_fault, /* it never returns */
+    };
+
+    (void)sys_call(SYS_rt_sigaction, SIGBUS, &action, 0, sizeof action.mask);
+    (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, 0, sizeof bus);
+}
 
 /* The program's descriptors, directory, session and limits are not the agent's: in the session of a
  * dead leader the agent would keep its pid from being taken again by a restore. Its signal
@@ -43,6 +58,7 @@ static int separate(struct agent *agent)
     if (status < 0)
         return status;
     (void)sys_call(SYS_rt_sigaction, SIGCHLD, &ignore_nothing, 0, sizeof ignore_nothing.mask);
+    survive_faults();
     (void)sys_call(SYS_setsid);
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
@@ -98,6 +114,28 @@ static int open_pool(struct agent *agent, struct problem *why)
     return status;
 }
 
+/* The DAX back end where it can be had; whatever stands in its way, the other one is right too. */
+static void choose_storage(struct agent *agent)
+{
+    struct persist *persist = &agent->pool.persist;
+    const struct persist_pmem *pmem = &agent->link->pmem;
+    bool on_dax = persist_may_use_dax(agent->pool.path, false);
+    int status = 0;
+
+    if (pmem->copy)
+        status = persist_use_dax(persist, pmem, (void *)agent->window.start,
+                                 agent->window.end - agent->window.start);
+    if (on_dax && !pmem->copy)
+        format_text(agent->storage, sizeof agent->storage, "file (on DAX, without %s)",
+                    PERSIST_PMEM_LIBRARY);
+    else if (on_dax && status < 0)
+        format_text(agent->storage, sizeof agent->storage, "file (on DAX, not mapped: %s)",
+                    status_text(status));
+    else
+        format_text(agent->storage, sizeof agent->storage, "%s%s", persist->ops->name,
+                    status == 0 && pmem->copy && !on_dax ? " (forced)" : "");
+}
+
 static int watch_pool_mappings(struct agent *agent, struct problem *why)
 {
     int status;
@@ -115,7 +153,7 @@ static int watch_pool_mappings(struct agent *agent, struct problem *why)
 static int make_tools(struct agent *agent, struct problem *why)
 {
     uint64_t scratch_bytes =
-        (agent->whole.reserved_end - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
+        (agent->window.start - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
     const struct image_writer_options options = {
         .features = &agent->features,
         .by_checksum = agent->link->by_checksum != 0,
@@ -169,6 +207,7 @@ int agent_take_pool(struct agent *agent, struct problem *why)
     status = open_pool(agent, why);
     if (status < 0)
         return status;
+    choose_storage(agent);
     agent->link->committed_generation = agent->link->resumed_generation;
     control_listen(agent); /* who connects is answered by the loop */
     return 0;

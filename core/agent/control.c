@@ -110,6 +110,7 @@ static void answer(struct agent *agent, struct agent_client *client, int status,
     };
 
     describe_tracking(agent, reply.tracking, sizeof reply.tracking);
+    format_text(reply.storage, sizeof reply.storage, "%s", agent->storage);
     format_text(reply.text, sizeof reply.text, "%s", text);
     (void)sys_call(SYS_sendto, client->fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
     drop_client(client);

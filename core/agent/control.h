@@ -47,7 +47,8 @@ struct control_answer {
     int32_t agent_pid;        /* as the client sees it */
     uint32_t reserved;
     char tracking[64];
-    char text[256]; /* of the status */
+    char storage[64]; /* how the pool is written: "dax", "file", and why so */
+    char text[256];   /* of the status */
 };
 
 /* Client side, for tools and preload. uuid: 16 bytes. 0 and *answer, or -ECONNREFUSED when nobody

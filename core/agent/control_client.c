@@ -51,6 +51,7 @@ static int exchange(int fd, const struct control_request *request, struct contro
     if (got != (long)sizeof *answer)
         return got < 0 ? (int)got : -ECONNREFUSED;
     answer->tracking[sizeof answer->tracking - 1] = 0;
+    answer->storage[sizeof answer->storage - 1] = 0;
     answer->text[sizeof answer->text - 1] = 0;
     return 0;
 }

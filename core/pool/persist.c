@@ -20,14 +20,15 @@ static int file_sync(struct persist *persist)
 {
     int status;
 
+    persist->file_syncs++;
     do
         status = (int)sys_call(SYS_fdatasync, persist->fd);
     while (status == -EINTR);
     return status;
 }
 
-/* For file systems without fallocate: zeroes reserve space as well, only slower. */
-static int file_fill(struct persist *persist, uint64_t file_bytes)
+/* On file systems without fallocate zeroes reserve space as well, only slower. */
+int persist_file_fill(struct persist *persist, uint64_t file_bytes)
 {
     static const uint8_t zeroes[16384];
     uint64_t offset = persist->file_bytes;
@@ -52,7 +53,7 @@ static int file_grow(struct persist *persist, uint64_t file_bytes)
                                file_bytes - persist->file_bytes);
     while (status == -EINTR);
     if (status == -EOPNOTSUPP || status == -ENOSYS)
-        status = file_fill(persist, file_bytes);
+        status = persist_file_fill(persist, file_bytes);
     if (status < 0) /* some file systems keep the part that did fit */
         (void)sys_call(SYS_ftruncate, persist->fd, persist->file_bytes);
     return status;
@@ -80,7 +81,8 @@ static int file_punch(struct persist *persist, uint64_t offset, uint64_t bytes)
     return status;
 }
 
-static const struct persist_ops file_ops = {
+const struct persist_ops persist_file_ops = {
+    .name = "file",
     .write = file_write,
     .sync = file_sync,
     .grow = file_grow,
@@ -90,7 +92,7 @@ static const struct persist_ops file_ops = {
 
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
 {
-    *persist = (struct persist){.ops = &file_ops, .fd = fd, .file_bytes = file_bytes};
+    *persist = (struct persist){.ops = &persist_file_ops, .fd = fd, .file_bytes = file_bytes};
 }
 
 int persist_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)

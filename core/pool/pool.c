@@ -161,6 +161,7 @@ int pool_open(struct pool *pool, const char *path, enum pool_mode mode, struct p
 
 void pool_close(struct pool *pool)
 {
+    persist_close(&pool->persist);
     if (pool->fd >= 0)
         sys_close(pool->fd);
     pool->fd = -1;

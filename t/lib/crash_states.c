@@ -1,6 +1,9 @@
 /*
  * crash_states.c - see crash_states.h. The scratch file is mapped; a state is made by copying
- * pending sectors into it and undone from `durable`, the content at the last sync.
+ * pending units into it and undone from `durable`, what no cut can take away any more.
+ *
+ * Always true between two states: the scratch file is `durable`; `pending` has the operations
+ * before the cut that are not in it, in program order.
  */
 #include "t/lib/crash_states.h"
 
@@ -20,13 +23,17 @@ struct builder {
     uint8_t *durable;       /* what the last sync has covered */
     uint64_t durable_bytes; /* length of the file then */
     uint64_t file_bytes;    /* length of the scratch file now */
-    size_t first_pending;   /* in the trace */
-    size_t position;        /* the cut: operations before it */
+    size_t *pending;        /* in the trace */
+    size_t pending_count;
+    size_t position; /* the cut: operations before it */
+    uint64_t unit_bytes;
+    uint32_t *lost_in; /* a cache line: number of the state in which a store to it was lost */
+    uint32_t state;
     uint64_t random;
 };
 
-/* Decides about sector `sector` of pending operation number i (of the trace). */
-typedef bool sector_survives(struct builder *builder, size_t i, uint64_t sector, uint64_t choice);
+/* Decides about unit number `unit` of pending operation number k. */
+typedef bool unit_survives(struct builder *builder, size_t k, uint64_t unit, uint64_t choice);
 
 static uint64_t next_random(struct builder *builder)
 {
@@ -45,38 +52,69 @@ static void set_file_bytes(struct builder *builder, uint64_t bytes)
     builder->file_bytes = bytes;
 }
 
-static const struct recorded *operation(const struct builder *builder, size_t i)
+static const struct recorded *pending(const struct builder *builder, size_t k)
 {
-    return &builder->run->recording->trace[i];
+    return &builder->run->recording->trace[builder->pending[k]];
 }
 
-static uint64_t sectors_of(const struct recorded *op)
+static uint64_t units_of(const struct builder *builder, const struct recorded *op)
 {
-    return (op->bytes + CRASH_SECTOR_BYTES - 1) / CRASH_SECTOR_BYTES;
+    return (op->bytes + builder->unit_bytes - 1) / builder->unit_bytes;
 }
 
-static void put_sector(struct builder *builder, const struct recorded *op, uint64_t sector)
+/* Of a unit: its place in the operation's data. */
+static uint64_t unit_range(const struct builder *builder, const struct recorded *op, uint64_t unit,
+                           uint64_t *from)
 {
-    uint64_t from = sector * CRASH_SECTOR_BYTES;
-    uint64_t bytes = op->bytes - from < CRASH_SECTOR_BYTES ? op->bytes - from : CRASH_SECTOR_BYTES;
+    *from = unit * builder->unit_bytes;
+    return op->bytes - *from < builder->unit_bytes ? op->bytes - *from : builder->unit_bytes;
+}
 
-    if (op->offset + from + bytes > builder->file_bytes)
-        set_file_bytes(builder, op->offset + from + bytes);
+/* A write makes the file as long as it needs; a store to what is not in the file is lost. */
+static void put_unit(struct builder *builder, const struct recorded *op, uint64_t unit)
+{
+    uint64_t from, bytes = unit_range(builder, op, unit, &from);
+    uint64_t end = op->offset + from + bytes;
+
+    if (end > builder->file_bytes && op->by_store)
+        return;
+    if (end > builder->file_bytes)
+        set_file_bytes(builder, end);
     memcpy(builder->image + op->offset + from, op->data + from, bytes);
 }
 
-static void apply(struct builder *builder, sector_survives *survives, uint64_t choice)
+/* A cache line that has lost a store cannot have a later one. */
+static bool may_follow(struct builder *builder, const struct recorded *op, uint64_t unit,
+                       bool survives)
 {
-    for (size_t i = builder->first_pending; i < builder->position; i++) {
-        const struct recorded *op = operation(builder, i);
+    uint32_t *lost_in = &builder->lost_in[op->offset / CRASH_LINE_BYTES + unit];
 
-        if (op->kind == RECORDED_GROW && survives(builder, i, 0, choice) &&
-            op->offset > builder->file_bytes)
-            set_file_bytes(builder, op->offset);
-        for (uint64_t s = 0; op->kind == RECORDED_WRITE && s < sectors_of(op); s++)
-            if (survives(builder, i, s, choice))
-                put_sector(builder, op, s);
-    }
+    if (builder->run->media != CRASH_DAX)
+        return survives;
+    if (*lost_in == builder->state)
+        return false;
+    if (!survives)
+        *lost_in = builder->state;
+    return survives;
+}
+
+static void apply_one(struct builder *builder, size_t k, unit_survives *survives, uint64_t choice)
+{
+    const struct recorded *op = pending(builder, k);
+
+    if (op->kind == RECORDED_GROW && survives(builder, k, 0, choice) &&
+        op->offset > builder->file_bytes)
+        set_file_bytes(builder, op->offset);
+    for (uint64_t unit = 0; op->kind == RECORDED_WRITE && unit < units_of(builder, op); unit++)
+        if (may_follow(builder, op, unit, survives(builder, k, unit, choice)))
+            put_unit(builder, op, unit);
+}
+
+static void apply(struct builder *builder, unit_survives *survives, uint64_t choice)
+{
+    builder->state++;
+    for (size_t k = 0; k < builder->pending_count; k++)
+        apply_one(builder, k, survives, choice);
 }
 
 static void undo(struct builder *builder, bool all)
@@ -84,8 +122,8 @@ static void undo(struct builder *builder, bool all)
     set_file_bytes(builder, builder->durable_bytes);
     if (all)
         memcpy(builder->image, builder->durable, builder->durable_bytes);
-    for (size_t i = builder->first_pending; i < builder->position; i++) {
-        const struct recorded *op = operation(builder, i);
+    for (size_t k = 0; k < builder->pending_count; k++) {
+        const struct recorded *op = pending(builder, k);
         uint64_t end = op->offset + op->bytes;
 
         if (op->kind != RECORDED_WRITE || op->offset >= builder->durable_bytes)
@@ -96,7 +134,7 @@ static void undo(struct builder *builder, bool all)
     }
 }
 
-static void judge(struct builder *builder, sector_survives *survives, uint64_t choice)
+static void judge(struct builder *builder, unit_survives *survives, uint64_t choice)
 {
     struct crash_run *run = builder->run;
     bool changed = false;
@@ -112,66 +150,97 @@ static void judge(struct builder *builder, sector_survives *survives, uint64_t c
     undo(builder, changed);
 }
 
-/* --- which sectors survive --- */
+/* --- which units survive --- */
 
-static bool all_kept(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool all_kept(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    (void)builder, (void)i, (void)sector, (void)choice;
+    (void)builder, (void)k, (void)unit, (void)choice;
     return true;
 }
 
-static bool all_lost(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool all_lost(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    return !all_kept(builder, i, sector, choice);
+    return !all_kept(builder, k, unit, choice);
 }
 
-static bool one_lost(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool one_lost(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    (void)builder, (void)sector;
-    return i != choice;
+    (void)builder, (void)unit;
+    return k != choice;
 }
 
-static bool one_kept(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool one_kept(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    return !one_lost(builder, i, sector, choice);
+    return !one_lost(builder, k, unit, choice);
 }
 
 /* choice: one bit a pending operation. */
-static bool subset_kept(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool subset_kept(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    (void)sector;
-    return choice >> ((i - builder->first_pending) % 64) & 1;
+    (void)builder, (void)unit;
+    return choice >> (k % 64) & 1;
 }
 
-/* The last operation is torn, choice having one bit a sector; all before it is there. */
-static bool last_torn(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+/* The last operation is torn, choice having one bit a unit; all before it is there. */
+static bool last_torn(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    return i + 1 < builder->position || (choice >> (sector % 64) & 1);
+    return k + 1 < builder->pending_count || (choice >> (unit % 64) & 1);
 }
 
 /* The same with all before it lost. */
-static bool last_torn_alone(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool last_torn_alone(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    return i + 1 == builder->position && (choice >> (sector % 64) & 1);
+    return k + 1 == builder->pending_count && (choice >> (unit % 64) & 1);
 }
 
-static bool any_sectors(struct builder *builder, size_t i, uint64_t sector, uint64_t choice)
+static bool any_units(struct builder *builder, size_t k, uint64_t unit, uint64_t choice)
 {
-    (void)i, (void)sector, (void)choice;
+    (void)k, (void)unit, (void)choice;
     return next_random(builder) >> 40 & 1;
 }
 
-static void try_torn(struct builder *builder)
-{
-    const struct recorded *last = operation(builder, builder->position - 1);
-    uint64_t sectors = last->kind == RECORDED_WRITE ? sectors_of(last) : 0;
+/* --- the points --- */
 
-    if (sectors > 0 && sectors <= 8) {
-        for (uint64_t choice = 0; choice < 1ull << sectors; choice++)
-            judge(builder, last_torn, choice);
-        return;
+/* A mask of the units of op that differ from what is durable, for at most 64 units. */
+static uint64_t changing_units(const struct builder *builder, const struct recorded *op)
+{
+    uint64_t mask = 0;
+
+    for (uint64_t unit = 0; unit < units_of(builder, op); unit++) {
+        uint64_t from, bytes = unit_range(builder, op, unit, &from);
+
+        if (memcmp(builder->durable + op->offset + from, op->data + from, bytes) != 0)
+            mask |= 1ull << unit;
     }
-    for (unsigned i = 0; sectors > 0 && i < CRASH_RANDOM; i++) {
+    return mask;
+}
+
+static void try_torn_small(struct builder *builder, uint64_t changing)
+{
+    uint64_t subset = 0;
+
+    do { /* all subsets of a mask, in counting order */
+        judge(builder, last_torn, subset);
+        subset = (subset - changing) & changing;
+    } while (subset != 0);
+}
+
+static void try_torn(struct builder *builder, const struct recorded *last)
+{
+    uint64_t units = last->kind == RECORDED_WRITE ? units_of(builder, last) : 0, changing;
+
+    if (units > 0 && units <= 64) {
+        changing = changing_units(builder, last);
+        if (__builtin_popcountll(changing) <= CRASH_TORN) {
+            try_torn_small(builder, changing);
+            return;
+        }
+        for (uint64_t unit = 0; unit < units; unit++) {
+            judge(builder, last_torn, ~(1ull << unit));
+            judge(builder, last_torn, 1ull << unit);
+        }
+    }
+    for (unsigned i = 0; units > 0 && i < CRASH_RANDOM; i++) {
         judge(builder, last_torn, next_random(builder));
         judge(builder, last_torn_alone, next_random(builder));
     }
@@ -179,39 +248,100 @@ static void try_torn(struct builder *builder)
 
 static void try_point(struct builder *builder)
 {
-    size_t pending = builder->position - builder->first_pending;
+    size_t count = builder->pending_count;
 
     judge(builder, all_kept, 0);
-    if (pending == 0)
+    if (count == 0)
         return;
     judge(builder, all_lost, 0);
-    for (size_t i = builder->first_pending; i < builder->position; i++) {
-        judge(builder, one_lost, i);
-        judge(builder, one_kept, i);
+    for (size_t k = 0; k < count; k++) {
+        judge(builder, one_lost, k);
+        judge(builder, one_kept, k);
     }
-    for (uint64_t choice = 0; pending <= CRASH_SUBSETS && choice < 1ull << pending; choice++)
+    for (uint64_t choice = 0; count <= CRASH_SUBSETS && choice < 1ull << count; choice++)
         judge(builder, subset_kept, choice);
-    for (unsigned i = 0; pending > CRASH_SUBSETS && i < CRASH_RANDOM; i++)
+    for (unsigned i = 0; count > CRASH_SUBSETS && i < CRASH_RANDOM; i++)
         judge(builder, subset_kept, next_random(builder));
-    try_torn(builder);
+    if (builder->pending[count - 1] + 1 == builder->position)
+        try_torn(builder, pending(builder, count - 1));
     for (unsigned i = 0; i < CRASH_RANDOM; i++)
-        judge(builder, any_sectors, 0);
+        judge(builder, any_units, 0);
 }
 
-static void make_durable(struct builder *builder)
+/* --- what becomes durable --- */
+
+static bool is_covered(const struct builder *builder, const struct recorded *op,
+                       enum recorded_cover cover)
 {
-    apply(builder, all_kept, 0);
+    if (op->kind == RECORDED_WRITE && op->by_store &&
+        op->offset + op->bytes > builder->durable_bytes)
+        return false; /* the file is not that long after a cut */
+    return op->cover <= cover;
+}
+
+static bool overlap(const struct recorded *a, const struct recorded *b)
+{
+    return a->kind == RECORDED_WRITE && b->kind == RECORDED_WRITE &&
+           a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+/* An operation that is overtaken by a later one on the same bytes is not in this model. */
+static void check_order(const struct builder *builder, size_t left, const struct recorded *op)
+{
+    for (size_t k = 0; k < left; k++)
+        if (overlap(pending(builder, k), op)) {
+            fprintf(stderr, "crash_states: a covered write overtakes one that is not\n");
+            exit(1);
+        }
+}
+
+static void settle(struct builder *builder, enum recorded_cover cover)
+{
+    size_t left = 0;
+
+    builder->state++;
+    for (size_t k = 0; k < builder->pending_count; k++) {
+        if (!is_covered(builder, pending(builder, k), cover)) {
+            builder->pending[left++] = builder->pending[k];
+            continue;
+        }
+        check_order(builder, left, pending(builder, k));
+        apply_one(builder, k, all_kept, 0);
+        if (pending(builder, k)->kind == RECORDED_GROW)
+            builder->durable_bytes = builder->file_bytes;
+    }
+    builder->pending_count = left;
     builder->durable_bytes = builder->file_bytes;
     memcpy(builder->durable, builder->image, builder->durable_bytes);
-    builder->first_pending = builder->position;
+}
+
+static void take(struct builder *builder, size_t i)
+{
+    const struct recorded *op = &builder->run->recording->trace[i];
+
+    builder->position = i + 1;
+    if (op->kind == RECORDED_SYNC)
+        settle(builder, op->cover);
+    else if (op->kind != RECORDED_MARK)
+        builder->pending[builder->pending_count++] = i;
+    if (op->kind == RECORDED_GROW && op->durable) {
+        builder->pending_count--;
+        set_file_bytes(builder, op->offset);
+        builder->durable_bytes = builder->file_bytes;
+    }
 }
 
 static void open_scratch(struct builder *builder)
 {
+    size_t operations = builder->run->recording->count;
+
     builder->fd = open(builder->run->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     builder->image = mmap(NULL, IMAGE_LIMIT, PROT_READ | PROT_WRITE, MAP_SHARED, builder->fd, 0);
     builder->durable = calloc(1, IMAGE_LIMIT);
-    if (builder->fd < 0 || builder->image == MAP_FAILED || builder->durable == NULL) {
+    builder->lost_in = calloc(IMAGE_LIMIT / CRASH_LINE_BYTES, sizeof *builder->lost_in);
+    builder->pending = calloc(operations + 1, sizeof *builder->pending);
+    if (builder->fd < 0 || builder->image == MAP_FAILED || builder->durable == NULL ||
+        builder->lost_in == NULL || builder->pending == NULL) {
         perror("crash_states: scratch file");
         exit(1);
     }
@@ -219,27 +349,27 @@ static void open_scratch(struct builder *builder)
 
 void crash_states_run(struct crash_run *run)
 {
-    struct builder builder = {.run = run, .random = run->seed | 1};
+    struct builder builder = {
+        .run = run,
+        .random = run->seed | 1,
+        .unit_bytes = run->media == CRASH_DAX ? CRASH_LINE_BYTES : CRASH_SECTOR_BYTES,
+    };
 
     run->states = 0;
     run->failed = false;
     open_scratch(&builder);
     for (size_t i = 0; i < run->recording->count && !run->failed; i++) {
-        enum recorded_kind kind = operation(&builder, i)->kind;
-
-        builder.position = i + 1;
-        if (kind == RECORDED_SYNC)
-            make_durable(&builder);
+        take(&builder, i);
         if (i < run->first_judged)
             continue;
-        if (kind != RECORDED_MARK)
+        if (run->recording->trace[i].kind != RECORDED_MARK)
             try_point(&builder);
         else /* acknowledged: it must be there whatever is pending */
             judge(&builder, all_lost, 0);
-        if (kind == RECORDED_MARK && builder.first_pending == i)
-            builder.first_pending = i + 1;
     }
     munmap(builder.image, IMAGE_LIMIT);
     free(builder.durable);
+    free(builder.lost_in);
+    free(builder.pending);
     close(builder.fd);
 }

@@ -1,10 +1,10 @@
 /*
- * persist_recorder.c - see persist_recorder.h. An operation that failed is not in the trace: the
- * state of the file after it is what the enumerator makes of the operations before.
+ * persist_recorder.c - see persist_recorder.h. An operation that was made to fail is not in the
+ * trace: the state of the file after it is what the enumerator makes of the operations before.
  */
 #include "t/lib/persist_recorder.h"
 
-#include <stdbool.h>
+#include <libpmem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,13 +31,11 @@ static bool is_to_fail(struct recording *recording, enum recorded_kind kind)
     return true;
 }
 
-static int record_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+static void append_write(struct recording *recording, struct recorded operation, const void *data)
 {
-    struct recording *recording = persist->recorder;
-    struct recorded operation = {.kind = RECORDED_WRITE, .offset = offset, .bytes = bytes};
+    size_t bytes = operation.bytes;
 
-    if (is_to_fail(recording, RECORDED_WRITE))
-        return recording->fail_status;
+    operation.kind = RECORDED_WRITE;
     operation.data = malloc(bytes);
     if (operation.data == NULL) {
         perror("recording");
@@ -45,27 +43,54 @@ static int record_write(struct persist *persist, uint64_t offset, const void *da
     }
     memcpy(operation.data, data, bytes);
     append(recording, operation);
+}
+
+static int record_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    struct recording *recording = persist->recorder;
+
+    if (is_to_fail(recording, RECORDED_WRITE))
+        return recording->fail_status;
+    if (offset + bytes > persist->dax.mapped_bytes) /* else pmem_copy() sees it */
+        append_write(recording,
+                     (struct recorded){.cover = COVER_FILE_SYNC, .offset = offset, .bytes = bytes},
+                     data);
     return recording->inner->write(persist, offset, data, bytes);
 }
 
 static int record_sync(struct persist *persist)
 {
     struct recording *recording = persist->recorder;
+    uint64_t file_syncs = persist->file_syncs;
+    struct recorded operation = {.kind = RECORDED_SYNC};
+    int status;
 
     if (is_to_fail(recording, RECORDED_SYNC))
         return recording->fail_status;
-    append(recording, (struct recorded){.kind = RECORDED_SYNC});
-    return recording->inner->sync(persist);
+    recording->fenced = false;
+    status = recording->inner->sync(persist);
+    if (persist->file_syncs > file_syncs)
+        operation.cover = COVER_FILE_SYNC;
+    else if (recording->fenced)
+        operation.cover = COVER_FENCE;
+    append(recording, operation);
+    return status;
 }
 
 static int record_grow(struct persist *persist, uint64_t file_bytes)
 {
     struct recording *recording = persist->recorder;
+    uint64_t file_syncs = persist->file_syncs;
+    int status;
 
     if (is_to_fail(recording, RECORDED_GROW))
         return recording->fail_status;
-    append(recording, (struct recorded){.kind = RECORDED_GROW, .offset = file_bytes});
-    return recording->inner->grow(persist, file_bytes);
+    status = recording->inner->grow(persist, file_bytes);
+    append(recording, (struct recorded){.kind = RECORDED_GROW,
+                                        .offset = file_bytes,
+                                        .cover = COVER_FILE_SYNC,
+                                        .durable = persist->file_syncs > file_syncs});
+    return status;
 }
 
 /* Says nothing of content: not in the trace. */
@@ -106,6 +131,42 @@ void recording_attach(struct recording *recording, struct persist *persist)
     recording->inner = persist->ops;
     persist->recorder = recording;
     persist->ops = &recording_ops;
+}
+
+/* --- in libpmem's place: its functions have no context --- */
+
+static struct recording *dax_recording;
+static const uint8_t *dax_window;
+
+static void *pmem_copy(void *to, const void *from, size_t bytes, unsigned flags)
+{
+    const struct recorded operation = {
+        .cover = flags & PMEM_F_MEM_NOFLUSH ? COVER_FILE_SYNC : COVER_FENCE,
+        .by_store = true,
+        .offset = (uint64_t)((const uint8_t *)to - dax_window),
+        .bytes = bytes,
+    };
+
+    append_write(dax_recording, operation, from);
+    return memcpy(to, from, bytes);
+}
+
+static void pmem_fence(void)
+{
+    dax_recording->fenced = true;
+}
+
+int recording_attach_dax(struct recording *recording, struct persist *persist, void *window,
+                         uint64_t window_bytes)
+{
+    const struct persist_pmem pmem = {pmem_copy, pmem_fence, true};
+    int status = persist_use_dax(persist, &pmem, window, window_bytes);
+
+    dax_recording = recording;
+    dax_window = window;
+    if (status == 0)
+        recording_attach(recording, persist);
+    return status;
 }
 
 void recording_mark(struct recording *recording, unsigned mark)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "t/lib/dax_fixture.h"
 #include "t/lib/tap.h"
 
 struct arena scratch_arena;
@@ -60,6 +61,7 @@ void scratch_pool(struct pool *pool, struct oracle *oracle, uint32_t keep)
     unlink(path);
     CHECK_OK(pool_create(path, 7, keep, &why));
     CHECK_OK(pool_open(pool, path, POOL_WRITE, &why));
+    dax_use_if_asked(&pool->persist, path);
     CHECK_OK(pool_load(pool, &scratch_arena, 0, &why));
     CHECK_STR(why.text, "");
 }
@@ -71,6 +73,8 @@ int scratch_reopen(struct pool *pool, struct oracle *oracle, uint64_t base, stru
     pool_close(pool);
     arena_rewind(&scratch_arena, scratch_arena.base);
     status = pool_open(pool, scratch_path("pool"), POOL_WRITE, why);
+    if (status == 0)
+        dax_use_if_asked(&pool->persist, scratch_path("pool"));
     if (status == 0)
         status = pool_load(pool, &scratch_arena, base, why);
     oracle_start_from(oracle, base);

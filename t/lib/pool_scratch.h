@@ -1,5 +1,6 @@
 /*
- * pool_scratch.h - a directory of a pool test's own, with one pool in it, gone at the end.
+ * pool_scratch.h - a directory of a pool test's own, with one pool in it, gone at the end. With
+ * PHEAP_TEST_STORAGE=dax the pool is written by the DAX back end.
  */
 #ifndef PHEAP_T_LIB_POOL_SCRATCH_H
 #define PHEAP_T_LIB_POOL_SCRATCH_H

@@ -11,7 +11,8 @@ $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval UNIT_NEEDS_$(t) ?= $(BELOW_$(fir
 $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval $(BUILD)/t/unit/$(t): $(foreach l,$(UNIT_NEEDS_$(t)),$(call archive,$(l)))))
 # What of t/lib the pool's tests link with besides tap.c.
 POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist_recorder.c.o \
-                   $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o
+                   $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o \
+                   $(BUILD)/obj/t/lib/dax_fixture.c.o
 $(filter $(BUILD)/t/unit/pool_%,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
 # What stops the threads of the tests of system calls.
 $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/stop_fixture.c.o
