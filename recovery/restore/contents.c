@@ -12,9 +12,9 @@
 #include "core/heap/heap.h"
 #include "recovery/restore/job.h"
 
-static int stray_page(const struct restore_job *job, uint64_t page)
+static int stray_page(const struct restore_job *job, uint64_t page, struct problem *why)
 {
-    return problem_set(job->why, STATUS_DAMAGED,
+    return problem_set(why, STATUS_DAMAGED,
                        "generation %lu has a page at %lx, where the process had no private memory",
                        (unsigned long)job->generation.number, (unsigned long)(page << PAGE_SHIFT));
 }
@@ -25,7 +25,7 @@ static bool takes_contents(const struct image_mapping *mapping)
 }
 
 /* Every page of a plan lies in private memory; notes which mappings must be writable at first. */
-static int plan_check(struct restore_job *job, const struct image_plan *plan)
+static int plan_check(struct restore_job *job, const struct image_plan *plan, struct problem *why)
 {
     const struct image_mapping *mapping = NULL;
 
@@ -35,29 +35,28 @@ static int plan_check(struct restore_job *job, const struct image_plan *plan)
         if (mapping == NULL || address < mapping->record->start || address >= mapping->record->end)
             mapping = process_image_mapping(&job->process, address);
         if (!takes_contents(mapping))
-            return stray_page(job, plan->fills[i].page);
+            return stray_page(job, plan->fills[i].page, why);
         if (!(mapping->record->prot & PROT_WRITE))
             job->widened[mapping - job->process.mappings] = true;
     }
     return 0;
 }
 
-int contents_plan(struct restore_job *job)
+int contents_plan(struct restore_job *job, struct problem *why)
 {
     uint64_t slot_first = SLOT_BASE(job->process.process->slot) >> PAGE_SHIFT;
     uint64_t slot_end = slot_first + (SLOT_BYTES >> PAGE_SHIFT);
     const uint64_t bounds[CONTENTS_PLANS + 1] = {0, slot_first, slot_end,
                                                  PROCESS_ADDRESS_LIMIT >> PAGE_SHIFT};
 
-    job->widened = arena_alloc(&job->arena, job->process.mapping_count + 1, 1);
+    job->widened = arena_alloc(&job->plan_arena, job->process.mapping_count + 1, 1);
     if (job->widened == NULL)
-        return problem_set(job->why, -ENOMEM, "no memory for the restore's plan");
+        return problem_set(why, -ENOMEM, "no memory for the restore's plan");
     for (int i = 0; i < CONTENTS_PLANS; i++) {
-        int status =
-            image_plan(&job->image, bounds[i], bounds[i + 1], i == 1, &job->plans[i], job->why);
+        int status = image_plan(&job->image, bounds[i], bounds[i + 1], i == 1, &job->plans[i], why);
 
         if (status == 0)
-            status = plan_check(job, &job->plans[i]);
+            status = plan_check(job, &job->plans[i], why);
         if (status != 0)
             return status;
     }
@@ -81,7 +80,7 @@ static int add_extent(struct restore_job *job, struct batch *batch, struct plan_
         uint64_t pages, prot;
 
         if (!takes_contents(mapping) || mapping->record->file != RECORD_ID_NONE)
-            return stray_page(job, extent.page);
+            return stray_page(job, extent.page, job->why);
         pages = (mapping->record->end - start) >> PAGE_SHIFT;
         if (pages > extent.pages)
             pages = extent.pages;

@@ -32,7 +32,9 @@ struct restore_job {
     int lock_fd; /* holds the generation's lock; its mappings keep it */
     struct process_image process;
     struct image image;
+    struct arena plan_arena; /* of image and plans: another thread's while they are made */
     struct image_plan plans[CONTENTS_PLANS];
+    bool is_planned;
     bool *widened;              /* [mapping]: see struct rebuild */
     struct count_result *count; /* of the counter, in memory shared with it */
     int count_fd;               /* end of file when the counter is done */
@@ -60,7 +62,7 @@ MUST_CHECK int resume_choose(const struct superblock *super, uint64_t wanted,
 void resume_count(struct superblock *super, uint64_t number);
 
 /* contents.c */
-MUST_CHECK int contents_plan(struct restore_job *job);
+MUST_CHECK int contents_plan(struct restore_job *job, struct problem *why);
 /* How many calls contents_add() makes at most; it maps the extents. */
 size_t contents_calls(const struct restore_job *job);
 MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
@@ -72,6 +74,7 @@ MUST_CHECK int contents_fill(struct restore_job *job, int pid);
 /* resume_counter.c: what needs time and no new process, done beside the building: the resume is
  * counted. Started once, waited for by whoever builds (again, if need be). */
 MUST_CHECK int resume_counter_start(struct restore_job *job);
+void resume_counter_go(struct restore_job *job);
 MUST_CHECK int resume_counter_wait(struct restore_job *job);
 void resume_counter_end(struct restore_job *job);
 

@@ -8,6 +8,7 @@
 #include "recovery/restore/restore.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -138,7 +139,8 @@ static void note_plan(const struct restore_job *job)
     restore_note(job, text);
 }
 
-static int plan(struct restore_job *job)
+/* Is it ours to run, and are its files still the ones it had? */
+static int check(struct restore_job *job)
 {
     const struct process_image *process = &job->process;
     uint32_t highest = process->descriptor_count > 0
@@ -152,13 +154,54 @@ static int plan(struct restore_job *job)
         status = mapped_files_check(process, job->why);
     if (status == 0)
         status = descriptors_check(process, job->why);
-    if (status == 0)
-        status = image_open(&job->image, &job->pool, &job->generation, &job->arena, job->why);
     restore_note(job, "record read, files compared");
-    if (status == 0)
-        status = contents_plan(job);
-    note_plan(job);
     return status;
+}
+
+/* --- the plan, made while the executable is started --- */
+
+struct planning {
+    struct restore_job *job;
+    struct problem why;
+    pthread_t thread;
+    bool in_thread;
+};
+
+static void *plan(void *argument)
+{
+    struct planning *planning = argument;
+    struct restore_job *job = planning->job;
+    int status =
+        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
+
+    if (status == 0)
+        status = contents_plan(job, &planning->why);
+    planning->why.status = status;
+    if (status == 0)
+        note_plan(job);
+    return NULL;
+}
+
+static void planning_begin(struct planning *planning, struct restore_job *job)
+{
+    *planning = (struct planning){.job = job};
+    planning->in_thread = pthread_create(&planning->thread, NULL, plan, planning) == 0;
+    if (!planning->in_thread)
+        (void)plan(planning);
+}
+
+static int planning_end(struct planning *planning)
+{
+    struct restore_job *job = planning->job;
+
+    if (planning->in_thread)
+        (void)pthread_join(planning->thread, NULL);
+    job->is_planned = planning->why.status == 0;
+    if (job->is_planned)
+        resume_counter_go(job);
+    if (planning->why.status != 0 && job->why != NULL)
+        *job->why = planning->why;
+    return planning->why.status;
 }
 
 static bool is_taken(int id)
@@ -190,12 +233,18 @@ static bool ids_are_free(const struct process_image *process)
 static int build(struct restore_job *job, bool in_user_namespace, int *pid)
 {
     struct spawned spawned;
-    int status = spawn_stopped(job, in_user_namespace, &spawned);
+    struct planning planning;
+    int plan_status = 0, status;
 
+    if (!job->is_planned)
+        planning_begin(&planning, job);
+    status = spawn_stopped(job, in_user_namespace, &spawned);
+    if (!job->is_planned)
+        plan_status = planning_end(&planning);
     if (status != 0)
-        return status;
+        return plan_status != 0 ? plan_status : status;
     *pid = spawned.leader.tid;
-    status = drive_rebuild(job, &spawned);
+    status = plan_status != 0 ? plan_status : drive_rebuild(job, &spawned);
     if (status != 0)
         child_kill(spawned.leader.tid);
     return status;
@@ -230,7 +279,7 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
         return job->lock_fd;
     status = read_record(job);
     if (status == 0)
-        status = plan(job);
+        status = check(job);
     if (status == 0)
         status = resume_counter_start(job);
     if (status == 0)
@@ -270,6 +319,8 @@ int restore_process(const struct restore_options *options, struct restored *out,
                               .count_fd = -1};
     int status = arena_create(&job.arena, ARENA_BYTES);
 
+    if (status == 0)
+        status = arena_create(&job.plan_arena, ARENA_BYTES);
     if (status != 0)
         return problem_set(why, status, "no address space for the restore");
     become_parent();
@@ -279,6 +330,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
         status = restore_locked(&job, options->generation, out);
         pool_close(&job.pool);
     }
+    arena_destroy(&job.plan_arena);
     arena_destroy(&job.arena);
     return status;
 }
