@@ -84,6 +84,7 @@ static void failed(struct agent *agent, uint64_t now_ns, const struct problem *w
     uint64_t interval_ns = larger(agent->link->interval_ns, RETRY_LAST_NS);
     struct problem note;
 
+    agent->deferrals = 0; /* what is put off is tried again soon, what is refused on request only */
     agent->next_ns =
         now_ns + doubled(interval_ns, agent->failures++, larger(interval_ns, FAILURE_LAST_NS));
     agent->earliest_ns = agent->next_ns;

@@ -177,6 +177,34 @@ def a_program_that_is_stopped_and_continued_obeys_however_checkpoints_fall(place
 
 
 @test
+def a_request_after_one_that_was_put_off_and_refused_is_answered_at_once(place):
+    pool, fifo = place.path("pool"), place.path("fifo")
+    os.mkfifo(fifo)
+    process = start(place, pool, PYTHON, "-c", REFUSED_DESCRIPTOR + f"""
+import os
+print("ready", flush=True)
+open({fifo!r}).read()
+if os.fork() == 0:
+    time.sleep(1)
+    os._exit(0)
+print("forked", flush=True)
+os.wait()
+time.sleep(60)""", options=("-i", "0"))
+    wait_until(lambda: "ready" in process.stdout(), 20, "the program")
+    for _ in range(8):  # refused: the agent's own attempts would become seldom
+        expect(place.pheap("checkpoint", pool), REFUSED, "cannot be checkpointed")
+    with open(fifo, "w", encoding="ascii"):
+        pass
+    wait_until(lambda: "forked" in process.stdout(), 20, "the child")
+    expect(place.pheap("checkpoint", pool), REFUSED)  # put off by the child, then refused
+    begin = time.monotonic()
+    expect(place.pheap("checkpoint", pool), REFUSED, "cannot be checkpointed")
+    took = time.monotonic() - begin
+    check(took < 4, f"the request was answered after {took:.1f} s")
+    process.kill()
+
+
+@test
 def a_program_under_a_debugger_is_not_checkpointed_and_the_debugger_is_named(place):
     pool = place.path("pool")
     process = start(place, pool, PYTHON, "-c", "import time; time.sleep(1000)")
