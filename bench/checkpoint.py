@@ -208,11 +208,11 @@ def touch(watched, pid):
 
 
 def restore_row(place, case, generations, repeats=5):
-    interval = "50ms" if generations > 1 else "0"
+    interval_ms = 50 if case.mb <= 1024 else 250
     per_second = Case(case.mb, case.percent, case.threads)
     if generations > 1:  # so much between two checkpoints, as fast as they come
-        per_second.pages_per_second *= 20
-    watched = Watched(place, per_second, 1000000, interval)
+        per_second.pages_per_second = int(case.pages_per_second * 1000 / interval_ms)
+    watched = Watched(place, per_second, 1000000, f"{interval_ms}ms" if generations > 1 else "0")
     watched.checkpoint()
     while generations > 1 and watched.newest() < generations:
         time.sleep(0.2)

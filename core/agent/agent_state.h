@@ -67,13 +67,13 @@ struct agent {
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
     uint64_t mailbox_deadline_ns;
-    uint64_t next_ns;     /* CLOCK_MONOTONIC: by the interval */
-    uint64_t earliest_ns; /* by the watermark */
-    uint64_t look_ns;     /* when the watermark is looked at again */
-    bool over_watermark;  /* so much was written that one is due */
-    uint32_t deferrals;   /* in a row */
-    uint32_t failures;    /* in a row */
-    uint32_t large_cuts;  /* since the last commit: given up because too much was left to copy */
+    uint64_t next_ns;        /* CLOCK_MONOTONIC: by the interval */
+    uint64_t earliest_ns;    /* by the watermark */
+    uint64_t look_ns;        /* when the watermark is looked at again */
+    bool over_watermark;     /* so much was written that one is due */
+    uint32_t deferrals;      /* in a row */
+    uint32_t failures;       /* in a row */
+    uint64_t large_since_ns; /* since when too much was left to copy in a cut; 0: it is not */
     uint64_t deferred_since_ns;
     bool let_go;      /* another program has taken over */
     bool ended;       /* the program has */

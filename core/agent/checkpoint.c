@@ -16,27 +16,33 @@
 
 #define PRECOPY_ROUNDS       8
 #define PRECOPY_ENOUGH_PAGES 256
-#define CUT_PAGES_MAX        8192       /* some 8 ms; more is left to another pre-copy, */
-#define CUT_ATTEMPTS         8          /* but for the last of so many attempts in a row */
+#define CUT_PAGES_MAX        8192 /* some 8 ms; more is left to another pre-copy, for a time */
+#define LARGE_PATIENCE_NS    5000000000ull
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
 #define RECORD_BYTES_BASE    (16u << 20)
 #define RECORD_BYTES_THREAD  (16u << 10)
 
-/* Counts the attempts at a cut that came to too much. Others that were put off do not count. */
+/* More is left to copy than a freeze should. */
 static int too_much(struct agent *agent, struct problem *why)
 {
-    agent->large_cuts++;
+    if (agent->large_since_ns == 0)
+        agent->large_since_ns = sys_clock_ns(CLOCK_MONOTONIC);
     return problem_set(why, STATUS_DEFERRED, "the program writes faster than its pages are copied");
+}
+
+static bool is_patient(const struct agent *agent)
+{
+    return agent->large_since_ns == 0 ||
+           sys_clock_ns(CLOCK_MONOTONIC) - agent->large_since_ns < LARGE_PATIENCE_NS;
 }
 
 /*
  * As many rounds as help. A program that is making its heap, or that we could not keep up with
- * for a moment, is not stopped for all that it has written since, but in the last attempt.
+ * for a moment, is not stopped for all that it has written since, unless that goes on for long.
  */
 static int precopy(struct agent *agent, struct problem *why)
 {
-    bool last_attempt = agent->large_cuts + 1 >= CUT_ATTEMPTS;
     int64_t before = INT64_MAX, copied = 0;
 
     for (int round = 0; round < PRECOPY_ROUNDS; round++) {
@@ -48,7 +54,7 @@ static int precopy(struct agent *agent, struct problem *why)
             break;
         before = copied;
     }
-    return copied > CUT_PAGES_MAX && !last_attempt ? too_much(agent, why) : 0;
+    return copied > CUT_PAGES_MAX && is_patient(agent) ? too_much(agent, why) : 0;
 }
 
 /* A descriptor that was opened after the last look and closed again before this one is missed. */
@@ -107,7 +113,7 @@ static int prepare(struct agent *agent, struct problem *why)
 /* Everything that must see the program standing still. */
 static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
 {
-    uint64_t max_pages = agent->large_cuts + 1 < CUT_ATTEMPTS ? CUT_PAGES_MAX : 0;
+    uint64_t max_pages = is_patient(agent) ? CUT_PAGES_MAX : 0;
     struct address_space space = agent->precopy_space;
     struct capture capture;
     int status;
@@ -175,7 +181,7 @@ static int commit(struct agent *agent, const struct record_writer *record,
     status = image_writer_commit(agent->writer, entry, record->buffer, record->used, why);
     if (status < 0)
         return status;
-    agent->large_cuts = 0;
+    agent->large_since_ns = 0;
     agent->checkpoints++;
     agent->last_pause_ns = entry->pause_ns;
     agent->last_written_bytes = entry->written_bytes;
