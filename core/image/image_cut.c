@@ -77,6 +77,13 @@ static int cut_step(const struct cut *cut, uint64_t page)
     return page % STEP_PAGES == 0 ? writer_step(cut->writer) : 0;
 }
 
+static bool is_garbage(const struct cut *cut, uint64_t page)
+{
+    const struct address_range *garbage = &cut->space->garbage;
+
+    return page >= garbage->start >> PAGE_SHIFT && page < garbage->end >> PAGE_SHIFT;
+}
+
 static int cut_run(void *context, const struct page_run *run)
 {
     struct cut *cut = context;
@@ -90,6 +97,8 @@ static int cut_run(void *context, const struct page_run *run)
     if (run->flags & RUN_SWAPPED)
         flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
     for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
+        if (is_garbage(cut, page))
+            continue;
         status = cut_step(cut, page);
         if (status >= 0)
             status = is_worth_copying(cut, page | flags);
@@ -299,6 +308,8 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
         status = tracker_each_group(&writer->tracker, space, cut_group, &cut);
     if (status >= 0)
         status = cut_unread_pages(&cut);
+    if (status >= 0)
+        status = clear(&cut, space->garbage.start >> PAGE_SHIFT, space->garbage.end >> PAGE_SHIFT);
     if (status == STATUS_DEFERRED)
         return problem_set(why, status, "more than %lu pages to copy", (unsigned long)max_pages);
     if (status < 0)

@@ -2,6 +2,7 @@
 """The size of a generation is in proportion to what was written since the one before."""
 import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -65,6 +66,28 @@ def no_cut_misses_a_page_of_a_busy_program(place):
     check("missed" not in process.stderr(), process.stderr())
     generation = place.newest(pool)
     check(generation >= 2, f"only {generation} generations were looked at")
+
+
+@test
+def what_lies_below_the_stack_pointer_is_not_saved(place):
+    pool, out = place.path("pool"), place.path("out")
+    process = place.start(PHEAP, "run", "-i", "0", pool, os.path.join(BUILT_PROGRAMS, "deep_stack"), 6,
+                          stdout=out)
+    wait_until(lambda: len(open(out, encoding="ascii").readlines()) > 3, 20, "lines")
+    done = place.pheap("checkpoint", "--json", pool)
+    expect(done, FINE)
+    pages = next(g for g in place.inspect(pool)["generations"])["pages"]
+    check(pages < 300, f"{pages} pages for a program with 1,536 dead ones on its stack")
+    process.kill()
+    before = len(open(out, encoding="ascii").readlines())
+    restored = place.start(PHEAP, "restore", pool, stdout=out + ".more")
+    pid = restored.resumed()["outer_pid"]
+    wait_until(lambda: len(open(out, encoding="ascii").readlines()) > before, 20, "lines")
+    lines = open(out, encoding="ascii").readlines()
+    check(len({line.split()[-1] for line in lines[1:]}) == 1, f"what a later call computes: {lines}")
+    check(all(" wrong 0 " in line for line in lines[1:]), f"what the stack holds: {lines}")
+    os.kill(pid, signal.SIGKILL)
+    restored.wait()
 
 
 @test
