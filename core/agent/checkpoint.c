@@ -17,7 +17,10 @@
 #define PRECOPY_ROUNDS       8
 #define PRECOPY_ENOUGH_PAGES 256
 #define CUT_PAGES_MAX        8192 /* some 8 ms; more is left to another pre-copy, for a time */
-#define LARGE_PATIENCE_NS    5000000000ull
+#define LARGE_PATIENCE       5    /* intervals, */
+#define LARGE_PATIENCE_NS    1000000000ull /* or so long where there is none; between */
+#define LARGE_PATIENCE_MIN   250000000ull
+#define LARGE_PATIENCE_MAX   5000000000ull
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
 #define RED_ZONE_BYTES       128u /* below the stack pointer, a function's own (System V ABI) */
@@ -32,10 +35,19 @@ static int too_much(struct agent *agent, struct problem *why)
     return problem_set(why, STATUS_DEFERRED, "the program writes faster than its pages are copied");
 }
 
+/* Who wants a checkpoint every 100 ms would rather be stopped for 20 ms than wait for seconds. */
 static bool is_patient(const struct agent *agent)
 {
+    uint64_t patience_ns = LARGE_PATIENCE * agent->link->interval_ns;
+
+    if (patience_ns == 0)
+        patience_ns = LARGE_PATIENCE_NS;
+    else if (patience_ns < LARGE_PATIENCE_MIN)
+        patience_ns = LARGE_PATIENCE_MIN;
+    else if (patience_ns > LARGE_PATIENCE_MAX)
+        patience_ns = LARGE_PATIENCE_MAX;
     return agent->large_since_ns == 0 ||
-           sys_clock_ns(CLOCK_MONOTONIC) - agent->large_since_ns < LARGE_PATIENCE_NS;
+           sys_clock_ns(CLOCK_MONOTONIC) - agent->large_since_ns < patience_ns;
 }
 
 /*
