@@ -17,8 +17,8 @@
 #define DIRECTORY_BYTES 4096
 #define SETFL_FLAGS     (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
 
-static const struct description_kind *const capture_kinds[] = {&stdio_kind, &pipe_kind, &event_kind,
-                                                               &regular_file_kind};
+static const struct description_kind *const capture_kinds[] = {
+    &socket_kind, &stdio_kind, &pipe_kind, &event_kind, &regular_file_kind};
 
 struct kernel_dirent {
     uint64_t inode;
@@ -35,7 +35,7 @@ int descriptor_info(struct capture_run *run, uint32_t number)
 
     format_text(name, sizeof name, "fdinfo/%u", number);
     bytes = proc_read(run->capture->pid, name, run->text, CAPTURE_TEXT_BYTES);
-    if (bytes < 0)
+    if (bytes < 0 && bytes != -E2BIG)
         return problem_set(run->why, (int)bytes, "fd %u: /proc/%d/%s: %s", number,
                            run->capture->pid, name, status_text((int)bytes));
     return 0;
@@ -203,7 +203,7 @@ static int capture_numbers(struct descriptor_run *run, const uint32_t *numbers, 
 
 int capture_descriptors(struct capture_run *run)
 {
-    struct descriptor_run descriptors = {.run = run};
+    struct descriptor_run descriptors = {.run = run, .diag_fd = -1};
     struct arena *scratch = run->capture->scratch;
     int count = each_number(run, NULL, 0);
     struct record_descriptor *records;
@@ -222,21 +222,32 @@ int capture_descriptors(struct capture_run *run)
     if (each_number(run, numbers, (uint32_t)count) != count)
         return problem_set(run->why, STATUS_DEFERRED, "the list of descriptors changes");
     sort_numbers(numbers, (uint32_t)count);
+    descriptors.descriptors = records;
+    descriptors.descriptor_count = (uint32_t)count;
     status = capture_numbers(&descriptors, numbers, (uint32_t)count, records);
     for (uint32_t i = 0; i < descriptors.count && status == 0; i++)
         status = capture_description(&descriptors, i);
+    if (descriptors.diag_fd >= 0)
+        (void)sys_close(descriptors.diag_fd);
     for (int i = 0; i < count && status == 0; i++)
         record_put(run->out, RECORD_DESCRIPTOR, &records[i], sizeof records[i], NULL, 0);
     return status;
 }
 
-size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
-                   uint64_t second, uint64_t third, uint64_t fourth)
+size_t opened_add(struct batch *batch, const char *what, long number, struct opened opened,
+                  const uint64_t args[6])
 {
-    size_t index = batch_add(batch, what, number, BATCH_ARGS(opened.value, second, third, fourth));
+    size_t index = batch_add(batch, what, number,
+                             BATCH_ARGS(opened.value, args[1], args[2], args[3], args[4], args[5]));
 
     batch_refer(batch, 0, opened.how);
     return index;
+}
+
+size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
+                   uint64_t second, uint64_t third, uint64_t fourth)
+{
+    return opened_add(batch, what, number, opened, BATCH_ARGS(0, second, third, fourth));
 }
 
 struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opened)
@@ -270,6 +281,8 @@ static const struct description_kind *kind_of(uint32_t kind)
     case DESCRIPTION_TIMERFD:
     case DESCRIPTION_SIGNALFD:
         return &event_kind;
+    case DESCRIPTION_SOCKET:
+        return &socket_kind;
     default:
         return &regular_file_kind;
     }
@@ -315,9 +328,12 @@ int rebuild_descriptors(struct rebuild *rebuild)
         .pipe_ends =
             arena_alloc(rebuild->arena, (image->pipe_count + 1) * sizeof *run.pipe_ends, 8),
         .pipe_made = arena_alloc(rebuild->arena, image->pipe_count + 1, 1),
+        .socket_ends =
+            arena_alloc(rebuild->arena, (image->socket_count + 1) * sizeof *run.socket_ends, 8),
+        .socket_made = arena_alloc(rebuild->arena, image->socket_count + 1, 1),
     };
 
-    if (run.pipe_ends == NULL || run.pipe_made == NULL)
+    if (!run.pipe_ends || !run.pipe_made || !run.socket_ends || !run.socket_made)
         return problem_set(rebuild->why, -ENOMEM, "no memory for the descriptors");
     for (uint32_t i = 0; i < image->description_count; i++) {
         const struct image_description *description = &image->descriptions[i];
@@ -337,6 +353,8 @@ int descriptors_check(const struct process_image *image, struct problem *why)
     for (uint32_t i = 0; i < image->description_count && status == 0; i++)
         if (kind_of(image->descriptions[i].record->kind) == &regular_file_kind)
             status = regular_file_check(image, &image->descriptions[i], why);
+    for (uint32_t i = 0; i < image->socket_count && status == 0; i++)
+        status = socket_check(&image->sockets[i], why);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /*
  * descriptors.h - what the kinds of open file descriptions share. Internal to core/process.
  *
- * Each kind (regular_files.c, stdio_files.c, pipes.c, event_files.c) gives
+ * Each kind (regular_files.c, stdio_files.c, pipes.c, sockets.c, event_files.c) gives
  *   capture: 1 and the record's fields when the description is of its kind, 0 when it is not,
  *            negative when it is and cannot be saved;
  *   open:    the calls that make it again; tells where the new descriptor's number will be.
@@ -27,11 +27,17 @@ struct descriptor_run {
     struct capture_run *run;
     struct open_description *descriptions;
     uint32_t count;
+    const struct record_descriptor *descriptors; /* ascending; all known before any kind is asked */
+    uint32_t descriptor_count;
     uint64_t *pipe_inodes; /* [pipe id] */
     uint32_t pipe_count;
+    uint32_t socket_count;
+    int diag_fd; /* socket_diag.c's; -1: not needed yet */
 };
 
-/* /proc/PID/fdinfo/N, in run->text. */
+/* /proc/PID/fdinfo/N, in run->text; of a long one the beginning, where position, flags and locks
+ * are.
+ */
 MUST_CHECK int descriptor_info(struct capture_run *run, uint32_t number);
 /* A descriptor of the agent's for the same description; closed by the caller. */
 MUST_CHECK int descriptor_borrow(struct capture_run *run, uint32_t number);
@@ -47,6 +53,13 @@ struct descriptor_rebuild {
     struct rebuild *rebuild;
     struct opened (*pipe_ends)[2]; /* [pipe id][0 read, 1 write] */
     bool *pipe_made;
+    struct opened *socket_ends; /* [socket id] of a pair */
+    bool *socket_made;
+    struct reset_listener {
+        struct opened opened;
+        uint64_t address; /* where the batch has it */
+        bool made;
+    } reset_listeners[2];  /* socket_reset.c: of IPv4, of IPv6 */
     uint64_t temporary_fd; /* from here on numbers are free */
 };
 
@@ -57,9 +70,13 @@ struct description_kind {
                           const struct image_description *description);
 };
 
-extern const struct description_kind regular_file_kind, stdio_kind, pipe_kind, event_kind;
+extern const struct description_kind regular_file_kind, stdio_kind, pipe_kind, event_kind,
+    socket_kind;
 
-/* Adds a call on an opened descriptor, which is its first argument. */
+/* batch_add() of a call on an opened descriptor, which takes the place of args[0]. */
+size_t opened_add(struct batch *batch, const char *what, long number, struct opened opened,
+                  const uint64_t args[6]);
+/* The same with up to four arguments. */
 size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
                    uint64_t second, uint64_t third, uint64_t fourth);
 /* Moves it out of the way of the program's numbers. */
@@ -74,5 +91,7 @@ void rebuild_file_locks(struct rebuild *rebuild);
 void rebuild_watches(struct rebuild *rebuild);
 MUST_CHECK int regular_file_check(const struct process_image *image,
                                   const struct image_description *description, struct problem *why);
+/* Is the place where a socket is to listen free? */
+MUST_CHECK int socket_check(const struct image_socket *socket, struct problem *why);
 
 #endif

@@ -15,6 +15,8 @@
 #define SIGSET_BYTES 8
 #define SEMAPHORE    1u /* EFD_SEMAPHORE */
 
+#define WATCH_TEXT_BYTES 128 /* of fdinfo, a watch */
+
 /* "(12, 345)" */
 static uint64_t time_pair_ns(const char *text, const char *key)
 {
@@ -46,21 +48,52 @@ static void capture_timerfd(const char *info, struct record_description *record)
         record->offset = 1; /* expired and not read yet: it expires at once again */
 }
 
-static int find_watched(const struct descriptor_run *run, uint64_t inode, uint32_t number)
+/* Is this number open, for the file with this inode? */
+static bool is_watched(const struct descriptor_run *run, uint64_t inode, uint32_t number)
 {
-    char path[64];
-    struct stat stat;
+    uint32_t low = 0, high = run->descriptor_count;
 
-    format_text(path, sizeof path, "/proc/%d/fd/%u", run->run->capture->pid, number);
-    return sys_stat(path, &stat) == 0 && stat.st_ino == inode;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (run->descriptors[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < run->descriptor_count && run->descriptors[low].number == number &&
+           run->descriptions[run->descriptors[low].description].stat.st_ino == inode;
+}
+
+/* All of fdinfo, a line a watch. NULL, with run->why, when it cannot be read. */
+static const char *read_watches(struct descriptor_run *run, uint32_t number)
+{
+    struct capture_run *capture = run->run;
+    size_t size = WATCH_TEXT_BYTES * ((size_t)run->descriptor_count + 8);
+    ssize_t bytes = -E2BIG;
+    char name[48], *text;
+
+    format_text(name, sizeof name, "fdinfo/%u", number);
+    while (bytes == -E2BIG) { /* a descriptor may be watched twice, through its dups */
+        text = arena_alloc(capture->capture->scratch, size, 16);
+        bytes = text != NULL ? proc_read(capture->capture->pid, name, text, size) : -ENOMEM;
+        size *= 2;
+    }
+    if (bytes >= 0)
+        return text;
+    (void)problem_set(capture->why, (int)bytes, "fd %u: watches of an epoll: %s", number,
+                      status_text((int)bytes));
+    return NULL;
 }
 
 /* "tfd:        5 events:       19 data:                5  pos:0 ino:1b sdev:f" */
 static int capture_watches(struct descriptor_run *run, const struct open_description *description,
                            uint32_t id)
 {
-    const char *at = run->run->text;
+    const char *at = read_watches(run, description->number);
 
+    if (at == NULL)
+        return run->run->why->status;
     while ((at = proc_field(at, "tfd")) != NULL) {
         struct record_epoll_watch watch = {.epoll = id, .number = (uint32_t)text_number(&at, 10)};
         uint64_t inode = 0;
@@ -81,7 +114,7 @@ static int capture_watches(struct descriptor_run *run, const struct open_descrip
             if (*at == 0 || *at == '\n')
                 break;
         }
-        if (!find_watched(run, inode, watch.number))
+        if (!is_watched(run, inode, watch.number))
             return problem_set(run->run->why, STATUS_UNSUPPORTED,
                                "fd %u: epoll watches a closed descriptor (%u) whose file is still "
                                "open elsewhere, which cannot be checkpointed",

@@ -12,21 +12,12 @@
 #include <errno.h>
 #include <string.h>
 #include "core/base/sys.h"
-#include "core/process/record.h"
+#include "core/process/process_image_reading.h"
 #include "core/process/tracee.h"
 
-#define KINDS     18
 #define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
-struct reading {
-    struct process_image *image;
-    struct problem *why;
-    struct record_item item;
-    uint32_t counts[KINDS];
-    uint8_t *seen_tids; /* a bit each */
-};
-
-static int damaged(struct reading *reading, const char *what)
+int damaged(struct reading *reading, const char *what)
 {
     return problem_set(reading->why, STATUS_DAMAGED, "process record: %s (item kind %u, %u bytes)",
                        what, reading->item.kind, reading->item.bytes);
@@ -157,7 +148,7 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_BROKEN_PIPE)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_SOCKET)
         return damaged(reading, "impossible open file");
     if (record->kind <= DESCRIPTION_DEVICE && !is_path(description->path))
         return damaged(reading, "open file without a path");
@@ -285,6 +276,9 @@ static read_item *const readers[KINDS] = {
     [RECORD_PENDING_SIGNAL] = read_pending,
     [RECORD_LIMITS] = read_limits,
     [RECORD_FILE_LOCK] = read_lock,
+    [RECORD_SOCKET] = read_socket,
+    [RECORD_SOCKET_OPTION] = read_socket_option,
+    [RECORD_SOCKET_MESSAGE] = read_socket_message,
 };
 
 static int count_items(struct reading *reading, const void *record, size_t bytes)
@@ -321,6 +315,11 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->descriptions = array(arena, counts[RECORD_DESCRIPTION], sizeof *image->descriptions);
     image->descriptors = array(arena, counts[RECORD_DESCRIPTOR], sizeof(void *));
     image->pipes = array(arena, counts[RECORD_PIPE], sizeof *image->pipes);
+    image->sockets = array(arena, counts[RECORD_SOCKET], sizeof *image->sockets);
+    image->socket_options =
+        array(arena, counts[RECORD_SOCKET_OPTION], sizeof *image->socket_options);
+    image->socket_messages =
+        array(arena, counts[RECORD_SOCKET_MESSAGE], sizeof *image->socket_messages);
     image->watches = array(arena, counts[RECORD_EPOLL_WATCH], sizeof(void *));
     image->interval_timers = array(arena, counts[RECORD_INTERVAL_TIMER], sizeof(void *));
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
@@ -328,6 +327,7 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
+                   image->sockets && image->socket_options && image->socket_messages &&
                    image->watches && image->interval_timers && image->posix_timers &&
                    image->pending && image->locks
                ? 0
@@ -360,7 +360,7 @@ static int check_relations(struct reading *reading)
         if (image->watches[i]->epoll >= image->description_count ||
             image->descriptions[image->watches[i]->epoll].record->kind != DESCRIPTION_EPOLL)
             return damaged(reading, "watch of an unknown epoll");
-    return 0;
+    return check_sockets(reading);
 }
 
 int process_image_read(struct process_image *image, const void *record, size_t bytes,

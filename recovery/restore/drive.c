@@ -117,10 +117,12 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     *calls = FIXED_CALLS + image->mapping_count * 5ul + image->descriptor_count * 2ul +
              image->description_count * 10ul + image->pipe_count * 8ul + image->watch_count +
              image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
-             image->lock_count;
+             image->lock_count + image->socket_count * 24ul + image->socket_option_count * 2ul +
+             image->socket_message_count;
     *data = FIXED_DATA + image->thread_count * 160ul + image->watch_count * 32ul +
             image->posix_timer_count * 160ul + image->description_count * 160ul +
-            image->pending_count * 144ul + image->lock_count * 48ul;
+            image->pending_count * 144ul + image->lock_count * 48ul + image->socket_count * 1024ul +
+            image->socket_option_count * 64ul;
     *calls += contents_calls(job);
     for (uint32_t i = 0; i < image->mapping_count; i++)
         if (image->mappings[i].record->file != RECORD_ID_NONE)
@@ -129,6 +131,8 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
         *data += strlen(image->descriptions[i].path) + 32;
     for (uint32_t i = 0; i < image->pipe_count; i++)
         *data += image->pipes[i].record->content_bytes + 64ul;
+    for (uint32_t i = 0; i < image->socket_message_count; i++)
+        *data += image->socket_messages[i].bytes + 32ul;
 }
 
 static int map_scratch(struct drive *drive, size_t calls, size_t data)

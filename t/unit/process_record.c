@@ -1,7 +1,9 @@
 /*
  * process_record.c - a record written and read back, and records that lie.
  */
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 #include "core/process/crash_record.h"
 #include "core/process/process_image.h"
 #include "core/process/record.h"
@@ -179,6 +181,139 @@ static void impossible_descriptors_are_refused(void)
     CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no pipe */
 }
 
+static struct record_socket tcp_socket(void)
+{
+    return (struct record_socket){.state = SOCKET_LISTENING,
+                                  .family = AF_INET,
+                                  .type = SOCK_STREAM,
+                                  .protocol = IPPROTO_TCP,
+                                  .backlog = 5,
+                                  .other_end = RECORD_ID_NONE,
+                                  .address_bytes = sizeof(struct sockaddr_in)};
+}
+
+static void put_socket(const struct record_socket *socket, uint16_t family)
+{
+    uint8_t tail[64] = {0};
+
+    memcpy(tail, &family, sizeof family);
+    record_put(&writer, RECORD_SOCKET, socket, sizeof *socket, tail,
+               socket->address_bytes <= sizeof tail ? socket->address_bytes : sizeof tail);
+}
+
+static void put_socket_description(uint32_t id, uint32_t value)
+{
+    struct record_description description = {.id = id, .kind = DESCRIPTION_SOCKET, .value = value};
+
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "socket:[1]", 11);
+}
+
+static void put_option(uint32_t socket, uint32_t level, size_t bytes)
+{
+    struct record_socket_option option = {.socket = socket, .level = level, .name = SO_KEEPALIVE};
+
+    record_put(&writer, RECORD_SOCKET_OPTION, &option, sizeof option, "\1\0\0\0\0\0\0", bytes);
+}
+
+static void a_socket_is_read_with_its_options(void)
+{
+    struct record_socket socket = tcp_socket();
+    struct process_image image;
+
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    put_option(0, SOL_SOCKET, 4);
+    put_socket_description(0, 0);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.socket_count, 1);
+    CHECK_EQ(image.sockets[0].option_count, 1);
+    CHECK_EQ(image.sockets[0].options[0].value[0], 1);
+    CHECK_EQ(image.sockets[0].address[0], AF_INET);
+}
+
+static void impossible_sockets_are_refused(void)
+{
+    struct record_socket bad[12];
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        bad[i] = tcp_socket();
+    bad[count++].id = 1;
+    bad[count++].state = 0;
+    bad[count++].state = SOCKET_ENDED + 1;
+    bad[count++].state = SOCKET_ENDED; /* of a Unix socket only */
+    bad[count++].family = AF_INET6;    /* the address is not */
+    bad[count++].family = AF_PACKET;
+    bad[count++].type = SOCK_RAW;
+    bad[count++].protocol = IPPROTO_UDP;
+    bad[count++].other_end = 0;
+    bad[count++].shutdown = 4;
+    bad[count++].address_bytes = sizeof(struct sockaddr_in) - 1;
+    bad[count++].address_bytes = 0xfffffff0; /* with peer_bytes the sum wraps */
+    bad[count - 1].peer_bytes = 0x50;
+    for (uint32_t i = 0; i < count; i++) {
+        put_basic(1);
+        put_socket(&bad[i], AF_INET);
+        put_socket_description(0, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+}
+
+static void sockets_that_do_not_fit_the_rest_are_refused(void)
+{
+    struct record_socket socket = tcp_socket();
+    struct record_socket_message message = {.socket = 0};
+
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no description */
+    put_socket_description(0, 1);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no socket */
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    put_socket_description(0, 0);
+    put_socket_description(1, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of two descriptions */
+    for (int i = 0; i < 3; i++) {
+        put_basic(1);
+        put_socket(&socket, AF_INET);
+        put_option(i == 0, i == 1 ? 4711 : SOL_SOCKET, i == 2 ? 5 : 4);
+        put_socket_description(0, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    record_put(&writer, RECORD_SOCKET_MESSAGE, &message, sizeof message, "text", 4);
+    put_socket_description(0, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* unread in a listening socket */
+}
+
+/* Ends of pairs, each naming a description. */
+static int read_pair(uint32_t first, uint32_t second, uint32_t second_type)
+{
+    struct record_socket socket = {
+        .state = SOCKET_PAIR, .family = AF_UNIX, .type = SOCK_STREAM, .other_end = first};
+
+    put_basic(1);
+    put_socket(&socket, AF_UNIX);
+    put_socket_description(0, 0);
+    socket.id = 1;
+    socket.other_end = second;
+    socket.type = second_type;
+    put_socket(&socket, AF_UNIX);
+    put_socket_description(1, 1);
+    return read_status();
+}
+
+static void ends_of_pairs_must_name_each_other(void)
+{
+    CHECK_EQ(read_pair(1, 0, SOCK_STREAM), 0);
+    CHECK_EQ(read_pair(1, 1, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(0, 0, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(7, 0, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(1, 0, SOCK_DGRAM), STATUS_DAMAGED);
+}
+
 static void an_unknown_item_is_from_a_newer_pheap(void)
 {
     put_basic(1);
@@ -248,6 +383,10 @@ int main(int argc, char **argv)
     RUN(impossible_mappings_are_refused);
     RUN(impossible_threads_are_refused);
     RUN(impossible_descriptors_are_refused);
+    RUN(a_socket_is_read_with_its_options);
+    RUN(impossible_sockets_are_refused);
+    RUN(sockets_that_do_not_fit_the_rest_are_refused);
+    RUN(ends_of_pairs_must_name_each_other);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
