@@ -59,10 +59,13 @@ static int each_number(struct capture_run *run, uint32_t *numbers, uint32_t limi
 {
     char path[64], buffer[DIRECTORY_BYTES] __attribute__((aligned(8)));
     uint32_t count = 0;
+    struct stat stat;
     long bytes;
     int fd;
 
     format_text(path, sizeof path, "/proc/%d/fd", run->capture->pid);
+    if (numbers == NULL && sys_stat(path, &stat) == 0 && stat.st_size > 0)
+        return (int)stat.st_size; /* Linux 6.2 */
     fd = sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return problem_set(run->why, fd, "%s: %s", path, status_text(fd));
@@ -83,39 +86,65 @@ static int each_number(struct capture_run *run, uint32_t *numbers, uint32_t limi
     return bytes < 0 ? (int)bytes : (int)count;
 }
 
-static int describe(struct capture_run *run, uint32_t number, struct open_description *out,
-                    bool *close_on_exec)
+static char *keep_text(struct capture_run *run, const char *text, size_t length)
+{
+    char *copy = arena_alloc(run->capture->scratch, length + 1, 1);
+
+    if (copy != NULL)
+        memcpy(copy, text, length + 1);
+    return copy;
+}
+
+/* A socket is all but told by a descriptor of it, at a tenth of what /proc costs: a server may
+ * have thousands. 1: it is one. */
+static int describe_socket(struct capture_run *run, uint32_t number, struct open_description *out)
+{
+    int fd = descriptor_borrow(run, number);
+    long status = fd < 0 ? fd : sys_fstat(fd, &out->stat);
+    char link[32];
+
+    if (fd < 0)
+        return fd;
+    if (status == 0 && S_ISSOCK(out->stat.st_mode))
+        status = sys_call(SYS_fcntl, fd, F_GETFL);
+    (void)sys_close(fd);
+    if (status < 0)
+        return problem_set(run->why, (int)status, "fd %u: %s", number, status_text((int)status));
+    if (!S_ISSOCK(out->stat.st_mode))
+        return 0;
+    out->open_flags = (uint32_t)status;
+    out->link = keep_text(
+        run, link, format_text(link, sizeof link, "socket:[%lu]", (unsigned long)out->stat.st_ino));
+    return out->link != NULL ? 1 : -ENOMEM;
+}
+
+static int describe_by_name(struct capture_run *run, uint32_t number, struct open_description *out)
 {
     char path[64];
-    char *link;
     int status;
 
     format_text(path, sizeof path, "fd/%u", number);
     status = proc_readlink(run->capture->pid, path, run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "fd %u: %s", number, status_text(status));
-    link = arena_alloc(run->capture->scratch, (size_t)status + 1, 1);
-    if (link == NULL)
+    out->link = keep_text(run, run->text, (size_t)status);
+    if (out->link == NULL)
         return problem_set(run->why, -ENOMEM, "no memory for the list of descriptors");
-    memcpy(link, run->text, (size_t)status + 1);
-    format_text(path, sizeof path, "/proc/%d/fd/%u", run->capture->pid, number);
-    status = sys_stat(path, &out->stat);
-    if (status < 0)
-        return problem_set(run->why, status, "fd %u (%s): %s", number, link, status_text(status));
     status = descriptor_info(run, number);
     if (status < 0)
         return status;
+    out->open_flags = (uint32_t)proc_number(run->text, "flags", 8) & ~(uint32_t)O_CLOEXEC;
+    out->offset = proc_number(run->text, "pos", 10);
+    return capture_file_locks(run, number);
+}
+
+static int describe(struct capture_run *run, uint32_t number, struct open_description *out)
+{
+    int status = describe_socket(run, number, out);
+
     out->number = number;
     out->standard = number <= 2 ? (int)number : -1;
-    out->open_flags = (uint32_t)proc_number(run->text, "flags", 8);
-    out->offset = proc_number(run->text, "pos", 10);
-    out->link = link;
-    status = capture_file_locks(run, number);
-    if (status < 0)
-        return status;
-    *close_on_exec = out->open_flags & O_CLOEXEC;
-    out->open_flags &= ~(uint32_t)O_CLOEXEC;
-    return 0;
+    return status == 0 ? describe_by_name(run, number, out) : status < 0 ? status : 0;
 }
 
 static bool is_same_description(int pid, const struct open_description *a,
@@ -130,9 +159,10 @@ static bool is_same_description(int pid, const struct open_description *a,
 /* Its index, new or known. */
 static uint32_t add_description(struct descriptor_run *run, const struct open_description *one)
 {
+    uint32_t *list = &run->lists[(one->stat.st_ino ^ one->stat.st_dev) & run->list_mask];
     int pid = run->run->capture->pid;
 
-    for (uint32_t i = 0; i < run->count; i++) {
+    for (uint32_t i = *list; i != RECORD_ID_NONE; i = run->descriptions[i].next_alike) {
         if (!is_same_description(pid, &run->descriptions[i], one))
             continue;
         if (run->descriptions[i].standard < 0)
@@ -140,6 +170,8 @@ static uint32_t add_description(struct descriptor_run *run, const struct open_de
         return i;
     }
     run->descriptions[run->count] = *one;
+    run->descriptions[run->count].next_alike = *list;
+    *list = run->count;
     return run->count++;
 }
 
@@ -182,54 +214,81 @@ static void sort_numbers(uint32_t *numbers, uint32_t count)
     }
 }
 
-static int capture_numbers(struct descriptor_run *run, const uint32_t *numbers, uint32_t count,
-                           struct record_descriptor *descriptors)
+static int capture_numbers(struct descriptor_run *run, struct record_descriptor *descriptors)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    const struct parasite_report *report = run->run->report;
+
+    for (uint32_t i = 0; i < report->descriptor_count; i++) {
         struct open_description one = {0};
-        bool close_on_exec = false;
-        int status = describe(run->run, numbers[i], &one, &close_on_exec);
+        int status = describe(run->run, report->descriptors[i], &one);
 
         if (status != 0)
             return status;
         descriptors[i] = (struct record_descriptor){
-            .number = numbers[i],
+            .number = report->descriptors[i],
             .description = add_description(run, &one),
-            .close_on_exec = close_on_exec,
+            .close_on_exec = report->close_on_exec[i],
         };
     }
     return 0;
 }
 
-int capture_descriptors(struct capture_run *run)
+int capture_descriptor_numbers(struct capture_run *run)
 {
-    struct descriptor_run descriptors = {.run = run, .diag_fd = -1};
     struct arena *scratch = run->capture->scratch;
     int count = each_number(run, NULL, 0);
-    struct record_descriptor *records;
     uint32_t *numbers;
-    int status;
 
     if (count < 0)
         return count;
     numbers = arena_alloc(scratch, ((size_t)count + 1) * sizeof *numbers, 8);
-    records = arena_alloc(scratch, ((size_t)count + 1) * sizeof *records, 8);
-    descriptors.pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
-    descriptors.descriptions =
-        arena_alloc(scratch, ((size_t)count + 1) * sizeof *descriptors.descriptions, 8);
-    if (!numbers || !records || !descriptors.pipe_inodes || !descriptors.descriptions)
+    run->report->close_on_exec = arena_alloc(scratch, (size_t)count + 1, 8);
+    if (numbers == NULL || run->report->close_on_exec == NULL)
         return problem_set(run->why, -ENOMEM, "no memory for the list of %d descriptors", count);
     if (each_number(run, numbers, (uint32_t)count) != count)
         return problem_set(run->why, STATUS_DEFERRED, "the list of descriptors changes");
     sort_numbers(numbers, (uint32_t)count);
-    descriptors.descriptors = records;
-    descriptors.descriptor_count = (uint32_t)count;
-    status = capture_numbers(&descriptors, numbers, (uint32_t)count, records);
+    run->report->descriptors = numbers;
+    run->report->descriptor_count = (uint32_t)count;
+    return 0;
+}
+
+/* Room for as many descriptions as there are descriptors, and records for these. */
+static struct record_descriptor *make_lists(struct descriptor_run *run, uint32_t count)
+{
+    struct arena *scratch = run->run->capture->scratch;
+    struct record_descriptor *records =
+        arena_alloc(scratch, ((size_t)count + 1) * sizeof *records, 8);
+
+    for (run->list_mask = 1; run->list_mask < count; run->list_mask *= 2)
+        ;
+    run->lists = arena_alloc(scratch, (size_t)run->list_mask * sizeof *run->lists, 8);
+    run->pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
+    run->descriptions = arena_alloc(scratch, ((size_t)count + 1) * sizeof *run->descriptions, 8);
+    if (!records || !run->lists || !run->pipe_inodes || !run->descriptions)
+        return NULL;
+    memset(run->lists, 0xff, (size_t)run->list_mask * sizeof *run->lists);
+    run->list_mask--;
+    run->descriptors = records;
+    run->descriptor_count = count;
+    return records;
+}
+
+int capture_descriptors(struct capture_run *run)
+{
+    struct descriptor_run descriptors = {.run = run, .diag_fd = -1};
+    uint32_t count = run->report->descriptor_count;
+    struct record_descriptor *records = make_lists(&descriptors, count);
+    int status;
+
+    if (records == NULL)
+        return problem_set(run->why, -ENOMEM, "no memory for the list of %u descriptors", count);
+    status = capture_numbers(&descriptors, records);
     for (uint32_t i = 0; i < descriptors.count && status == 0; i++)
         status = capture_description(&descriptors, i);
     if (descriptors.diag_fd >= 0)
         (void)sys_close(descriptors.diag_fd);
-    for (int i = 0; i < count && status == 0; i++)
+    for (uint32_t i = 0; i < count && status == 0; i++)
         record_put(run->out, RECORD_DESCRIPTOR, &records[i], sizeof records[i], NULL, 0);
     return status;
 }

@@ -20,13 +20,16 @@ struct open_description {
     uint32_t open_flags; /* without O_CLOEXEC */
     uint64_t offset;
     struct stat stat;
-    const char *link; /* what /proc/PID/fd/N says */
+    const char *link;    /* what /proc/PID/fd/N says */
+    uint32_t next_alike; /* the next description in the same list of descriptor_run, or none */
 };
 
 struct descriptor_run {
     struct capture_run *run;
     struct open_description *descriptions;
     uint32_t count;
+    uint32_t *lists; /* [hash of an inode]: the newest description, RECORD_ID_NONE: none */
+    uint32_t list_mask;
     const struct record_descriptor *descriptors; /* ascending; all known before any kind is asked */
     uint32_t descriptor_count;
     uint64_t *pipe_inodes; /* [pipe id] */
