@@ -12,13 +12,14 @@
 #include <linux/kcmp.h>
 #include <string.h>
 #include "core/base/format_text.h"
+#include "core/process/objects.h"
 #include "core/process/proc_text.h"
 
 #define DIRECTORY_BYTES 4096
 #define SETFL_FLAGS     (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
 
 static const struct description_kind *const capture_kinds[] = {
-    &socket_kind, &stdio_kind, &pipe_kind, &event_kind, &regular_file_kind};
+    &object_kind, &socket_kind, &stdio_kind, &pipe_kind, &event_kind, &regular_file_kind};
 
 struct kernel_dirent {
     uint64_t inode;
@@ -214,7 +215,7 @@ static void sort_numbers(uint32_t *numbers, uint32_t count)
     }
 }
 
-static int capture_numbers(struct descriptor_run *run, struct record_descriptor *descriptors)
+static int capture_numbers(struct descriptor_run *run)
 {
     const struct parasite_report *report = run->run->report;
 
@@ -224,7 +225,7 @@ static int capture_numbers(struct descriptor_run *run, struct record_descriptor 
 
         if (status != 0)
             return status;
-        descriptors[i] = (struct record_descriptor){
+        run->descriptors[i] = (struct record_descriptor){
             .number = report->descriptors[i],
             .description = add_description(run, &one),
             .close_on_exec = report->close_on_exec[i],
@@ -253,43 +254,49 @@ int capture_descriptor_numbers(struct capture_run *run)
     return 0;
 }
 
-/* Room for as many descriptions as there are descriptors, and records for these. */
-static struct record_descriptor *make_lists(struct descriptor_run *run, uint32_t count)
+/* Room for as many descriptions as there are descriptors. */
+static struct descriptor_run *new_run(struct capture_run *run, uint32_t count)
 {
-    struct arena *scratch = run->run->capture->scratch;
-    struct record_descriptor *records =
-        arena_alloc(scratch, ((size_t)count + 1) * sizeof *records, 8);
+    struct arena *scratch = run->capture->scratch;
+    struct descriptor_run *made = arena_alloc(scratch, sizeof *made, 16);
 
-    for (run->list_mask = 1; run->list_mask < count; run->list_mask *= 2)
-        ;
-    run->lists = arena_alloc(scratch, (size_t)run->list_mask * sizeof *run->lists, 8);
-    run->pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
-    run->descriptions = arena_alloc(scratch, ((size_t)count + 1) * sizeof *run->descriptions, 8);
-    if (!records || !run->lists || !run->pipe_inodes || !run->descriptions)
+    if (made == NULL)
         return NULL;
-    memset(run->lists, 0xff, (size_t)run->list_mask * sizeof *run->lists);
-    run->list_mask--;
-    run->descriptors = records;
-    run->descriptor_count = count;
-    return records;
+    *made = (struct descriptor_run){.run = run, .diag_fd = -1, .descriptor_count = count};
+    for (made->list_mask = 1; made->list_mask < count; made->list_mask *= 2)
+        ;
+    made->lists = arena_alloc(scratch, (size_t)made->list_mask * sizeof *made->lists, 8);
+    made->pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
+    made->descriptions = arena_alloc(scratch, ((size_t)count + 1) * sizeof *made->descriptions, 8);
+    made->descriptors = arena_alloc(scratch, ((size_t)count + 1) * sizeof *made->descriptors, 8);
+    if (!made->lists || !made->pipe_inodes || !made->descriptions || !made->descriptors)
+        return NULL;
+    memset(made->lists, 0xff, (size_t)made->list_mask * sizeof *made->lists);
+    made->list_mask--;
+    return made;
+}
+
+int capture_descriptions(struct capture_run *run)
+{
+    run->descriptors = new_run(run, run->report->descriptor_count);
+    if (run->descriptors == NULL)
+        return problem_set(run->why, -ENOMEM, "no memory for the list of %u descriptors",
+                           run->report->descriptor_count);
+    return capture_numbers(run->descriptors);
 }
 
 int capture_descriptors(struct capture_run *run)
 {
-    struct descriptor_run descriptors = {.run = run, .diag_fd = -1};
-    uint32_t count = run->report->descriptor_count;
-    struct record_descriptor *records = make_lists(&descriptors, count);
-    int status;
+    struct descriptor_run *descriptors = run->descriptors;
+    int status = 0;
 
-    if (records == NULL)
-        return problem_set(run->why, -ENOMEM, "no memory for the list of %u descriptors", count);
-    status = capture_numbers(&descriptors, records);
-    for (uint32_t i = 0; i < descriptors.count && status == 0; i++)
-        status = capture_description(&descriptors, i);
-    if (descriptors.diag_fd >= 0)
-        (void)sys_close(descriptors.diag_fd);
-    for (uint32_t i = 0; i < count && status == 0; i++)
-        record_put(run->out, RECORD_DESCRIPTOR, &records[i], sizeof records[i], NULL, 0);
+    for (uint32_t i = 0; i < descriptors->count && status == 0; i++)
+        status = capture_description(descriptors, i);
+    if (descriptors->diag_fd >= 0)
+        (void)sys_close(descriptors->diag_fd);
+    for (uint32_t i = 0; i < descriptors->descriptor_count && status == 0; i++)
+        record_put(run->out, RECORD_DESCRIPTOR, &descriptors->descriptors[i],
+                   sizeof descriptors->descriptors[i], NULL, 0);
     return status;
 }
 
@@ -342,6 +349,8 @@ static const struct description_kind *kind_of(uint32_t kind)
         return &event_kind;
     case DESCRIPTION_SOCKET:
         return &socket_kind;
+    case DESCRIPTION_OBJECT:
+        return &object_kind;
     default:
         return &regular_file_kind;
     }
@@ -383,7 +392,7 @@ int rebuild_descriptors(struct rebuild *rebuild)
     const struct process_image *image = rebuild->image;
     struct descriptor_rebuild run = {
         .rebuild = rebuild,
-        .temporary_fd = (uint64_t)rebuild->first_private_fd + 8,
+        .temporary_fd = (uint64_t)objects_fd(rebuild) + image->object_count,
         .pipe_ends =
             arena_alloc(rebuild->arena, (image->pipe_count + 1) * sizeof *run.pipe_ends, 8),
         .pipe_made = arena_alloc(rebuild->arena, image->pipe_count + 1, 1),
@@ -400,6 +409,7 @@ int rebuild_descriptors(struct rebuild *rebuild)
 
         place(&run, i, opened_move_up(&run, opened));
     }
+    rebuild_object_modes(rebuild);
     rebuild_watches(rebuild);
     rebuild_file_locks(rebuild);
     return rebuild->batch->failed;

@@ -30,7 +30,7 @@ struct descriptor_run {
     uint32_t count;
     uint32_t *lists; /* [hash of an inode]: the newest description, RECORD_ID_NONE: none */
     uint32_t list_mask;
-    const struct record_descriptor *descriptors; /* ascending; all known before any kind is asked */
+    struct record_descriptor *descriptors; /* ascending; all known before any kind is asked */
     uint32_t descriptor_count;
     uint64_t *pipe_inodes; /* [pipe id] */
     uint32_t pipe_count;
@@ -74,7 +74,7 @@ struct description_kind {
 };
 
 extern const struct description_kind regular_file_kind, stdio_kind, pipe_kind, event_kind,
-    socket_kind;
+    socket_kind, object_kind;
 
 /* batch_add() of a call on an opened descriptor, which takes the place of args[0]. */
 size_t opened_add(struct batch *batch, const char *what, long number, struct opened opened,

@@ -23,7 +23,7 @@ int damaged(struct reading *reading, const char *what)
                        what, reading->item.kind, reading->item.bytes);
 }
 
-static bool is_path(const char *path)
+bool is_path(const char *path)
 {
     return path != NULL && path[0] == '/' && strlen(path) < 4096;
 }
@@ -107,7 +107,9 @@ static int read_mapping(struct reading *reading)
         return damaged(reading, "impossible mapping");
     if (image->mapping_count > 0 && record->start < mapping[-1].record->end)
         return damaged(reading, "mappings overlap");
-    if (record->file != RECORD_ID_NONE && record->file >= image->file_count)
+    if (record->file != RECORD_ID_NONE &&
+        record->file >=
+            (record->flags & RECORD_MAPPING_OBJECT ? image->object_count : image->file_count))
         return damaged(reading, "mapping of an unknown file");
     if (record->file == RECORD_ID_NONE && (record->flags & RECORD_MAPPING_SHARED))
         return damaged(reading, "shared anonymous mapping");
@@ -148,7 +150,7 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_SOCKET)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_OBJECT)
         return damaged(reading, "impossible open file");
     if (record->kind <= DESCRIPTION_DEVICE && !is_path(description->path))
         return damaged(reading, "open file without a path");
@@ -279,6 +281,8 @@ static read_item *const readers[KINDS] = {
     [RECORD_SOCKET] = read_socket,
     [RECORD_SOCKET_OPTION] = read_socket_option,
     [RECORD_SOCKET_MESSAGE] = read_socket_message,
+    [RECORD_OBJECT] = read_object,
+    [RECORD_OBJECT_CONTENT] = read_object_content,
 };
 
 static int count_items(struct reading *reading, const void *record, size_t bytes)
@@ -320,6 +324,8 @@ static int make_arrays(struct reading *reading, struct arena *arena)
         array(arena, counts[RECORD_SOCKET_OPTION], sizeof *image->socket_options);
     image->socket_messages =
         array(arena, counts[RECORD_SOCKET_MESSAGE], sizeof *image->socket_messages);
+    image->objects = array(arena, counts[RECORD_OBJECT], sizeof *image->objects);
+    image->object_parts = array(arena, counts[RECORD_OBJECT_CONTENT], sizeof *image->object_parts);
     image->watches = array(arena, counts[RECORD_EPOLL_WATCH], sizeof(void *));
     image->interval_timers = array(arena, counts[RECORD_INTERVAL_TIMER], sizeof(void *));
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
@@ -328,8 +334,8 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
-                   image->watches && image->interval_timers && image->posix_timers &&
-                   image->pending && image->locks
+                   image->objects && image->object_parts && image->watches &&
+                   image->interval_timers && image->posix_timers && image->pending && image->locks
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
@@ -355,6 +361,8 @@ static int check_relations(struct reading *reading)
 
         if (record->kind == DESCRIPTION_PIPE && record->value >= image->pipe_count)
             return damaged(reading, "end of an unknown pipe");
+        if (record->kind == DESCRIPTION_OBJECT && record->value >= image->object_count)
+            return damaged(reading, "descriptor of an unknown object");
     }
     for (uint32_t i = 0; i < image->watch_count; i++)
         if (image->watches[i]->epoll >= image->description_count ||

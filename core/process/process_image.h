@@ -76,6 +76,19 @@ struct image_socket {
     uint32_t message_count;
 };
 
+struct image_object_part {
+    const uint8_t *content;
+    uint32_t bytes;
+    uint64_t offset;
+};
+
+struct image_object {
+    const struct record_object *record;
+    const char *name;
+    const struct image_object_part *parts;
+    uint32_t part_count;
+};
+
 struct process_image {
     const struct record_process *process;
     const struct record_memory_layout *layout;
@@ -104,6 +117,10 @@ struct process_image {
     uint32_t socket_option_count;
     struct image_socket_message *socket_messages;
     uint32_t socket_message_count;
+    struct image_object *objects;
+    uint32_t object_count;
+    struct image_object_part *object_parts;
+    uint32_t object_part_count;
     const struct record_epoll_watch **watches;
     uint32_t watch_count;
     const struct record_interval_timer **interval_timers;

@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS 21
+#define KINDS 23
 
 struct reading {
     struct process_image *image;
@@ -20,6 +20,12 @@ struct reading {
 
 /* STATUS_DAMAGED, with what is wrong about reading->item. */
 int damaged(struct reading *reading, const char *what);
+
+bool is_path(const char *path);
+
+/* process_image_objects.c; contents follow their object. */
+MUST_CHECK int read_object(struct reading *reading);
+MUST_CHECK int read_object_content(struct reading *reading);
 
 /* process_image_sockets.c; options and messages follow their socket. */
 MUST_CHECK int read_socket(struct reading *reading);

@@ -5,6 +5,7 @@
  *
  *     rebuild_empty()              everything is unmapped but the kernel's own and scratch
  *     rebuild_kernel_mappings()    vdso and its data to their old places
+ *     rebuild_objects()            what mappings and descriptors without a file refer to
  *     rebuild_mappings()           mappings, with PROT_WRITE where contents must be read in
  *       (the driver: extents and contents)
  *     rebuild_protections()        final protections
@@ -51,6 +52,7 @@ void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uin
                    uintptr_t keep_end);
 MUST_CHECK int rebuild_kernel_mappings(struct rebuild *rebuild, const struct address_space *now,
                                        int pid);
+void rebuild_objects(struct rebuild *rebuild);
 MUST_CHECK int rebuild_mappings(struct rebuild *rebuild);
 void rebuild_protections(struct rebuild *rebuild);
 void rebuild_memory_layout(struct rebuild *rebuild);

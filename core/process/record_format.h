@@ -37,6 +37,8 @@ enum record_kind {
     RECORD_SOCKET = 18,         /* tail: own address, the other end's address */
     RECORD_SOCKET_OPTION = 19,  /* of the socket before it; tail: value */
     RECORD_SOCKET_MESSAGE = 20, /* unread, of the socket before it; tail: its bytes */
+    RECORD_OBJECT = 21,         /* memory or a file without a name, by content; tail: a name */
+    RECORD_OBJECT_CONTENT = 22, /* of the object before it, ascending; tail: bytes */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -151,7 +153,8 @@ enum record_file_flags {
 enum record_mapping_flags {
     RECORD_MAPPING_SHARED = 1u << 0,
     RECORD_MAPPING_GROWS_DOWN = 1u << 1,
-    RECORD_MAPPING_HEAP = 1u << 2, /* the brk area */
+    RECORD_MAPPING_HEAP = 1u << 2,   /* the brk area */
+    RECORD_MAPPING_OBJECT = 1u << 3, /* `file` is the id of an object */
 };
 
 /* OFFSET SIZE
@@ -160,7 +163,7 @@ enum record_mapping_flags {
  *  16     8  offset in the file
  *  24     4  prot
  *  28     4  flags: enum record_mapping_flags
- *  32     4  file id, RECORD_ID_NONE for anonymous memory
+ *  32     4  file id or object id, RECORD_ID_NONE for anonymous memory
  *  36     4  reserved, 0 */
 struct record_mapping {
     uint64_t start, end;
@@ -234,6 +237,7 @@ enum record_description_kind {
     DESCRIPTION_SIGNALFD = 10,    /* value: mask */
     DESCRIPTION_BROKEN_PIPE = 11, /* the other end was another process's, which is gone */
     DESCRIPTION_SOCKET = 12,      /* value: socket id; the n-th of them has id n */
+    DESCRIPTION_OBJECT = 13,      /* value: object id */
 };
 
 enum record_description_flags {
@@ -388,6 +392,37 @@ struct record_socket_message {
     uint32_t reserved;
 };
 
+enum record_object_kind {
+    OBJECT_SHARED_MEMORY = 1, /* mapped MAP_SHARED | MAP_ANONYMOUS */
+    OBJECT_MEMFD = 2,         /* tail: its name */
+    OBJECT_FILE = 3,          /* deleted; tail: the path that it had */
+    OBJECT_TEMPORARY = 4,     /* made with O_TMPFILE; tail: its path as the kernel shows it */
+    OBJECT_SHM = 5,           /* of POSIX shared memory, with a name; tail: its path */
+};
+
+/* OFFSET SIZE
+ *   0     4  id
+ *   4     4  kind
+ *   8     4  mode
+ *  12     4  seals (F_SEAL_*) of a memfd
+ *  16     8  size */
+struct record_object {
+    uint32_t id;
+    uint32_t kind;
+    uint32_t mode;
+    uint32_t seals;
+    uint64_t size;
+};
+
+/* What lies in no content item is a hole. */
+struct record_object_content {
+    uint32_t object;
+    uint32_t reserved;
+    uint64_t offset;
+};
+
+_Static_assert(sizeof(struct record_object) == 24, "as drawn");
+_Static_assert(sizeof(struct record_object_content) == 16, "as drawn");
 _Static_assert(sizeof(struct record_socket) == 56, "as drawn");
 _Static_assert(sizeof(struct record_socket_option) == 16, "as drawn");
 _Static_assert(sizeof(struct record_socket_message) == 8, "as drawn");

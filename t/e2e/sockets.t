@@ -7,8 +7,9 @@ import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, NOBODY, PHEAP, PYTHON, REFUSED, Skip, check,  # noqa: E402
-                        check_equal, check_in, add_test, main, wait_until)
+from pheap_test import (BUILT_PROGRAMS, PHEAP, PYTHON, REFUSED, check, check_equal,  # noqa: E402
+                        check_in, main, wait_until)
+from state_program import add_both, killed_and_restored, report, started  # noqa: E402
 
 STATE = os.path.join(BUILT_PROGRAMS, "sockets_state")
 REFUSED_KINDS = [  # (what the message says, how it is made, who may)
@@ -21,42 +22,24 @@ REFUSED_KINDS = [  # (what the message says, how it is made, who may)
 ]
 
 
-def report(process, pid, out):
-    """What the program says of its sockets when it is asked."""
-    before = out.stdout().count("end\n")
-    os.kill(pid, signal.SIGUSR1)
-    wait_until(lambda: out.stdout().count("end\n") > before or not process.running(), 30, "a report")
-    check(process.running(), f"the program has ended: {process.stderr()}")
-    return out.stdout().split("end\n")[before].replace("ready\n", "").splitlines()
-
-
-def killed_and_restored(place, pool, process, pid):
-    place.wait_generation(pool, place.newest(pool) + 2, process)
-    os.kill(pid, signal.SIGKILL)
-    process.wait()
-    restored = place.start(PHEAP, "restore", pool)
-    return restored, restored.resumed()["outer_pid"]
-
-
 def sockets_are_the_same_after_two_restores(place):
     pool = place.path("pool")
-    started = process = place.start(PHEAP, "run", "-i", "50ms", pool, STATE)
+    start = process = started(place, pool, STATE)
     pid = process.pid
-    wait_until(lambda: "ready" in started.stdout(), 30, "the program's sockets")
-    first = report(process, pid, started)
+    first = report(process, pid, start)
     place.note("\n".join(first))
     for _ in range(2):
         process, pid = killed_and_restored(place, pool, process, pid)
-        again = report(process, pid, started)
+        again = report(process, pid, start)
         for before, after in zip(first, again):
             # The one that had been reset says so once more.
             check_equal(after.replace("recv ECONNRESET", "recv 0 ").replace("events 201d", "events 2015"),
                         before, "what the program sees of a socket")
         check_equal(len(again), len(first), "lines of a report")
-    before = started.stdout().count("\n")
+    before = start.stdout().count("\n")
     os.kill(pid, signal.SIGUSR2)
     check_equal(process.wait(), 0, "exit status")
-    last = dict(line.split(":", 1) for line in started.stdout().splitlines()[before:])
+    last = dict(line.split(":", 1) for line in start.stdout().splitlines()[before:])
     check_in("recv 90000 mmmm", last["stream b"], "what was unread in a stream")
     check_in("recv 0", last["stream b"], "its end of file")
     check_in("recv 3 one", last["datagram b"], "the first datagram")
@@ -84,8 +67,7 @@ def what_cannot_be_kept_is_refused(place):
 
 def a_unix_path_that_is_in_use_by_another_is_refused(place):
     pool = place.path("pool")
-    process = place.start(PHEAP, "run", "-i", "50ms", pool, STATE)
-    wait_until(lambda: "ready" in process.stdout(), 30, "the program's sockets")
+    process = started(place, pool, STATE)
     place.wait_generation(pool, place.newest(pool) + 2, process)
     process.kill()
     os.unlink(place.path("listening"))
@@ -104,20 +86,6 @@ def a_unix_path_that_is_in_use_by_another_is_refused(place):
     check_in("is now something else", done.stderr(), "its message")
 
 
-def as_user(function):
-    def run(place):
-        if os.geteuid() != 0:
-            raise Skip("runs as this user already: needs root to become another one")
-        place.uid = NOBODY
-        place.give(place.directory)
-        function(place)
-    return run
-
-
-for behaviour in (sockets_are_the_same_after_two_restores, what_cannot_be_kept_is_refused,
-                  a_unix_path_that_is_in_use_by_another_is_refused):
-    title = behaviour.__name__.replace("_", " ")
-    add_test(title, behaviour)
-    add_test(title + ", unprivileged", as_user(behaviour))
-
+add_both(sockets_are_the_same_after_two_restores, what_cannot_be_kept_is_refused,
+         a_unix_path_that_is_in_use_by_another_is_refused)
 main()

@@ -92,27 +92,6 @@ static void every_truncation_is_recognised(void)
     }
 }
 
-/* No flip may crash the reader or make it look outside (run under ASan too). */
-static void flipped_bits_never_crash_the_reader(void)
-{
-    struct process_image image;
-    struct problem why;
-    uint32_t refused = 0;
-
-    put_basic(2);
-    put_mapping(0x10000, 0x12000, 0, 0);
-    for (size_t bit = 0; bit < writer.used * 8; bit += 3) {
-        uintptr_t mark = arena_mark(&arena);
-
-        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        refused += process_image_read(&image, buffer, writer.used, &arena, &why) != 0;
-        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        arena_rewind(&arena, mark);
-    }
-    CHECK(refused > 100);
-    CHECK_EQ(read_status(), 0);
-}
-
 static void impossible_mappings_are_refused(void)
 {
     const struct {
@@ -314,6 +293,99 @@ static void ends_of_pairs_must_name_each_other(void)
     CHECK_EQ(read_pair(1, 0, SOCK_DGRAM), STATUS_DAMAGED);
 }
 
+static void put_object(uint32_t kind, uint64_t size, const char *name)
+{
+    struct record_object object = {.kind = kind, .size = size, .mode = 0600};
+
+    put_basic(1);
+    record_put(&writer, RECORD_OBJECT, &object, sizeof object, name, strlen(name) + 1);
+}
+
+static void put_content(uint32_t object, uint64_t offset, size_t bytes)
+{
+    struct record_object_content content = {.object = object, .offset = offset};
+
+    record_put(&writer, RECORD_OBJECT_CONTENT, &content, sizeof content, "12345678", bytes);
+}
+
+static void an_object_is_read_with_its_content(void)
+{
+    struct process_image image;
+
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_content(0, 4090, 6);
+    put_mapping(0x10000, 0x12000, 0, RECORD_MAPPING_OBJECT | RECORD_MAPPING_SHARED);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.object_count, 1);
+    CHECK_EQ(image.objects[0].part_count, 1);
+    CHECK_EQ(image.objects[0].parts[0].offset, 4090);
+    CHECK(memcmp(image.objects[0].parts[0].content, "123456", 6) == 0);
+}
+
+static void impossible_objects_are_refused(void)
+{
+    const struct {
+        uint32_t kind;
+        uint64_t size;
+        const char *name;
+    } bad[] = {
+        {0, 0, "/name"},
+        {OBJECT_SHM + 1, 0, "/name"},
+        {OBJECT_FILE, 0, "name"},
+        {OBJECT_TEMPORARY, 0, ""},
+        {OBJECT_SHM, 0, "/etc/passwd"},
+        {OBJECT_SHM, 0, "/dev/shm/../../etc/passwd"},
+        {OBJECT_MEMFD, 1ull << 63, "name"},
+    };
+    const struct {
+        uint32_t object;
+        uint64_t offset;
+    } stray[] = {{1, 0}, {0, 4089}, {0, 4097}, {0, ~0ull}};
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_object(bad[i].kind, bad[i].size, bad[i].name);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    for (size_t i = 0; i < sizeof stray / sizeof *stray; i++) {
+        put_object(OBJECT_MEMFD, 4096, "name");
+        put_content(stray[i].object, stray[i].offset, 8);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    put_basic(1);
+    put_content(0, 0, 8);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_mapping(0x10000, 0x12000, 1, RECORD_MAPPING_OBJECT);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of an unknown object */
+}
+
+/* No flip may crash the reader or make it look outside (run under ASan too). */
+static void flipped_bits_never_crash_the_reader(void)
+{
+    struct process_image image;
+    struct problem why;
+    uint32_t refused = 0;
+
+    struct record_socket socket = tcp_socket();
+
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_content(0, 8, 8);
+    put_mapping(0x10000, 0x12000, 0, RECORD_MAPPING_OBJECT);
+    put_socket(&socket, AF_INET);
+    put_option(0, SOL_SOCKET, 4);
+    put_socket_description(0, 0);
+    for (size_t bit = 0; bit < writer.used * 8; bit += 3) {
+        uintptr_t mark = arena_mark(&arena);
+
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        refused += process_image_read(&image, buffer, writer.used, &arena, &why) != 0;
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        arena_rewind(&arena, mark);
+    }
+    CHECK(refused > 100);
+    CHECK_EQ(read_status(), 0);
+}
+
 static void an_unknown_item_is_from_a_newer_pheap(void)
 {
     put_basic(1);
@@ -387,6 +459,8 @@ int main(int argc, char **argv)
     RUN(impossible_sockets_are_refused);
     RUN(sockets_that_do_not_fit_the_rest_are_refused);
     RUN(ends_of_pairs_must_name_each_other);
+    RUN(an_object_is_read_with_its_content);
+    RUN(impossible_objects_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
