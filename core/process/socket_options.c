@@ -2,8 +2,8 @@
  * socket_options.c - the options of sockets that are kept: those of the table that differ from what
  * a new socket has.
  *
- * A connection that comes back reset keeps none. Buffer sizes are kept if the program has set them;
- * the kernel's own tuning goes on by itself.
+ * A connection that comes back reset keeps none. Buffer sizes are kept if the program has set them
+ * (the kernel's own tuning goes on by itself), and those of Unix sockets, which have no tuning.
  *
  * Always true: an option in a record is one of the table, with a value of its size.
  */
@@ -90,12 +90,17 @@ static bool has_option(const struct record_socket *socket, enum whose whose)
     return false;
 }
 
+static bool is_buffer(const struct socket_option *option)
+{
+    return option->level == SOL_SOCKET && (option->name == SO_SNDBUF || option->name == SO_RCVBUF);
+}
+
 /* Buffers: the kernel gives back twice what was asked for. */
 static bool was_set(const struct socket_option *option, uint32_t locks, uint32_t *value)
 {
     static const uint32_t rest[VALUE_BYTES / 4 - 1];
 
-    if (option->level == SOL_SOCKET && (option->name == SO_SNDBUF || option->name == SO_RCVBUF)) {
+    if (is_buffer(option)) {
         *value /= 2;
         return locks & (option->name == SO_SNDBUF ? SOCK_SNDBUF_LOCK : SOCK_RCVBUF_LOCK);
     }
@@ -118,7 +123,7 @@ void capture_socket_options(struct descriptor_run *run, const struct socket_look
         if (!has_option(&look->record, option->whose) ||
             sys_call(SYS_getsockopt, look->fd, option->level, option->name, value, &bytes) != 0)
             continue; /* a kernel or a protocol without it */
-        if (was_set(option, locks, value))
+        if (was_set(option, look->record.family == AF_UNIX ? ~0u : locks, value))
             record_put(run->run->out, RECORD_SOCKET_OPTION, &record, sizeof record, value,
                        option->bytes);
     }
@@ -140,6 +145,17 @@ bool socket_option_is_known(const struct record_socket_option *record, uint32_t 
     return option != NULL && option->bytes == bytes;
 }
 
+/* Beyond the limit for ordinary users, where that is permitted as it may have been before. */
+static void force_buffer(struct batch *batch, const struct socket_option *option,
+                         struct opened opened, const void *value, const char *what)
+{
+    uint64_t name = option->name == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE;
+
+    opened_add(batch, what, SYS_setsockopt, opened,
+               BATCH_ARGS(0, SOL_SOCKET, name, batch_data(batch, value, 4), 4));
+    batch_may_fail(batch);
+}
+
 void rebuild_socket_options(struct batch *batch, const struct image_socket *socket,
                             struct opened opened, const char *what, bool early)
 {
@@ -152,5 +168,7 @@ void rebuild_socket_options(struct batch *batch, const struct image_socket *sock
         opened_add(batch, what, SYS_setsockopt, opened,
                    BATCH_ARGS(0, option->record->level, option->record->name,
                               batch_data(batch, option->value, known->bytes), known->bytes));
+        if (is_buffer(known))
+            force_buffer(batch, known, opened, option->value, what);
     }
 }

@@ -9,8 +9,9 @@
 #include <string.h>
 #include "core/process/sockets.h"
 
-#define STREAM_PART_BYTES 65536u
-#define EMPTY_MAX         64 /* datagrams without content in a row; they are not kept */
+#define STREAM_PART_BYTES      65536u
+#define MESSAGE_OVERHEAD_BYTES 4096u
+#define EMPTY_MAX              64 /* datagrams without content in a row; they are not kept */
 
 /* Descriptors under way show as a truncated control message where there is no room for one; a
  * socket that is given credentials has room for those alone. */
@@ -110,10 +111,31 @@ static void set_options(struct batch *batch, const struct image_socket *socket,
     rebuild_socket_options(batch, socket, opened, what, false);
 }
 
-/* What is unread in `socket` is sent again through its other end. */
+/* What was sent in pieces, or by sendfile, may take more of the buffer when it is sent whole. */
+static void widen_buffer(struct batch *batch, const struct image_socket *socket,
+                         struct opened other, const char *what)
+{
+    static const int names[] = {SO_SNDBUF, SO_SNDBUFFORCE};
+    uint64_t bytes = MESSAGE_OVERHEAD_BYTES;
+    uint32_t wanted;
+
+    for (uint32_t i = 0; i < socket->message_count; i++)
+        bytes += socket->messages[i].bytes + MESSAGE_OVERHEAD_BYTES;
+    wanted = bytes < INT32_MAX / 2 ? (uint32_t)bytes : INT32_MAX / 2;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        opened_add(batch, what, SYS_setsockopt, other,
+                   BATCH_ARGS(0, SOL_SOCKET, (uint64_t)names[i], batch_data(batch, &wanted, 4), 4));
+        batch_may_fail(batch); /* not permitted: as far as it goes */
+    }
+}
+
+/* What is unread in `socket` is sent again through its other end, whose buffer size is to be set
+ * behind this. */
 static void send_messages(struct batch *batch, const struct image_socket *socket,
                           struct opened other, const char *what)
 {
+    if (socket->message_count > 0)
+        widen_buffer(batch, socket, other, what);
     for (uint32_t i = 0; i < socket->message_count; i++) {
         const struct image_socket_message *message = &socket->messages[i];
         uint64_t content = batch_data(batch, message->content, message->bytes);
@@ -142,13 +164,14 @@ struct opened open_socket_pair(struct descriptor_rebuild *run, uint32_t id, cons
     if (run->socket_made[id])
         return run->socket_ends[id];
     make_pair(run, image->sockets[id].record->type, ends, what);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) { /* credentials go with messages, so options come first */
         set_options(batch, &image->sockets[ids[i]], ends[i], what);
         rebuild_bind(run, &image->sockets[ids[i]], ends[i], what);
     }
     for (int i = 0; i < 2; i++)
         send_messages(batch, &image->sockets[ids[i]], ends[!i], what);
     for (int i = 0; i < 2; i++) {
+        rebuild_socket_options(batch, &image->sockets[ids[i]], ends[i], what, false);
         shut_down(batch, &image->sockets[ids[i]], ends[i], what);
         run->socket_ends[ids[i]] = ends[i];
         run->socket_made[ids[i]] = true;
