@@ -341,6 +341,7 @@ static const struct description_kind *kind_of(uint32_t kind)
         return &stdio_kind;
     case DESCRIPTION_PIPE:
     case DESCRIPTION_BROKEN_PIPE:
+    case DESCRIPTION_FIFO:
         return &pipe_kind;
     case DESCRIPTION_EVENTFD:
     case DESCRIPTION_EPOLL:
@@ -419,9 +420,14 @@ int descriptors_check(const struct process_image *image, struct problem *why)
 {
     int status = 0;
 
-    for (uint32_t i = 0; i < image->description_count && status == 0; i++)
-        if (kind_of(image->descriptions[i].record->kind) == &regular_file_kind)
-            status = regular_file_check(image, &image->descriptions[i], why);
+    for (uint32_t i = 0; i < image->description_count && status == 0; i++) {
+        const struct image_description *description = &image->descriptions[i];
+
+        if (description->record->kind == DESCRIPTION_FIFO)
+            status = named_pipe_check(description, why);
+        else if (kind_of(description->record->kind) == &regular_file_kind)
+            status = regular_file_check(image, description, why);
+    }
     for (uint32_t i = 0; i < image->socket_count && status == 0; i++)
         status = socket_check(&image->sockets[i], why);
     return status;

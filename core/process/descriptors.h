@@ -92,8 +92,11 @@ MUST_CHECK int capture_file_locks(struct capture_run *run, uint32_t number);
 void rebuild_file_locks(struct rebuild *rebuild);
 
 void rebuild_watches(struct rebuild *rebuild);
+/* Why a file cannot be opened again by its name, NULL if it can. */
+const char *file_obstacle(const struct open_description *description);
 MUST_CHECK int regular_file_check(const struct process_image *image,
                                   const struct image_description *description, struct problem *why);
+MUST_CHECK int named_pipe_check(const struct image_description *description, struct problem *why);
 /* Is the place where a socket is to listen free? */
 MUST_CHECK int socket_check(const struct image_socket *socket, struct problem *why);
 

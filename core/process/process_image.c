@@ -150,9 +150,10 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_OBJECT)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_FIFO)
         return damaged(reading, "impossible open file");
-    if (record->kind <= DESCRIPTION_DEVICE && !is_path(description->path))
+    if ((record->kind <= DESCRIPTION_DEVICE || record->kind == DESCRIPTION_FIFO) &&
+        !is_path(description->path))
         return damaged(reading, "open file without a path");
     if (record->kind == DESCRIPTION_STDIO && record->value > 2)
         return damaged(reading, "impossible standard stream");
@@ -340,6 +341,11 @@ static int make_arrays(struct reading *reading, struct arena *arena)
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
 
+static bool is_pipe(const struct process_image *image, uint64_t id, uint32_t named)
+{
+    return id < image->pipe_count && image->pipes[id].record->named == named;
+}
+
 static int check_relations(struct reading *reading)
 {
     const struct process_image *image = reading->image;
@@ -359,8 +365,11 @@ static int check_relations(struct reading *reading)
     for (uint32_t i = 0; i < image->description_count; i++) {
         const struct record_description *record = image->descriptions[i].record;
 
-        if (record->kind == DESCRIPTION_PIPE && record->value >= image->pipe_count)
+        if (record->kind == DESCRIPTION_PIPE && !is_pipe(image, record->value, 0))
             return damaged(reading, "end of an unknown pipe");
+        if (record->kind == DESCRIPTION_FIFO && record->value != RECORD_ID_NONE &&
+            !is_pipe(image, record->value, 1))
+            return damaged(reading, "content of an unknown named pipe");
         if (record->kind == DESCRIPTION_OBJECT && record->value >= image->object_count)
             return damaged(reading, "descriptor of an unknown object");
     }

@@ -238,6 +238,7 @@ enum record_description_kind {
     DESCRIPTION_BROKEN_PIPE = 11, /* the other end was another process's, which is gone */
     DESCRIPTION_SOCKET = 12,      /* value: socket id; the n-th of them has id n */
     DESCRIPTION_OBJECT = 13,      /* value: object id */
+    DESCRIPTION_FIFO = 14, /* reopened by path; value: pipe id, RECORD_ID_NONE: not read here */
 };
 
 enum record_description_flags {
@@ -277,7 +278,7 @@ struct record_pipe {
     uint32_t id;
     uint32_t capacity;
     uint32_t content_bytes;
-    uint32_t reserved;
+    uint32_t named; /* 1: has a path; referred to by DESCRIPTION_FIFO, else by DESCRIPTION_PIPE */
 };
 
 struct record_epoll_watch {

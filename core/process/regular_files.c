@@ -30,8 +30,7 @@ static bool is_plain_device(const struct stat *stat)
            (device == 3 || device == 5 || device == 7 || device == 8 || device == 9);
 }
 
-/* Why the file cannot be opened again by its name, NULL if it can. */
-static const char *file_obstacle(const struct open_description *description)
+const char *file_obstacle(const struct open_description *description)
 {
     static const int modes[] = {R_OK, W_OK, R_OK | W_OK, R_OK | W_OK}; /* by O_ACCMODE */
     int mode = description->open_flags & O_PATH ? F_OK : modes[description->open_flags & O_ACCMODE];

@@ -3,6 +3,7 @@
  * /dev/shm, and, at each SIGUSR1, prints what it sees of them: the same each time. SIGUSR2: ends.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 static unsigned char *shared, *twin, *memory_a, *memory_b, *deleted_map, *posix_map;
 static int memory_fd, sealed_fd, deleted_fd, deleted_dup, temporary_fd, posix_fd, plain_fd;
 static char posix_name[64];
+static int fifo_both, fifo_read, fifo_write, fifo_path;
 
 static void must(long status, const char *what)
 {
@@ -96,6 +98,32 @@ static void make_files(void)
     strcpy((char *)posix_map + 4096, "posix");
 }
 
+static void make_pipes(void)
+{
+    must(mkfifo("fifo", 0600), "mkfifo");
+    must(fifo_both = open("fifo", O_RDWR | O_CLOEXEC), "fifo");
+    must(fifo_read = open("fifo", O_RDONLY | O_NONBLOCK), "fifo");
+    must(fifo_path = open("fifo", O_PATH), "fifo");
+    must(fcntl(fifo_both, F_SETPIPE_SZ, 8192), "F_SETPIPE_SZ");
+    must(write(fifo_both, "in the pipe", 11), "write");
+    must(mkfifo("one-sided", 0600), "mkfifo");
+    must(fifo_write = open("one-sided", O_RDWR), "one-sided");
+}
+
+/* What is unread is taken out and put back. */
+static void print_pipe(void)
+{
+    char text[32] = {0};
+    ssize_t got = read(fifo_read, text, sizeof text - 1);
+
+    printf("fifo: %zd %s capacity %d flags %x %x %x %x cloexec %d\n", got, text,
+           fcntl(fifo_read, F_GETPIPE_SZ), (unsigned)fcntl(fifo_both, F_GETFL),
+           (unsigned)fcntl(fifo_read, F_GETFL), (unsigned)fcntl(fifo_path, F_GETFL),
+           (unsigned)fcntl(fifo_write, F_GETFL), fcntl(fifo_both, F_GETFD));
+    must(write(fifo_both, text, (size_t)got), "write");
+    printf("empty: %d\n", (int)poll(&(struct pollfd){.fd = fifo_write, .events = POLLIN}, 1, 0));
+}
+
 static void print_file(const char *name, int fd)
 {
     char path[64], link[256] = {0};
@@ -153,6 +181,7 @@ static void report(void)
     print_file("temporary", temporary_fd);
     print_file("posix", posix_fd);
     print_contents();
+    print_pipe();
     print_sharing("shared and twin", shared + 65536 + 77, twin + 77);
     print_sharing("two mappings of a memfd", memory_a + 5, memory_b + 5);
     posix_map[5] = 'q';
@@ -173,6 +202,7 @@ int main(void)
     make_shared();
     make_memfds();
     make_files();
+    make_pipes();
     printf("ready\n");
     fflush(stdout);
     while (sigwait(&both, &number) == 0 && number == SIGUSR1)

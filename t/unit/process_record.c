@@ -158,6 +158,20 @@ static void impossible_descriptors_are_refused(void)
     description.kind = DESCRIPTION_PIPE;
     record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
     CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no pipe */
+    for (uint32_t named = 0; named < 2; named++) {
+        struct record_pipe pipe = {.capacity = 4096, .named = named};
+
+        put_basic(1);
+        record_put(&writer, RECORD_PIPE, &pipe, sizeof pipe, NULL, 0);
+        description.kind = DESCRIPTION_PIPE;
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+        CHECK_EQ(read_status(), named ? STATUS_DAMAGED : 0);
+        description.kind = DESCRIPTION_FIFO;
+        description.id = 1;
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+        CHECK_EQ(read_status(), STATUS_DAMAGED); /* one of the two does not fit */
+        description.id = 0;
+    }
 }
 
 static struct record_socket tcp_socket(void)
