@@ -24,6 +24,7 @@ static capture_part *const capture_parts[] = {
     capture_timer_ids,
     capture_descriptor_numbers,
     capture_threads,
+    capture_process_attributes,
     capture_memory_layout,
     capture_kernel_mappings,
     capture_descriptions,

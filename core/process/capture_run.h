@@ -19,6 +19,7 @@ struct descriptor_run; /* descriptors.h */
 struct object_table;   /* objects.h */
 
 struct capture_run {
+    uint32_t online_cpus; /* 0: not asked yet */
     struct capture *capture;
     struct record_writer *out;
     struct problem *why;
@@ -35,6 +36,8 @@ MUST_CHECK int capture_memory_layout(struct capture_run *run);
 MUST_CHECK int capture_kernel_mappings(struct capture_run *run);
 MUST_CHECK int capture_mappings(struct capture_run *run);
 MUST_CHECK int capture_threads(struct capture_run *run);
+MUST_CHECK int capture_thread_attributes(struct capture_run *run, int tid);
+MUST_CHECK int capture_process_attributes(struct capture_run *run); /* behind the threads */
 MUST_CHECK int capture_signal_actions(struct capture_run *run);
 MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */
 MUST_CHECK int capture_pending_signals(struct capture_run *run);

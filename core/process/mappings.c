@@ -7,12 +7,20 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
 #include "core/process/mapped_files.h"
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
+
+#define ANON_NAME_BYTES 80 /* the kernel's limit, with the NUL */
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 /* What a mapping that cannot be restored is called, NULL if it can. */
 static const char *mapping_obstacle(const struct mapping *mapping)
@@ -139,6 +147,23 @@ static uint64_t stack_start(const struct rebuild *rebuild, uint32_t index)
     return stack->end - room;
 }
 
+/* "[anon:NAME]" */
+static void rebuild_name(struct rebuild *rebuild, const struct record_mapping *mapping,
+                         const char *shown)
+{
+    char name[ANON_NAME_BYTES];
+    size_t length = strlen(shown) - sizeof "[anon:";
+
+    if (length >= sizeof name)
+        return;
+    memcpy(name, shown + sizeof "[anon:" - 1, length);
+    name[length] = 0;
+    batch_add(rebuild->batch, shown, SYS_prctl,
+              BATCH_ARGS(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->start,
+                         mapping->end - mapping->start, batch_string(rebuild->batch, name)));
+    batch_may_fail(rebuild->batch); /* a kernel without them */
+}
+
 static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t prot)
 {
     const struct record_mapping *mapping = rebuild->image->mappings[index].record;
@@ -151,6 +176,8 @@ static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t 
     batch_add(rebuild->batch, name[0] != 0 ? name : "anonymous memory", SYS_mmap,
               BATCH_ARGS(start, mapping->end - start, prot, flags, -1ul, 0));
     batch_expect(rebuild->batch, (int64_t)start);
+    if (text_starts_with(name, "[anon:"))
+        rebuild_name(rebuild, mapping, name);
 }
 
 static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot,

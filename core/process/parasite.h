@@ -31,9 +31,12 @@ struct parasite_report {
         int32_t flags, pad;
         uint64_t bytes;
     } altstack;
+    uint64_t timer_slack_ns;
+    int32_t death_signal;
 
     /* out: the process */
     uint64_t brk;
+    int32_t dumpable, subreaper, huge_pages_off;
     struct record_signal_action actions[RECORD_SIGNALS];
     struct itimerval interval_timers[3];
     struct itimerspec posix_timers[PARASITE_POSIX_TIMERS_MAX];

@@ -282,6 +282,8 @@ static read_item *const readers[KINDS] = {
     [RECORD_SOCKET] = read_socket,
     [RECORD_SOCKET_OPTION] = read_socket_option,
     [RECORD_SOCKET_MESSAGE] = read_socket_message,
+    [RECORD_THREAD_ATTRIBUTES] = read_thread_attributes,
+    [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };

@@ -42,6 +42,9 @@ struct image_kernel_mapping {
 struct image_thread {
     const struct record_thread *record;
     const uint8_t *xstate;
+    const struct record_thread_attributes *attributes; /* or NULL */
+    const uint8_t *cpus;
+    uint32_t cpu_bytes; /* 0: any */
 };
 
 struct image_description {
@@ -96,6 +99,7 @@ struct process_image {
     uint32_t auxv_bytes;
     const struct record_signal_actions *signals;
     const struct record_limits *limits;
+    const struct record_process_attributes *attributes; /* or NULL */
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;

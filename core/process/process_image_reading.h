@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS 23
+#define KINDS 25
 
 struct reading {
     struct process_image *image;
@@ -20,6 +20,10 @@ struct reading {
 
 /* STATUS_DAMAGED, with what is wrong about reading->item. */
 int damaged(struct reading *reading, const char *what);
+
+/* attributes.c */
+MUST_CHECK int read_thread_attributes(struct reading *reading);
+MUST_CHECK int read_process_attributes(struct reading *reading);
 
 bool is_path(const char *path);
 

@@ -63,6 +63,8 @@ void rebuild_timers(struct rebuild *rebuild);
 void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);
 void rebuild_thread(struct rebuild *rebuild, uint32_t index);
+void rebuild_thread_attributes(struct rebuild *rebuild, uint32_t index);
+void rebuild_process_attributes(struct rebuild *rebuild);
 
 /* From outside, when nothing more is done that the limits could forbid: what may be set. */
 void rebuild_limits(const struct process_image *image, int pid);

@@ -29,16 +29,18 @@ enum record_kind {
     RECORD_DESCRIPTOR = 10,  /* a descriptor number */
     RECORD_PIPE = 11,        /* a pipe with both ends inside; tail: unread bytes */
     RECORD_EPOLL_WATCH = 12, /* one descriptor in an epoll's interest list */
-    RECORD_INTERVAL_TIMER = 13, /* setitimer */
-    RECORD_POSIX_TIMER = 14,    /* timer_create */
-    RECORD_PENDING_SIGNAL = 15, /* sent and not delivered yet */
-    RECORD_LIMITS = 16,         /* exactly one */
-    RECORD_FILE_LOCK = 17,      /* flock, fcntl, open file description locks */
-    RECORD_SOCKET = 18,         /* tail: own address, the other end's address */
-    RECORD_SOCKET_OPTION = 19,  /* of the socket before it; tail: value */
-    RECORD_SOCKET_MESSAGE = 20, /* unread, of the socket before it; tail: its bytes */
-    RECORD_OBJECT = 21,         /* memory or a file without a name, by content; tail: a name */
-    RECORD_OBJECT_CONTENT = 22, /* of the object before it, ascending; tail: bytes */
+    RECORD_INTERVAL_TIMER = 13,     /* setitimer */
+    RECORD_POSIX_TIMER = 14,        /* timer_create */
+    RECORD_PENDING_SIGNAL = 15,     /* sent and not delivered yet */
+    RECORD_LIMITS = 16,             /* exactly one */
+    RECORD_FILE_LOCK = 17,          /* flock, fcntl, open file description locks */
+    RECORD_SOCKET = 18,             /* tail: own address, the other end's address */
+    RECORD_SOCKET_OPTION = 19,      /* of the socket before it; tail: value */
+    RECORD_SOCKET_MESSAGE = 20,     /* unread, of the socket before it; tail: its bytes */
+    RECORD_OBJECT = 21,             /* memory or a file without a name, by content; tail: a name */
+    RECORD_OBJECT_CONTENT = 22,     /* of the object before it, ascending; tail: bytes */
+    RECORD_THREAD_ATTRIBUTES = 23,  /* of the thread before it; tail: CPUs that it is bound to */
+    RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -392,6 +394,38 @@ struct record_socket_message {
     uint32_t socket;
     uint32_t reserved;
 };
+
+/* OFFSET SIZE: scheduling as in struct sched_attr
+ *   0     4  thread id
+ *   4     4  policy
+ *   8     8  flags
+ *  16     4  priority
+ *  20     4  signal at the parent's death, 0: none
+ *  24    24  runtime, deadline, period
+ *  48     8  timer slack, ns; 0: not told
+ *  56     4  priority of input and output (ioprio_get)
+ *  60     4  reserved, 0 */
+struct record_thread_attributes {
+    int32_t tid;
+    uint32_t policy;
+    uint64_t flags;
+    uint32_t priority;
+    uint32_t death_signal;
+    uint64_t runtime, deadline, period;
+    uint64_t timer_slack_ns;
+    uint32_t io_priority;
+    uint32_t reserved;
+};
+
+struct record_process_attributes {
+    int32_t oom_score_adj;
+    uint32_t dumpable;
+    uint32_t subreaper;
+    uint32_t huge_pages_off; /* PR_SET_THP_DISABLE */
+};
+
+_Static_assert(sizeof(struct record_thread_attributes) == 64, "as drawn");
+_Static_assert(sizeof(struct record_process_attributes) == 16, "as drawn");
 
 enum record_object_kind {
     OBJECT_SHARED_MEMORY = 1, /* mapped MAP_SHARED | MAP_ANONYMOUS */

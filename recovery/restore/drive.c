@@ -119,9 +119,10 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
              image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
              image->lock_count + image->socket_count * 24ul + image->socket_option_count * 4ul +
              image->socket_message_count;
-    *data = FIXED_DATA + image->thread_count * 160ul + image->watch_count * 32ul +
-            image->posix_timer_count * 160ul + image->description_count * 160ul +
-            image->pending_count * 144ul + image->lock_count * 48ul + image->socket_count * 1024ul +
+    *data = FIXED_DATA + image->thread_count * 160ul + image->mapping_count * 96ul +
+            image->watch_count * 32ul + image->posix_timer_count * 160ul +
+            image->description_count * 160ul + image->pending_count * 144ul +
+            image->lock_count * 48ul + image->socket_count * 1024ul +
             image->socket_option_count * 128ul;
     *calls += contents_calls(job);
     for (uint32_t i = 0; i < image->mapping_count; i++)

@@ -322,6 +322,34 @@ static void put_content(uint32_t object, uint64_t offset, size_t bytes)
     record_put(&writer, RECORD_OBJECT_CONTENT, &content, sizeof content, "12345678", bytes);
 }
 
+static void impossible_attributes_are_refused(void)
+{
+    const struct record_thread_attributes bad[] = {
+        {.tid = 101}, /* not behind its thread */
+        {.tid = 100, .death_signal = 65},
+    };
+    const struct record_process_attributes process[] = {{.oom_score_adj = 1001}, {.dumpable = 3}};
+    struct record_thread_attributes good = {.tid = 100};
+    static const uint8_t cpus[1032];
+
+    put_basic(1);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, 8);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, 8);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* twice */
+    put_basic(1);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, sizeof cpus);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    for (int i = 0; i < 2; i++) {
+        put_basic(1);
+        record_put(&writer, RECORD_THREAD_ATTRIBUTES, &bad[i], sizeof bad[i], cpus, 8);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+        put_basic(1);
+        record_put(&writer, RECORD_PROCESS_ATTRIBUTES, &process[i], sizeof process[i], NULL, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+}
+
 static void an_object_is_read_with_its_content(void)
 {
     struct process_image image;
@@ -473,6 +501,7 @@ int main(int argc, char **argv)
     RUN(impossible_sockets_are_refused);
     RUN(sockets_that_do_not_fit_the_rest_are_refused);
     RUN(ends_of_pairs_must_name_each_other);
+    RUN(impossible_attributes_are_refused);
     RUN(an_object_is_read_with_its_content);
     RUN(impossible_objects_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
