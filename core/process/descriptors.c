@@ -15,19 +15,13 @@
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 
-#define DIRECTORY_BYTES 4096
-#define SETFL_FLAGS     (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
+#define DIRECTORY_BYTES  4096
+#define WATCH_TEXT_BYTES 128 /* of fdinfo, about, a watch */
+#define SETFL_FLAGS      (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
 
 static const struct description_kind *const capture_kinds[] = {
-    &object_kind, &socket_kind, &stdio_kind, &pipe_kind, &event_kind, &regular_file_kind};
-
-struct kernel_dirent {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t bytes;
-    uint8_t type;
-    char name[];
-};
+    &object_kind,  &socket_kind, &stdio_kind,       &pipe_kind,
+    &inotify_kind, &event_kind,  &regular_file_kind};
 
 int descriptor_info(struct capture_run *run, uint32_t number)
 {
@@ -40,6 +34,26 @@ int descriptor_info(struct capture_run *run, uint32_t number)
         return problem_set(run->why, (int)bytes, "fd %u: /proc/%d/%s: %s", number,
                            run->capture->pid, name, status_text((int)bytes));
     return 0;
+}
+
+const char *descriptor_watches(struct descriptor_run *run, uint32_t number)
+{
+    struct capture_run *capture = run->run;
+    size_t size = WATCH_TEXT_BYTES * ((size_t)run->descriptor_count + 8);
+    ssize_t bytes = -E2BIG;
+    char name[48], *text;
+
+    format_text(name, sizeof name, "fdinfo/%u", number);
+    while (bytes == -E2BIG) {
+        text = arena_alloc(capture->capture->scratch, size, 16);
+        bytes = text != NULL ? proc_read(capture->capture->pid, name, text, size) : -ENOMEM;
+        size *= 2;
+    }
+    if (bytes >= 0)
+        return text;
+    (void)problem_set(capture->why, (int)bytes, "fd %u: what it watches: %s", number,
+                      status_text((int)bytes));
+    return NULL;
 }
 
 int descriptor_borrow(struct capture_run *run, uint32_t number)
@@ -352,6 +366,8 @@ static const struct description_kind *kind_of(uint32_t kind)
         return &socket_kind;
     case DESCRIPTION_OBJECT:
         return &object_kind;
+    case DESCRIPTION_INOTIFY:
+        return &inotify_kind;
     default:
         return &regular_file_kind;
     }
@@ -367,6 +383,14 @@ static struct opened source_of(const struct rebuild *rebuild,
         rebuild->stdio_fd[number] >= 0)
         return (struct opened){.value = (uint64_t)rebuild->stdio_fd[number], .how = BATCH_VALUE};
     return opened;
+}
+
+const struct record_descriptor *descriptor_of(const struct process_image *image, uint32_t id)
+{
+    for (uint32_t i = 0; i < image->descriptor_count; i++)
+        if (image->descriptors[i]->description == id)
+            return image->descriptors[i];
+    return NULL;
 }
 
 static void place(struct descriptor_rebuild *run, uint32_t id, struct opened opened)
@@ -411,6 +435,7 @@ int rebuild_descriptors(struct rebuild *rebuild)
         place(&run, i, opened_move_up(&run, opened));
     }
     rebuild_object_modes(rebuild);
+    rebuild_inotify_watches(rebuild);
     rebuild_watches(rebuild);
     rebuild_file_locks(rebuild);
     return rebuild->batch->failed;
@@ -428,6 +453,8 @@ int descriptors_check(const struct process_image *image, struct problem *why)
         else if (kind_of(description->record->kind) == &regular_file_kind)
             status = regular_file_check(image, description, why);
     }
+    if (status == 0)
+        status = inotify_check(image, why);
     for (uint32_t i = 0; i < image->socket_count && status == 0; i++)
         status = socket_check(&image->sockets[i], why);
     return status;

@@ -42,6 +42,8 @@ struct descriptor_run {
  * are.
  */
 MUST_CHECK int descriptor_info(struct capture_run *run, uint32_t number);
+/* All of fdinfo of an epoll or inotify, which has a line a watch. NULL: run->why. */
+const char *descriptor_watches(struct descriptor_run *run, uint32_t number);
 /* A descriptor of the agent's for the same description; closed by the caller. */
 MUST_CHECK int descriptor_borrow(struct capture_run *run, uint32_t number);
 
@@ -74,7 +76,7 @@ struct description_kind {
 };
 
 extern const struct description_kind regular_file_kind, stdio_kind, pipe_kind, event_kind,
-    socket_kind, object_kind;
+    socket_kind, object_kind, inotify_kind;
 
 /* batch_add() of a call on an opened descriptor, which takes the place of args[0]. */
 size_t opened_add(struct batch *batch, const char *what, long number, struct opened opened,
@@ -91,12 +93,18 @@ void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_f
 MUST_CHECK int capture_file_locks(struct capture_run *run, uint32_t number);
 void rebuild_file_locks(struct rebuild *rebuild);
 
+/* A descriptor of a description, or NULL. */
+const struct record_descriptor *descriptor_of(const struct process_image *image, uint32_t id);
+/* When all files are open and all descriptors in their places. */
+void rebuild_inotify_watches(struct rebuild *rebuild);
 void rebuild_watches(struct rebuild *rebuild);
 /* Why a file cannot be opened again by its name, NULL if it can. */
 const char *file_obstacle(const struct open_description *description);
 MUST_CHECK int regular_file_check(const struct process_image *image,
                                   const struct image_description *description, struct problem *why);
 MUST_CHECK int named_pipe_check(const struct image_description *description, struct problem *why);
+/* Is all there that inotify watched? */
+MUST_CHECK int inotify_check(const struct process_image *image, struct problem *why);
 /* Is the place where a socket is to listen free? */
 MUST_CHECK int socket_check(const struct image_socket *socket, struct problem *why);
 

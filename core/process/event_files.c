@@ -15,8 +15,6 @@
 #define SIGSET_BYTES 8
 #define SEMAPHORE    1u /* EFD_SEMAPHORE */
 
-#define WATCH_TEXT_BYTES 128 /* of fdinfo, a watch */
-
 /* "(12, 345)" */
 static uint64_t time_pair_ns(const char *text, const char *key)
 {
@@ -65,32 +63,11 @@ static bool is_watched(const struct descriptor_run *run, uint64_t inode, uint32_
            run->descriptions[run->descriptors[low].description].stat.st_ino == inode;
 }
 
-/* All of fdinfo, a line a watch. NULL, with run->why, when it cannot be read. */
-static const char *read_watches(struct descriptor_run *run, uint32_t number)
-{
-    struct capture_run *capture = run->run;
-    size_t size = WATCH_TEXT_BYTES * ((size_t)run->descriptor_count + 8);
-    ssize_t bytes = -E2BIG;
-    char name[48], *text;
-
-    format_text(name, sizeof name, "fdinfo/%u", number);
-    while (bytes == -E2BIG) { /* a descriptor may be watched twice, through its dups */
-        text = arena_alloc(capture->capture->scratch, size, 16);
-        bytes = text != NULL ? proc_read(capture->capture->pid, name, text, size) : -ENOMEM;
-        size *= 2;
-    }
-    if (bytes >= 0)
-        return text;
-    (void)problem_set(capture->why, (int)bytes, "fd %u: watches of an epoll: %s", number,
-                      status_text((int)bytes));
-    return NULL;
-}
-
 /* "tfd:        5 events:       19 data:                5  pos:0 ino:1b sdev:f" */
 static int capture_watches(struct descriptor_run *run, const struct open_description *description,
                            uint32_t id)
 {
-    const char *at = read_watches(run, description->number);
+    const char *at = descriptor_watches(run, description->number);
 
     if (at == NULL)
         return run->run->why->status;
@@ -204,14 +181,6 @@ static struct opened open_event(struct descriptor_rebuild *run,
     }
     opened_set_flags(batch, opened, record->open_flags);
     return opened;
-}
-
-static const struct record_descriptor *descriptor_of(const struct process_image *image, uint32_t id)
-{
-    for (uint32_t i = 0; i < image->descriptor_count; i++)
-        if (image->descriptors[i]->description == id)
-            return image->descriptors[i];
-    return NULL;
 }
 
 void rebuild_watches(struct rebuild *rebuild)

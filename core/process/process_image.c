@@ -150,7 +150,7 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_FIFO)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_INOTIFY)
         return damaged(reading, "impossible open file");
     if ((record->kind <= DESCRIPTION_DEVICE || record->kind == DESCRIPTION_FIFO) &&
         !is_path(description->path))
@@ -284,6 +284,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_SOCKET_MESSAGE] = read_socket_message,
     [RECORD_THREAD_ATTRIBUTES] = read_thread_attributes,
     [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
+    [RECORD_INOTIFY_WATCH] = read_inotify_watch,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -327,6 +328,8 @@ static int make_arrays(struct reading *reading, struct arena *arena)
         array(arena, counts[RECORD_SOCKET_OPTION], sizeof *image->socket_options);
     image->socket_messages =
         array(arena, counts[RECORD_SOCKET_MESSAGE], sizeof *image->socket_messages);
+    image->inotify_watches =
+        array(arena, counts[RECORD_INOTIFY_WATCH], sizeof *image->inotify_watches);
     image->objects = array(arena, counts[RECORD_OBJECT], sizeof *image->objects);
     image->object_parts = array(arena, counts[RECORD_OBJECT_CONTENT], sizeof *image->object_parts);
     image->watches = array(arena, counts[RECORD_EPOLL_WATCH], sizeof(void *));
@@ -337,8 +340,9 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
-                   image->objects && image->object_parts && image->watches &&
-                   image->interval_timers && image->posix_timers && image->pending && image->locks
+                   image->objects && image->object_parts && image->inotify_watches &&
+                   image->watches && image->interval_timers && image->posix_timers &&
+                   image->pending && image->locks
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
@@ -379,6 +383,13 @@ static int check_relations(struct reading *reading)
         if (image->watches[i]->epoll >= image->description_count ||
             image->descriptions[image->watches[i]->epoll].record->kind != DESCRIPTION_EPOLL)
             return damaged(reading, "watch of an unknown epoll");
+    for (uint32_t i = 0; i < image->inotify_watch_count; i++) {
+        uint32_t id = image->inotify_watches[i].record->inotify;
+
+        if (id >= image->description_count ||
+            image->descriptions[id].record->kind != DESCRIPTION_INOTIFY)
+            return damaged(reading, "watch of an unknown inotify");
+    }
     return check_sockets(reading);
 }
 

@@ -79,6 +79,11 @@ struct image_socket {
     uint32_t message_count;
 };
 
+struct image_inotify_watch {
+    const struct record_inotify_watch *record;
+    const char *path;
+};
+
 struct image_object_part {
     const uint8_t *content;
     uint32_t bytes;
@@ -121,6 +126,8 @@ struct process_image {
     uint32_t socket_option_count;
     struct image_socket_message *socket_messages;
     uint32_t socket_message_count;
+    struct image_inotify_watch *inotify_watches;
+    uint32_t inotify_watch_count;
     struct image_object *objects;
     uint32_t object_count;
     struct image_object_part *object_parts;

@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS 25
+#define KINDS 26
 
 struct reading {
     struct process_image *image;
@@ -24,6 +24,9 @@ int damaged(struct reading *reading, const char *what);
 /* attributes.c */
 MUST_CHECK int read_thread_attributes(struct reading *reading);
 MUST_CHECK int read_process_attributes(struct reading *reading);
+
+/* inotify_files.c */
+MUST_CHECK int read_inotify_watch(struct reading *reading);
 
 bool is_path(const char *path);
 

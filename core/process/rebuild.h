@@ -73,6 +73,9 @@ void rebuild_limits(const struct process_image *image, int pid);
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);
 
+/* Adds what the watches of inotify take in a batch to come by their numbers. */
+void inotify_size(const struct process_image *image, size_t *calls, size_t *data);
+
 /* text in the arena, for batch_add(): lives until the arena goes. */
 const char *rebuild_text(struct rebuild *rebuild, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

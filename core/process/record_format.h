@@ -41,6 +41,7 @@ enum record_kind {
     RECORD_OBJECT_CONTENT = 22,     /* of the object before it, ascending; tail: bytes */
     RECORD_THREAD_ATTRIBUTES = 23,  /* of the thread before it; tail: CPUs that it is bound to */
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
+    RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -241,6 +242,7 @@ enum record_description_kind {
     DESCRIPTION_SOCKET = 12,      /* value: socket id; the n-th of them has id n */
     DESCRIPTION_OBJECT = 13,      /* value: object id */
     DESCRIPTION_FIFO = 14, /* reopened by path; value: pipe id, RECORD_ID_NONE: not read here */
+    DESCRIPTION_INOTIFY = 15,
 };
 
 enum record_description_flags {
@@ -456,6 +458,15 @@ struct record_object_content {
     uint64_t offset;
 };
 
+/* {description id, watch descriptor, mask, 0}; each description's watches ascend. */
+struct record_inotify_watch {
+    uint32_t inotify;
+    uint32_t wd;
+    uint32_t mask;
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
 _Static_assert(sizeof(struct record_object) == 24, "as drawn");
 _Static_assert(sizeof(struct record_object_content) == 16, "as drawn");
 _Static_assert(sizeof(struct record_socket) == 56, "as drawn");

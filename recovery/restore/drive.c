@@ -133,6 +133,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
         *data += strlen(image->descriptions[i].path) + 32;
     for (uint32_t i = 0; i < image->pipe_count; i++)
         *data += image->pipes[i].record->content_bytes + 64ul;
+    inotify_size(image, calls, data);
     *calls += image->object_count * 12ul + image->object_part_count;
     for (uint32_t i = 0; i < image->object_count; i++)
         *data += 2 * strlen(image->objects[i].name) + 128;

@@ -8,14 +8,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import BUILT_PROGRAMS, Skip, check_equal, main  # noqa: E402
 from state_program import add_both, killed_and_restored, report, started  # noqa: E402
 
-STATE = os.path.join(BUILT_PROGRAMS, "attributes_state")
-
-
-def attributes_are_the_same_after_two_restores(place):
-    if os.nice(0) > 3:
-        raise Skip("runs with a nice value that an ordinary user could not lower to the program's")
+def same_after_two_restores(place, program):
     pool = place.path("pool")
-    first = process = started(place, pool, STATE)
+    first = process = started(place, pool, os.path.join(BUILT_PROGRAMS, program))
     pid = process.pid
     expected = report(process, pid, first)
     place.note("\n".join(expected))
@@ -29,5 +24,16 @@ def attributes_are_the_same_after_two_restores(place):
     check_equal(process.wait(), 0, "exit status")
 
 
-add_both(attributes_are_the_same_after_two_restores)
+def attributes_are_the_same_after_two_restores(place):
+    if os.nice(0) > 3:
+        raise Skip("runs with a nice value that an ordinary user could not lower to the program's")
+    same_after_two_restores(place, "attributes_state")
+
+
+def inotify_has_the_same_watches_after_two_restores(place):
+    same_after_two_restores(place, "inotify_state")
+
+
+add_both(attributes_are_the_same_after_two_restores,
+         inotify_has_the_same_watches_after_two_restores)
 main()

@@ -350,6 +350,33 @@ static void impossible_attributes_are_refused(void)
     }
 }
 
+static void impossible_inotify_watches_are_refused(void)
+{
+    const struct {
+        uint32_t kind, inotify, wd;
+        const char *path;
+        int status;
+    } cases[] = {
+        {DESCRIPTION_INOTIFY, 0, 7, "/tmp", 0},
+        {DESCRIPTION_INOTIFY, 0, 0, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 0, 1u << 20, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 0, 7, "tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 1, 7, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_EPOLL, 0, 7, "/tmp", STATUS_DAMAGED},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct record_description description = {.kind = cases[i].kind};
+        struct record_inotify_watch watch = {.inotify = cases[i].inotify, .wd = cases[i].wd};
+
+        put_basic(1);
+        record_put(&writer, RECORD_INOTIFY_WATCH, &watch, sizeof watch, cases[i].path,
+                   strlen(cases[i].path) + 1);
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "x", 2);
+        CHECK_EQ(read_status(), cases[i].status);
+    }
+}
+
 static void an_object_is_read_with_its_content(void)
 {
     struct process_image image;
@@ -502,6 +529,7 @@ int main(int argc, char **argv)
     RUN(sockets_that_do_not_fit_the_rest_are_refused);
     RUN(ends_of_pairs_must_name_each_other);
     RUN(impossible_attributes_are_refused);
+    RUN(impossible_inotify_watches_are_refused);
     RUN(an_object_is_read_with_its_content);
     RUN(impossible_objects_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
