@@ -100,9 +100,13 @@ void rebuild_inotify_watches(struct rebuild *rebuild);
 void rebuild_watches(struct rebuild *rebuild);
 /* Why a file cannot be opened again by its name, NULL if it can. */
 const char *file_obstacle(const struct open_description *description);
+/* 0: the file system does not tell. */
+uint64_t file_birth_ns(const char *path);
 MUST_CHECK int regular_file_check(const struct process_image *image,
                                   const struct image_description *description, struct problem *why);
 MUST_CHECK int named_pipe_check(const struct image_description *description, struct problem *why);
+/* renamed_files.c: the path of an entry of a folder with this inode, whatever it is. */
+bool find_in_folder(const char *folder, uint64_t inode, char path[4096]);
 /* Is all there that inotify watched? */
 MUST_CHECK int inotify_check(const struct process_image *image, struct problem *why);
 /* Is the place where a socket is to listen free? */

@@ -124,28 +124,6 @@ static bool find_by_handle(const struct watched *watched, const char *place, cha
     return is_at(watched, path);
 }
 
-/* An entry of a folder with this inode. */
-static bool find_in(const struct watched *watched, const char *folder, char *path)
-{
-    char buffer[8192] __attribute__((aligned(8)));
-    int fd = sys_open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    bool found = false;
-    long bytes;
-
-    if (fd < 0)
-        return false;
-    while (!found && (bytes = sys_call(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
-        for (long at = 0; at < bytes && !found;) {
-            const struct kernel_dirent *entry = (const void *)(buffer + at);
-
-            at += entry->bytes;
-            format_text(path, PATH_MAX, "%s/%s", folder, entry->name);
-            found = entry->inode == watched->inode && entry->name[0] != '.' && is_at(watched, path);
-        }
-    (void)sys_close(fd);
-    return found;
-}
-
 static bool find_path(struct descriptor_run *run, const struct watched *watched, char *path)
 {
     static const char *const places[] = {"/",    "/etc",     "/tmp",    "/run",
@@ -161,7 +139,8 @@ static bool find_path(struct descriptor_run *run, const struct watched *watched,
         memcpy(path, folder, strlen(folder) + 1);
         return true;
     }
-    if (find_by_handle(watched, folder, path) || find_in(watched, folder, path))
+    if (find_by_handle(watched, folder, path) ||
+        (find_in_folder(folder, watched->inode, path) && is_at(watched, path)))
         return true;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (is_at(watched, places[i])) {

@@ -69,6 +69,9 @@ void rebuild_process_attributes(struct rebuild *rebuild);
 /* From outside, when nothing more is done that the limits could forbid: what may be set. */
 void rebuild_limits(const struct process_image *image, int pid);
 
+/* Regular files that lie under another name in the same folder now get that as their path. */
+void descriptors_find_renamed(struct process_image *image, struct arena *arena);
+
 /* Are the files that descriptors refer to fit to go on with? STATUS_CHANGED names the first
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);

@@ -15,6 +15,7 @@
 
 #define RECORD_FORMAT_VERSION 1u
 #define RECORD_ID_NONE        0xffffffffu
+#define RECORD_BYTES_MAX      (256u << 20) /* of all items: a reader takes no more */
 
 enum record_kind {
     RECORD_PROCESS = 1,        /* first item, exactly one */

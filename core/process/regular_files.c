@@ -5,6 +5,9 @@
  * A standard stream whose file cannot be reached (a redirection into another user's directory) is
  * taken over from the restorer like a terminal.
  *
+ * An inode's number is given to another file when its own is deleted; the time of birth tells them
+ * apart, where the file system has it.
+ *
  * Always true: a file that the program was appending to (O_APPEND, or its offset at the end, and
  * open for writing) is cut back at the restore to its length at the checkpoint, so what the program
  * writes again is there once. A file that is shorter than it was is refused: something is lost.
@@ -46,6 +49,16 @@ const char *file_obstacle(const struct open_description *description)
     return NULL;
 }
 
+uint64_t file_birth_ns(const char *path)
+{
+    struct statx found;
+
+    if (sys_call(SYS_statx, AT_FDCWD, path, 0, STATX_BTIME, &found) != 0 ||
+        !(found.stx_mask & STATX_BTIME))
+        return 0;
+    return (uint64_t)found.stx_btime.tv_sec * 1000000000u + found.stx_btime.tv_nsec;
+}
+
 static int capture_regular(struct descriptor_run *run, const struct open_description *description,
                            struct record_description *record)
 {
@@ -75,6 +88,7 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
                            "fd %u: %s %s cannot be checkpointed yet", description->number,
                            description->link, obstacle);
     record->size = S_ISREG(stat->st_mode) ? (uint64_t)stat->st_size : 0;
+    record->value = S_ISREG(stat->st_mode) ? file_birth_ns(description->link) : 0;
     if (S_ISREG(stat->st_mode) && access != O_RDONLY && !(description->open_flags & O_PATH) &&
         ((description->open_flags & O_APPEND) || description->offset == record->size))
         record->flags |= RECORD_CUT_BACK;
@@ -150,7 +164,8 @@ int regular_file_check(const struct process_image *image,
                            description->path, status_text(status));
     if (record->kind != DESCRIPTION_REGULAR)
         return 0;
-    if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode))
+    if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode) ||
+        record->value != file_birth_ns(description->path))
         return problem_set(why, STATUS_CHANGED,
                            "%s, which the program had open, is now another file",
                            description->path);

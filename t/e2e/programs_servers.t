@@ -8,7 +8,8 @@ import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from killed_server import Connection, Server, connects, free_port, run_server  # noqa: E402
+from killed_server import (Connection, Server, connects, free_port, newest_generation,  # noqa: E402
+                           run_server)
 from pheap_test import (BUILT_PROGRAMS, Failure, NOBODY, PHEAP, add_test, check,  # noqa: E402
                         check_equal, main, wait_until)
 
@@ -118,7 +119,7 @@ def many_clients(place):
             total += i
             check_equal(ask(client, i), total, "sum")
         place.wait_generation(pool, place.newest(pool) + 2, process)
-        newest = place.inspect(pool)["generations"][-1]
+        newest = newest_generation(place, pool)
         gone = started.stdout().count("client gone")
         os.kill(pid, signal.SIGKILL)
         process.wait()

@@ -94,6 +94,11 @@ def connects(port):
         return False
 
 
+def newest_generation(place, pool):
+    """The newest that can be restored: there may be a crash behind it."""
+    return [g for g in place.inspect(pool)["generations"] if g["kind"] == "process"][-1]
+
+
 def check_keys(server, port, writers):
     """All that was acknowledged, and is not lost with reason, is there; how many keys that is."""
     connection, count = Connection(port), 0
@@ -114,7 +119,7 @@ def killed(place, process, pid):
 
 def restored(place, pool, server, port, writers):
     """Restores, and looks for what must be there; (process, its outer pid)."""
-    newest = place.inspect(pool)["generations"][-1]
+    newest = newest_generation(place, pool)
     for writer in writers:  # nobody answers them now; what came after the cut is gone
         writer.acknowledged = [a for a in writer.acknowledged if a[1] < newest["time_ns"]]
     begin = time.monotonic()
