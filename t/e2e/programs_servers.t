@@ -6,14 +6,16 @@ import re
 import signal
 import socket
 import sys
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from killed_server import (Connection, Server, connects, free_port, newest_generation,  # noqa: E402
                            run_server)
-from pheap_test import (BUILT_PROGRAMS, Failure, NOBODY, PHEAP, add_test, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, Failure, NOBODY, PHEAP, Skip, add_test, check,  # noqa: E402
                         check_equal, main, wait_until)
 
 ECHO_SERVER = os.path.join(BUILT_PROGRAMS, "echo_server")
+NGINX = "/usr/sbin/nginx"
 CLIENTS = 1000
 
 
@@ -141,8 +143,53 @@ def many_clients(place):
     process.wait()
 
 
+NGINX_CONFIGURATION = """
+daemon off; master_process off; pid {place}/pid; error_log stderr;
+events {{ }}
+http {{
+    access_log off; client_body_temp_path {place}/body; proxy_temp_path {place}/proxy;
+    fastcgi_temp_path {place}/fastcgi; uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
+    server {{ listen 127.0.0.1:{port}; listen unix:{place}/nginx.sock; root {place}; }}
+}}
+"""
+
+
+def fetch(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=10) as answer:
+        return answer.read()
+
+
+def nginx_serves_after_two_restores(place):
+    """One process: nginx's own workers would be children."""
+    if not os.path.exists(NGINX):
+        raise Skip(f"{NGINX} is not installed: see scripts/packages")
+    port, pool = free_port(), place.path("pool")
+    page = os.urandom(300000)
+    place.write("page", page)
+    configuration = place.write("nginx.conf",
+                                NGINX_CONFIGURATION.format(place=place.directory, port=port))
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, NGINX, "-e", "stderr", "-c",
+                          configuration)
+    wait_until(lambda: connects(port) or not process.running(), 30, "the server's port")
+    check(process.running(), process.stderr())
+    pid = process.pid
+    for _ in range(2):
+        idle = Connection(port)  # kept alive over the checkpoint
+        check_equal(fetch(port), page, "the page")
+        place.wait_generation(pool, place.newest(pool) + 2, process)
+        os.kill(pid, signal.SIGKILL)
+        process.wait()
+        idle.close()
+        process = place.start(PHEAP, "restore", pool)
+        pid = process.resumed()["outer_pid"]
+        check_equal(fetch(port), page, "the page after a restore")
+    os.kill(pid, signal.SIGTERM)
+    check_equal(process.wait(), 0, "exit status of nginx")
+
+
 for one in SERVERS:
     add_server(one, NOBODY)
 add_server(SERVERS[0], None)
+add_test("nginx serves after two restores", nginx_serves_after_two_restores)
 add_test("a server drops a thousand clients that were reset, and serves new ones", many_clients)
 main()
