@@ -249,7 +249,8 @@ static int look_at(struct descriptor_run *run, struct socket_look *look)
 static bool is_standard_stream(const struct socket_look *look)
 {
     return look->description->standard >= 0 &&
-           (look->record.state == 0 || look->record.state == SOCKET_RESET);
+           (look->record.state == 0 || look->record.state == SOCKET_RESET ||
+            look->record.state == SOCKET_ENDED);
 }
 
 static int put_socket(struct descriptor_run *run, const struct socket_look *look)
