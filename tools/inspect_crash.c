@@ -9,8 +9,6 @@
 #include "core/process/crash_record.h"
 #include "tools/inspect.h"
 
-#define RECORD_BYTES_MAX (64u << 20)
-
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,
                         struct record_crash *crash)
 {

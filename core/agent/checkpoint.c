@@ -13,6 +13,7 @@
 
 #include "core/agent/tasks.h"
 #include "core/base/sys.h"
+#include "core/process/objects.h"
 
 #define PRECOPY_ROUNDS       8
 #define PRECOPY_ENOUGH_PAGES 256
@@ -24,7 +25,7 @@
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
 #define RED_ZONE_BYTES       128u /* below the stack pointer, a function's own (System V ABI) */
-#define RECORD_BYTES_BASE    (16u << 20)
+#define RECORD_BYTES_BASE    ((16u << 20) + OBJECT_BYTES_MAX)
 #define RECORD_BYTES_THREAD  (16u << 10)
 
 /* More is left to copy than a freeze should. */

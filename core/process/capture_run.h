@@ -15,13 +15,19 @@
 
 #define CAPTURE_TEXT_BYTES 16384
 
+struct descriptor_run; /* descriptors.h */
+struct object_table;   /* objects.h */
+
 struct capture_run {
+    uint32_t online_cpus; /* 0: not asked yet */
     struct capture *capture;
     struct record_writer *out;
     struct problem *why;
-    struct parasite_report *report; /* one, used for each thread in turn; the leader's last */
-    int pidfd;                      /* of the program, for pidfd_getfd; -1 */
-    char *text;                     /* CAPTURE_TEXT_BYTES, for /proc files */
+    struct parasite_report *report;     /* one, used for each thread in turn; the leader's last */
+    int pidfd;                          /* of the program, for pidfd_getfd; -1 */
+    char *text;                         /* CAPTURE_TEXT_BYTES, for /proc files */
+    struct descriptor_run *descriptors; /* from capture_descriptions() on */
+    struct object_table *objects;       /* from capture_objects() on */
 };
 
 MUST_CHECK int capture_process(struct capture_run *run);
@@ -30,11 +36,16 @@ MUST_CHECK int capture_memory_layout(struct capture_run *run);
 MUST_CHECK int capture_kernel_mappings(struct capture_run *run);
 MUST_CHECK int capture_mappings(struct capture_run *run);
 MUST_CHECK int capture_threads(struct capture_run *run);
+MUST_CHECK int capture_thread_attributes(struct capture_run *run, int tid);
+MUST_CHECK int capture_process_attributes(struct capture_run *run); /* behind the threads */
 MUST_CHECK int capture_signal_actions(struct capture_run *run);
 MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */
 MUST_CHECK int capture_pending_signals(struct capture_run *run);
 MUST_CHECK int capture_limits(struct capture_run *run);
 MUST_CHECK int capture_timers(struct capture_run *run);
+MUST_CHECK int capture_descriptor_numbers(struct capture_run *run); /* before the threads */
+MUST_CHECK int capture_descriptions(struct capture_run *run);       /* behind the threads */
+MUST_CHECK int capture_objects(struct capture_run *run);            /* behind the descriptions */
 MUST_CHECK int capture_descriptors(struct capture_run *run);
 
 #endif

@@ -12,21 +12,16 @@
 #include <linux/kcmp.h>
 #include <string.h>
 #include "core/base/format_text.h"
+#include "core/process/objects.h"
 #include "core/process/proc_text.h"
 
-#define DIRECTORY_BYTES 4096
-#define SETFL_FLAGS     (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
+#define DIRECTORY_BYTES  4096
+#define WATCH_TEXT_BYTES 128 /* of fdinfo, about, a watch */
+#define SETFL_FLAGS      (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
 
-static const struct description_kind *const capture_kinds[] = {&stdio_kind, &pipe_kind, &event_kind,
-                                                               &regular_file_kind};
-
-struct kernel_dirent {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t bytes;
-    uint8_t type;
-    char name[];
-};
+static const struct description_kind *const capture_kinds[] = {
+    &object_kind,  &socket_kind, &stdio_kind,       &pipe_kind,
+    &inotify_kind, &event_kind,  &regular_file_kind};
 
 int descriptor_info(struct capture_run *run, uint32_t number)
 {
@@ -35,10 +30,30 @@ int descriptor_info(struct capture_run *run, uint32_t number)
 
     format_text(name, sizeof name, "fdinfo/%u", number);
     bytes = proc_read(run->capture->pid, name, run->text, CAPTURE_TEXT_BYTES);
-    if (bytes < 0)
+    if (bytes < 0 && bytes != -E2BIG)
         return problem_set(run->why, (int)bytes, "fd %u: /proc/%d/%s: %s", number,
                            run->capture->pid, name, status_text((int)bytes));
     return 0;
+}
+
+const char *descriptor_watches(struct descriptor_run *run, uint32_t number)
+{
+    struct capture_run *capture = run->run;
+    size_t size = WATCH_TEXT_BYTES * ((size_t)run->descriptor_count + 8);
+    ssize_t bytes = -E2BIG;
+    char name[48], *text;
+
+    format_text(name, sizeof name, "fdinfo/%u", number);
+    while (bytes == -E2BIG) {
+        text = arena_alloc(capture->capture->scratch, size, 16);
+        bytes = text != NULL ? proc_read(capture->capture->pid, name, text, size) : -ENOMEM;
+        size *= 2;
+    }
+    if (bytes >= 0)
+        return text;
+    (void)problem_set(capture->why, (int)bytes, "fd %u: what it watches: %s", number,
+                      status_text((int)bytes));
+    return NULL;
 }
 
 int descriptor_borrow(struct capture_run *run, uint32_t number)
@@ -59,10 +74,13 @@ static int each_number(struct capture_run *run, uint32_t *numbers, uint32_t limi
 {
     char path[64], buffer[DIRECTORY_BYTES] __attribute__((aligned(8)));
     uint32_t count = 0;
+    struct stat stat;
     long bytes;
     int fd;
 
     format_text(path, sizeof path, "/proc/%d/fd", run->capture->pid);
+    if (numbers == NULL && sys_stat(path, &stat) == 0 && stat.st_size > 0)
+        return (int)stat.st_size; /* Linux 6.2 */
     fd = sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return problem_set(run->why, fd, "%s: %s", path, status_text(fd));
@@ -83,39 +101,65 @@ static int each_number(struct capture_run *run, uint32_t *numbers, uint32_t limi
     return bytes < 0 ? (int)bytes : (int)count;
 }
 
-static int describe(struct capture_run *run, uint32_t number, struct open_description *out,
-                    bool *close_on_exec)
+static char *keep_text(struct capture_run *run, const char *text, size_t length)
+{
+    char *copy = arena_alloc(run->capture->scratch, length + 1, 1);
+
+    if (copy != NULL)
+        memcpy(copy, text, length + 1);
+    return copy;
+}
+
+/* A socket is all but told by a descriptor of it, at a tenth of what /proc costs: a server may
+ * have thousands. 1: it is one. */
+static int describe_socket(struct capture_run *run, uint32_t number, struct open_description *out)
+{
+    int fd = descriptor_borrow(run, number);
+    long status = fd < 0 ? fd : sys_fstat(fd, &out->stat);
+    char link[32];
+
+    if (fd < 0)
+        return fd;
+    if (status == 0 && S_ISSOCK(out->stat.st_mode))
+        status = sys_call(SYS_fcntl, fd, F_GETFL);
+    (void)sys_close(fd);
+    if (status < 0)
+        return problem_set(run->why, (int)status, "fd %u: %s", number, status_text((int)status));
+    if (!S_ISSOCK(out->stat.st_mode))
+        return 0;
+    out->open_flags = (uint32_t)status;
+    out->link = keep_text(
+        run, link, format_text(link, sizeof link, "socket:[%lu]", (unsigned long)out->stat.st_ino));
+    return out->link != NULL ? 1 : -ENOMEM;
+}
+
+static int describe_by_name(struct capture_run *run, uint32_t number, struct open_description *out)
 {
     char path[64];
-    char *link;
     int status;
 
     format_text(path, sizeof path, "fd/%u", number);
     status = proc_readlink(run->capture->pid, path, run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "fd %u: %s", number, status_text(status));
-    link = arena_alloc(run->capture->scratch, (size_t)status + 1, 1);
-    if (link == NULL)
+    out->link = keep_text(run, run->text, (size_t)status);
+    if (out->link == NULL)
         return problem_set(run->why, -ENOMEM, "no memory for the list of descriptors");
-    memcpy(link, run->text, (size_t)status + 1);
-    format_text(path, sizeof path, "/proc/%d/fd/%u", run->capture->pid, number);
-    status = sys_stat(path, &out->stat);
-    if (status < 0)
-        return problem_set(run->why, status, "fd %u (%s): %s", number, link, status_text(status));
     status = descriptor_info(run, number);
     if (status < 0)
         return status;
+    out->open_flags = (uint32_t)proc_number(run->text, "flags", 8) & ~(uint32_t)O_CLOEXEC;
+    out->offset = proc_number(run->text, "pos", 10);
+    return capture_file_locks(run, number);
+}
+
+static int describe(struct capture_run *run, uint32_t number, struct open_description *out)
+{
+    int status = describe_socket(run, number, out);
+
     out->number = number;
     out->standard = number <= 2 ? (int)number : -1;
-    out->open_flags = (uint32_t)proc_number(run->text, "flags", 8);
-    out->offset = proc_number(run->text, "pos", 10);
-    out->link = link;
-    status = capture_file_locks(run, number);
-    if (status < 0)
-        return status;
-    *close_on_exec = out->open_flags & O_CLOEXEC;
-    out->open_flags &= ~(uint32_t)O_CLOEXEC;
-    return 0;
+    return status == 0 ? describe_by_name(run, number, out) : status < 0 ? status : 0;
 }
 
 static bool is_same_description(int pid, const struct open_description *a,
@@ -130,9 +174,10 @@ static bool is_same_description(int pid, const struct open_description *a,
 /* Its index, new or known. */
 static uint32_t add_description(struct descriptor_run *run, const struct open_description *one)
 {
+    uint32_t *list = &run->lists[(one->stat.st_ino ^ one->stat.st_dev) & run->list_mask];
     int pid = run->run->capture->pid;
 
-    for (uint32_t i = 0; i < run->count; i++) {
+    for (uint32_t i = *list; i != RECORD_ID_NONE; i = run->descriptions[i].next_alike) {
         if (!is_same_description(pid, &run->descriptions[i], one))
             continue;
         if (run->descriptions[i].standard < 0)
@@ -140,6 +185,8 @@ static uint32_t add_description(struct descriptor_run *run, const struct open_de
         return i;
     }
     run->descriptions[run->count] = *one;
+    run->descriptions[run->count].next_alike = *list;
+    *list = run->count;
     return run->count++;
 }
 
@@ -182,61 +229,105 @@ static void sort_numbers(uint32_t *numbers, uint32_t count)
     }
 }
 
-static int capture_numbers(struct descriptor_run *run, const uint32_t *numbers, uint32_t count,
-                           struct record_descriptor *descriptors)
+static int capture_numbers(struct descriptor_run *run)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    const struct parasite_report *report = run->run->report;
+
+    for (uint32_t i = 0; i < report->descriptor_count; i++) {
         struct open_description one = {0};
-        bool close_on_exec = false;
-        int status = describe(run->run, numbers[i], &one, &close_on_exec);
+        int status = describe(run->run, report->descriptors[i], &one);
 
         if (status != 0)
             return status;
-        descriptors[i] = (struct record_descriptor){
-            .number = numbers[i],
+        run->descriptors[i] = (struct record_descriptor){
+            .number = report->descriptors[i],
             .description = add_description(run, &one),
-            .close_on_exec = close_on_exec,
+            .close_on_exec = report->close_on_exec[i],
         };
     }
     return 0;
 }
 
-int capture_descriptors(struct capture_run *run)
+int capture_descriptor_numbers(struct capture_run *run)
 {
-    struct descriptor_run descriptors = {.run = run};
     struct arena *scratch = run->capture->scratch;
     int count = each_number(run, NULL, 0);
-    struct record_descriptor *records;
     uint32_t *numbers;
-    int status;
 
     if (count < 0)
         return count;
     numbers = arena_alloc(scratch, ((size_t)count + 1) * sizeof *numbers, 8);
-    records = arena_alloc(scratch, ((size_t)count + 1) * sizeof *records, 8);
-    descriptors.pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
-    descriptors.descriptions =
-        arena_alloc(scratch, ((size_t)count + 1) * sizeof *descriptors.descriptions, 8);
-    if (!numbers || !records || !descriptors.pipe_inodes || !descriptors.descriptions)
+    run->report->close_on_exec = arena_alloc(scratch, (size_t)count + 1, 8);
+    if (numbers == NULL || run->report->close_on_exec == NULL)
         return problem_set(run->why, -ENOMEM, "no memory for the list of %d descriptors", count);
     if (each_number(run, numbers, (uint32_t)count) != count)
         return problem_set(run->why, STATUS_DEFERRED, "the list of descriptors changes");
     sort_numbers(numbers, (uint32_t)count);
-    status = capture_numbers(&descriptors, numbers, (uint32_t)count, records);
-    for (uint32_t i = 0; i < descriptors.count && status == 0; i++)
-        status = capture_description(&descriptors, i);
-    for (int i = 0; i < count && status == 0; i++)
-        record_put(run->out, RECORD_DESCRIPTOR, &records[i], sizeof records[i], NULL, 0);
+    run->report->descriptors = numbers;
+    run->report->descriptor_count = (uint32_t)count;
+    return 0;
+}
+
+/* Room for as many descriptions as there are descriptors. */
+static struct descriptor_run *new_run(struct capture_run *run, uint32_t count)
+{
+    struct arena *scratch = run->capture->scratch;
+    struct descriptor_run *made = arena_alloc(scratch, sizeof *made, 16);
+
+    if (made == NULL)
+        return NULL;
+    *made = (struct descriptor_run){.run = run, .diag_fd = -1, .descriptor_count = count};
+    for (made->list_mask = 1; made->list_mask < count; made->list_mask *= 2)
+        ;
+    made->lists = arena_alloc(scratch, (size_t)made->list_mask * sizeof *made->lists, 8);
+    made->pipe_inodes = arena_alloc(scratch, ((size_t)count + 1) * 8, 8);
+    made->descriptions = arena_alloc(scratch, ((size_t)count + 1) * sizeof *made->descriptions, 8);
+    made->descriptors = arena_alloc(scratch, ((size_t)count + 1) * sizeof *made->descriptors, 8);
+    if (!made->lists || !made->pipe_inodes || !made->descriptions || !made->descriptors)
+        return NULL;
+    memset(made->lists, 0xff, (size_t)made->list_mask * sizeof *made->lists);
+    made->list_mask--;
+    return made;
+}
+
+int capture_descriptions(struct capture_run *run)
+{
+    run->descriptors = new_run(run, run->report->descriptor_count);
+    if (run->descriptors == NULL)
+        return problem_set(run->why, -ENOMEM, "no memory for the list of %u descriptors",
+                           run->report->descriptor_count);
+    return capture_numbers(run->descriptors);
+}
+
+int capture_descriptors(struct capture_run *run)
+{
+    struct descriptor_run *descriptors = run->descriptors;
+    int status = 0;
+
+    for (uint32_t i = 0; i < descriptors->count && status == 0; i++)
+        status = capture_description(descriptors, i);
+    if (descriptors->diag_fd >= 0)
+        (void)sys_close(descriptors->diag_fd);
+    for (uint32_t i = 0; i < descriptors->descriptor_count && status == 0; i++)
+        record_put(run->out, RECORD_DESCRIPTOR, &descriptors->descriptors[i],
+                   sizeof descriptors->descriptors[i], NULL, 0);
     return status;
+}
+
+size_t opened_add(struct batch *batch, const char *what, long number, struct opened opened,
+                  const uint64_t args[6])
+{
+    size_t index = batch_add(batch, what, number,
+                             BATCH_ARGS(opened.value, args[1], args[2], args[3], args[4], args[5]));
+
+    batch_refer(batch, 0, opened.how);
+    return index;
 }
 
 size_t opened_call(struct batch *batch, const char *what, long number, struct opened opened,
                    uint64_t second, uint64_t third, uint64_t fourth)
 {
-    size_t index = batch_add(batch, what, number, BATCH_ARGS(opened.value, second, third, fourth));
-
-    batch_refer(batch, 0, opened.how);
-    return index;
+    return opened_add(batch, what, number, opened, BATCH_ARGS(0, second, third, fourth));
 }
 
 struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opened)
@@ -264,12 +355,19 @@ static const struct description_kind *kind_of(uint32_t kind)
         return &stdio_kind;
     case DESCRIPTION_PIPE:
     case DESCRIPTION_BROKEN_PIPE:
+    case DESCRIPTION_FIFO:
         return &pipe_kind;
     case DESCRIPTION_EVENTFD:
     case DESCRIPTION_EPOLL:
     case DESCRIPTION_TIMERFD:
     case DESCRIPTION_SIGNALFD:
         return &event_kind;
+    case DESCRIPTION_SOCKET:
+        return &socket_kind;
+    case DESCRIPTION_OBJECT:
+        return &object_kind;
+    case DESCRIPTION_INOTIFY:
+        return &inotify_kind;
     default:
         return &regular_file_kind;
     }
@@ -285,6 +383,14 @@ static struct opened source_of(const struct rebuild *rebuild,
         rebuild->stdio_fd[number] >= 0)
         return (struct opened){.value = (uint64_t)rebuild->stdio_fd[number], .how = BATCH_VALUE};
     return opened;
+}
+
+const struct record_descriptor *descriptor_of(const struct process_image *image, uint32_t id)
+{
+    for (uint32_t i = 0; i < image->descriptor_count; i++)
+        if (image->descriptors[i]->description == id)
+            return image->descriptors[i];
+    return NULL;
 }
 
 static void place(struct descriptor_rebuild *run, uint32_t id, struct opened opened)
@@ -311,13 +417,16 @@ int rebuild_descriptors(struct rebuild *rebuild)
     const struct process_image *image = rebuild->image;
     struct descriptor_rebuild run = {
         .rebuild = rebuild,
-        .temporary_fd = (uint64_t)rebuild->first_private_fd + 8,
+        .temporary_fd = (uint64_t)objects_fd(rebuild) + image->object_count,
         .pipe_ends =
             arena_alloc(rebuild->arena, (image->pipe_count + 1) * sizeof *run.pipe_ends, 8),
         .pipe_made = arena_alloc(rebuild->arena, image->pipe_count + 1, 1),
+        .socket_ends =
+            arena_alloc(rebuild->arena, (image->socket_count + 1) * sizeof *run.socket_ends, 8),
+        .socket_made = arena_alloc(rebuild->arena, image->socket_count + 1, 1),
     };
 
-    if (run.pipe_ends == NULL || run.pipe_made == NULL)
+    if (!run.pipe_ends || !run.pipe_made || !run.socket_ends || !run.socket_made)
         return problem_set(rebuild->why, -ENOMEM, "no memory for the descriptors");
     for (uint32_t i = 0; i < image->description_count; i++) {
         const struct image_description *description = &image->descriptions[i];
@@ -325,6 +434,8 @@ int rebuild_descriptors(struct rebuild *rebuild)
 
         place(&run, i, opened_move_up(&run, opened));
     }
+    rebuild_object_modes(rebuild);
+    rebuild_inotify_watches(rebuild);
     rebuild_watches(rebuild);
     rebuild_file_locks(rebuild);
     return rebuild->batch->failed;
@@ -334,9 +445,18 @@ int descriptors_check(const struct process_image *image, struct problem *why)
 {
     int status = 0;
 
-    for (uint32_t i = 0; i < image->description_count && status == 0; i++)
-        if (kind_of(image->descriptions[i].record->kind) == &regular_file_kind)
-            status = regular_file_check(image, &image->descriptions[i], why);
+    for (uint32_t i = 0; i < image->description_count && status == 0; i++) {
+        const struct image_description *description = &image->descriptions[i];
+
+        if (description->record->kind == DESCRIPTION_FIFO)
+            status = named_pipe_check(description, why);
+        else if (kind_of(description->record->kind) == &regular_file_kind)
+            status = regular_file_check(image, description, why);
+    }
+    if (status == 0)
+        status = inotify_check(image, why);
+    for (uint32_t i = 0; i < image->socket_count && status == 0; i++)
+        status = socket_check(&image->sockets[i], why);
     return status;
 }
 

@@ -46,21 +46,31 @@ static void capture_timerfd(const char *info, struct record_description *record)
         record->offset = 1; /* expired and not read yet: it expires at once again */
 }
 
-static int find_watched(const struct descriptor_run *run, uint64_t inode, uint32_t number)
+/* Is this number open, for the file with this inode? */
+static bool is_watched(const struct descriptor_run *run, uint64_t inode, uint32_t number)
 {
-    char path[64];
-    struct stat stat;
+    uint32_t low = 0, high = run->descriptor_count;
 
-    format_text(path, sizeof path, "/proc/%d/fd/%u", run->run->capture->pid, number);
-    return sys_stat(path, &stat) == 0 && stat.st_ino == inode;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (run->descriptors[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < run->descriptor_count && run->descriptors[low].number == number &&
+           run->descriptions[run->descriptors[low].description].stat.st_ino == inode;
 }
 
 /* "tfd:        5 events:       19 data:                5  pos:0 ino:1b sdev:f" */
 static int capture_watches(struct descriptor_run *run, const struct open_description *description,
                            uint32_t id)
 {
-    const char *at = run->run->text;
+    const char *at = descriptor_watches(run, description->number);
 
+    if (at == NULL)
+        return run->run->why->status;
     while ((at = proc_field(at, "tfd")) != NULL) {
         struct record_epoll_watch watch = {.epoll = id, .number = (uint32_t)text_number(&at, 10)};
         uint64_t inode = 0;
@@ -81,7 +91,7 @@ static int capture_watches(struct descriptor_run *run, const struct open_descrip
             if (*at == 0 || *at == '\n')
                 break;
         }
-        if (!find_watched(run, inode, watch.number))
+        if (!is_watched(run, inode, watch.number))
             return problem_set(run->run->why, STATUS_UNSUPPORTED,
                                "fd %u: epoll watches a closed descriptor (%u) whose file is still "
                                "open elsewhere, which cannot be checkpointed",
@@ -171,14 +181,6 @@ static struct opened open_event(struct descriptor_rebuild *run,
     }
     opened_set_flags(batch, opened, record->open_flags);
     return opened;
-}
-
-static const struct record_descriptor *descriptor_of(const struct process_image *image, uint32_t id)
-{
-    for (uint32_t i = 0; i < image->descriptor_count; i++)
-        if (image->descriptors[i]->description == id)
-            return image->descriptors[i];
-    return NULL;
 }
 
 void rebuild_watches(struct rebuild *rebuild)

@@ -160,6 +160,7 @@ void rebuild_identity(struct rebuild *rebuild)
         batch_add(batch, "membarrier", SYS_membarrier, BATCH_ARGS(barriers[i], 0, 0));
         batch_may_fail(batch);
     }
+    rebuild_process_attributes(rebuild);
     if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
         batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
 }

@@ -2,15 +2,25 @@
  * mappings.c - record_mapping: which addresses are mapped, how and from what.
  *
  * Always true: only what a restore can make again is recorded: private mappings, and shared ones
- * of files that have a name. Contents are not here: the image's index has them.
+ * of files that have a name or are saved as objects. Contents are not here: the image's index has
+ * them.
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
 #include "core/process/mapped_files.h"
+#include "core/process/objects.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
+
+#define ANON_NAME_BYTES 80 /* the kernel's limit, with the NUL */
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA           0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 /* What a mapping that cannot be restored is called, NULL if it can. */
 static const char *mapping_obstacle(const struct mapping *mapping)
@@ -18,15 +28,13 @@ static const char *mapping_obstacle(const struct mapping *mapping)
     const char *name = mapping->name;
 
     if (mapping->kind == MAPPING_ANON || mapping->kind == MAPPING_POOL)
-        return mapping->shared ? "shared anonymous memory" : NULL;
+        return mapping->shared ? "shared memory of this kind" : NULL;
     if (mapping->kind != MAPPING_FILE)
         return "this kind of mapping";
-    if (text_starts_with(name, "/memfd:"))
-        return "a memfd";
     if (text_starts_with(name, "/SYSV"))
         return "System V shared memory";
-    if (mapping->shared && text_starts_with(name, "/dev/zero"))
-        return "shared anonymous memory";
+    if (text_starts_with(name, "/anon_hugepage"))
+        return "memory of huge pages (MAP_HUGETLB)";
     if (mapping->deleted)
         return "a mapping of a deleted file";
     if (text_starts_with(name, "/dev/") && !text_starts_with(name, "/dev/shm/") &&
@@ -62,16 +70,18 @@ static int capture_mapping(struct capture_run *run, const struct mapping *mappin
         .flags = (mapping->shared ? RECORD_MAPPING_SHARED : 0u) |
                  (mapping->grows_down ? RECORD_MAPPING_GROWS_DOWN : 0u) |
                  (mapping->is_heap ? RECORD_MAPPING_HEAP : 0u),
-        .file = RECORD_ID_NONE,
+        .file = object_of_mapping(run, mapping),
     };
     bool from_file = mapping->kind == MAPPING_FILE;
     int status = 0;
 
-    if (from_file) {
+    if (from_file)
         record.file_offset = mapping->file_offset;
+    if (record.file != RECORD_ID_NONE)
+        record.flags |= RECORD_MAPPING_OBJECT;
+    else if (from_file)
         status = capture_mapped_file(run, mapping->name, mapping->inode,
                                      file_may_change(run->capture->space, mapping), &record.file);
-    }
     if (status == 0)
         record_put(run->out, RECORD_MAPPING, &record, sizeof record, from_file ? "" : mapping->name,
                    from_file ? 1 : strlen(mapping->name) + 1);
@@ -89,7 +99,8 @@ int capture_mappings(struct capture_run *run)
 
         if (mapping->kind == MAPPING_VDSO || mapping->kind == MAPPING_VSYSCALL)
             continue;
-        obstacle = mapping_obstacle(mapping);
+        obstacle =
+            object_of_mapping(run, mapping) == RECORD_ID_NONE ? mapping_obstacle(mapping) : NULL;
         if (obstacle != NULL)
             return problem_set(run->why, STATUS_UNSUPPORTED,
                                "memory at %lx-%lx (%s): %s cannot be checkpointed yet",
@@ -136,6 +147,23 @@ static uint64_t stack_start(const struct rebuild *rebuild, uint32_t index)
     return stack->end - room;
 }
 
+/* "[anon:NAME]" */
+static void rebuild_name(struct rebuild *rebuild, const struct record_mapping *mapping,
+                         const char *shown)
+{
+    char name[ANON_NAME_BYTES];
+    size_t length = strlen(shown) - sizeof "[anon:";
+
+    if (length >= sizeof name)
+        return;
+    memcpy(name, shown + sizeof "[anon:" - 1, length);
+    name[length] = 0;
+    batch_add(rebuild->batch, shown, SYS_prctl,
+              BATCH_ARGS(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->start,
+                         mapping->end - mapping->start, batch_string(rebuild->batch, name)));
+    batch_may_fail(rebuild->batch); /* a kernel without them */
+}
+
 static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t prot)
 {
     const struct record_mapping *mapping = rebuild->image->mappings[index].record;
@@ -148,18 +176,23 @@ static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t 
     batch_add(rebuild->batch, name[0] != 0 ? name : "anonymous memory", SYS_mmap,
               BATCH_ARGS(start, mapping->end - start, prot, flags, -1ul, 0));
     batch_expect(rebuild->batch, (int64_t)start);
+    if (text_starts_with(name, "[anon:"))
+        rebuild_name(rebuild, mapping, name);
 }
 
 static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot,
-                                 size_t opened)
+                                 uint64_t fd, enum batch_reference how)
 {
     const struct record_mapping *mapping = rebuild->image->mappings[index].record;
     uint64_t sharing = mapping->flags & RECORD_MAPPING_SHARED ? MAP_SHARED : MAP_PRIVATE;
+    const char *what = mapping->flags & RECORD_MAPPING_OBJECT
+                           ? rebuild->image->objects[mapping->file].name
+                           : rebuild->image->files[mapping->file].path;
 
-    batch_add(rebuild->batch, rebuild->image->files[mapping->file].path, SYS_mmap,
+    batch_add(rebuild->batch, what, SYS_mmap,
               BATCH_ARGS(mapping->start, mapping->end - mapping->start, prot,
-                         sharing | MAP_FIXED_NOREPLACE, opened, mapping->file_offset));
-    batch_refer(rebuild->batch, 4, BATCH_RESULT);
+                         sharing | MAP_FIXED_NOREPLACE, fd, mapping->file_offset));
+    batch_refer(rebuild->batch, 4, how);
     batch_expect(rebuild->batch, (int64_t)mapping->start);
 }
 
@@ -195,6 +228,11 @@ int rebuild_mappings(struct rebuild *rebuild)
             rebuild_anonymous(rebuild, i, prot);
             continue;
         }
+        if (mapping->flags & RECORD_MAPPING_OBJECT) {
+            rebuild_file_mapping(rebuild, i, prot, objects_fd(rebuild) + mapping->file,
+                                 BATCH_VALUE);
+            continue;
+        }
         if (mapping->file != open_id || shared || open_shared) {
             if (open_id != RECORD_ID_NONE)
                 close_file(rebuild, opened);
@@ -202,7 +240,7 @@ int rebuild_mappings(struct rebuild *rebuild)
             open_id = mapping->file;
             open_shared = shared;
         }
-        rebuild_file_mapping(rebuild, i, prot, opened);
+        rebuild_file_mapping(rebuild, i, prot, opened, BATCH_RESULT);
     }
     if (open_id != RECORD_ID_NONE)
         close_file(rebuild, opened);

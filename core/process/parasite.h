@@ -7,6 +7,7 @@
 #ifndef PHEAP_PROCESS_PARASITE_H
 #define PHEAP_PROCESS_PARASITE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/time.h>
 #include <time.h>
@@ -19,6 +20,9 @@ struct parasite_report {
     uint32_t wants_process;
     uint32_t posix_timer_count;
     int32_t posix_timer_ids[PARASITE_POSIX_TIMERS_MAX];
+    uint32_t descriptor_count;
+    const uint32_t *descriptors; /* numbers */
+    bool *close_on_exec;         /* [i] of descriptors[i]; out */
 
     /* out: the thread */
     uint64_t clear_tid_address;
@@ -27,9 +31,12 @@ struct parasite_report {
         int32_t flags, pad;
         uint64_t bytes;
     } altstack;
+    uint64_t timer_slack_ns;
+    int32_t death_signal;
 
     /* out: the process */
     uint64_t brk;
+    int32_t dumpable, subreaper, huge_pages_off;
     struct record_signal_action actions[RECORD_SIGNALS];
     struct itimerval interval_timers[3];
     struct itimerspec posix_timers[PARASITE_POSIX_TIMERS_MAX];

@@ -13,6 +13,15 @@
 #include <sys/types.h>
 #include "core/base/status.h"
 
+/* As getdents64 fills them in. */
+struct kernel_dirent {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t bytes;
+    uint8_t type;
+    char name[];
+};
+
 /* /proc/PID/NAME into buffer, NUL-terminated; its length or -errno. */
 MUST_CHECK ssize_t proc_read(int pid, const char *name, char *buffer, size_t size);
 

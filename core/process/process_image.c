@@ -12,27 +12,18 @@
 #include <errno.h>
 #include <string.h>
 #include "core/base/sys.h"
-#include "core/process/record.h"
+#include "core/process/process_image_reading.h"
 #include "core/process/tracee.h"
 
-#define KINDS     18
 #define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
-struct reading {
-    struct process_image *image;
-    struct problem *why;
-    struct record_item item;
-    uint32_t counts[KINDS];
-    uint8_t *seen_tids; /* a bit each */
-};
-
-static int damaged(struct reading *reading, const char *what)
+int damaged(struct reading *reading, const char *what)
 {
     return problem_set(reading->why, STATUS_DAMAGED, "process record: %s (item kind %u, %u bytes)",
                        what, reading->item.kind, reading->item.bytes);
 }
 
-static bool is_path(const char *path)
+bool is_path(const char *path)
 {
     return path != NULL && path[0] == '/' && strlen(path) < 4096;
 }
@@ -116,7 +107,9 @@ static int read_mapping(struct reading *reading)
         return damaged(reading, "impossible mapping");
     if (image->mapping_count > 0 && record->start < mapping[-1].record->end)
         return damaged(reading, "mappings overlap");
-    if (record->file != RECORD_ID_NONE && record->file >= image->file_count)
+    if (record->file != RECORD_ID_NONE &&
+        record->file >=
+            (record->flags & RECORD_MAPPING_OBJECT ? image->object_count : image->file_count))
         return damaged(reading, "mapping of an unknown file");
     if (record->file == RECORD_ID_NONE && (record->flags & RECORD_MAPPING_SHARED))
         return damaged(reading, "shared anonymous mapping");
@@ -157,9 +150,10 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_BROKEN_PIPE)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_INOTIFY)
         return damaged(reading, "impossible open file");
-    if (record->kind <= DESCRIPTION_DEVICE && !is_path(description->path))
+    if ((record->kind <= DESCRIPTION_DEVICE || record->kind == DESCRIPTION_FIFO) &&
+        !is_path(description->path))
         return damaged(reading, "open file without a path");
     if (record->kind == DESCRIPTION_STDIO && record->value > 2)
         return damaged(reading, "impossible standard stream");
@@ -285,6 +279,14 @@ static read_item *const readers[KINDS] = {
     [RECORD_PENDING_SIGNAL] = read_pending,
     [RECORD_LIMITS] = read_limits,
     [RECORD_FILE_LOCK] = read_lock,
+    [RECORD_SOCKET] = read_socket,
+    [RECORD_SOCKET_OPTION] = read_socket_option,
+    [RECORD_SOCKET_MESSAGE] = read_socket_message,
+    [RECORD_THREAD_ATTRIBUTES] = read_thread_attributes,
+    [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
+    [RECORD_INOTIFY_WATCH] = read_inotify_watch,
+    [RECORD_OBJECT] = read_object,
+    [RECORD_OBJECT_CONTENT] = read_object_content,
 };
 
 static int count_items(struct reading *reading, const void *record, size_t bytes)
@@ -321,6 +323,15 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->descriptions = array(arena, counts[RECORD_DESCRIPTION], sizeof *image->descriptions);
     image->descriptors = array(arena, counts[RECORD_DESCRIPTOR], sizeof(void *));
     image->pipes = array(arena, counts[RECORD_PIPE], sizeof *image->pipes);
+    image->sockets = array(arena, counts[RECORD_SOCKET], sizeof *image->sockets);
+    image->socket_options =
+        array(arena, counts[RECORD_SOCKET_OPTION], sizeof *image->socket_options);
+    image->socket_messages =
+        array(arena, counts[RECORD_SOCKET_MESSAGE], sizeof *image->socket_messages);
+    image->inotify_watches =
+        array(arena, counts[RECORD_INOTIFY_WATCH], sizeof *image->inotify_watches);
+    image->objects = array(arena, counts[RECORD_OBJECT], sizeof *image->objects);
+    image->object_parts = array(arena, counts[RECORD_OBJECT_CONTENT], sizeof *image->object_parts);
     image->watches = array(arena, counts[RECORD_EPOLL_WATCH], sizeof(void *));
     image->interval_timers = array(arena, counts[RECORD_INTERVAL_TIMER], sizeof(void *));
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
@@ -328,10 +339,17 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
+                   image->sockets && image->socket_options && image->socket_messages &&
+                   image->objects && image->object_parts && image->inotify_watches &&
                    image->watches && image->interval_timers && image->posix_timers &&
                    image->pending && image->locks
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
+}
+
+static bool is_pipe(const struct process_image *image, uint64_t id, uint32_t named)
+{
+    return id < image->pipe_count && image->pipes[id].record->named == named;
 }
 
 static int check_relations(struct reading *reading)
@@ -353,14 +371,26 @@ static int check_relations(struct reading *reading)
     for (uint32_t i = 0; i < image->description_count; i++) {
         const struct record_description *record = image->descriptions[i].record;
 
-        if (record->kind == DESCRIPTION_PIPE && record->value >= image->pipe_count)
+        if (record->kind == DESCRIPTION_PIPE && !is_pipe(image, record->value, 0))
             return damaged(reading, "end of an unknown pipe");
+        if (record->kind == DESCRIPTION_FIFO && record->value != RECORD_ID_NONE &&
+            !is_pipe(image, record->value, 1))
+            return damaged(reading, "content of an unknown named pipe");
+        if (record->kind == DESCRIPTION_OBJECT && record->value >= image->object_count)
+            return damaged(reading, "descriptor of an unknown object");
     }
     for (uint32_t i = 0; i < image->watch_count; i++)
         if (image->watches[i]->epoll >= image->description_count ||
             image->descriptions[image->watches[i]->epoll].record->kind != DESCRIPTION_EPOLL)
             return damaged(reading, "watch of an unknown epoll");
-    return 0;
+    for (uint32_t i = 0; i < image->inotify_watch_count; i++) {
+        uint32_t id = image->inotify_watches[i].record->inotify;
+
+        if (id >= image->description_count ||
+            image->descriptions[id].record->kind != DESCRIPTION_INOTIFY)
+            return damaged(reading, "watch of an unknown inotify");
+    }
+    return check_sockets(reading);
 }
 
 int process_image_read(struct process_image *image, const void *record, size_t bytes,

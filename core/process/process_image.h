@@ -7,7 +7,9 @@
  *   - mappings and kernel mappings are page-aligned, ascending, disjoint and in user space;
  *   - strings are NUL-terminated inside the record; paths begin with '/';
  *   - threads[0] is the leader, its tid the pid; tids are positive and different;
- *   - descriptor numbers are ascending and below PROCESS_DESCRIPTORS_MAX.
+ *   - descriptor numbers are ascending and below PROCESS_DESCRIPTORS_MAX;
+ *   - socket i is that of the i-th description of its kind; addresses are of its family; the two
+ *     ends of a pair name each other.
  * Pointers go into the record's buffer, which must outlive the image.
  */
 #ifndef PHEAP_PROCESS_PROCESS_IMAGE_H
@@ -40,6 +42,9 @@ struct image_kernel_mapping {
 struct image_thread {
     const struct record_thread *record;
     const uint8_t *xstate;
+    const struct record_thread_attributes *attributes; /* or NULL */
+    const uint8_t *cpus;
+    uint32_t cpu_bytes; /* 0: any */
 };
 
 struct image_description {
@@ -52,6 +57,46 @@ struct image_pipe {
     const uint8_t *content;
 };
 
+#define SOCKET_OPTION_BYTES_MAX 16
+
+struct image_socket_option {
+    const struct record_socket_option *record;
+    const uint8_t *value;
+};
+
+struct image_socket_message {
+    const uint8_t *content;
+    uint32_t bytes;
+};
+
+struct image_socket {
+    const struct record_socket *record;
+    const uint8_t *address;
+    const uint8_t *peer;
+    const struct image_socket_option *options;
+    uint32_t option_count;
+    const struct image_socket_message *messages;
+    uint32_t message_count;
+};
+
+struct image_inotify_watch {
+    const struct record_inotify_watch *record;
+    const char *path;
+};
+
+struct image_object_part {
+    const uint8_t *content;
+    uint32_t bytes;
+    uint64_t offset;
+};
+
+struct image_object {
+    const struct record_object *record;
+    const char *name;
+    const struct image_object_part *parts;
+    uint32_t part_count;
+};
+
 struct process_image {
     const struct record_process *process;
     const struct record_memory_layout *layout;
@@ -59,6 +104,7 @@ struct process_image {
     uint32_t auxv_bytes;
     const struct record_signal_actions *signals;
     const struct record_limits *limits;
+    const struct record_process_attributes *attributes; /* or NULL */
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;
@@ -74,6 +120,18 @@ struct process_image {
     uint32_t descriptor_count;
     struct image_pipe *pipes;
     uint32_t pipe_count;
+    struct image_socket *sockets;
+    uint32_t socket_count;
+    struct image_socket_option *socket_options;
+    uint32_t socket_option_count;
+    struct image_socket_message *socket_messages;
+    uint32_t socket_message_count;
+    struct image_inotify_watch *inotify_watches;
+    uint32_t inotify_watch_count;
+    struct image_object *objects;
+    uint32_t object_count;
+    struct image_object_part *object_parts;
+    uint32_t object_part_count;
     const struct record_epoll_watch **watches;
     uint32_t watch_count;
     const struct record_interval_timer **interval_timers;

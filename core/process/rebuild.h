@@ -5,6 +5,7 @@
  *
  *     rebuild_empty()              everything is unmapped but the kernel's own and scratch
  *     rebuild_kernel_mappings()    vdso and its data to their old places
+ *     rebuild_objects()            what mappings and descriptors without a file refer to
  *     rebuild_mappings()           mappings, with PROT_WRITE where contents must be read in
  *       (the driver: extents and contents)
  *     rebuild_protections()        final protections
@@ -51,6 +52,7 @@ void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uin
                    uintptr_t keep_end);
 MUST_CHECK int rebuild_kernel_mappings(struct rebuild *rebuild, const struct address_space *now,
                                        int pid);
+void rebuild_objects(struct rebuild *rebuild);
 MUST_CHECK int rebuild_mappings(struct rebuild *rebuild);
 void rebuild_protections(struct rebuild *rebuild);
 void rebuild_memory_layout(struct rebuild *rebuild);
@@ -61,13 +63,21 @@ void rebuild_timers(struct rebuild *rebuild);
 void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);
 void rebuild_thread(struct rebuild *rebuild, uint32_t index);
+void rebuild_thread_attributes(struct rebuild *rebuild, uint32_t index);
+void rebuild_process_attributes(struct rebuild *rebuild);
 
 /* From outside, when nothing more is done that the limits could forbid: what may be set. */
 void rebuild_limits(const struct process_image *image, int pid);
 
+/* Regular files that lie under another name in the same folder now get that as their path. */
+void descriptors_find_renamed(struct process_image *image, struct arena *arena);
+
 /* Are the files that descriptors refer to fit to go on with? STATUS_CHANGED names the first
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);
+
+/* Adds what the watches of inotify take in a batch to come by their numbers. */
+void inotify_size(const struct process_image *image, size_t *calls, size_t *data);
 
 /* text in the arena, for batch_add(): lives until the arena goes. */
 const char *rebuild_text(struct rebuild *rebuild, const char *format, ...)

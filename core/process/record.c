@@ -15,8 +15,8 @@ static size_t record_padded(size_t bytes)
     return (bytes + 7) & ~(size_t)7;
 }
 
-void record_put(struct record_writer *writer, uint32_t kind, const void *fixed, size_t fixed_bytes,
-                const void *tail, size_t tail_bytes)
+void *record_room(struct record_writer *writer, uint32_t kind, const void *fixed,
+                  size_t fixed_bytes, size_t tail_bytes)
 {
     size_t payload = fixed_bytes + tail_bytes;
     size_t total = ITEM_HEADER_BYTES + record_padded(payload);
@@ -24,18 +24,26 @@ void record_put(struct record_writer *writer, uint32_t kind, const void *fixed, 
     uint32_t header[2] = {kind, (uint32_t)payload};
 
     if (writer->failed != STATUS_OK)
-        return;
+        return NULL;
     if (payload > UINT32_MAX - ITEM_HEADER_BYTES || total > writer->size - writer->used) {
         writer->failed = STATUS_LIMIT;
-        return;
+        return NULL;
     }
     memcpy(at, header, sizeof header);
     if (fixed_bytes > 0)
         memcpy(at + ITEM_HEADER_BYTES, fixed, fixed_bytes);
-    if (tail_bytes > 0)
-        memcpy(at + ITEM_HEADER_BYTES + fixed_bytes, tail, tail_bytes);
     memset(at + ITEM_HEADER_BYTES + payload, 0, total - ITEM_HEADER_BYTES - payload);
     writer->used += total;
+    return at + ITEM_HEADER_BYTES + fixed_bytes;
+}
+
+void record_put(struct record_writer *writer, uint32_t kind, const void *fixed, size_t fixed_bytes,
+                const void *tail, size_t tail_bytes)
+{
+    void *room = record_room(writer, kind, fixed, fixed_bytes, tail_bytes);
+
+    if (room != NULL && tail_bytes > 0)
+        memcpy(room, tail, tail_bytes);
 }
 
 int record_next(struct record_reader *reader, struct record_item *item)

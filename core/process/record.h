@@ -27,6 +27,11 @@ struct record_writer { /* buffer given by the owner */
 void record_put(struct record_writer *writer, uint32_t kind, const void *fixed, size_t fixed_bytes,
                 const void *tail, size_t tail_bytes);
 
+/* The same with a tail that the caller writes himself, before the next item: where; NULL if it does
+ * not fit. */
+void *record_room(struct record_writer *writer, uint32_t kind, const void *fixed,
+                  size_t fixed_bytes, size_t tail_bytes);
+
 struct record_item {
     uint32_t kind;
     uint32_t bytes;

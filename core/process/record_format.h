@@ -15,6 +15,7 @@
 
 #define RECORD_FORMAT_VERSION 1u
 #define RECORD_ID_NONE        0xffffffffu
+#define RECORD_BYTES_MAX      (256u << 20) /* of all items: a reader takes no more */
 
 enum record_kind {
     RECORD_PROCESS = 1,        /* first item, exactly one */
@@ -29,11 +30,19 @@ enum record_kind {
     RECORD_DESCRIPTOR = 10,  /* a descriptor number */
     RECORD_PIPE = 11,        /* a pipe with both ends inside; tail: unread bytes */
     RECORD_EPOLL_WATCH = 12, /* one descriptor in an epoll's interest list */
-    RECORD_INTERVAL_TIMER = 13, /* setitimer */
-    RECORD_POSIX_TIMER = 14,    /* timer_create */
-    RECORD_PENDING_SIGNAL = 15, /* sent and not delivered yet */
-    RECORD_LIMITS = 16,         /* exactly one */
-    RECORD_FILE_LOCK = 17,      /* flock, fcntl, open file description locks */
+    RECORD_INTERVAL_TIMER = 13,     /* setitimer */
+    RECORD_POSIX_TIMER = 14,        /* timer_create */
+    RECORD_PENDING_SIGNAL = 15,     /* sent and not delivered yet */
+    RECORD_LIMITS = 16,             /* exactly one */
+    RECORD_FILE_LOCK = 17,          /* flock, fcntl, open file description locks */
+    RECORD_SOCKET = 18,             /* tail: own address, the other end's address */
+    RECORD_SOCKET_OPTION = 19,      /* of the socket before it; tail: value */
+    RECORD_SOCKET_MESSAGE = 20,     /* unread, of the socket before it; tail: its bytes */
+    RECORD_OBJECT = 21,             /* memory or a file without a name, by content; tail: a name */
+    RECORD_OBJECT_CONTENT = 22,     /* of the object before it, ascending; tail: bytes */
+    RECORD_THREAD_ATTRIBUTES = 23,  /* of the thread before it; tail: CPUs that it is bound to */
+    RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
+    RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -148,7 +157,8 @@ enum record_file_flags {
 enum record_mapping_flags {
     RECORD_MAPPING_SHARED = 1u << 0,
     RECORD_MAPPING_GROWS_DOWN = 1u << 1,
-    RECORD_MAPPING_HEAP = 1u << 2, /* the brk area */
+    RECORD_MAPPING_HEAP = 1u << 2,   /* the brk area */
+    RECORD_MAPPING_OBJECT = 1u << 3, /* `file` is the id of an object */
 };
 
 /* OFFSET SIZE
@@ -157,7 +167,7 @@ enum record_mapping_flags {
  *  16     8  offset in the file
  *  24     4  prot
  *  28     4  flags: enum record_mapping_flags
- *  32     4  file id, RECORD_ID_NONE for anonymous memory
+ *  32     4  file id or object id, RECORD_ID_NONE for anonymous memory
  *  36     4  reserved, 0 */
 struct record_mapping {
     uint64_t start, end;
@@ -230,6 +240,10 @@ enum record_description_kind {
     DESCRIPTION_TIMERFD = 9,      /* value: clock; offset: expiry left; size: interval */
     DESCRIPTION_SIGNALFD = 10,    /* value: mask */
     DESCRIPTION_BROKEN_PIPE = 11, /* the other end was another process's, which is gone */
+    DESCRIPTION_SOCKET = 12,      /* value: socket id; the n-th of them has id n */
+    DESCRIPTION_OBJECT = 13,      /* value: object id */
+    DESCRIPTION_FIFO = 14, /* reopened by path; value: pipe id, RECORD_ID_NONE: not read here */
+    DESCRIPTION_INOTIFY = 15,
 };
 
 enum record_description_flags {
@@ -269,7 +283,7 @@ struct record_pipe {
     uint32_t id;
     uint32_t capacity;
     uint32_t content_bytes;
-    uint32_t reserved;
+    uint32_t named; /* 1: has a path; referred to by DESCRIPTION_FIFO, else by DESCRIPTION_PIPE */
 };
 
 struct record_epoll_watch {
@@ -330,6 +344,135 @@ struct record_file_lock {
     uint64_t bytes; /* 0: to the end, wherever that is */
 };
 
+enum record_socket_state {
+    SOCKET_OPEN = 1,      /* perhaps bound; a datagram socket perhaps connected */
+    SOCKET_LISTENING = 2, /* listens again; what was not accepted is gone */
+    SOCKET_RESET = 3,     /* was connected to another process: comes back as a reset connection */
+    SOCKET_PAIR = 4,      /* a Unix socket whose other end is inside too */
+    SOCKET_ENDED = 5,     /* a Unix socket whose other end was closed: unread, then end of file */
+};
+
+/* OFFSET SIZE
+ *   0     4  id
+ *   4     4  state
+ *   8     4  family
+ *  12     4  type
+ *  16     4  protocol
+ *  20     4  backlog of a listening one
+ *  24     4  other end of a pair: description id, else RECORD_ID_NONE
+ *  28     4  1 = shut down for reading, 2 = for writing
+ *  32     4  mode of a Unix socket's file, 0: it has none
+ *  36     4  its owner
+ *  40     4  its group
+ *  44     4  bytes of the own address, 0: not bound
+ *  48     4  bytes of the other end's address, 0: not connected
+ *  52     4  reserved, 0 */
+struct record_socket {
+    uint32_t id;
+    uint32_t state;
+    uint32_t family;
+    uint32_t type;
+    uint32_t protocol;
+    uint32_t backlog;
+    uint32_t other_end;
+    uint32_t shutdown;
+    uint32_t file_mode;
+    uint32_t file_uid;
+    uint32_t file_gid;
+    uint32_t address_bytes;
+    uint32_t peer_bytes;
+    uint32_t reserved;
+};
+
+/* As setsockopt takes it; the tail is its value. */
+struct record_socket_option {
+    uint32_t socket;
+    uint32_t level;
+    uint32_t name;
+    uint32_t reserved;
+};
+
+/* One datagram, or a part of a stream. */
+struct record_socket_message {
+    uint32_t socket;
+    uint32_t reserved;
+};
+
+/* OFFSET SIZE: scheduling as in struct sched_attr
+ *   0     4  thread id
+ *   4     4  policy
+ *   8     8  flags
+ *  16     4  priority
+ *  20     4  signal at the parent's death, 0: none
+ *  24    24  runtime, deadline, period
+ *  48     8  timer slack, ns; 0: not told
+ *  56     4  priority of input and output (ioprio_get)
+ *  60     4  reserved, 0 */
+struct record_thread_attributes {
+    int32_t tid;
+    uint32_t policy;
+    uint64_t flags;
+    uint32_t priority;
+    uint32_t death_signal;
+    uint64_t runtime, deadline, period;
+    uint64_t timer_slack_ns;
+    uint32_t io_priority;
+    uint32_t reserved;
+};
+
+struct record_process_attributes {
+    int32_t oom_score_adj;
+    uint32_t dumpable;
+    uint32_t subreaper;
+    uint32_t huge_pages_off; /* PR_SET_THP_DISABLE */
+};
+
+_Static_assert(sizeof(struct record_thread_attributes) == 64, "as drawn");
+_Static_assert(sizeof(struct record_process_attributes) == 16, "as drawn");
+
+enum record_object_kind {
+    OBJECT_SHARED_MEMORY = 1, /* mapped MAP_SHARED | MAP_ANONYMOUS */
+    OBJECT_MEMFD = 2,         /* tail: its name */
+    OBJECT_FILE = 3,          /* deleted; tail: the path that it had */
+    OBJECT_TEMPORARY = 4,     /* made with O_TMPFILE; tail: its path as the kernel shows it */
+    OBJECT_SHM = 5,           /* of POSIX shared memory, with a name; tail: its path */
+};
+
+/* OFFSET SIZE
+ *   0     4  id
+ *   4     4  kind
+ *   8     4  mode
+ *  12     4  seals (F_SEAL_*) of a memfd
+ *  16     8  size */
+struct record_object {
+    uint32_t id;
+    uint32_t kind;
+    uint32_t mode;
+    uint32_t seals;
+    uint64_t size;
+};
+
+/* What lies in no content item is a hole. */
+struct record_object_content {
+    uint32_t object;
+    uint32_t reserved;
+    uint64_t offset;
+};
+
+/* {description id, watch descriptor, mask, 0}; each description's watches ascend. */
+struct record_inotify_watch {
+    uint32_t inotify;
+    uint32_t wd;
+    uint32_t mask;
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
+_Static_assert(sizeof(struct record_object) == 24, "as drawn");
+_Static_assert(sizeof(struct record_object_content) == 16, "as drawn");
+_Static_assert(sizeof(struct record_socket) == 56, "as drawn");
+_Static_assert(sizeof(struct record_socket_option) == 16, "as drawn");
+_Static_assert(sizeof(struct record_socket_message) == 8, "as drawn");
 _Static_assert(sizeof(struct record_pending_signal) == 136, "as drawn");
 _Static_assert(sizeof(struct record_limits) == 256, "as drawn");
 _Static_assert(sizeof(struct record_file_lock) == 32, "as drawn");

@@ -5,6 +5,9 @@
  * A standard stream whose file cannot be reached (a redirection into another user's directory) is
  * taken over from the restorer like a terminal.
  *
+ * An inode's number is given to another file when its own is deleted; the time of birth tells them
+ * apart, where the file system has it.
+ *
  * Always true: a file that the program was appending to (O_APPEND, or its offset at the end, and
  * open for writing) is cut back at the restore to its length at the checkpoint, so what the program
  * writes again is there once. A file that is shorter than it was is refused: something is lost.
@@ -30,8 +33,7 @@ static bool is_plain_device(const struct stat *stat)
            (device == 3 || device == 5 || device == 7 || device == 8 || device == 9);
 }
 
-/* Why the file cannot be opened again by its name, NULL if it can. */
-static const char *file_obstacle(const struct open_description *description)
+const char *file_obstacle(const struct open_description *description)
 {
     static const int modes[] = {R_OK, W_OK, R_OK | W_OK, R_OK | W_OK}; /* by O_ACCMODE */
     int mode = description->open_flags & O_PATH ? F_OK : modes[description->open_flags & O_ACCMODE];
@@ -45,6 +47,16 @@ static const char *file_obstacle(const struct open_description *description)
     if (sys_call(SYS_faccessat, AT_FDCWD, description->link, mode) != 0)
         return "may not be opened again by this user and";
     return NULL;
+}
+
+uint64_t file_birth_ns(const char *path)
+{
+    struct statx found;
+
+    if (sys_call(SYS_statx, AT_FDCWD, path, 0, STATX_BTIME, &found) != 0 ||
+        !(found.stx_mask & STATX_BTIME))
+        return 0;
+    return (uint64_t)found.stx_btime.tv_sec * 1000000000u + found.stx_btime.tv_nsec;
 }
 
 static int capture_regular(struct descriptor_run *run, const struct open_description *description,
@@ -76,6 +88,7 @@ static int capture_regular(struct descriptor_run *run, const struct open_descrip
                            "fd %u: %s %s cannot be checkpointed yet", description->number,
                            description->link, obstacle);
     record->size = S_ISREG(stat->st_mode) ? (uint64_t)stat->st_size : 0;
+    record->value = S_ISREG(stat->st_mode) ? file_birth_ns(description->link) : 0;
     if (S_ISREG(stat->st_mode) && access != O_RDONLY && !(description->open_flags & O_PATH) &&
         ((description->open_flags & O_APPEND) || description->offset == record->size))
         record->flags |= RECORD_CUT_BACK;
@@ -151,7 +164,8 @@ int regular_file_check(const struct process_image *image,
                            description->path, status_text(status));
     if (record->kind != DESCRIPTION_REGULAR)
         return 0;
-    if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode))
+    if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode) ||
+        record->value != file_birth_ns(description->path))
         return problem_set(why, STATUS_CHANGED,
                            "%s, which the program had open, is now another file",
                            description->path);

@@ -48,11 +48,6 @@ static int capture_stdio(struct descriptor_run *run, const struct open_descripti
         return 0;
     if (S_ISFIFO(mode) && (description->standard < 0 || is_inner_pipe(run, description)))
         return 0;
-    if (description->standard < 0 && !terminal)
-        return problem_set(run->run->why, STATUS_UNSUPPORTED,
-                           "fd %u: %s leads to another process, which cannot be checkpointed yet; "
-                           "only standard input, output and error may",
-                           description->number, description->link);
     record->kind = description->standard >= 0 ? DESCRIPTION_STDIO : DESCRIPTION_TERMINAL;
     record->value = description->standard >= 0 ? (uint64_t)description->standard : 0;
     return 1;

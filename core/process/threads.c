@@ -118,7 +118,7 @@ static int capture_thread(struct capture_run *run, struct tracee *tracee)
     capture_thread_name(run, &record);
     record_put(run->out, RECORD_THREAD, &record, sizeof record, tracee->xstate,
                tracee->xstate_bytes);
-    return 0;
+    return capture_thread_attributes(run, tracee->tid);
 }
 
 int capture_threads(struct capture_run *run)
@@ -182,6 +182,7 @@ void rebuild_thread(struct rebuild *rebuild, uint32_t index)
                   BATCH_ARGS(PRIO_PROCESS, 0, (uint64_t)(int64_t)thread->nice));
         batch_may_fail(batch); /* a lower one needs a privilege; the program runs without */
     }
+    rebuild_thread_attributes(rebuild, index);
     if (thread->rseq_address != 0)
         batch_add(batch, "rseq", SYS_rseq,
                   BATCH_ARGS(thread->rseq_address, thread->rseq_bytes, 0, thread->rseq_signature));

@@ -117,18 +117,30 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     *calls = FIXED_CALLS + image->mapping_count * 5ul + image->descriptor_count * 2ul +
              image->description_count * 10ul + image->pipe_count * 8ul + image->watch_count +
              image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
-             image->lock_count;
-    *data = FIXED_DATA + image->thread_count * 160ul + image->watch_count * 32ul +
-            image->posix_timer_count * 160ul + image->description_count * 160ul +
-            image->pending_count * 144ul + image->lock_count * 48ul;
+             image->lock_count + image->socket_count * 24ul + image->socket_option_count * 4ul +
+             image->socket_message_count;
+    *data = FIXED_DATA + image->thread_count * 160ul + image->mapping_count * 96ul +
+            image->watch_count * 32ul + image->posix_timer_count * 160ul +
+            image->description_count * 160ul + image->pending_count * 144ul +
+            image->lock_count * 48ul + image->socket_count * 1024ul +
+            image->socket_option_count * 128ul;
     *calls += contents_calls(job);
     for (uint32_t i = 0; i < image->mapping_count; i++)
-        if (image->mappings[i].record->file != RECORD_ID_NONE)
+        if (image->mappings[i].record->file != RECORD_ID_NONE &&
+            !(image->mappings[i].record->flags & RECORD_MAPPING_OBJECT))
             *data += strlen(image->files[image->mappings[i].record->file].path) + 32;
     for (uint32_t i = 0; i < image->description_count; i++)
         *data += strlen(image->descriptions[i].path) + 32;
     for (uint32_t i = 0; i < image->pipe_count; i++)
         *data += image->pipes[i].record->content_bytes + 64ul;
+    inotify_size(image, calls, data);
+    *calls += image->object_count * 12ul + image->object_part_count;
+    for (uint32_t i = 0; i < image->object_count; i++)
+        *data += 2 * strlen(image->objects[i].name) + 128;
+    for (uint32_t i = 0; i < image->object_part_count; i++)
+        *data += image->object_parts[i].bytes + 32ul;
+    for (uint32_t i = 0; i < image->socket_message_count; i++)
+        *data += image->socket_messages[i].bytes + 32ul;
 }
 
 static int map_scratch(struct drive *drive, size_t calls, size_t data)
@@ -228,8 +240,10 @@ static int rebuild_memory(struct drive *drive)
 
     rebuild_empty(rebuild, &drive->now, drive->scratch, drive->scratch + drive->scratch_bytes);
     status = run(drive, rebuild_kernel_mappings(rebuild, &drive->now, drive->leader->tid));
-    if (status == 0)
+    if (status == 0) {
+        rebuild_objects(rebuild);
         status = rebuild_mappings(rebuild);
+    }
     if (status == 0)
         status = contents_add(drive->job, &drive->batch);
     status = run(drive, status);

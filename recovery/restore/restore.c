@@ -94,7 +94,7 @@ static int open_for_writing(struct restore_job *job, const char *path)
 static int read_record(struct restore_job *job)
 {
     size_t bytes = job->generation.record_bytes;
-    void *record = bytes < (64u << 20) ? arena_alloc(&job->arena, bytes + 8, 16) : NULL;
+    void *record = bytes <= RECORD_BYTES_MAX ? arena_alloc(&job->arena, bytes + 8, 16) : NULL;
     int status;
 
     if (record == NULL)
@@ -152,6 +152,8 @@ static int check(struct restore_job *job)
     job->pool_fd = job->first_private_fd + PRIVATE_POOL;
     if (status == 0)
         status = mapped_files_check(process, job->why);
+    if (status == 0)
+        descriptors_find_renamed(&job->process, &job->arena);
     if (status == 0)
         status = descriptors_check(process, job->why);
     restore_note(job, "record read, files compared");

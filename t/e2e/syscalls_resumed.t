@@ -27,8 +27,7 @@ def ends_well(process, started=None):
 @test
 def committed_checkpoints_disturb_no_system_call(place):
     pool = place.path("pool")
-    process = place.start(PHEAP, "run", "-i", "5ms", pool, SURVIVOR, PATIENCE_SEC, LATE_MS,
-                          "nosockets")
+    process = place.start(PHEAP, "run", "-i", "5ms", pool, SURVIVOR, PATIENCE_SEC, LATE_MS)
     place.wait_generation(pool, CHECKPOINTS, process, PATIENCE_SEC)
     place.note(ends_well(process))
 
@@ -37,7 +36,7 @@ def committed_checkpoints_disturb_no_system_call(place):
 def a_resumed_program_goes_on_in_the_middle_of_its_calls(place):
     pool = place.path("pool")
     started = process = place.start(PHEAP, "run", "-i", "10ms", pool, SURVIVOR, PATIENCE_SEC,
-                                    LATE_AFTER_KILL_MS, "nosockets")
+                                    LATE_AFTER_KILL_MS)
     for wanted in (5, 20, 40):
         place.wait_generation(pool, wanted, process)
         if process is started:

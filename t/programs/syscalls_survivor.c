@@ -1,13 +1,12 @@
 /*
  * syscalls_survivor.c - one thread in each system call that a stop of the process could disturb.
  *
- *     syscalls_survivor SECONDS [LATE_MS [nosockets]]
+ *     syscalls_survivor SECONDS [LATE_MS]
  *
  * Each thread makes its call again and again, checks what it returned and when, and counts, until
  * the time is over or SIGTERM comes. Prints "ready"; at the end "OK" and the counts, or the first
  * failure (exit status 1). Timeouts may come late by a tolerance, never early; no call may return
- * EINTR or a short count. nosockets leaves out the calls on sockets, and the file without a name
- * that sendfile needs.
+ * EINTR or a short count.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -272,25 +271,24 @@ static struct role {
     const char *name;
     void (*call)(void);
     bool counted;
-    bool socket;
     unsigned long calls;
 } roles[] = {
-    {"nanosleep", call_nanosleep, true, false, 0},
-    {"poll", call_poll, true, false, 0},
-    {"epoll_wait", call_epoll_wait, true, false, 0},
-    {"epoll_pwait2", call_epoll_pwait2, true, false, 0},
-    {"sigtimedwait", call_sigtimedwait, true, false, 0},
-    {"semtimedop", call_semtimedop, true, false, 0},
-    {"recv_timed", call_timed_recv, true, true, 0},
-    {"futex_timed", call_timed_futex, true, false, 0},
-    {"futex", call_futex, true, false, 0},
-    {"write", call_write, true, false, 0},
-    {"sendfile", call_sendfile, true, true, 0},
-    {"recv_waitall", call_full_recv, true, true, 0},
-    {"futex partner", answer_futex, false, false, 0},
-    {"write partner", drain_write, false, false, 0},
-    {"sendfile partner", drain_sendfile, false, true, 0},
-    {"recv partner", feed_full_recv, false, true, 0},
+    {"nanosleep", call_nanosleep, true, 0},
+    {"poll", call_poll, true, 0},
+    {"epoll_wait", call_epoll_wait, true, 0},
+    {"epoll_pwait2", call_epoll_pwait2, true, 0},
+    {"sigtimedwait", call_sigtimedwait, true, 0},
+    {"semtimedop", call_semtimedop, true, 0},
+    {"recv_timed", call_timed_recv, true, 0},
+    {"futex_timed", call_timed_futex, true, 0},
+    {"futex", call_futex, true, 0},
+    {"write", call_write, true, 0},
+    {"sendfile", call_sendfile, true, 0},
+    {"recv_waitall", call_full_recv, true, 0},
+    {"futex partner", answer_futex, false, 0},
+    {"write partner", drain_write, false, 0},
+    {"sendfile partner", drain_sendfile, false, 0},
+    {"recv partner", feed_full_recv, false, 0},
 };
 #define ROLES (sizeof roles / sizeof roles[0])
 
@@ -364,18 +362,15 @@ static void wait_for_the_end(double seconds)
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 2;
-    bool sockets = !(argc > 3 && strcmp(argv[3], "nosockets") == 0);
     pthread_t threads[ROLES];
     bool well;
 
     if (argc > 2)
         late_us = atol(argv[2]) * 1000;
     prepare();
-    if (sockets)
-        prepare_sockets();
+    prepare_sockets();
     for (size_t i = 0; i < ROLES; i++)
-        if (sockets || !roles[i].socket)
-            pthread_create(&threads[i], NULL, play, &roles[i]);
+        pthread_create(&threads[i], NULL, play, &roles[i]);
     puts("ready");
     fflush(stdout);
     wait_for_the_end(seconds);

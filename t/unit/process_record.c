@@ -1,7 +1,9 @@
 /*
  * process_record.c - a record written and read back, and records that lie.
  */
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 #include "core/process/crash_record.h"
 #include "core/process/process_image.h"
 #include "core/process/record.h"
@@ -90,27 +92,6 @@ static void every_truncation_is_recognised(void)
     }
 }
 
-/* No flip may crash the reader or make it look outside (run under ASan too). */
-static void flipped_bits_never_crash_the_reader(void)
-{
-    struct process_image image;
-    struct problem why;
-    uint32_t refused = 0;
-
-    put_basic(2);
-    put_mapping(0x10000, 0x12000, 0, 0);
-    for (size_t bit = 0; bit < writer.used * 8; bit += 3) {
-        uintptr_t mark = arena_mark(&arena);
-
-        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        refused += process_image_read(&image, buffer, writer.used, &arena, &why) != 0;
-        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        arena_rewind(&arena, mark);
-    }
-    CHECK(refused > 100);
-    CHECK_EQ(read_status(), 0);
-}
-
 static void impossible_mappings_are_refused(void)
 {
     const struct {
@@ -177,6 +158,301 @@ static void impossible_descriptors_are_refused(void)
     description.kind = DESCRIPTION_PIPE;
     record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
     CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no pipe */
+    for (uint32_t named = 0; named < 2; named++) {
+        struct record_pipe pipe = {.capacity = 4096, .named = named};
+
+        put_basic(1);
+        record_put(&writer, RECORD_PIPE, &pipe, sizeof pipe, NULL, 0);
+        description.kind = DESCRIPTION_PIPE;
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+        CHECK_EQ(read_status(), named ? STATUS_DAMAGED : 0);
+        description.kind = DESCRIPTION_FIFO;
+        description.id = 1;
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/name", 6);
+        CHECK_EQ(read_status(), STATUS_DAMAGED); /* one of the two does not fit */
+        description.id = 0;
+    }
+}
+
+static struct record_socket tcp_socket(void)
+{
+    return (struct record_socket){.state = SOCKET_LISTENING,
+                                  .family = AF_INET,
+                                  .type = SOCK_STREAM,
+                                  .protocol = IPPROTO_TCP,
+                                  .backlog = 5,
+                                  .other_end = RECORD_ID_NONE,
+                                  .address_bytes = sizeof(struct sockaddr_in)};
+}
+
+static void put_socket(const struct record_socket *socket, uint16_t family)
+{
+    uint8_t tail[64] = {0};
+
+    memcpy(tail, &family, sizeof family);
+    record_put(&writer, RECORD_SOCKET, socket, sizeof *socket, tail,
+               socket->address_bytes <= sizeof tail ? socket->address_bytes : sizeof tail);
+}
+
+static void put_socket_description(uint32_t id, uint32_t value)
+{
+    struct record_description description = {.id = id, .kind = DESCRIPTION_SOCKET, .value = value};
+
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "socket:[1]", 11);
+}
+
+static void put_option(uint32_t socket, uint32_t level, size_t bytes)
+{
+    struct record_socket_option option = {.socket = socket, .level = level, .name = SO_KEEPALIVE};
+
+    record_put(&writer, RECORD_SOCKET_OPTION, &option, sizeof option, "\1\0\0\0\0\0\0", bytes);
+}
+
+static void a_socket_is_read_with_its_options(void)
+{
+    struct record_socket socket = tcp_socket();
+    struct process_image image;
+
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    put_option(0, SOL_SOCKET, 4);
+    put_socket_description(0, 0);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.socket_count, 1);
+    CHECK_EQ(image.sockets[0].option_count, 1);
+    CHECK_EQ(image.sockets[0].options[0].value[0], 1);
+    CHECK_EQ(image.sockets[0].address[0], AF_INET);
+}
+
+static void impossible_sockets_are_refused(void)
+{
+    struct record_socket bad[12];
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        bad[i] = tcp_socket();
+    bad[count++].id = 1;
+    bad[count++].state = 0;
+    bad[count++].state = SOCKET_ENDED + 1;
+    bad[count++].state = SOCKET_ENDED; /* of a Unix socket only */
+    bad[count++].family = AF_INET6;    /* the address is not */
+    bad[count++].family = AF_PACKET;
+    bad[count++].type = SOCK_RAW;
+    bad[count++].protocol = IPPROTO_UDP;
+    bad[count++].other_end = 0;
+    bad[count++].shutdown = 4;
+    bad[count++].address_bytes = sizeof(struct sockaddr_in) - 1;
+    bad[count++].address_bytes = 0xfffffff0; /* with peer_bytes the sum wraps */
+    bad[count - 1].peer_bytes = 0x50;
+    for (uint32_t i = 0; i < count; i++) {
+        put_basic(1);
+        put_socket(&bad[i], AF_INET);
+        put_socket_description(0, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+}
+
+static void sockets_that_do_not_fit_the_rest_are_refused(void)
+{
+    struct record_socket socket = tcp_socket();
+    struct record_socket_message message = {.socket = 0};
+
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no description */
+    put_socket_description(0, 1);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of no socket */
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    put_socket_description(0, 0);
+    put_socket_description(1, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of two descriptions */
+    for (int i = 0; i < 3; i++) {
+        put_basic(1);
+        put_socket(&socket, AF_INET);
+        put_option(i == 0, i == 1 ? 4711 : SOL_SOCKET, i == 2 ? 5 : 4);
+        put_socket_description(0, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    put_basic(1);
+    put_socket(&socket, AF_INET);
+    record_put(&writer, RECORD_SOCKET_MESSAGE, &message, sizeof message, "text", 4);
+    put_socket_description(0, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* unread in a listening socket */
+}
+
+/* Ends of pairs, each naming a description. */
+static int read_pair(uint32_t first, uint32_t second, uint32_t second_type)
+{
+    struct record_socket socket = {
+        .state = SOCKET_PAIR, .family = AF_UNIX, .type = SOCK_STREAM, .other_end = first};
+
+    put_basic(1);
+    put_socket(&socket, AF_UNIX);
+    put_socket_description(0, 0);
+    socket.id = 1;
+    socket.other_end = second;
+    socket.type = second_type;
+    put_socket(&socket, AF_UNIX);
+    put_socket_description(1, 1);
+    return read_status();
+}
+
+static void ends_of_pairs_must_name_each_other(void)
+{
+    CHECK_EQ(read_pair(1, 0, SOCK_STREAM), 0);
+    CHECK_EQ(read_pair(1, 1, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(0, 0, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(7, 0, SOCK_STREAM), STATUS_DAMAGED);
+    CHECK_EQ(read_pair(1, 0, SOCK_DGRAM), STATUS_DAMAGED);
+}
+
+static void put_object(uint32_t kind, uint64_t size, const char *name)
+{
+    struct record_object object = {.kind = kind, .size = size, .mode = 0600};
+
+    put_basic(1);
+    record_put(&writer, RECORD_OBJECT, &object, sizeof object, name, strlen(name) + 1);
+}
+
+static void put_content(uint32_t object, uint64_t offset, size_t bytes)
+{
+    struct record_object_content content = {.object = object, .offset = offset};
+
+    record_put(&writer, RECORD_OBJECT_CONTENT, &content, sizeof content, "12345678", bytes);
+}
+
+static void impossible_attributes_are_refused(void)
+{
+    const struct record_thread_attributes bad[] = {
+        {.tid = 101}, /* not behind its thread */
+        {.tid = 100, .death_signal = 65},
+    };
+    const struct record_process_attributes process[] = {{.oom_score_adj = 1001}, {.dumpable = 3}};
+    struct record_thread_attributes good = {.tid = 100};
+    static const uint8_t cpus[1032];
+
+    put_basic(1);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, 8);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, 8);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* twice */
+    put_basic(1);
+    record_put(&writer, RECORD_THREAD_ATTRIBUTES, &good, sizeof good, cpus, sizeof cpus);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    for (int i = 0; i < 2; i++) {
+        put_basic(1);
+        record_put(&writer, RECORD_THREAD_ATTRIBUTES, &bad[i], sizeof bad[i], cpus, 8);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+        put_basic(1);
+        record_put(&writer, RECORD_PROCESS_ATTRIBUTES, &process[i], sizeof process[i], NULL, 0);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+}
+
+static void impossible_inotify_watches_are_refused(void)
+{
+    const struct {
+        uint32_t kind, inotify, wd;
+        const char *path;
+        int status;
+    } cases[] = {
+        {DESCRIPTION_INOTIFY, 0, 7, "/tmp", 0},
+        {DESCRIPTION_INOTIFY, 0, 0, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 0, 1u << 20, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 0, 7, "tmp", STATUS_DAMAGED},
+        {DESCRIPTION_INOTIFY, 1, 7, "/tmp", STATUS_DAMAGED},
+        {DESCRIPTION_EPOLL, 0, 7, "/tmp", STATUS_DAMAGED},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct record_description description = {.kind = cases[i].kind};
+        struct record_inotify_watch watch = {.inotify = cases[i].inotify, .wd = cases[i].wd};
+
+        put_basic(1);
+        record_put(&writer, RECORD_INOTIFY_WATCH, &watch, sizeof watch, cases[i].path,
+                   strlen(cases[i].path) + 1);
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "x", 2);
+        CHECK_EQ(read_status(), cases[i].status);
+    }
+}
+
+static void an_object_is_read_with_its_content(void)
+{
+    struct process_image image;
+
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_content(0, 4090, 6);
+    put_mapping(0x10000, 0x12000, 0, RECORD_MAPPING_OBJECT | RECORD_MAPPING_SHARED);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.object_count, 1);
+    CHECK_EQ(image.objects[0].part_count, 1);
+    CHECK_EQ(image.objects[0].parts[0].offset, 4090);
+    CHECK(memcmp(image.objects[0].parts[0].content, "123456", 6) == 0);
+}
+
+static void impossible_objects_are_refused(void)
+{
+    const struct {
+        uint32_t kind;
+        uint64_t size;
+        const char *name;
+    } bad[] = {
+        {0, 0, "/name"},
+        {OBJECT_SHM + 1, 0, "/name"},
+        {OBJECT_FILE, 0, "name"},
+        {OBJECT_TEMPORARY, 0, ""},
+        {OBJECT_SHM, 0, "/etc/passwd"},
+        {OBJECT_SHM, 0, "/dev/shm/../../etc/passwd"},
+        {OBJECT_MEMFD, 1ull << 63, "name"},
+    };
+    const struct {
+        uint32_t object;
+        uint64_t offset;
+    } stray[] = {{1, 0}, {0, 4089}, {0, 4097}, {0, ~0ull}};
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_object(bad[i].kind, bad[i].size, bad[i].name);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    for (size_t i = 0; i < sizeof stray / sizeof *stray; i++) {
+        put_object(OBJECT_MEMFD, 4096, "name");
+        put_content(stray[i].object, stray[i].offset, 8);
+        CHECK_EQ(read_status(), STATUS_DAMAGED);
+    }
+    put_basic(1);
+    put_content(0, 0, 8);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_mapping(0x10000, 0x12000, 1, RECORD_MAPPING_OBJECT);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* of an unknown object */
+}
+
+/* No flip may crash the reader or make it look outside (run under ASan too). */
+static void flipped_bits_never_crash_the_reader(void)
+{
+    struct process_image image;
+    struct problem why;
+    uint32_t refused = 0;
+
+    struct record_socket socket = tcp_socket();
+
+    put_object(OBJECT_MEMFD, 4096, "name");
+    put_content(0, 8, 8);
+    put_mapping(0x10000, 0x12000, 0, RECORD_MAPPING_OBJECT);
+    put_socket(&socket, AF_INET);
+    put_option(0, SOL_SOCKET, 4);
+    put_socket_description(0, 0);
+    for (size_t bit = 0; bit < writer.used * 8; bit += 3) {
+        uintptr_t mark = arena_mark(&arena);
+
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        refused += process_image_read(&image, buffer, writer.used, &arena, &why) != 0;
+        buffer[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        arena_rewind(&arena, mark);
+    }
+    CHECK(refused > 100);
+    CHECK_EQ(read_status(), 0);
 }
 
 static void an_unknown_item_is_from_a_newer_pheap(void)
@@ -248,6 +524,14 @@ int main(int argc, char **argv)
     RUN(impossible_mappings_are_refused);
     RUN(impossible_threads_are_refused);
     RUN(impossible_descriptors_are_refused);
+    RUN(a_socket_is_read_with_its_options);
+    RUN(impossible_sockets_are_refused);
+    RUN(sockets_that_do_not_fit_the_rest_are_refused);
+    RUN(ends_of_pairs_must_name_each_other);
+    RUN(impossible_attributes_are_refused);
+    RUN(impossible_inotify_watches_are_refused);
+    RUN(an_object_is_read_with_its_content);
+    RUN(impossible_objects_are_refused);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);

@@ -1,0 +1,49 @@
+"""Programs that print, when SIGUSR1 asks them, what they see of themselves: the same before and after
+two kills and restores."""
+import os
+import signal
+
+from pheap_test import NOBODY, PHEAP, Skip, add_test, check, wait_until
+
+
+def started(place, pool, program, interval="50ms"):
+    process = place.start(PHEAP, "run", "-i", interval, pool, program)
+    wait_until(lambda: "ready" in process.stdout() or not process.running(), 30, "the program")
+    check(process.running(), f"the program has ended: {process.stderr()}")
+    return process
+
+
+def report(process, pid, out):
+    """The lines of the program's next report; `out` is the process that was started first."""
+    before = out.stdout().count("end\n")
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(lambda: out.stdout().count("end\n") > before or not process.running(), 30, "a report")
+    check(process.running(), f"the program has ended: {process.stderr()}")
+    return out.stdout().split("end\n")[before].replace("ready\n", "").splitlines()
+
+
+def killed_and_restored(place, pool, process, pid):
+    """After two more generations; (the restorer, the program's outer pid)."""
+    place.wait_generation(pool, place.newest(pool) + 2, process)
+    os.kill(pid, signal.SIGKILL)
+    process.wait()
+    restored = place.start(PHEAP, "restore", pool)
+    return restored, restored.resumed()["outer_pid"]
+
+
+def as_user(function):
+    def run(place):
+        if os.geteuid() != 0:
+            raise Skip("runs as this user already: needs root to become another one")
+        place.uid = NOBODY
+        place.give(place.directory)
+        function(place)
+    return run
+
+
+def add_both(*behaviours):
+    """Each as whoever runs the tests and as an ordinary user."""
+    for behaviour in behaviours:
+        title = behaviour.__name__.replace("_", " ")
+        add_test(title, behaviour)
+        add_test(title + ", unprivileged", as_user(behaviour))
