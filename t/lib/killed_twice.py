@@ -113,7 +113,11 @@ def kill_after(place, process, pid, seconds):
                         f"({process.stderr().strip()!r})")
             raise TooLate
         time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it ended since it was looked at
+        check_equal(process.wait(60), 0, "status of what ended before it was killed")
+        raise TooLate from None
     status = process.wait(60)
     place.note(f"killed pid {pid} after another {seconds:.3f} s: status {status}")
     check(status in (-signal.SIGKILL, 128 + signal.SIGKILL),
