@@ -96,11 +96,21 @@ static void make_capture(struct agent *agent, struct capture *capture,
     };
 }
 
+/* Room for what the capture may find, as far as a limit on address space leaves some: a program
+ * with little of it has little to record, and what does not fit is refused by the capture. */
+static size_t record_bytes_for(const struct agent *agent)
+{
+    size_t wanted = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
+    size_t half = (agent->scratch.reserved_end - agent->scratch.base) / 2;
+
+    return wanted < half ? wanted : half & ~(size_t)(PAGE_BYTES - 1);
+}
+
 /* The record's buffer lies at the bottom of the scratch and stays there, so that the freeze finds
  * its pages present; it grows with the threads. */
 int checkpoint_make_record(struct agent *agent, struct record_writer *record, struct problem *why)
 {
-    size_t bytes = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
+    size_t bytes = record_bytes_for(agent);
 
     if (bytes > agent->record_bytes) {
         arena_rewind(&agent->scratch, agent->scratch.base);
