@@ -5,6 +5,7 @@
 #include "tools/inspect.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 #include "tools/command.h"
 
-static const struct view {
+static const struct choice {
     const char *name;
     inspect_view *show;
     const char *summary;
@@ -20,6 +21,9 @@ static const struct view {
     {"summary", inspect_summary, "the pool, its program, its newest generation"},
     {"generations", inspect_generations, "one line each: size, pause, time"},
     {"heap", inspect_heap, "blocks and occupancy by size class"},
+    {"mappings", inspect_mappings, "the address space, and how much of it is saved"},
+    {"files", inspect_files, "descriptors, pipes, epoll watches, locks"},
+    {"threads", inspect_threads, "what each thread did: registers, backtrace"},
 };
 #define VIEW_COUNT (sizeof views / sizeof views[0])
 
@@ -53,7 +57,25 @@ const char *inspect_time(char buffer[32], uint64_t realtime_ns)
     return buffer;
 }
 
-static const struct view *view_named(const char *name)
+int inspect_with(struct inspection *inspection, inspect_body *body, struct problem *why)
+{
+    static struct view view;
+    int status = view_open(&view, inspection->state.path, inspection->generation, why);
+
+    if (status == 0)
+        status = body(inspection, &view, why);
+    if (status == 0 && view.damaged_pages) {
+        inspection->left_out = view.damaged_pages;
+        report("inspect", EXIT_FOUND,
+               "%s: %" PRIu64 " damaged pages of generation %" PRIu64
+               " were left out; an older one may have them whole",
+               inspection->state.path, view.damaged_pages, view.generation.number);
+    }
+    view_close(&view);
+    return status;
+}
+
+static const struct choice *choice_named(const char *name)
 {
     for (size_t i = 0; i < VIEW_COUNT; i++)
         if (strcmp(views[i].name, name) == 0)
@@ -61,17 +83,17 @@ static const struct view *view_named(const char *name)
     return NULL;
 }
 
-static int show(struct inspection *inspection, const struct view *view, struct problem *why)
+static int show(struct inspection *inspection, const struct choice *choice, struct problem *why)
 {
     int status;
 
     if (!inspection->json)
-        return view->show(inspection, why);
+        return choice->show(inspection, why);
     status = inspect_summary(inspection, why);
     if (status == 0)
         status = inspect_generations(inspection, why);
-    if (status == 0 && view->show != inspect_summary && view->show != inspect_generations)
-        status = view->show(inspection, why);
+    if (status == 0 && choice->show != inspect_summary && choice->show != inspect_generations)
+        status = choice->show(inspection, why);
     if (status == 0) {
         json_dumpf(inspection->json, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -79,7 +101,7 @@ static int show(struct inspection *inspection, const struct view *view, struct p
     return status;
 }
 
-static int inspect(const char *path, const struct view *view, struct inspection *inspection,
+static int inspect(const char *path, const struct choice *choice, struct inspection *inspection,
                    bool as_json)
 {
     struct problem why = {0};
@@ -88,11 +110,11 @@ static int inspect(const char *path, const struct view *view, struct inspection 
     inspection->in_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
     inspection->json = as_json ? json_object() : NULL;
     if (status == 0)
-        status = show(inspection, view, &why);
+        status = show(inspection, choice, &why);
     json_decref(inspection->json);
     if (status < 0)
         return report_problem("inspect", path, &why);
-    return inspection->state.super_fell_back ? EXIT_FOUND : EXIT_FINE;
+    return inspection->state.super_fell_back || inspection->left_out ? EXIT_FOUND : EXIT_FINE;
 }
 
 int command_inspect(int argc, char **argv)
@@ -103,7 +125,7 @@ int command_inspect(int argc, char **argv)
                                             {"version", no_argument, NULL, 'V'},
                                             {0}};
     static struct inspection inspection;
-    const struct view *view = &views[0];
+    const struct choice *choice = &views[0];
     bool as_json = false;
     int option;
 
@@ -127,7 +149,7 @@ int command_inspect(int argc, char **argv)
     }
     if (argc - optind < 1 || argc - optind > 2)
         return report_usage("inspect", "expected a pool, and at most one view");
-    if (argc - optind == 2 && !(view = view_named(argv[optind + 1])))
-        return report_usage("inspect", "no such view; expected summary, generations or heap");
-    return inspect(argv[optind], view, &inspection, as_json);
+    if (argc - optind == 2 && !(choice = choice_named(argv[optind + 1])))
+        return report_usage("inspect", "no such view; --help lists them");
+    return inspect(argv[optind], choice, &inspection, as_json);
 }

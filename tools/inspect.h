@@ -7,13 +7,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include "core/process/record_format.h"
+#include "recovery/view/view.h"
 #include "tools/pool_state.h"
 
 struct inspection {
     struct pool_state state;
     uint64_t generation; /* 0: the newest */
     bool in_colour;
-    json_t *json; /* NULL: print for a person */
+    json_t *json;      /* NULL: print for a person */
+    uint64_t left_out; /* pages that are damaged */
 };
 
 /* 0, or a negative status with why filled in. */
@@ -22,6 +24,13 @@ typedef int inspect_view(struct inspection *inspection, struct problem *why);
 inspect_view inspect_summary;
 inspect_view inspect_generations;
 inspect_view inspect_heap;
+inspect_view inspect_mappings;
+inspect_view inspect_files;
+inspect_view inspect_threads;
+
+/* Opens the generation that was asked for, calls show, closes it; says when pages were left out. */
+typedef int inspect_body(struct inspection *inspection, struct view *view, struct problem *why);
+MUST_CHECK int inspect_with(struct inspection *inspection, inspect_body *show, struct problem *why);
 
 /* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,

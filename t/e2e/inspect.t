@@ -1,0 +1,193 @@
+#!/usr/bin/python3
+"""The views of pheap inspect say what the program itself says: alive, killed, in a damaged pool."""
+import json
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import pool_bytes  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, REFUSED, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
+
+INSPECTED = os.path.join(BUILT_PROGRAMS, "inspected")
+PAGE = 4096
+
+
+class Inspected:
+    """The program, and what it says of itself."""
+
+    def __init__(self, place, *arguments):
+        self.place, self.pool, fifo = place, place.path("pool"), place.path("fifo")
+        os.mkfifo(fifo)
+        self.keeper = os.open(fifo, os.O_RDWR)
+        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, INSPECTED,
+                                   place.path("file"), *arguments, stdin=fifo)
+        wait_until(lambda: "ready\n" in self.process.stdout(), 60, "the program")
+        self.checkpoint()
+
+    def checkpoint(self):
+        expect(self.place.pheap("checkpoint", self.pool), FINE)
+
+    def said(self):
+        lines = [line.split() for line in self.process.stdout().splitlines()]
+        return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+
+    def command(self, text):
+        count = self.process.stdout().count("done\n")
+        os.write(self.keeper, text.encode() + b"\n")
+        wait_until(lambda: self.process.stdout().count("done\n") > count, 60, text)
+
+    def kill(self):
+        if self.process.running():
+            check_equal(self.process.kill(), -signal.SIGKILL, "status")
+        os.close(self.keeper)
+
+    def look(self, *arguments):
+        done = self.place.pheap("inspect", "--json", self.pool, *arguments)
+        expect(done, FINE)
+        check_equal(done.stderr(), "", "stderr")
+        text = self.place.pheap("inspect", self.pool, *arguments)
+        expect(text, FINE)
+        check("\033" not in text.stdout(), "no colour in a pipe")
+        return json.loads(done.stdout()), text.stdout()
+
+
+def alive_and_killed(place, look):
+    """Both must show the same."""
+    program = Inspected(place)
+    look(program)
+    program.kill()
+    look(program)
+
+
+def mapping_at(mappings, address):
+    return next(m for m in mappings if m["start"] <= address < m["end"])
+
+
+@test
+def mappings_are_those_of_the_program(place):
+    def look(program):
+        found, text = program.look("mappings")
+        said, mappings = program.said(), found["mappings"]
+        one = mapping_at(mappings, said["mapping"])
+        check_equal((one["permissions"], one["kind"]), ("rw-p", "anonymous"), f"{one}")
+        check_equal(mapping_at(mappings, said["mapping"] - PAGE)["saved_pages"], 0, "not written")
+        check(2 <= one["saved_pages"] <= one["size_bytes"] / PAGE, f"{one}")
+        data = mapping_at(mappings, said["known_value"])
+        check_equal((data["kind"], data["name"]), ("file", INSPECTED), f"{data}")
+        check(data["saved_pages"] > 0, f"{data}")
+        block = mapping_at(mappings, said["list_first"])
+        check_equal((block["kind"], block["name"]), ("heap", "[slot]"), f"{block}")
+        check_in(f"0x{one['start']:x}", text, "text")
+        check("[vdso]" in text and "[stack]" in text, text)
+        if program.process.running():
+            with open(f"/proc/{program.process.pid}/maps", encoding="utf-8") as f:
+                maps = {tuple(int(x, 16) for x in line.split()[0].split("-")): line.split()[1]
+                        for line in f}
+            for m in mappings:
+                if m["kind"] == "file":
+                    check_equal(maps.get((m["start"], m["end"])), m["permissions"], f"{m}")
+
+    alive_and_killed(place, look)
+
+
+@test
+def files_are_those_of_the_program(place):
+    def look(program):
+        found, text = program.look("files")
+        said = program.said()
+        files = {f["number"]: f for f in found["files"]}
+        one = files[said["file"]]
+        check_equal((one["kind"], one["path"], one["offset"], one["size"], one["access"],
+                     one["close_on_exec"]), ("file", place.path("file"), 7, 10, "both", True), "file")
+        pipe = files[said["pipe_read"]]
+        check_equal((pipe["kind"], pipe["content_bytes"], pipe["access"]), ("pipe", 5, "read"), "pipe")
+        check_equal([(w["number"], w["data"]) for w in files[said["epoll"]]["watches"]],
+                    [(said["pipe_read"], "0x4d")], "watches")
+        check_equal(files[said["eventfd"]]["count"], 3, "count")
+        check_equal([(l["number"], l["kind"], l["mode"], l["bytes"]) for l in found["locks"]],
+                    [(said["file"], "flock", "exclusive", None)], "locks")
+        check_in("5 of 65536 bytes unread", text, "text")
+        check_in(f"watches fd {said['pipe_read']}", text, "text")
+
+    alive_and_killed(place, look)
+
+
+def functions(thread):
+    return [f["function"] for f in thread["frames"]]
+
+
+@test
+def threads_have_their_states_and_backtraces(place):
+    def look(program):
+        found, text = program.look("threads")
+        threads = {t["name"]: t for t in found["threads"]}
+        check_equal(sorted(threads), ["inspected", "sleeper", "spinner"], "threads")
+        leader = threads["inspected"]
+        check_equal((leader["tid"], leader["system_call"]), (program.said()["pid"], "read"), "leader")
+        check_equal([f for f in functions(leader) if f in ("wait_for_commands", "main", "_start")],
+                    ["wait_for_commands", "main", "_start"], "backtrace")
+        frame = next(f for f in leader["frames"] if f["function"] == "wait_for_commands")
+        check(frame["file"].endswith("t/programs/inspected.c") and frame["line"] > 0, f"{frame}")
+        check_in("inspected.c:", text, "text")
+        check_equal((threads["sleeper"]["system_call"], threads["spinner"]["system_call"]),
+                    ("clock_nanosleep", None), "system calls")
+        check_in("sleeper", functions(threads["sleeper"]), "backtrace")
+        check_equal(threads["spinner"]["state"], "user code", "state")
+        check_equal(functions(threads["spinner"])[:2], ["spin_here", "spinner"], "backtrace")
+        for thread in threads.values():
+            check(thread["backtrace_is_whole"], f"{thread}")
+            check_equal(thread["registers"]["rip"], thread["frames"][0]["pc"], "rip")
+
+    alive_and_killed(place, look)
+
+
+@test
+def a_generation_that_has_no_process_refuses_files_and_threads(place):
+    program = Inspected(place)
+    program.kill()
+    crash = [g["number"] for g in place.inspect(program.pool)["generations"] if g["kind"] == "crash"]
+    check_equal(len(crash), 1, "crash images")
+    found, _ = program.look("-g", str(crash[0]), "mappings")
+    check(mapping_at(found["mappings"], program.said()["mapping"])["saved_pages"] >= 2, "saved")
+    for view in ("files", "threads"):
+        done = place.pheap("inspect", "-g", crash[0], program.pool, view)
+        expect(done, REFUSED, "pheap inspect:", program.pool, "crash image")
+        check_equal(len(done.stderr().splitlines()), 1, "lines")
+
+
+VIEWS = (("mappings",), ("files",), ("threads",))
+
+
+@test
+def views_of_a_damaged_pool_end_with_a_message(place):
+    program = Inspected(place)
+    program.kill()
+    whole = pool_bytes.read(program.pool)
+    newest = [g for g in pool_bytes.newest(whole).generations if g["kind"] == 1][-1]
+    for field in ("root_frame", "record_frame"):
+        content = bytearray(whole)
+        pool_bytes.flip(content, newest[field] * PAGE + 20, 2)
+        pool_bytes.write(program.pool, content)
+        for view in VIEWS:
+            done = place.pheap("inspect", program.pool, *view)
+            check(done.status in (FINE, DAMAGED), f"{view}: {done.status}")
+            if done.status == DAMAGED:
+                expect(done, DAMAGED, "pheap inspect:", program.pool)
+            elif field == "record_frame":
+                check(False, f"{view} shows a damaged record")
+    for _ in range(12):
+        content = bytearray(whole)
+        for _ in range(place.random.randrange(1, 30)):
+            pool_bytes.flip(content, place.random.randrange(2 * PAGE, len(content)),
+                            place.random.randrange(8))
+        pool_bytes.write(program.pool, content)
+        for view in VIEWS:
+            done = place.pheap("inspect", "--json", program.pool, *view, timeout=30)
+            check(done.status in (FINE, FOUND, DAMAGED), f"{view}: {done.status}: {done.stderr()}")
+            check(len(done.stderr().splitlines()) <= 1, done.stderr())
+
+
+if __name__ == "__main__":
+    main()
