@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "core/base/checksum.h"
 #include "core/process/crash_record.h"
 #include "core/process/record.h"
 
@@ -165,9 +166,9 @@ void view_close(struct view *view)
             sys_close(view->backings[i].fd);
     if (view->arena.base)
         arena_destroy(&view->arena);
-    if (view->lock_fd >= 0)
+    if (view->lock_fd > 0)
         sys_close(view->lock_fd);
-    if (view->pool.fd >= 0)
+    if (view->pool.fd > 0)
         pool_close(&view->pool);
     memset(view, 0, sizeof *view);
 }
@@ -202,17 +203,34 @@ const char *view_mapping_name(const struct view *view, const struct image_mappin
 
 /* --- the heap --- */
 
+/* What was mapped, and not read in, has not been compared with its checksum yet. */
+static int check_leaf(void *context, uint64_t first_page,
+                      const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    struct view *view = context;
+
+    for (uint64_t i = 0; i < INDEX_NODE_ENTRIES; i++)
+        if (entries[i].frame >= FRAME_FIRST &&
+            checksum64((const void *)((first_page + i) << PAGE_SHIFT), PAGE_BYTES) !=
+                entries[i].checksum)
+            view->damaged_heap_pages++;
+    return 0;
+}
+
 int view_map_heap(struct view *view, struct heap_census *census, struct problem *why)
 {
     uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
+    uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
     int status = 0;
 
-    if (!view->heap_is_mapped)
-        status = image_map(&view->image, first, first + (SLOT_BYTES >> PAGE_SHIFT), why);
-    if (status < 0)
-        return status;
-    view->heap_is_mapped = true;
-    return heap_census(view->generation.slot, census, why);
+    if (!view->heap_is_mapped) {
+        status = image_map(&view->image, first, end, why);
+        if (status < 0)
+            return status;
+        view->heap_is_mapped = true;
+        status = index_each_leaf(view->image.index, first, end, check_leaf, view);
+    }
+    return status < 0 ? status : heap_census(view->generation.slot, census, why);
 }
 
 void view_unmap_heap(struct view *view)

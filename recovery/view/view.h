@@ -2,8 +2,8 @@
  * view.h - one generation of a pool, opened to be looked at: its record, its memory, its heap.
  *
  * Calling sequence: view_open(), then any of the calls here and of the other headers of this
- * folder, then view_close() (after a failed view_open() too). struct view is large: not for a
- * stack.
+ * folder, then view_close() (after a failed view_open() too, and on a struct that is all zero).
+ * struct view is large: not for a stack.
  *
  * The generation is locked from view_open() to view_close(), so that the agent of a living program
  * does not reuse its frames. Nothing is ever written to the pool.
@@ -44,7 +44,8 @@ struct view {
     struct view_backing *backings; /* one a file */
     const uint8_t *frames;         /* the pool file, mapped; NULL: not yet */
     uint64_t frame_count;
-    uint64_t damaged_pages; /* that scans left out so far */
+    uint64_t damaged_pages;      /* that scans left out so far */
+    uint64_t damaged_heap_pages; /* of the heap, as it is mapped */
     bool heap_is_mapped;
     uint64_t cached_address; /* of the page in `cached`; 1: none */
     uint8_t cached[PAGE_BYTES];
@@ -79,7 +80,8 @@ MUST_CHECK int view_each_page(struct view *view, uint64_t start, uint64_t end,
 MUST_CHECK int view_count_pages(struct view *view, uint64_t start, uint64_t end, uint64_t *count,
                                 struct problem *why);
 
-/* Maps the slot at its own address and takes the census, which checks every descriptor of it. */
+/* Maps the slot at its own address and takes the census, which checks every descriptor of it. Pages
+ * that do not agree with their checksum are counted. */
 MUST_CHECK int view_map_heap(struct view *view, struct heap_census *census, struct problem *why);
 void view_unmap_heap(struct view *view);
 
