@@ -14,8 +14,14 @@ struct inspection {
     struct pool_state state;
     uint64_t generation; /* 0: the newest */
     bool in_colour;
-    json_t *json;      /* NULL: print for a person */
-    uint64_t left_out; /* pages that are damaged */
+    json_t *json;   /* NULL: print for a person */
+    uint64_t least; /* --min; 0: not given */
+    enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
+    char **arguments;             /* behind the view's name, as many as it takes */
+    uint64_t address;             /* --address; 0: not given */
+    uint64_t size_low, size_high; /* --size; 0 and UINT64_MAX: not given */
+    uint64_t limit;               /* --limit; 0: not given */
+    uint64_t left_out;            /* pages that are damaged */
 };
 
 /* 0, or a negative status with why filled in. */
@@ -27,10 +33,19 @@ inspect_view inspect_heap;
 inspect_view inspect_mappings;
 inspect_view inspect_files;
 inspect_view inspect_threads;
+inspect_view inspect_slabs;
+inspect_view inspect_blocks;
+inspect_view inspect_leaks;
+inspect_view inspect_strings;
+inspect_view inspect_grep;
+inspect_view inspect_diff;
 
 /* Opens the generation that was asked for, calls show, closes it; says when pages were left out. */
 typedef int inspect_body(struct inspection *inspection, struct view *view, struct problem *why);
 MUST_CHECK int inspect_with(struct inspection *inspection, inspect_body *show, struct problem *why);
+
+/* Says, on stderr, what of the generation was damaged and therefore not looked at. */
+void inspect_note_damage(struct inspection *inspection, const struct view *view);
 
 /* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,

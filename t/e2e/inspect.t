@@ -143,6 +143,135 @@ def threads_have_their_states_and_backtraces(place):
     alive_and_killed(place, look)
 
 
+LEAKED_BYTES, LEAKED_BLOCKS = 208, 1000
+GROWN_BYTES, GROWN_BLOCKS = 320, 500
+
+
+def of_class(rows, block_bytes):
+    found = [row for row in rows if row["block_bytes"] == block_bytes]
+    check_equal(len(found), 1, f"rows of {block_bytes} bytes in {rows}")
+    return found[0]
+
+
+@test
+def slabs_count_used_and_free_blocks(place):
+    def look(program):
+        found, text = program.look("slabs")
+        row = of_class(found["slabs"], LEAKED_BYTES)
+        check_equal(row["used"], LEAKED_BLOCKS, "used")
+        check_equal((row["used_bytes"], row["wasted_bytes"] + row["used_bytes"]),
+                    (LEAKED_BLOCKS * LEAKED_BYTES, row["size_bytes"]), f"{row}")
+        check_equal(row["used"] + row["free"], row["slabs"] * (65536 // LEAKED_BYTES), f"{row}")
+        lists = of_class(found["slabs"], 48)
+        check(lists["lowest"] <= program.said()["list_first"] <= lists["highest"], f"{lists}")
+        heap = program.look("heap")[0]["heap"]
+        check_equal(sum(r["used"] for r in found["slabs"]), heap["live_blocks"], "blocks")
+        check_in("208", text, "text")
+
+    alive_and_killed(place, look)
+
+
+@test
+def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
+    def look(program):
+        said = program.said()
+        found, text = program.look("blocks", "--address", hex(said["list_second"] + 13))
+        block = found["block"]
+        check_equal((block["address"], block["bytes"], block["in_use"]),
+                    (said["list_second"], 48, True), "block")
+        content = bytes.fromhex(block["hex"])
+        check_equal(int.from_bytes(content[:8], "little"), said["list_first"], "first word")
+        check(content[8:].startswith(b"needle in block 1\0"), f"{content}")
+        check_equal([(p["value"], p["block"]) for p in block["points_to"]],
+                    [(said["list_first"], said["list_first"])], "points to")
+        check_in(said["known_list"], [p["address"] for p in block["pointed_to_by"]], "pointed to by")
+        check_in("needle i", text, "text")
+        first = program.look("blocks", "--address", str(said["list_first"]))[0]["block"]
+        check_in((said["list_second"], "block"),
+                 [(p["address"], p["in_kind"]) for p in first["pointed_to_by"]], "pointed to by")
+        found = program.look("blocks", "--size", "200-208", "--limit", "10")[0]
+        check_equal((found["found"]["blocks"], len(found["blocks"])), (LEAKED_BLOCKS, 10), "found")
+        expect(place.pheap("inspect", program.pool, "blocks", "--address", hex(said["known_value"])),
+               REFUSED, "lies in no block")
+
+    alive_and_killed(place, look)
+
+
+@test
+def leaks_are_the_blocks_that_nothing_points_to(place):
+    def look(program):
+        found, text = program.look("leaks")
+        row = of_class(found["leaks"], LEAKED_BYTES)
+        # a word that is left over somewhere may keep one
+        check(LEAKED_BLOCKS - 2 <= row["blocks"] <= LEAKED_BLOCKS, f"{row}")
+        check_equal(of_class(found["leaks"], None)["bytes"], 1 << 20, "the large one")
+        check_equal([r for r in found["leaks"] if r["block_bytes"] not in (LEAKED_BYTES, None)], [],
+                    "blocks that are in use")
+        for sample in row["samples"]:
+            block = program.look("blocks", "--address", hex(sample))[0]["block"]
+            check_equal((block["address"], block["hex"][:8]), (sample, "11111111"), f"{block}")
+        check_in("nothing points to", text, "text")
+
+    alive_and_killed(place, look)
+
+
+@test
+def strings_and_grep_find_texts_bytes_and_pointers(place):
+    def look(program):
+        said = program.said()
+        wanted = [said["list_first"] + 8, said["list_second"] + 8]
+        for arguments in (("grep", "needle in block"), ("grep", "--hex", "6e6565646c6520696e20 62")):
+            hits = program.look(*arguments)[0]["hits"]
+            check_equal(sorted(h["address"] for h in hits if h["in_kind"] == "block" and
+                               h["block"] in (said["list_first"], said["list_second"])),
+                        sorted(wanted), f"{arguments}")
+        hits, text = program.look("grep", "--pointer", hex(said["list_second"]))
+        check_in(said["known_list"], [h["address"] for h in hits["hits"]], "pointers")
+        check_in(INSPECTED, text, "text")
+        strings = program.look("strings", "--min", "17", "--limit", "100000")[0]["strings"]
+        check_in((said["list_first"] + 8, "needle in block 0"),
+                 [(s["address"], s["text"]) for s in strings], "strings")
+        check(all(len(s["text"]) >= 17 for s in strings), "long enough")
+        check_equal(program.look("grep", "no such text anywhere")[0]["hits"], [], "hits")
+        for bad in ("1", "xx", ""):
+            expect(place.pheap("inspect", program.pool, "grep", "--hex", bad), 2, "pheap inspect:")
+
+    alive_and_killed(place, look)
+
+
+@test
+def diff_shows_what_came(place):
+    program = Inspected(place)
+    first = place.newest(program.pool)
+    program.command("grow")
+    program.checkpoint()
+    second = place.newest(program.pool)
+
+    def look():
+        diff, text = program.look("diff", str(first), str(second))
+        diff = diff["diff"]
+        row = of_class(diff["classes"], GROWN_BYTES)
+        check_equal((row["blocks_change"], row["bytes_change"]),
+                    (GROWN_BLOCKS, GROWN_BLOCKS * GROWN_BYTES), f"{row}")
+        check(not [r for r in diff["classes"] if r["block_bytes"] == LEAKED_BYTES], "unchanged class")
+        address = program.said()["grown_mapping"]
+        check([m for m in diff["mappings"] if m["start"] <= address < m["end"]], "mapping")
+        check_equal([(f["change"], f["path"]) for f in diff["files"]],
+                    [("came", place.path("file-grown"))], "files")
+        heap = diff["pages"][0]
+        check(heap["came"] * PAGE >= GROWN_BLOCKS * GROWN_BYTES - 2 * PAGE and heap["same"] > 50,
+              f"{heap}")
+        check_in("file-grown", text, "text")
+        back = program.look("diff", str(second), str(first))[0]["diff"]
+        check_equal(of_class(back["classes"], GROWN_BYTES)["blocks_change"], -GROWN_BLOCKS, "back")
+        check_equal(back["pages"][0]["went"], heap["came"], "back")
+
+    look()
+    program.kill()
+    look()
+    expect(place.pheap("inspect", program.pool, "diff", first, second + 99), REFUSED, program.pool)
+
+
 @test
 def a_generation_that_has_no_process_refuses_files_and_threads(place):
     program = Inspected(place)
@@ -157,7 +286,8 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
         check_equal(len(done.stderr().splitlines()), 1, "lines")
 
 
-VIEWS = (("mappings",), ("files",), ("threads",))
+VIEWS = (("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",), ("leaks",),
+         ("strings",), ("grep", "needle"))
 
 
 @test

@@ -73,7 +73,7 @@ static void make_list(void)
 }
 
 /* Only the inverse of the last address is kept. */
-static uint64_t hidden;
+static volatile uint64_t hidden;
 __attribute__((noinline)) static void leak(void)
 {
     for (int i = 0; i < LEAKED_BLOCKS; i++) {
@@ -131,7 +131,7 @@ static void grow(const char *path)
 
     kept = calloc(GROWN_BLOCKS, sizeof *kept);
     for (int i = 0; i < GROWN_BLOCKS; i++)
-        kept[i] = calloc(1, GROWN_BYTES);
+        kept[i] = memset(malloc(GROWN_BYTES), 0x22, GROWN_BYTES);
     snprintf(other, sizeof other, "%s-grown", path);
     if (open(other, O_RDWR | O_CREAT, 0600) < 0)
         exit(5);
