@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "recovery/view/search.h"
+#include "tools/command.h"
 #include "tools/inspect.h"
 #include "tools/place.h"
 #include "tools/table.h"
@@ -76,15 +77,23 @@ static const struct column columns[] = {
     {"text", "text", COLUMN_TEXT},
 };
 
-/* Blocks are named if the heap can be walked; with a heap that is damaged it is mappings alone. */
-static int begin(struct hits *hits, const struct inspection *inspection, struct view *view,
+/* Blocks are named if the heap can be walked; if it is damaged there are mappings alone. */
+static int begin(struct hits *hits, struct inspection *inspection, struct view *view,
                  struct problem *why)
 {
+    int status;
+
     memset(hits, 0, sizeof *hits);
     hits->view = view;
     hits->rows = json_array();
     hits->limit = inspection->limit ? inspection->limit : HIT_LIMIT;
-    return block_map_build(&hits->map, view, why);
+    status = block_map_build(&hits->map, view, why);
+    if (status != STATUS_DAMAGED)
+        return status;
+    report("inspect", EXIT_FOUND, "%s; blocks are not named", why->text);
+    inspection->left_out++;
+    block_map_none(&hits->map, view);
+    return 0;
 }
 
 static int end(struct hits *hits, struct inspection *inspection, const char *key, int status)

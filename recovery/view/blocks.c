@@ -190,6 +190,13 @@ static void clear_all_batches(struct block_map *map)
             clear_batches(map, heap_thread_heap(map->heap, i));
 }
 
+void block_map_none(struct block_map *map, struct view *view)
+{
+    memset(map, 0, sizeof *map);
+    map->view = view;
+    map->heap = (const struct heap *)view_slot_base(view);
+}
+
 int block_map_build(struct block_map *map, struct view *view, struct problem *why)
 {
     struct heap_census census;
@@ -197,9 +204,7 @@ int block_map_build(struct block_map *map, struct view *view, struct problem *wh
 
     if (status < 0)
         return status;
-    memset(map, 0, sizeof *map);
-    map->view = view;
-    map->heap = (const struct heap *)view_slot_base(view);
+    block_map_none(map, view);
     map->first_slice = map->heap->data_slice;
     map->top = map->heap->top;
     for (uint32_t i = 0; i < SIZE_CLASSES; i++)

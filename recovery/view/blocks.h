@@ -51,6 +51,9 @@ struct block {
 /* Maps the heap, if it is not yet. */
 MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct problem *why);
 
+/* A map of a heap that cannot be walked: no address is in a block. */
+void block_map_none(struct block_map *map, struct view *view);
+
 /* The block, in use or not, that holds address. False: none does. */
 bool block_map_find(const struct block_map *map, uint64_t address, struct block *out);
 
