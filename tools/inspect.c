@@ -34,6 +34,8 @@ static const struct choice {
 };
 #define VIEW_COUNT (sizeof views / sizeof views[0])
 
+static const struct choice core_choice = {"", inspect_core, 0, "", ""};
+
 static int help(void)
 {
     printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n\n"
@@ -42,6 +44,7 @@ static int help(void)
         printf("  %-14s %s\n", views[i].usage, views[i].summary);
     printf("\n  -g, --generation N   look at generation N, not at the newest\n"
            "      --json           one object, for programs; has summary and generations always\n"
+           "      --core FILE      write a core file of the generation, for gdb\n"
            "      --address A      blocks: the one that holds address A\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
            "      --limit N        blocks, strings, grep: show at most N\n"
@@ -167,6 +170,7 @@ static int parse_sizes(const char *text, struct inspection *inspection)
 
 enum option_key {
     KEY_JSON = 256,
+    KEY_CORE,
     KEY_ADDRESS,
     KEY_SIZE,
     KEY_LIMIT,
@@ -176,17 +180,13 @@ enum option_key {
     KEY_VERSION,
 };
 
-static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
-                                        {"json", no_argument, NULL, KEY_JSON},
-                                        {"address", required_argument, NULL, KEY_ADDRESS},
-                                        {"size", required_argument, NULL, KEY_SIZE},
-                                        {"limit", required_argument, NULL, KEY_LIMIT},
-                                        {"min", required_argument, NULL, KEY_MIN},
-                                        {"hex", no_argument, NULL, KEY_HEX},
-                                        {"pointer", no_argument, NULL, KEY_POINTER},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {"version", no_argument, NULL, KEY_VERSION},
-                                        {0}};
+static const struct option options[] = {
+    {"generation", required_argument, NULL, 'g'}, {"json", no_argument, NULL, KEY_JSON},
+    {"core", required_argument, NULL, KEY_CORE},  {"address", required_argument, NULL, KEY_ADDRESS},
+    {"size", required_argument, NULL, KEY_SIZE},  {"limit", required_argument, NULL, KEY_LIMIT},
+    {"min", required_argument, NULL, KEY_MIN},    {"hex", no_argument, NULL, KEY_HEX},
+    {"pointer", no_argument, NULL, KEY_POINTER},  {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, KEY_VERSION},  {0}};
 
 /* NULL, or what is wrong with the option's argument. */
 static const char *take_option(struct inspection *inspection, int option, const char *argument)
@@ -196,6 +196,9 @@ static const char *take_option(struct inspection *inspection, int option, const 
         return parse_number(argument, 1, UINT64_MAX - 1, &inspection->generation) < 0
                    ? "-g takes the number of a generation, from 1"
                    : NULL;
+    case KEY_CORE:
+        inspection->core_path = argument;
+        return NULL;
     case KEY_ADDRESS:
         return parse_address(argument, &inspection->address) < 0
                    ? "--address takes an address, as 0x7f0012345678"
@@ -250,6 +253,10 @@ int command_inspect(int argc, char **argv)
     if (left != 1 && left != 2 + choice->arguments)
         return report_usage("inspect", choice->arguments ? "the view needs other arguments"
                                                          : "the view takes no arguments");
+    if (inspection.core_path && left != 1)
+        return report_usage("inspect", "--core takes no view");
+    if (inspection.core_path)
+        choice = &core_choice;
     inspection.arguments = argv + optind + 2;
     return inspect(argv[optind], choice, &inspection, as_json);
 }

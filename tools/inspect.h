@@ -14,8 +14,9 @@ struct inspection {
     struct pool_state state;
     uint64_t generation; /* 0: the newest */
     bool in_colour;
-    json_t *json;   /* NULL: print for a person */
-    uint64_t least; /* --min; 0: not given */
+    json_t *json;          /* NULL: print for a person */
+    const char *core_path; /* --core; NULL: not given */
+    uint64_t least;        /* --min; 0: not given */
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
     char **arguments;             /* behind the view's name, as many as it takes */
     uint64_t address;             /* --address; 0: not given */
@@ -39,6 +40,7 @@ inspect_view inspect_leaks;
 inspect_view inspect_strings;
 inspect_view inspect_grep;
 inspect_view inspect_diff;
+inspect_view inspect_core;
 
 /* Opens the generation that was asked for, calls show, closes it; says when pages were left out. */
 typedef int inspect_body(struct inspection *inspection, struct view *view, struct problem *why);

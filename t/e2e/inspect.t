@@ -7,7 +7,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, REFUSED, check,  # noqa: E402
+import second_reader  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 INSPECTED = os.path.join(BUILT_PROGRAMS, "inspected")
@@ -225,11 +226,15 @@ def strings_and_grep_find_texts_bytes_and_pointers(place):
             check_equal(sorted(h["address"] for h in hits if h["in_kind"] == "block" and
                                h["block"] in (said["list_first"], said["list_second"])),
                         sorted(wanted), f"{arguments}")
+        hits = program.look("grep", "straddling")[0]["hits"]
+        check_in(said["straddling"], [h["address"] for h in hits], "across two pages")
         hits, text = program.look("grep", "--pointer", hex(said["list_second"]))
         check_in(said["known_list"], [h["address"] for h in hits["hits"]], "pointers")
         check_in(INSPECTED, text, "text")
         strings = program.look("strings", "--min", "17", "--limit", "100000")[0]["strings"]
         check_in((said["list_first"] + 8, "needle in block 0"),
+                 [(s["address"], s["text"]) for s in strings], "strings")
+        check_in((said["straddling"], "straddling two pages"),
                  [(s["address"], s["text"]) for s in strings], "strings")
         check(all(len(s["text"]) >= 17 for s in strings), "long enough")
         check_equal(program.look("grep", "no such text anywhere")[0]["hits"], [], "hits")
@@ -272,6 +277,50 @@ def diff_shows_what_came(place):
     expect(place.pheap("inspect", program.pool, "diff", first, second + 99), REFUSED, program.pool)
 
 
+def gdb(place, program, core, *commands):
+    arguments = [part for command in commands for part in ("-ex", command)]
+    done = place.run("gdb", "-nx", "-batch", *arguments, program, core)
+    check_equal(done.status, 0, "status of gdb")
+    return done.stdout()
+
+
+@test
+def gdb_opens_a_core_file_of_a_generation(place):
+    def look(program):
+        core = place.path("core")
+        expect(place.pheap("inspect", "--core", core, program.pool), FINE)
+        check_equal(os.stat(core).st_mode & 0o777, 0o600, "mode")
+        out = gdb(place, INSPECTED, core, "info threads", "bt", "p known_value", "p known_list->text",
+                  "p known_list->next->text", "thread apply all bt", "info auxv")
+        for part in ("wait_for_commands", "main (", "12345", '"needle in block 1',
+                     '"needle in block 0', "spin_here", "nanosleep", "AT_ENTRY"):
+            check_in(part, out, "gdb")
+        check_equal(out.count("(LWP "), 3 + 3 + 1, "threads listed, shown, current")
+        expect(place.pheap("inspect", "--core", core, program.pool), 5, core, "new file")
+        os.unlink(core)
+
+    alive_and_killed(place, look)
+
+
+@test
+def gdb_opens_a_core_file_of_cpython(place):
+    pool, core = place.path("pool"), place.path("core")
+    script = "import threading, time\nthreading.Thread(target=lambda: time.sleep(1000)).start()\n" \
+             "print('ready', flush=True)\nthreading.Event().wait()"
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", script)
+    wait_until(lambda: "ready" in process.stdout(), 60, "python")
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    expect(place.pheap("inspect", "--core", core, pool), FINE)
+    out = gdb(place, PYTHON, core, "bt", "info threads", "p *(long *)&_Py_NoneStruct > 100")
+    check_in("Py_BytesMain", out, "gdb")
+    check_in("$1 = 1", out, "references of None")
+    check("* 1  " in out and "  2  " in out, out)
+    threads = json.loads(place.pheap("inspect", "--json", pool, "threads").stdout())["threads"]
+    check_equal(len(threads), 2, "threads")
+    check(any("Py_BytesMain" in functions(t) for t in threads), f"{threads}")
+
+
 @test
 def a_generation_that_has_no_process_refuses_files_and_threads(place):
     program = Inspected(place)
@@ -280,14 +329,48 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
     check_equal(len(crash), 1, "crash images")
     found, _ = program.look("-g", str(crash[0]), "mappings")
     check(mapping_at(found["mappings"], program.said()["mapping"])["saved_pages"] >= 2, "saved")
-    for view in ("files", "threads"):
-        done = place.pheap("inspect", "-g", crash[0], program.pool, view)
+    found, _ = program.look("-g", str(crash[0]), "blocks", "--address",
+                            hex(program.said()["list_first"]))
+    check_in(program.said()["list_second"], [p["address"] for p in found["block"]["pointed_to_by"]],
+             "pointed to by")
+    for view in (("files",), ("threads",), ("--core", place.path("core"))):
+        done = place.pheap("inspect", "-g", crash[0], program.pool, *view)
         expect(done, REFUSED, "pheap inspect:", program.pool, "crash image")
         check_equal(len(done.stderr().splitlines()), 1, "lines")
 
 
 VIEWS = (("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",), ("leaks",),
          ("strings",), ("grep", "needle"))
+
+
+@test
+def a_damaged_page_is_said_next_to_what_is_whole(place):
+    program = Inspected(place)
+    program.kill()
+    said, generation = program.said(), place.newest(program.pool) - 1
+    content = pool_bytes.read(program.pool)
+    entry = [g for g in second_reader.Pool(program.pool).superblock.generations
+             if g.number == generation]
+    pages = dict((page, frame) for page, frame, _ in
+                 second_reader.Pool(program.pool).pages(entry[0]))
+    pool_bytes.flip(content, pages[said["mapping"] // PAGE] * PAGE + 1000, 1)
+    pool_bytes.write(program.pool, content)
+    done = place.pheap("inspect", "-g", generation, program.pool, "grep", "needle in block")
+    expect(done, FOUND, program.pool, "1 damaged pages")
+    check_in("needle in block 1", done.stdout(), "what is whole")
+    expect(place.pheap("inspect", "-g", generation, "--core", place.path("core"), program.pool),
+           FOUND, "1 damaged pages")
+    pool_bytes.flip(content, pages[said["list_first"] // PAGE] * PAGE + 4000, 1)
+    pool_bytes.write(program.pool, content)
+    expect(place.pheap("inspect", "-g", generation, program.pool, "leaks"), FOUND,
+           "1 pages of the heap", "damaged")
+    slot = said["list_first"] >> 40 << 40
+    pool_bytes.flip(content, pages[slot // PAGE] * PAGE + 1, 1)  # the heap's header
+    pool_bytes.write(program.pool, content)
+    expect(place.pheap("inspect", "-g", generation, program.pool, "leaks"), DAMAGED,
+           "does not match its checksum")
+    done = place.pheap("inspect", "-g", generation, program.pool, "grep", "needle in block")
+    expect(done, FOUND, "does not match its checksum", "not named")
 
 
 @test
@@ -313,10 +396,10 @@ def views_of_a_damaged_pool_end_with_a_message(place):
             pool_bytes.flip(content, place.random.randrange(2 * PAGE, len(content)),
                             place.random.randrange(8))
         pool_bytes.write(program.pool, content)
-        for view in VIEWS:
+        for view in VIEWS + (("diff", str(newest["number"]), str(newest["number"])),):
             done = place.pheap("inspect", "--json", program.pool, *view, timeout=30)
             check(done.status in (FINE, FOUND, DAMAGED), f"{view}: {done.status}: {done.stderr()}")
-            check(len(done.stderr().splitlines()) <= 1, done.stderr())
+            check(len(done.stderr().splitlines()) <= 2, done.stderr())
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ static void *make_mapping(void)
     if (mapped == MAP_FAILED || mprotect(mapped, 4096, PROT_READ) != 0)
         exit(2);
     mapped[4096] = 1;
-    mapped[8192] = 2;
+    strcpy(mapped + 8192 - 4, "straddling two pages");
     return mapped + 4096;
 }
 
@@ -166,6 +166,7 @@ __attribute__((noinline)) static void wait_for_commands(const char *path)
 int main(int argc, char **argv)
 {
     pthread_t threads[2];
+    char *mapping;
 
     if (argc < 2)
         return 1;
@@ -174,7 +175,9 @@ int main(int argc, char **argv)
     make_list();
     if (argc > 2)
         make_many(atol(argv[2]));
-    say("mapping", (uintptr_t)make_mapping());
+    mapping = make_mapping();
+    say("mapping", (uintptr_t)mapping);
+    say("straddling", (uintptr_t)mapping + 4096 - 4);
     make_files(argv[1]);
     if (pthread_create(&threads[0], NULL, spinner, NULL) != 0 ||
         pthread_create(&threads[1], NULL, sleeper, NULL) != 0)
