@@ -31,10 +31,11 @@ static const char *kind_of(const struct view *view, const struct image_mapping *
     const struct record_mapping *record = mapping->record;
     uint64_t slot = view_slot_base(view);
 
-    if (record->file != RECORD_ID_NONE || mapping->name[0] == '/')
-        return "file";
+    /* A resumed program's slot is mapped from the pool: that is no file of its own. */
     if (record->start >= slot && record->end <= slot + SLOT_BYTES)
         return "heap";
+    if (record->file != RECORD_ID_NONE || mapping->name[0] == '/')
+        return "file";
     if (record->flags & RECORD_MAPPING_HEAP)
         return "brk";
     if (record->flags & RECORD_MAPPING_GROWS_DOWN)

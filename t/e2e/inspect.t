@@ -94,6 +94,22 @@ def mappings_are_those_of_the_program(place):
 
 
 @test
+def a_resumed_program_is_shown_as_before(place):
+    program = Inspected(place)
+    before = program.look("leaks")[0]["leaks"]
+    check_equal(program.process.kill(), -signal.SIGKILL, "status")
+    restore = place.start(PHEAP, "restore", program.pool, stdin=place.path("fifo"))
+    outer_pid = restore.resumed()["outer_pid"]
+    program.checkpoint()
+    for m in program.look("mappings")[0]["mappings"]:
+        check_equal(m["kind"] == "heap", m["name"] == "[slot]", f"{m}")
+    check_equal(program.look("leaks")[0]["leaks"], before, "leaks")
+    os.kill(outer_pid, signal.SIGKILL)
+    restore.wait()
+    os.close(program.keeper)
+
+
+@test
 def files_are_those_of_the_program(place):
     def look(program):
         found, text = program.look("files")
