@@ -20,7 +20,6 @@
 struct reach {
     uint64_t *unreached; /* a bit a block number; memory of the view's arena */
     uint64_t unreached_count;
-    uint64_t root_words; /* words outside the heap that point to a block */
 };
 
 MUST_CHECK int reach_mark(struct reach *reach, const struct block_map *map, struct problem *why);

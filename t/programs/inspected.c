@@ -143,7 +143,7 @@ static void make_many(long count)
     struct link *list = NULL;
 
     for (long i = 0; i < count; i++) {
-        struct link *link = malloc(80);
+        struct link *link = malloc(100);
 
         link->next = list;
         list = link;
