@@ -112,8 +112,12 @@ static void print_registers(const json_t *registers)
                                         "rsp", "r8",  "r9",  "r10",    "r11",     "r12",    "r13",
                                         "r14", "r15", "rip", "eflags", "fs_base", "gs_base"};
 
-    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
-        printf("%7s %-18s%s", shown[i], member(registers, shown[i]), i % 4 == 3 ? "\n" : " ");
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
+        bool is_last = i % 4 == 3;
+
+        printf("%7s %-*s%s", shown[i], is_last ? 0 : 18, member(registers, shown[i]),
+               is_last ? "\n" : " ");
+    }
 }
 
 static void print_thread(const struct inspection *inspection, const json_t *thread)
