@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "core/process/mapped_files.h"
 #include "recovery/view/thread_state.h"
 
 struct unwound_thread {
@@ -67,7 +66,7 @@ static void report_files(struct unwinder *unwinder)
             continue;
         last = mapping->file;
         file = &process->files[last];
-        if (is_elf(file) && mapped_file_is_same(file))
+        if (view_may_read_file(file) && is_elf(file))
             dwfl_report_elf(unwinder->dwfl, file->path, file->path, -1, mapping->start, false);
     }
 }

@@ -64,6 +64,10 @@ const struct image_mapping *view_mapping(const struct view *view, uint64_t addre
 /* What it is called: a path, "[stack]", "[slot]" for the heap's, or "". */
 const char *view_mapping_name(const struct view *view, const struct image_mapping *mapping);
 
+/* It is the file that the program had mapped, and a regular one: opening a device that a record
+ * names could do anything. */
+bool view_may_read_file(const struct image_file *file);
+
 /* Copies memory. STATUS_REFUSED: nothing was mapped there. */
 MUST_CHECK int view_read(struct view *view, uint64_t address, void *buffer, size_t bytes,
                          struct problem *why);

@@ -11,17 +11,23 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include "core/base/checksum.h"
 #include "core/process/mapped_files.h"
 
 /* --- what lies under the image: files, zero, the vdso --- */
+
+bool view_may_read_file(const struct image_file *file)
+{
+    return S_ISREG(file->record->mode) && mapped_file_is_same(file);
+}
 
 static int backing_fd(struct view *view, uint32_t id)
 {
     struct view_backing *backing = &view->backings[id];
     const struct image_file *file = &view->process.files[id];
 
-    if (backing->state == 0 && !mapped_file_is_same(file))
+    if (backing->state == 0 && !view_may_read_file(file))
         backing->state = STATUS_CHANGED;
     if (backing->state == 0) {
         backing->fd = sys_open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
