@@ -207,6 +207,57 @@ static void damaged_lists_are_followed_no_further(void)
     heap_free(second);
 }
 
+/* Any bits of the header, of descriptors and of blocks: a status or a finding, never a fault. */
+static void look_at_a_damaged_heap(unsigned seed)
+{
+    static struct class_table table[BLOCK_CLASSES];
+    struct heap *heap = (struct heap *)SLOT_BASE(heap_slot());
+    uint8_t *const areas[] = {(uint8_t *)heap, (uint8_t *)heap_span(heap, heap->data_slice),
+                              (uint8_t *)heap->data.start, (uint8_t *)heap->thread_heaps.start};
+    const size_t sizes[] = {sizeof *heap, (heap->top - heap->data_slice) * sizeof(struct span),
+                            1 << 16, sizeof(struct thread_heap)};
+    struct block_map map;
+    struct reach reach;
+
+    srand(seed);
+    alarm(20);
+    for (unsigned i = 0; i < 1 + seed % 40; i++) {
+        unsigned area = (unsigned)rand() % (seed % 3 ? 3 : 4);
+
+        area = seed % 5 && area == 0 ? 1 : area; /* a damaged header hides the others */
+        areas[area][(unsigned)rand() % sizes[area]] ^= (uint8_t)(1 << rand() % 8);
+    }
+    look_at_own_heap();
+    if (block_map_build(&map, &view, NULL) < 0)
+        return;
+    block_map_classes(&map, map.used, table);
+    if (reach_mark(&reach, &map, NULL) == 0 && reach.unreached_count > map.used_count)
+        abort();
+}
+
+static void damaged_heaps_are_looked_at_without_a_fault(void)
+{
+    allocate_all();
+    free_some(0);
+    thread_record.registers[7] = blocks[1].address;
+    for (unsigned seed = 1; seed <= 100; seed++) {
+        int status = 0;
+        pid_t child = fork();
+
+        if (child == 0) {
+            look_at_a_damaged_heap(seed);
+            _exit(0);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        if (status != 0)
+            tap_note("seed %u", seed);
+        CHECK_EQ(status, 0);
+    }
+    free_some(1);
+    free_some(2);
+    free_some(3);
+}
+
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
@@ -216,5 +267,6 @@ int main(int argc, char **argv)
     RUN(every_block_is_in_use_or_not_as_the_program_knows);
     RUN(what_no_register_leads_to_is_unreached);
     RUN(damaged_lists_are_followed_no_further);
+    RUN(damaged_heaps_are_looked_at_without_a_fault);
     return tap_done();
 }
