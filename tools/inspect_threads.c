@@ -6,6 +6,7 @@
 #include <string.h>
 #include "recovery/view/thread_state.h"
 #include "recovery/view/unwind.h"
+#include "tools/command.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
@@ -148,6 +149,8 @@ static int show(struct inspection *inspection, struct view *view, struct problem
 
     if (status < 0)
         return status;
+    if (why->status == STATUS_UNSUPPORTED)
+        report("inspect", EXIT_FINE, "%s", why->text);
     threads = json_array();
     for (uint32_t t = 0; t < view->process.thread_count; t++)
         json_array_append_new(threads, thread_json(view, unwinder, t));

@@ -3,9 +3,13 @@
  *
  * Always true: libdw sees memory through view_read() alone, so it cannot be led out of the image;
  * and it opens only files that are as the checkpoint saw them.
+ *
+ * libdw is loaded and not linked: with the libraries that it needs it would add half a millisecond
+ * to the start of every pheap run and pheap restore, and they would need it installed.
  */
 #include "recovery/view/unwind.h"
 
+#include <dlfcn.h>
 #include <elfutils/libdwfl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,12 +36,58 @@ struct walk {
     uint32_t frames;
 };
 
+/* --- libdw, loaded by the first unwind_open() --- */
+
+#define LIBDW_NAME "libdw.so.1"
+#define LIBDW_FUNCTIONS(X)                                                                         \
+    X(addrmodule)                                                                                  \
+    X(attach_state)                                                                                \
+    X(begin)                                                                                       \
+    X(end)                                                                                         \
+    X(frame_pc)                                                                                    \
+    X(getthread_frames)                                                                            \
+    X(lineinfo)                                                                                    \
+    X(module_addrinfo)                                                                             \
+    X(module_getsrc)                                                                               \
+    X(module_info)                                                                                 \
+    X(report_begin)                                                                                \
+    X(report_elf)                                                                                  \
+    X(report_end)                                                                                  \
+    X(thread_state_registers)                                                                      \
+    X(build_id_find_elf)                                                                           \
+    X(standard_find_debuginfo)
+
+#define POINTER_TO(name) __typeof__(dwfl_##name) *name;
+static struct {
+    LIBDW_FUNCTIONS(POINTER_TO)
+} libdw;
+
+#define PLACE_OF(name) {"dwfl_" #name, (void **)&libdw.name},
+static const struct {
+    const char *name;
+    void **place;
+} libdw_places[] = {LIBDW_FUNCTIONS(PLACE_OF)};
+
 static char *debug_path = NULL; /* libdw's own default */
-static const Dwfl_Callbacks file_callbacks = {
-    .find_elf = dwfl_build_id_find_elf,
-    .find_debuginfo = dwfl_standard_find_debuginfo,
-    .debuginfo_path = &debug_path,
-};
+static Dwfl_Callbacks file_callbacks = {.debuginfo_path = &debug_path};
+
+static bool load_libdw(struct problem *why)
+{
+    void *library = dlopen(LIBDW_NAME, RTLD_NOW | RTLD_LOCAL);
+    bool is_whole = library != NULL;
+
+    for (size_t i = 0; is_whole && i < sizeof libdw_places / sizeof libdw_places[0]; i++) {
+        *libdw_places[i].place = dlsym(library, libdw_places[i].name);
+        is_whole = *libdw_places[i].place != NULL;
+    }
+    if (!is_whole)
+        problem_set(why, STATUS_UNSUPPORTED,
+                    "no backtraces without " LIBDW_NAME
+                    " (Debian: libdw1), which cannot be loaded");
+    file_callbacks.find_elf = libdw.build_id_find_elf;
+    file_callbacks.find_debuginfo = libdw.standard_find_debuginfo;
+    return is_whole;
+}
 
 /* --- modules --- */
 
@@ -67,7 +117,7 @@ static void report_files(struct unwinder *unwinder)
         last = mapping->file;
         file = &process->files[last];
         if (view_may_read_file(file) && is_elf(file))
-            dwfl_report_elf(unwinder->dwfl, file->path, file->path, -1, mapping->start, false);
+            libdw.report_elf(unwinder->dwfl, file->path, file->path, -1, mapping->start, false);
     }
 }
 
@@ -86,8 +136,8 @@ static void report_vdso(struct unwinder *unwinder)
                view_read(unwinder->view, at, page, PAGE_BYTES, NULL) == 0 &&
                sys_write(fd, page, PAGE_BYTES) == PAGE_BYTES)
             at += PAGE_BYTES;
-        if (fd >= 0 && (at < vdso->end || !dwfl_report_elf(unwinder->dwfl, "[vdso]", "[vdso]", fd,
-                                                           vdso->start, false)))
+        if (fd >= 0 && (at < vdso->end || !libdw.report_elf(unwinder->dwfl, "[vdso]", "[vdso]", fd,
+                                                            vdso->start, false)))
             sys_close(fd);
     }
 }
@@ -140,7 +190,7 @@ static bool set_registers(Dwfl_Thread *thread, void *thread_argument)
     thread_state_read(wanted->view, wanted->saved, &state);
     for (size_t i = 0; i < sizeof order; i++)
         words[i] = state.registers[order[i]];
-    return dwfl_thread_state_registers(thread, 0, sizeof order, words);
+    return libdw.thread_state_registers(thread, 0, sizeof order, words);
 }
 
 static const Dwfl_Thread_Callbacks thread_callbacks = {
@@ -163,6 +213,20 @@ static int make_threads(struct unwinder *unwinder)
     return unwinder->threads ? 0 : -ENOMEM;
 }
 
+/* Without a single file that is as it was there is nothing to unwind with. */
+static void begin(struct unwinder *unwinder)
+{
+    unwinder->dwfl = libdw.begin(&file_callbacks);
+    if (!unwinder->dwfl)
+        return;
+    libdw.report_begin(unwinder->dwfl);
+    report_files(unwinder);
+    report_vdso(unwinder);
+    libdw.report_end(unwinder->dwfl, NULL, NULL);
+    unwinder->is_attached = libdw.attach_state(
+        unwinder->dwfl, NULL, unwinder->view->process.process->pid, &thread_callbacks, unwinder);
+}
+
 int unwind_open(struct unwinder **out, struct view *view, struct problem *why)
 {
     struct unwinder *unwinder;
@@ -174,18 +238,10 @@ int unwind_open(struct unwinder **out, struct view *view, struct problem *why)
     if (!unwinder)
         return problem_set(why, -ENOMEM, "out of memory");
     unwinder->view = view;
-    unwinder->dwfl = dwfl_begin(&file_callbacks);
-    if (!unwinder->dwfl || make_threads(unwinder) < 0) {
-        unwind_close(unwinder);
+    if (make_threads(unwinder) < 0)
         return problem_set(why, -ENOMEM, "out of memory");
-    }
-    dwfl_report_begin(unwinder->dwfl);
-    report_files(unwinder);
-    report_vdso(unwinder);
-    dwfl_report_end(unwinder->dwfl, NULL, NULL);
-    /* Without a single file that is as it was there is nothing to unwind with. */
-    unwinder->is_attached = dwfl_attach_state(unwinder->dwfl, NULL, view->process.process->pid,
-                                              &thread_callbacks, unwinder);
+    if (load_libdw(why))
+        begin(unwinder);
     *out = unwinder;
     return 0;
 }
@@ -193,7 +249,7 @@ int unwind_open(struct unwinder **out, struct view *view, struct problem *why)
 void unwind_close(struct unwinder *unwinder)
 {
     if (unwinder->dwfl)
-        dwfl_end(unwinder->dwfl);
+        libdw.end(unwinder->dwfl);
 }
 
 /* A return address belongs to the call before it. */
@@ -201,7 +257,7 @@ static void name_frame(const struct unwinder *unwinder, uint64_t pc, bool is_ret
                        struct unwind_frame *frame)
 {
     uint64_t address = pc - is_return;
-    Dwfl_Module *module = dwfl_addrmodule(unwinder->dwfl, address);
+    Dwfl_Module *module = unwinder->dwfl ? libdw.addrmodule(unwinder->dwfl, address) : NULL;
     Dwarf_Addr start = 0;
     GElf_Off offset = 0;
     GElf_Sym symbol;
@@ -210,12 +266,12 @@ static void name_frame(const struct unwinder *unwinder, uint64_t pc, bool is_ret
     *frame = (struct unwind_frame){.pc = pc};
     if (!module)
         return;
-    frame->module = dwfl_module_info(module, NULL, &start, NULL, NULL, NULL, NULL, NULL);
-    frame->function = dwfl_module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
+    frame->module = libdw.module_info(module, NULL, &start, NULL, NULL, NULL, NULL, NULL);
+    frame->function = libdw.module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
     frame->offset = frame->function ? offset + is_return : pc - start;
-    line = dwfl_module_getsrc(module, address);
+    line = libdw.module_getsrc(module, address);
     if (line)
-        frame->file = dwfl_lineinfo(line, NULL, &frame->line, NULL, NULL, NULL);
+        frame->file = libdw.lineinfo(line, NULL, &frame->line, NULL, NULL, NULL);
 }
 
 static int on_frame(Dwfl_Frame *state, void *context)
@@ -225,7 +281,7 @@ static int on_frame(Dwfl_Frame *state, void *context)
     bool is_activation = true;
     Dwarf_Addr pc;
 
-    if (walk->frames == UNWIND_FRAMES_MAX || !dwfl_frame_pc(state, &pc, &is_activation))
+    if (walk->frames == UNWIND_FRAMES_MAX || !libdw.frame_pc(state, &pc, &is_activation))
         return DWARF_CB_ABORT;
     name_frame(walk->unwinder, pc, !is_activation, &frame);
     walk->visit(walk->context, &frame);
@@ -240,7 +296,7 @@ void unwind_thread(struct unwinder *unwinder, uint32_t thread, unwind_visit *vis
     struct walk walk = {unwinder, visit, context, 0};
 
     *is_whole = unwinder->is_attached &&
-                dwfl_getthread_frames(unwinder->dwfl, saved->record->tid, on_frame, &walk) == 0;
+                libdw.getthread_frames(unwinder->dwfl, saved->record->tid, on_frame, &walk) == 0;
     if (walk.frames == 0) {
         struct thread_state state;
         struct unwind_frame frame;

@@ -27,6 +27,8 @@ struct unwind_frame {
 
 typedef void unwind_visit(void *context, const struct unwind_frame *frame);
 
+/* Where libdw cannot be loaded it is 0 all the same, with *why set to STATUS_UNSUPPORTED: each
+ * backtrace is one address then. */
 MUST_CHECK int unwind_open(struct unwinder **out, struct view *view, struct problem *why);
 void unwind_close(struct unwinder *unwinder);
 

@@ -160,6 +160,18 @@ def threads_have_their_states_and_backtraces(place):
     alive_and_killed(place, look)
 
 
+@test
+def without_libdw_threads_have_registers_and_one_frame(place):
+    program = Inspected(place)
+    program.kill()
+    place.write("libdw.so.1", "no library")
+    done = place.pheap("inspect", "--json", program.pool, "threads",
+                       environment={"LD_LIBRARY_PATH": place.directory})
+    expect(done, FINE, "pheap inspect:", "libdw1")
+    for thread in json.loads(done.stdout())["threads"]:
+        check_equal([f["pc"] for f in thread["frames"]], [thread["registers"]["rip"]], "frames")
+
+
 LEAKED_BYTES, LEAKED_BLOCKS = 208, 1000
 GROWN_BYTES, GROWN_BLOCKS = 320, 500
 
