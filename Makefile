@@ -47,6 +47,8 @@ $(BUILD)/obj/%.S.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -g -MMD -MP -c $< -o $@
 
+$(BUILD)/obj/tools/page.S.o: tools/page.html
+
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)

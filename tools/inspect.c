@@ -35,6 +35,7 @@ static const struct choice {
 #define VIEW_COUNT (sizeof views / sizeof views[0])
 
 static const struct choice core_choice = {"", inspect_core, 0, "", ""};
+static const struct choice html_choice = {"", inspect_html, 0, "", ""};
 
 static int help(void)
 {
@@ -45,6 +46,7 @@ static int help(void)
     printf("\n  -g, --generation N   look at generation N, not at the newest\n"
            "      --json           one object, for programs; has summary and generations always\n"
            "      --core FILE      write a core file of the generation, for gdb\n"
+           "      --html FILE      write a page with a map of the heap and tables\n"
            "      --address A      blocks: the one that holds address A\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
            "      --limit N        blocks, strings, grep: show at most N\n"
@@ -77,6 +79,9 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
 {
     uint64_t number = view->generation.number;
 
+    inspection->left_out += view->damaged_heap_pages + view->damaged_pages;
+    if (inspection->damage_said == number)
+        return;
     if (view->damaged_heap_pages)
         report("inspect", EXIT_FOUND,
                "%s: %" PRIu64 " pages of the heap of generation %" PRIu64
@@ -87,7 +92,8 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
                "%s: %" PRIu64 " damaged pages of generation %" PRIu64
                " were left out; an older one may have them whole",
                inspection->state.path, view->damaged_pages, number);
-    inspection->left_out += view->damaged_heap_pages + view->damaged_pages;
+    if (view->damaged_heap_pages || view->damaged_pages)
+        inspection->damage_said = number;
 }
 
 int inspect_with(struct inspection *inspection, inspect_body *body, struct problem *why)
@@ -171,6 +177,7 @@ static int parse_sizes(const char *text, struct inspection *inspection)
 enum option_key {
     KEY_JSON = 256,
     KEY_CORE,
+    KEY_HTML,
     KEY_ADDRESS,
     KEY_SIZE,
     KEY_LIMIT,
@@ -180,13 +187,19 @@ enum option_key {
     KEY_VERSION,
 };
 
-static const struct option options[] = {
-    {"generation", required_argument, NULL, 'g'}, {"json", no_argument, NULL, KEY_JSON},
-    {"core", required_argument, NULL, KEY_CORE},  {"address", required_argument, NULL, KEY_ADDRESS},
-    {"size", required_argument, NULL, KEY_SIZE},  {"limit", required_argument, NULL, KEY_LIMIT},
-    {"min", required_argument, NULL, KEY_MIN},    {"hex", no_argument, NULL, KEY_HEX},
-    {"pointer", no_argument, NULL, KEY_POINTER},  {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, KEY_VERSION},  {0}};
+static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
+                                        {"json", no_argument, NULL, KEY_JSON},
+                                        {"core", required_argument, NULL, KEY_CORE},
+                                        {"html", required_argument, NULL, KEY_HTML},
+                                        {"address", required_argument, NULL, KEY_ADDRESS},
+                                        {"size", required_argument, NULL, KEY_SIZE},
+                                        {"limit", required_argument, NULL, KEY_LIMIT},
+                                        {"min", required_argument, NULL, KEY_MIN},
+                                        {"hex", no_argument, NULL, KEY_HEX},
+                                        {"pointer", no_argument, NULL, KEY_POINTER},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, KEY_VERSION},
+                                        {0}};
 
 /* NULL, or what is wrong with the option's argument. */
 static const char *take_option(struct inspection *inspection, int option, const char *argument)
@@ -198,6 +211,9 @@ static const char *take_option(struct inspection *inspection, int option, const 
                    : NULL;
     case KEY_CORE:
         inspection->core_path = argument;
+        return NULL;
+    case KEY_HTML:
+        inspection->html_path = argument;
         return NULL;
     case KEY_ADDRESS:
         return parse_address(argument, &inspection->address) < 0
@@ -253,10 +269,10 @@ int command_inspect(int argc, char **argv)
     if (left != 1 && left != 2 + choice->arguments)
         return report_usage("inspect", choice->arguments ? "the view needs other arguments"
                                                          : "the view takes no arguments");
-    if (inspection.core_path && left != 1)
-        return report_usage("inspect", "--core takes no view");
-    if (inspection.core_path)
-        choice = &core_choice;
+    if ((inspection.core_path || inspection.html_path) && left != 1)
+        return report_usage("inspect", "--core and --html take no view");
+    if (inspection.core_path || inspection.html_path)
+        choice = inspection.core_path ? &core_choice : &html_choice;
     inspection.arguments = argv + optind + 2;
     return inspect(argv[optind], choice, &inspection, as_json);
 }
