@@ -47,6 +47,8 @@ $(BUILD)/obj/%.S.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -g -MMD -MP -c $< -o $@
 
+$(BUILD)/obj/tools/page.S.o: tools/page.html
+
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
@@ -154,7 +156,7 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_choose,$(UNIT_SOURCES:t/unit/%.c=%))
+                     recovery_blocks recovery_choose,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
 THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all

@@ -5,6 +5,7 @@
 #include "tools/inspect.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,25 +13,46 @@
 #include <unistd.h>
 #include "tools/command.h"
 
-static const struct view {
+static const struct choice {
     const char *name;
     inspect_view *show;
-    const char *summary;
+    int arguments; /* behind its name */
+    const char *usage, *summary;
 } views[] = {
-    {"summary", inspect_summary, "the pool, its program, its newest generation"},
-    {"generations", inspect_generations, "one line each: size, pause, time"},
-    {"heap", inspect_heap, "blocks and occupancy by size class"},
+    {"summary", inspect_summary, 0, "summary", "the pool, its program, its newest generation"},
+    {"generations", inspect_generations, 0, "generations", "one line each: size, pause, time"},
+    {"heap", inspect_heap, 0, "heap", "blocks and occupancy by size class"},
+    {"slabs", inspect_slabs, 0, "slabs", "the same with free blocks, unused bytes and addresses"},
+    {"blocks", inspect_blocks, 0, "blocks", "blocks in use, or (--address) one, and its pointers"},
+    {"leaks", inspect_leaks, 0, "leaks", "blocks that nothing points to, by size class"},
+    {"diff", inspect_diff, 2, "diff G1 G2", "what changed from generation G1 to G2"},
+    {"mappings", inspect_mappings, 0, "mappings", "the address space, how much of it is saved"},
+    {"files", inspect_files, 0, "files", "descriptors, pipes, epoll watches, locks"},
+    {"threads", inspect_threads, 0, "threads", "what each thread did: backtrace, registers"},
+    {"strings", inspect_strings, 0, "strings", "texts in memory"},
+    {"grep", inspect_grep, 1, "grep PATTERN", "where a text, bytes or a pointer is in memory"},
 };
 #define VIEW_COUNT (sizeof views / sizeof views[0])
 
+static const struct choice core_choice = {"", inspect_core, 0, "", ""};
+static const struct choice html_choice = {"", inspect_html, 0, "", ""};
+
 static int help(void)
 {
-    printf("usage: pheap inspect [-g GENERATION] [--json] POOL [VIEW]\n\n"
+    printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n\n"
            "Shows what POOL holds; it is only read. Views (summary unless said):\n\n");
     for (size_t i = 0; i < VIEW_COUNT; i++)
-        printf("  %-14s %s\n", views[i].name, views[i].summary);
+        printf("  %-14s %s\n", views[i].usage, views[i].summary);
     printf("\n  -g, --generation N   look at generation N, not at the newest\n"
            "      --json           one object, for programs; has summary and generations always\n"
+           "      --core FILE      write a core file of the generation, for gdb\n"
+           "      --html FILE      write a page with a map of the heap and tables\n"
+           "      --address A      blocks: the one that holds address A\n"
+           "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
+           "      --limit N        blocks, strings, grep: show at most N\n"
+           "      --min N          strings: of at least N characters (8)\n"
+           "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
+           "      --pointer        grep: PATTERN is the value of an aligned word\n"
            "      --help, --version\n");
     return EXIT_FINE;
 }
@@ -53,7 +75,41 @@ const char *inspect_time(char buffer[32], uint64_t realtime_ns)
     return buffer;
 }
 
-static const struct view *view_named(const char *name)
+void inspect_note_damage(struct inspection *inspection, const struct view *view)
+{
+    uint64_t number = view->generation.number;
+
+    inspection->left_out += view->damaged_heap_pages + view->damaged_pages;
+    if (inspection->damage_said == number)
+        return;
+    if (view->damaged_heap_pages)
+        report("inspect", EXIT_FOUND,
+               "%s: %" PRIu64 " pages of the heap of generation %" PRIu64
+               " are damaged: what is shown of them may be wrong; an older one may have them whole",
+               inspection->state.path, view->damaged_heap_pages, number);
+    else if (view->damaged_pages)
+        report("inspect", EXIT_FOUND,
+               "%s: %" PRIu64 " damaged pages of generation %" PRIu64
+               " were left out; an older one may have them whole",
+               inspection->state.path, view->damaged_pages, number);
+    if (view->damaged_heap_pages || view->damaged_pages)
+        inspection->damage_said = number;
+}
+
+int inspect_with(struct inspection *inspection, inspect_body *body, struct problem *why)
+{
+    static struct view view;
+    int status = view_open(&view, inspection->state.path, inspection->generation, why);
+
+    if (status == 0)
+        status = body(inspection, &view, why);
+    if (status == 0)
+        inspect_note_damage(inspection, &view);
+    view_close(&view);
+    return status;
+}
+
+static const struct choice *choice_named(const char *name)
 {
     for (size_t i = 0; i < VIEW_COUNT; i++)
         if (strcmp(views[i].name, name) == 0)
@@ -61,17 +117,17 @@ static const struct view *view_named(const char *name)
     return NULL;
 }
 
-static int show(struct inspection *inspection, const struct view *view, struct problem *why)
+static int show(struct inspection *inspection, const struct choice *choice, struct problem *why)
 {
     int status;
 
     if (!inspection->json)
-        return view->show(inspection, why);
+        return choice->show(inspection, why);
     status = inspect_summary(inspection, why);
     if (status == 0)
         status = inspect_generations(inspection, why);
-    if (status == 0 && view->show != inspect_summary && view->show != inspect_generations)
-        status = view->show(inspection, why);
+    if (status == 0 && choice->show != inspect_summary && choice->show != inspect_generations)
+        status = choice->show(inspection, why);
     if (status == 0) {
         json_dumpf(inspection->json, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -79,7 +135,7 @@ static int show(struct inspection *inspection, const struct view *view, struct p
     return status;
 }
 
-static int inspect(const char *path, const struct view *view, struct inspection *inspection,
+static int inspect(const char *path, const struct choice *choice, struct inspection *inspection,
                    bool as_json)
 {
     struct problem why = {0};
@@ -88,46 +144,135 @@ static int inspect(const char *path, const struct view *view, struct inspection 
     inspection->in_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
     inspection->json = as_json ? json_object() : NULL;
     if (status == 0)
-        status = show(inspection, view, &why);
+        status = show(inspection, choice, &why);
     json_decref(inspection->json);
     if (status < 0)
         return report_problem("inspect", path, &why);
-    return inspection->state.super_fell_back ? EXIT_FOUND : EXIT_FINE;
+    return inspection->state.super_fell_back || inspection->left_out ? EXIT_FOUND : EXIT_FINE;
+}
+
+static int parse_address(const char *text, uint64_t *out)
+{
+    char *behind;
+
+    *out = strtoull(text, &behind, 0);
+    return behind == text || *behind || *out == 0 ? STATUS_USAGE : 0;
+}
+
+/* "LOW-HIGH", or "SIZE". */
+static int parse_sizes(const char *text, struct inspection *inspection)
+{
+    const char *dash = strchr(text, '-');
+    char low[32];
+
+    snprintf(low, sizeof low, "%.*s", dash ? (int)(dash - text) : 31, text);
+    if (parse_number(low, 0, UINT64_MAX - 1, &inspection->size_low) < 0)
+        return STATUS_USAGE;
+    inspection->size_high = inspection->size_low;
+    return dash ? parse_number(dash + 1, inspection->size_low, UINT64_MAX - 1,
+                               &inspection->size_high)
+                : 0;
+}
+
+enum option_key {
+    KEY_JSON = 256,
+    KEY_CORE,
+    KEY_HTML,
+    KEY_ADDRESS,
+    KEY_SIZE,
+    KEY_LIMIT,
+    KEY_MIN,
+    KEY_HEX,
+    KEY_POINTER,
+    KEY_VERSION,
+};
+
+static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
+                                        {"json", no_argument, NULL, KEY_JSON},
+                                        {"core", required_argument, NULL, KEY_CORE},
+                                        {"html", required_argument, NULL, KEY_HTML},
+                                        {"address", required_argument, NULL, KEY_ADDRESS},
+                                        {"size", required_argument, NULL, KEY_SIZE},
+                                        {"limit", required_argument, NULL, KEY_LIMIT},
+                                        {"min", required_argument, NULL, KEY_MIN},
+                                        {"hex", no_argument, NULL, KEY_HEX},
+                                        {"pointer", no_argument, NULL, KEY_POINTER},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, KEY_VERSION},
+                                        {0}};
+
+/* NULL, or what is wrong with the option's argument. */
+static const char *take_option(struct inspection *inspection, int option, const char *argument)
+{
+    switch (option) {
+    case 'g':
+        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->generation) < 0
+                   ? "-g takes the number of a generation, from 1"
+                   : NULL;
+    case KEY_CORE:
+        inspection->core_path = argument;
+        return NULL;
+    case KEY_HTML:
+        inspection->html_path = argument;
+        return NULL;
+    case KEY_ADDRESS:
+        return parse_address(argument, &inspection->address) < 0
+                   ? "--address takes an address, as 0x7f0012345678"
+                   : NULL;
+    case KEY_SIZE:
+        return parse_sizes(argument, inspection) < 0 ? "--size takes bytes, as 48 or 32-64" : NULL;
+    case KEY_LIMIT:
+        return parse_number(argument, 1, UINT32_MAX, &inspection->limit) < 0
+                   ? "--limit takes a number, from 1"
+                   : NULL;
+    case KEY_MIN:
+        return parse_number(argument, 1, 4096, &inspection->least) < 0
+                   ? "--min takes a number of characters, 1 to 4096"
+                   : NULL;
+    case KEY_HEX:
+        inspection->pattern = PATTERN_HEX;
+        return NULL;
+    case KEY_POINTER:
+        inspection->pattern = PATTERN_POINTER;
+        return NULL;
+    }
+    return NULL;
 }
 
 int command_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {0}};
-    static struct inspection inspection;
-    const struct view *view = &views[0];
+    static struct inspection inspection = {.size_high = UINT64_MAX};
+    const struct choice *choice = &views[0];
     bool as_json = false;
-    int option;
+    const char *wrong;
+    int option, left;
 
     while ((option = getopt_long(argc, argv, "g:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'g':
-            if (parse_number(optarg, 1, UINT64_MAX - 1, &inspection.generation) < 0)
-                return report_usage("inspect", "-g takes the number of a generation, from 1");
-            break;
-        case 'j':
-            as_json = true;
-            break;
-        case 'h':
+        if (option == 'h')
             return help();
-        case 'V':
+        if (option == KEY_VERSION) {
             print_version();
             return EXIT_FINE;
-        default:
-            return report_usage("inspect", NULL);
         }
+        if (option == '?')
+            return report_usage("inspect", NULL);
+        as_json = as_json || option == KEY_JSON;
+        wrong = take_option(&inspection, option, optarg);
+        if (wrong)
+            return report_usage("inspect", wrong);
     }
-    if (argc - optind < 1 || argc - optind > 2)
-        return report_usage("inspect", "expected a pool, and at most one view");
-    if (argc - optind == 2 && !(view = view_named(argv[optind + 1])))
-        return report_usage("inspect", "no such view; expected summary, generations or heap");
-    return inspect(argv[optind], view, &inspection, as_json);
+    left = argc - optind;
+    if (left < 1)
+        return report_usage("inspect", "expected a pool, and perhaps a view");
+    if (left >= 2 && !(choice = choice_named(argv[optind + 1])))
+        return report_usage("inspect", "no such view; --help lists them");
+    if (left != 1 && left != 2 + choice->arguments)
+        return report_usage("inspect", choice->arguments ? "the view needs other arguments"
+                                                         : "the view takes no arguments");
+    if ((inspection.core_path || inspection.html_path) && left != 1)
+        return report_usage("inspect", "--core and --html take no view");
+    if (inspection.core_path || inspection.html_path)
+        choice = inspection.core_path ? &core_choice : &html_choice;
+    inspection.arguments = argv + optind + 2;
+    return inspect(argv[optind], choice, &inspection, as_json);
 }

@@ -7,13 +7,24 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include "core/process/record_format.h"
+#include "recovery/view/view.h"
 #include "tools/pool_state.h"
 
 struct inspection {
     struct pool_state state;
     uint64_t generation; /* 0: the newest */
     bool in_colour;
-    json_t *json; /* NULL: print for a person */
+    json_t *json;          /* NULL: print for a person */
+    const char *html_path; /* --html; NULL: not given */
+    const char *core_path; /* --core; NULL: not given */
+    uint64_t least;        /* --min; 0: not given */
+    enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
+    char **arguments;             /* behind the view's name, as many as it takes */
+    uint64_t address;             /* --address; 0: not given */
+    uint64_t size_low, size_high; /* --size; 0 and UINT64_MAX: not given */
+    uint64_t limit;               /* --limit; 0: not given */
+    uint64_t left_out;            /* pages that are damaged */
+    uint64_t damage_said;         /* generation that a line on stderr was about */
 };
 
 /* 0, or a negative status with why filled in. */
@@ -22,6 +33,24 @@ typedef int inspect_view(struct inspection *inspection, struct problem *why);
 inspect_view inspect_summary;
 inspect_view inspect_generations;
 inspect_view inspect_heap;
+inspect_view inspect_mappings;
+inspect_view inspect_files;
+inspect_view inspect_threads;
+inspect_view inspect_slabs;
+inspect_view inspect_blocks;
+inspect_view inspect_leaks;
+inspect_view inspect_strings;
+inspect_view inspect_grep;
+inspect_view inspect_diff;
+inspect_view inspect_core;
+inspect_view inspect_html;
+
+/* Opens the generation that was asked for, calls show, closes it; says when pages were left out. */
+typedef int inspect_body(struct inspection *inspection, struct view *view, struct problem *why);
+MUST_CHECK int inspect_with(struct inspection *inspection, inspect_body *show, struct problem *why);
+
+/* Says, on stderr and once for each generation, what of it was damaged. */
+void inspect_note_damage(struct inspection *inspection, const struct view *view);
 
 /* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,

@@ -150,6 +150,13 @@ static bool file_is_same(const struct image_file *file, const struct stat *stat)
            memcmp(build_id, saved->build_id, saved->build_id_bytes) == 0;
 }
 
+bool mapped_file_is_same(const struct image_file *file)
+{
+    struct stat stat;
+
+    return sys_stat(file->path, &stat) == 0 && file_is_same(file, &stat);
+}
+
 int mapped_files_check(const struct process_image *image, struct problem *why)
 {
     for (uint32_t i = 0; i < image->file_count; i++) {

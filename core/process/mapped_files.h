@@ -14,6 +14,7 @@
 #include "core/process/capture_run.h"
 
 struct process_image;
+struct image_file;
 
 /* A new checkpoint begins: ids are given out anew. */
 void mapped_files_begin(struct capture_cache *cache);
@@ -28,6 +29,9 @@ MUST_CHECK int capture_mapped_file(struct capture_run *run, const char *path, ui
 /* Outside the freeze: looks at the file, so that its build-id is in the cache. Failures show later.
  */
 void mapped_file_prepare(struct capture_cache *cache, const char *path, uint64_t inode);
+
+/* Is the file there, and as it was? */
+bool mapped_file_is_same(const struct image_file *file);
 
 /* Are all mapped files and the executable as they were? STATUS_CHANGED names the first that is not.
  */

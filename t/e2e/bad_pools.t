@@ -192,6 +192,7 @@ def _flip_somewhere(place, content):
                                  place.random.randrange(len(content) // pool_bytes.FRAME),
                                  place.random.randrange(len(content) // pool_bytes.FRAME)])
     at = frame * pool_bytes.FRAME + place.random.randrange(pool_bytes.FRAME)
+    at %= len(content)  # the list of generations may have been hit before
     pool_bytes.flip(content, at, place.random.randrange(8))
     return at
 

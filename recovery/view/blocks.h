@@ -1,0 +1,105 @@
+/*
+ * blocks.h - every block of a generation's heap: which are handed out, and which one an address is
+ * in.
+ *
+ * Calling sequence: view_open(), block_map_build(), then the rest. Memory lies in the view's arena:
+ * 16 bytes a slice and a bit a block.
+ *
+ * A block is in use if it was carved and is in none of the lists of free ones: its slab's own, what
+ * other threads gave back, and what they are about to (a thread heap's batches).
+ *
+ * Blocks have numbers: ascending with the address, 0 to count - 1, gaps at what never was one.
+ */
+#ifndef PHEAP_RECOVERY_VIEW_BLOCKS_H
+#define PHEAP_RECOVERY_VIEW_BLOCKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "core/heap/heap_format.h"
+#include "recovery/view/view.h"
+
+#define BLOCK_CLASS_LARGE SIZE_CLASSES /* a span of its own */
+#define BLOCK_CLASSES     (SIZE_CLASSES + 1)
+
+struct span_note {   /* one a slice; the same in all slices of a span */
+    uint64_t number; /* of the span's first block */
+    uint32_t slice;  /* the span's first */
+    uint16_t start;  /* its blocks begin so many 256ths of a slice after it */
+    uint8_t is_used; /* it has blocks */
+    uint8_t class;   /* BLOCK_CLASS_LARGE too */
+};
+
+struct block_map {
+    struct view *view;
+    const struct heap *heap;
+    struct span_note *notes;
+    uint32_t first_slice, top; /* slices with notes: [first_slice, top) */
+    uint64_t *used;            /* a bit a block */
+    uint64_t count;            /* of numbers */
+    uint64_t used_count;
+    uint64_t reciprocals[SIZE_CLASSES]; /* 2^40 / block bytes, rounded up */
+};
+
+struct block {
+    uint64_t address, bytes; /* bytes: usable */
+    uint64_t number;
+    uint64_t span_start, span_bytes;
+    uint32_t class;
+    bool is_used;
+};
+
+/* Maps the heap, if it is not yet. */
+MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct problem *why);
+
+/* A map of a heap that cannot be walked: no address is in a block. */
+void block_map_none(struct block_map *map, struct view *view);
+
+/* The block, in use or not, that holds address. False: none does. */
+bool block_map_find(const struct block_map *map, uint64_t address, struct block *out);
+
+static inline bool block_bit(const uint64_t *bits, uint64_t number)
+{
+    return bits[number / 64] >> number % 64 & 1;
+}
+
+/* All blocks whose bit in `bits` is set, ascending: map->used, or a part of it. visit returns false
+ * to stop. */
+typedef bool block_visit(void *context, const struct block *block);
+void block_map_each(const struct block_map *map, const uint64_t *bits, block_visit *visit,
+                    void *context);
+
+/* The number of the block that holds address, or BLOCK_NONE. */
+#define BLOCK_NONE     UINT64_MAX
+#define SLAB_SHIFT_MAX 21 /* SLAB_SLICES_MAX slices */
+static inline uint64_t block_map_number(const struct block_map *map, uint64_t address)
+{
+    uint64_t slice = (address - (uint64_t)(uintptr_t)map->heap) >> SLICE_SHIFT;
+    const struct span_note *note;
+    uint64_t offset;
+
+    if (slice - map->first_slice >= map->top - map->first_slice)
+        return BLOCK_NONE;
+    note = &map->notes[slice];
+    if (!note->is_used)
+        return BLOCK_NONE;
+    offset = address - (uint64_t)(uintptr_t)map->heap - ((uint64_t)note->slice << SLICE_SHIFT) -
+             ((uint64_t)note->start << 8);
+    if (note->class == BLOCK_CLASS_LARGE)
+        return note->number;
+    if (offset >> SLAB_SHIFT_MAX) /* before the first block */
+        return BLOCK_NONE;
+    return note->number + (offset * map->reciprocals[note->class] >> 40);
+}
+
+struct class_table {
+    uint64_t spans, span_bytes;
+    uint64_t used, total; /* blocks */
+    uint64_t used_bytes;
+    uint64_t lowest, highest; /* addresses of blocks in use; 0: none */
+};
+
+/* Occupancy, by size class. */
+void block_map_classes(const struct block_map *map, const uint64_t *bits,
+                       struct class_table table[BLOCK_CLASSES]);
+
+#endif

@@ -1,0 +1,458 @@
+#!/usr/bin/python3
+"""The views of pheap inspect say what the program itself says: alive, killed, in a damaged pool."""
+import json
+import os
+import re
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import pool_bytes  # noqa: E402
+import second_reader  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
+
+INSPECTED = os.path.join(BUILT_PROGRAMS, "inspected")
+PAGE = 4096
+
+
+class Inspected:
+    """The program, and what it says of itself."""
+
+    def __init__(self, place, *arguments):
+        self.place, self.pool, fifo = place, place.path("pool"), place.path("fifo")
+        os.mkfifo(fifo)
+        self.keeper = os.open(fifo, os.O_RDWR)
+        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, INSPECTED,
+                                   place.path("file"), *arguments, stdin=fifo)
+        wait_until(lambda: "ready\n" in self.process.stdout(), 60, "the program")
+        self.checkpoint()
+
+    def checkpoint(self):
+        expect(self.place.pheap("checkpoint", self.pool), FINE)
+
+    def said(self):
+        lines = [line.split() for line in self.process.stdout().splitlines()]
+        return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+
+    def command(self, text):
+        count = self.process.stdout().count("done\n")
+        os.write(self.keeper, text.encode() + b"\n")
+        wait_until(lambda: self.process.stdout().count("done\n") > count, 60, text)
+
+    def kill(self):
+        if self.process.running():
+            check_equal(self.process.kill(), -signal.SIGKILL, "status")
+        os.close(self.keeper)
+
+    def look(self, *arguments):
+        done = self.place.pheap("inspect", "--json", self.pool, *arguments)
+        expect(done, FINE)
+        check_equal(done.stderr(), "", "stderr")
+        text = self.place.pheap("inspect", self.pool, *arguments)
+        expect(text, FINE)
+        check("\033" not in text.stdout(), "no colour in a pipe")
+        return json.loads(done.stdout()), text.stdout()
+
+
+def alive_and_killed(place, look):
+    """Both must show the same."""
+    program = Inspected(place)
+    look(program)
+    program.kill()
+    look(program)
+
+
+def mapping_at(mappings, address):
+    return next(m for m in mappings if m["start"] <= address < m["end"])
+
+
+@test
+def mappings_are_those_of_the_program(place):
+    def look(program):
+        found, text = program.look("mappings")
+        said, mappings = program.said(), found["mappings"]
+        one = mapping_at(mappings, said["mapping"])
+        check_equal((one["permissions"], one["kind"]), ("rw-p", "anonymous"), f"{one}")
+        check_equal(mapping_at(mappings, said["mapping"] - PAGE)["saved_pages"], 0, "not written")
+        check(2 <= one["saved_pages"] <= one["size_bytes"] / PAGE, f"{one}")
+        data = mapping_at(mappings, said["known_value"])
+        check_equal((data["kind"], data["name"]), ("file", INSPECTED), f"{data}")
+        check(data["saved_pages"] > 0, f"{data}")
+        block = mapping_at(mappings, said["list_first"])
+        check_equal((block["kind"], block["name"]), ("heap", "[slot]"), f"{block}")
+        check_in(f"0x{one['start']:x}", text, "text")
+        check("[vdso]" in text and "[stack]" in text, text)
+        if program.process.running():
+            with open(f"/proc/{program.process.pid}/maps", encoding="utf-8") as f:
+                maps = {tuple(int(x, 16) for x in line.split()[0].split("-")): line.split()[1]
+                        for line in f}
+            for m in mappings:
+                if m["kind"] == "file":
+                    check_equal(maps.get((m["start"], m["end"])), m["permissions"], f"{m}")
+
+    alive_and_killed(place, look)
+
+
+@test
+def a_resumed_program_is_shown_as_before(place):
+    program = Inspected(place)
+    before = program.look("leaks")[0]["leaks"]
+    check_equal(program.process.kill(), -signal.SIGKILL, "status")
+    restore = place.start(PHEAP, "restore", program.pool, stdin=place.path("fifo"))
+    outer_pid = restore.resumed()["outer_pid"]
+    program.checkpoint()
+    for m in program.look("mappings")[0]["mappings"]:
+        check_equal(m["kind"] == "heap", m["name"] == "[slot]", f"{m}")
+    check_equal(program.look("leaks")[0]["leaks"], before, "leaks")
+    os.kill(outer_pid, signal.SIGKILL)
+    restore.wait()
+    os.close(program.keeper)
+
+
+@test
+def files_are_those_of_the_program(place):
+    def look(program):
+        found, text = program.look("files")
+        said = program.said()
+        files = {f["number"]: f for f in found["files"]}
+        one = files[said["file"]]
+        check_equal((one["kind"], one["path"], one["offset"], one["size"], one["access"],
+                     one["close_on_exec"]), ("file", place.path("file"), 7, 10, "both", True), "file")
+        pipe = files[said["pipe_read"]]
+        check_equal((pipe["kind"], pipe["content_bytes"], pipe["access"]), ("pipe", 5, "read"), "pipe")
+        check_equal([(w["number"], w["data"]) for w in files[said["epoll"]]["watches"]],
+                    [(said["pipe_read"], "0x4d")], "watches")
+        check_equal(files[said["eventfd"]]["count"], 3, "count")
+        check_equal([(l["number"], l["kind"], l["mode"], l["bytes"]) for l in found["locks"]],
+                    [(said["file"], "flock", "exclusive", None)], "locks")
+        check_in("5 of 65536 bytes unread", text, "text")
+        check_in(f"watches fd {said['pipe_read']}", text, "text")
+
+    alive_and_killed(place, look)
+
+
+def functions(thread):
+    return [f["function"] for f in thread["frames"]]
+
+
+@test
+def threads_have_their_states_and_backtraces(place):
+    def look(program):
+        found, text = program.look("threads")
+        threads = {t["name"]: t for t in found["threads"]}
+        check_equal(sorted(threads), ["inspected", "sleeper", "spinner"], "threads")
+        leader = threads["inspected"]
+        check_equal((leader["tid"], leader["system_call"]), (program.said()["pid"], "read"), "leader")
+        check_equal([f for f in functions(leader) if f in ("wait_for_commands", "main", "_start")],
+                    ["wait_for_commands", "main", "_start"], "backtrace")
+        frame = next(f for f in leader["frames"] if f["function"] == "wait_for_commands")
+        check(frame["file"].endswith("t/programs/inspected.c") and frame["line"] > 0, f"{frame}")
+        check_in("inspected.c:", text, "text")
+        check_equal((threads["sleeper"]["system_call"], threads["spinner"]["system_call"]),
+                    ("clock_nanosleep", None), "system calls")
+        check_in("sleeper", functions(threads["sleeper"]), "backtrace")
+        check_equal(threads["spinner"]["state"], "user code", "state")
+        check_equal(functions(threads["spinner"])[:2], ["spin_here", "spinner"], "backtrace")
+        for thread in threads.values():
+            check(thread["backtrace_is_whole"], f"{thread}")
+            check_equal(thread["registers"]["rip"], thread["frames"][0]["pc"], "rip")
+
+    alive_and_killed(place, look)
+
+
+@test
+def without_libdw_threads_have_registers_and_one_frame(place):
+    program = Inspected(place)
+    program.kill()
+    place.write("libdw.so.1", "no library")
+    done = place.pheap("inspect", "--json", program.pool, "threads",
+                       environment={"LD_LIBRARY_PATH": place.directory})
+    expect(done, FINE, "pheap inspect:", "libdw1")
+    for thread in json.loads(done.stdout())["threads"]:
+        check_equal([f["pc"] for f in thread["frames"]], [thread["registers"]["rip"]], "frames")
+
+
+LEAKED_BYTES, LEAKED_BLOCKS = 208, 1000
+GROWN_BYTES, GROWN_BLOCKS = 320, 500
+
+
+def of_class(rows, block_bytes):
+    found = [row for row in rows if row["block_bytes"] == block_bytes]
+    check_equal(len(found), 1, f"rows of {block_bytes} bytes in {rows}")
+    return found[0]
+
+
+@test
+def slabs_count_used_and_free_blocks(place):
+    def look(program):
+        found, text = program.look("slabs")
+        row = of_class(found["slabs"], LEAKED_BYTES)
+        check_equal(row["used"], LEAKED_BLOCKS, "used")
+        check_equal((row["used_bytes"], row["wasted_bytes"] + row["used_bytes"]),
+                    (LEAKED_BLOCKS * LEAKED_BYTES, row["size_bytes"]), f"{row}")
+        check_equal(row["used"] + row["free"], row["slabs"] * (65536 // LEAKED_BYTES), f"{row}")
+        lists = of_class(found["slabs"], 48)
+        check(lists["lowest"] <= program.said()["list_first"] <= lists["highest"], f"{lists}")
+        heap = program.look("heap")[0]["heap"]
+        check_equal(sum(r["used"] for r in found["slabs"]), heap["live_blocks"], "blocks")
+        check_in("208", text, "text")
+
+    alive_and_killed(place, look)
+
+
+@test
+def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
+    def look(program):
+        said = program.said()
+        found, text = program.look("blocks", "--address", hex(said["list_second"] + 13))
+        block = found["block"]
+        check_equal((block["address"], block["bytes"], block["in_use"]),
+                    (said["list_second"], 48, True), "block")
+        content = bytes.fromhex(block["hex"])
+        check_equal(int.from_bytes(content[:8], "little"), said["list_first"], "first word")
+        check(content[8:].startswith(b"needle in block 1\0"), f"{content}")
+        check_equal([(p["value"], p["block"]) for p in block["points_to"]],
+                    [(said["list_first"], said["list_first"])], "points to")
+        check_in(said["known_list"], [p["address"] for p in block["pointed_to_by"]], "pointed to by")
+        check_in("needle i", text, "text")
+        first = program.look("blocks", "--address", str(said["list_first"]))[0]["block"]
+        check_in((said["list_second"], "block"),
+                 [(p["address"], p["in_kind"]) for p in first["pointed_to_by"]], "pointed to by")
+        found = program.look("blocks", "--size", "200-208", "--limit", "10")[0]
+        check_equal((found["found"]["blocks"], len(found["blocks"])), (LEAKED_BLOCKS, 10), "found")
+        expect(place.pheap("inspect", program.pool, "blocks", "--address", hex(said["known_value"])),
+               REFUSED, "lies in no block")
+
+    alive_and_killed(place, look)
+
+
+@test
+def leaks_are_the_blocks_that_nothing_points_to(place):
+    def look(program):
+        found, text = program.look("leaks")
+        row = of_class(found["leaks"], LEAKED_BYTES)
+        # a word that is left over somewhere may keep one
+        check(LEAKED_BLOCKS - 2 <= row["blocks"] <= LEAKED_BLOCKS, f"{row}")
+        check_equal(of_class(found["leaks"], None)["bytes"], 1 << 20, "the large one")
+        check_equal([r for r in found["leaks"] if r["block_bytes"] not in (LEAKED_BYTES, None)], [],
+                    "blocks that are in use")
+        for sample in row["samples"]:
+            block = program.look("blocks", "--address", hex(sample))[0]["block"]
+            check_equal((block["address"], block["hex"][:8]), (sample, "11111111"), f"{block}")
+        check_in("nothing points to", text, "text")
+
+    alive_and_killed(place, look)
+
+
+@test
+def strings_and_grep_find_texts_bytes_and_pointers(place):
+    def look(program):
+        said = program.said()
+        wanted = [said["list_first"] + 8, said["list_second"] + 8]
+        for arguments in (("grep", "needle in block"), ("grep", "--hex", "6e6565646c6520696e20 62")):
+            hits = program.look(*arguments)[0]["hits"]
+            check_equal(sorted(h["address"] for h in hits if h["in_kind"] == "block" and
+                               h["block"] in (said["list_first"], said["list_second"])),
+                        sorted(wanted), f"{arguments}")
+        hits = program.look("grep", "straddling")[0]["hits"]
+        check_in(said["straddling"], [h["address"] for h in hits], "across two pages")
+        hits, text = program.look("grep", "--pointer", hex(said["list_second"]))
+        check_in(said["known_list"], [h["address"] for h in hits["hits"]], "pointers")
+        check_in(INSPECTED, text, "text")
+        strings = program.look("strings", "--min", "17", "--limit", "100000")[0]["strings"]
+        check_in((said["list_first"] + 8, "needle in block 0"),
+                 [(s["address"], s["text"]) for s in strings], "strings")
+        check_in((said["straddling"], "straddling two pages"),
+                 [(s["address"], s["text"]) for s in strings], "strings")
+        check(all(len(s["text"]) >= 17 for s in strings), "long enough")
+        check_equal(program.look("grep", "no such text anywhere")[0]["hits"], [], "hits")
+        for bad in ("1", "xx", ""):
+            expect(place.pheap("inspect", program.pool, "grep", "--hex", bad), 2, "pheap inspect:")
+
+    alive_and_killed(place, look)
+
+
+@test
+def diff_shows_what_came(place):
+    program = Inspected(place)
+    first = place.newest(program.pool)
+    program.command("grow")
+    program.checkpoint()
+    second = place.newest(program.pool)
+
+    def look():
+        diff, text = program.look("diff", str(first), str(second))
+        diff = diff["diff"]
+        row = of_class(diff["classes"], GROWN_BYTES)
+        check_equal((row["blocks_change"], row["bytes_change"]),
+                    (GROWN_BLOCKS, GROWN_BLOCKS * GROWN_BYTES), f"{row}")
+        check(not [r for r in diff["classes"] if r["block_bytes"] == LEAKED_BYTES], "unchanged class")
+        address = program.said()["grown_mapping"]
+        check([m for m in diff["mappings"] if m["start"] <= address < m["end"]], "mapping")
+        check_equal([(f["change"], f["path"]) for f in diff["files"]],
+                    [("came", place.path("file-grown"))], "files")
+        heap = diff["pages"][0]
+        check(heap["came"] * PAGE >= GROWN_BLOCKS * GROWN_BYTES - 2 * PAGE and heap["same"] > 50,
+              f"{heap}")
+        check_in("file-grown", text, "text")
+        back = program.look("diff", str(second), str(first))[0]["diff"]
+        check_equal(of_class(back["classes"], GROWN_BYTES)["blocks_change"], -GROWN_BLOCKS, "back")
+        check_equal(back["pages"][0]["went"], heap["came"], "back")
+
+    look()
+    program.kill()
+    look()
+    expect(place.pheap("inspect", program.pool, "diff", first, second + 99), REFUSED, program.pool)
+
+
+def gdb(place, program, core, *commands):
+    arguments = [part for command in commands for part in ("-ex", command)]
+    done = place.run("gdb", "-nx", "-batch", *arguments, program, core)
+    check_equal(done.status, 0, "status of gdb")
+    return done.stdout()
+
+
+@test
+def gdb_opens_a_core_file_of_a_generation(place):
+    def look(program):
+        core = place.path("core")
+        expect(place.pheap("inspect", "--core", core, program.pool), FINE)
+        check_equal(os.stat(core).st_mode & 0o777, 0o600, "mode")
+        out = gdb(place, INSPECTED, core, "info threads", "bt", "p known_value", "p known_list->text",
+                  "p known_list->next->text", "thread apply all bt", "info auxv")
+        for part in ("wait_for_commands", "main (", "12345", '"needle in block 1',
+                     '"needle in block 0', "spin_here", "nanosleep", "AT_ENTRY"):
+            check_in(part, out, "gdb")
+        check_equal(out.count("(LWP "), 3 + 3 + 1, "threads listed, shown, current")
+        expect(place.pheap("inspect", "--core", core, program.pool), 5, core, "new file")
+        os.unlink(core)
+
+    alive_and_killed(place, look)
+
+
+@test
+def gdb_opens_a_core_file_of_cpython(place):
+    pool, core = place.path("pool"), place.path("core")
+    script = "import threading, time\nthreading.Thread(target=lambda: time.sleep(1000)).start()\n" \
+             "print('ready', flush=True)\nthreading.Event().wait()"
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", script)
+    wait_until(lambda: "ready" in process.stdout(), 60, "python")
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    expect(place.pheap("inspect", "--core", core, pool), FINE)
+    out = gdb(place, PYTHON, core, "bt", "info threads", "p *(long *)&_Py_NoneStruct > 100")
+    check_in("Py_BytesMain", out, "gdb")
+    check_in("$1 = 1", out, "references of None")
+    check("* 1  " in out and "  2  " in out, out)
+    threads = json.loads(place.pheap("inspect", "--json", pool, "threads").stdout())["threads"]
+    check_equal(len(threads), 2, "threads")
+    check(any("Py_BytesMain" in functions(t) for t in threads), f"{threads}")
+
+
+@test
+def a_page_stands_alone_and_has_the_figures_of_the_views(place):
+    program = Inspected(place)
+    program.kill()
+    pool, page = place.path("<!--<script>"), place.path("page.html")
+    os.rename(program.pool, pool)
+    program.pool = pool
+    expect(place.pheap("inspect", "--html", page, pool), FINE)
+    check_equal(os.stat(page).st_mode & 0o777, 0o600, "mode")
+    with open(page, encoding="utf-8") as f:
+        text = f.read()
+    check_equal(re.findall(r"https?:|\bsrc=|\bhref=|@import|fetch\(|url\(", text), [], "outside things")
+    found = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    check_equal((len(found), "<" in found[0]), (1, False), "places of data, and what could end one")
+    data = json.loads(found[0])
+    check_equal(data["pool"], pool, "pool")
+    for view in ("slabs", "leaks", "mappings", "generations"):
+        check_equal(data[view], program.look(view)[0][view], view)
+    check_equal(sum(data["map"]["used"]), sum(row["used_bytes"] for row in data["slabs"]), "in use")
+    check_equal(sum(data["map"]["lost"]), data["leaked"]["bytes"], "nothing points to")
+    expect(place.pheap("inspect", "--html", page, pool), 5, page, "new file")
+
+
+@test
+def a_generation_that_has_no_process_refuses_files_and_threads(place):
+    program = Inspected(place)
+    program.kill()
+    crash = [g["number"] for g in place.inspect(program.pool)["generations"] if g["kind"] == "crash"]
+    check_equal(len(crash), 1, "crash images")
+    found, _ = program.look("-g", str(crash[0]), "mappings")
+    check(mapping_at(found["mappings"], program.said()["mapping"])["saved_pages"] >= 2, "saved")
+    found, _ = program.look("-g", str(crash[0]), "blocks", "--address",
+                            hex(program.said()["list_first"]))
+    check_in(program.said()["list_second"], [p["address"] for p in found["block"]["pointed_to_by"]],
+             "pointed to by")
+    for view in (("files",), ("threads",), ("--core", place.path("core"))):
+        done = place.pheap("inspect", "-g", crash[0], program.pool, *view)
+        expect(done, REFUSED, "pheap inspect:", program.pool, "crash image")
+        check_equal(len(done.stderr().splitlines()), 1, "lines")
+
+
+VIEWS = (("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",), ("leaks",),
+         ("strings",), ("grep", "needle"))
+
+
+@test
+def a_damaged_page_is_said_next_to_what_is_whole(place):
+    program = Inspected(place)
+    program.kill()
+    said, generation = program.said(), place.newest(program.pool) - 1
+    content = pool_bytes.read(program.pool)
+    entry = [g for g in second_reader.Pool(program.pool).superblock.generations
+             if g.number == generation]
+    pages = dict((page, frame) for page, frame, _ in
+                 second_reader.Pool(program.pool).pages(entry[0]))
+    pool_bytes.flip(content, pages[said["mapping"] // PAGE] * PAGE + 1000, 1)
+    pool_bytes.write(program.pool, content)
+    done = place.pheap("inspect", "-g", generation, program.pool, "grep", "needle in block")
+    expect(done, FOUND, program.pool, "1 damaged pages")
+    check_in("needle in block 1", done.stdout(), "what is whole")
+    expect(place.pheap("inspect", "-g", generation, "--core", place.path("core"), program.pool),
+           FOUND, "1 damaged pages")
+    pool_bytes.flip(content, pages[said["list_first"] // PAGE] * PAGE + 4000, 1)
+    pool_bytes.write(program.pool, content)
+    expect(place.pheap("inspect", "-g", generation, program.pool, "leaks"), FOUND,
+           "1 pages of the heap", "damaged")
+    slot = said["list_first"] >> 40 << 40
+    pool_bytes.flip(content, pages[slot // PAGE] * PAGE + 1, 1)  # the heap's header
+    pool_bytes.write(program.pool, content)
+    expect(place.pheap("inspect", "-g", generation, program.pool, "leaks"), DAMAGED,
+           "does not match its checksum")
+    done = place.pheap("inspect", "-g", generation, program.pool, "grep", "needle in block")
+    expect(done, FOUND, "does not match its checksum", "not named")
+
+
+@test
+def views_of_a_damaged_pool_end_with_a_message(place):
+    program = Inspected(place)
+    program.kill()
+    whole = pool_bytes.read(program.pool)
+    newest = [g for g in pool_bytes.newest(whole).generations if g["kind"] == 1][-1]
+    for field in ("root_frame", "record_frame"):
+        content = bytearray(whole)
+        pool_bytes.flip(content, newest[field] * PAGE + 20, 2)
+        pool_bytes.write(program.pool, content)
+        for view in VIEWS:
+            done = place.pheap("inspect", program.pool, *view)
+            check(done.status in (FINE, DAMAGED), f"{view}: {done.status}")
+            if done.status == DAMAGED:
+                expect(done, DAMAGED, "pheap inspect:", program.pool)
+            elif field == "record_frame":
+                check(False, f"{view} shows a damaged record")
+    for _ in range(12):
+        content = bytearray(whole)
+        for _ in range(place.random.randrange(1, 30)):
+            pool_bytes.flip(content, place.random.randrange(2 * PAGE, len(content)),
+                            place.random.randrange(8))
+        pool_bytes.write(program.pool, content)
+        for view in VIEWS + (("diff", str(newest["number"]), str(newest["number"])),):
+            done = place.pheap("inspect", "--json", program.pool, *view, timeout=30)
+            check(done.status in (FINE, FOUND, DAMAGED), f"{view}: {done.status}: {done.stderr()}")
+            check(len(done.stderr().splitlines()) <= 2, done.stderr())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+/*
+ * inspect_blocks.c - the view blocks: a list by address and size, or one block with its content,
+ * what it points to and what points to it.
+ */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include "recovery/view/search.h"
+#include "recovery/view/thread_state.h"
+#include "tools/inspect.h"
+#include "tools/place.h"
+#include "tools/table.h"
+
+#define LIST_LIMIT 100
+#define DUMP_BYTES 256u
+
+static uint64_t limit_of(const struct inspection *inspection)
+{
+    return inspection->limit ? inspection->limit : LIST_LIMIT;
+}
+
+static json_t *block_row(const struct block *block)
+{
+    return json_pack("{s:I, s:I, s:o, s:b, s:I, s:I}", "address", (json_int_t)block->address,
+                     "bytes", (json_int_t)block->bytes, "class_bytes",
+                     block->class < SIZE_CLASSES
+                         ? json_integer(size_class_block_bytes(block->class))
+                         : json_null(),
+                     "in_use", block->is_used, "span_start", (json_int_t)block->span_start,
+                     "span_bytes", (json_int_t)block->span_bytes);
+}
+
+/* --- a list --- */
+
+struct listing {
+    const struct inspection *inspection;
+    json_t *rows;
+    uint64_t found, bytes;
+};
+
+static bool list_block(void *context, const struct block *block)
+{
+    struct listing *listing = context;
+
+    if (block->bytes < listing->inspection->size_low ||
+        block->bytes > listing->inspection->size_high)
+        return true;
+    listing->found++;
+    listing->bytes += block->bytes;
+    if (listing->found <= limit_of(listing->inspection))
+        json_array_append_new(listing->rows, block_row(block));
+    return true;
+}
+
+static const struct column list_columns[] = {
+    {"address", "address", COLUMN_ADDRESS},    {"bytes", "bytes", COLUMN_NUMBER},
+    {"class_bytes", "class", COLUMN_NUMBER},   {"span_start", "span", COLUMN_ADDRESS},
+    {"span_bytes", "span size", COLUMN_BYTES},
+};
+
+static void show_list(const struct inspection *inspection, const struct block_map *map)
+{
+    struct listing listing = {inspection, json_array(), 0, 0};
+    uint64_t shown;
+
+    block_map_each(map, map->used, list_block, &listing);
+    shown = json_array_size(listing.rows);
+    if (inspection->json)
+        json_object_set_new(inspection->json, "found",
+                            json_pack("{s:I, s:I}", "blocks", (json_int_t)listing.found, "bytes",
+                                      (json_int_t)listing.bytes));
+    table_show(inspection, "blocks", listing.rows, list_columns,
+               sizeof list_columns / sizeof list_columns[0]);
+    if (!inspection->json && shown < listing.found)
+        printf("  the first %" PRIu64 " of %" PRIu64 "; --limit N shows more\n", shown,
+               listing.found);
+}
+
+/* --- one block --- */
+
+static void print_dump(const struct block *block)
+{
+    const uint8_t *data = (const uint8_t *)block->address;
+    uint64_t bytes = block->bytes < DUMP_BYTES ? block->bytes : DUMP_BYTES;
+
+    for (uint64_t line = 0; line < bytes; line += 16) {
+        printf("  0x%" PRIx64 "  ", block->address + line);
+        for (uint64_t i = line; i < line + 16; i++)
+            if (i < bytes)
+                printf("%02x%s", data[i], i % 8 == 7 ? "  " : " ");
+            else
+                printf("   %s", i % 8 == 7 ? " " : "");
+        for (uint64_t i = line; i < line + 16 && i < bytes; i++)
+            putchar(isascii(data[i]) && isprint(data[i]) ? data[i] : '.');
+        putchar('\n');
+    }
+    if (bytes < block->bytes)
+        printf("  the first %" PRIu64 " of %" PRIu64 " bytes\n", bytes, block->bytes);
+}
+
+static json_t *dump_json(const struct block *block)
+{
+    const uint8_t *data = (const uint8_t *)block->address;
+    uint64_t bytes = block->bytes < DUMP_BYTES ? block->bytes : DUMP_BYTES;
+    char text[2 * DUMP_BYTES + 1] = "";
+
+    for (uint64_t i = 0; i < bytes; i++)
+        snprintf(text + 2 * i, 3, "%02x", data[i]);
+    return json_string(text);
+}
+
+struct pointers {
+    const struct block_map *map;
+    json_t *rows;
+    uint64_t limit;
+};
+
+static json_t *pointer_row(uint64_t address, uint64_t value)
+{
+    return json_pack("{s:I, s:I}", "address", (json_int_t)address, "value", (json_int_t)value);
+}
+
+/* Words of the block that are addresses of something. */
+static void find_outgoing(struct pointers *pointers, const struct block *block)
+{
+    const uint64_t *words = (const uint64_t *)block->address;
+
+    for (uint64_t i = 0; i < block->bytes / 8; i++) {
+        struct block target;
+        json_t *row;
+
+        if (json_array_size(pointers->rows) >= pointers->limit)
+            return;
+        if (!(block_map_find(pointers->map, words[i], &target) && target.is_used) &&
+            !view_mapping(pointers->map->view, words[i]))
+            continue;
+        row = pointer_row(block->address + 8 * i, words[i]);
+        place_add(pointers->map, words[i], row);
+        json_array_append_new(pointers->rows, row);
+    }
+}
+
+static bool add_incoming(void *context, uint64_t address, uint64_t value)
+{
+    struct pointers *pointers = context;
+    uint64_t data = (uint64_t)pointers->map->first_slice << SLICE_SHIFT;
+    json_t *row;
+
+    if (address - view_slot_base(pointers->map->view) < data)
+        return true; /* a descriptor keeps nothing */
+    row = pointer_row(address, value);
+    place_add(pointers->map, address, row);
+    json_array_append_new(pointers->rows, row);
+    return json_array_size(pointers->rows) < pointers->limit;
+}
+
+/* A register is at no address. */
+static void add_registers(struct pointers *pointers, const struct block *block)
+{
+    const struct process_image *process = &pointers->map->view->process;
+
+    for (uint32_t t = 0; t < process->thread_count; t++)
+        for (int i = 0; i < RECORD_REGISTERS; i++) {
+            const struct record_thread *thread = process->threads[t].record;
+            char text[64];
+
+            if (thread->registers[i] - block->address >= block->bytes)
+                continue;
+            snprintf(text, sizeof text, "register %s of thread %d", thread_register_names[i],
+                     (int)thread->tid);
+            json_array_append_new(pointers->rows,
+                                  json_pack("{s:n, s:I, s:s, s:s}", "address", "value",
+                                            (json_int_t)thread->registers[i], "in_kind", "register",
+                                            "in", text));
+        }
+}
+
+static const struct column pointer_columns[] = {
+    {"address", "at", COLUMN_ADDRESS},
+    {"value", "points to", COLUMN_ADDRESS},
+    {"in", "in", COLUMN_TEXT},
+};
+#define POINTER_COLUMNS (sizeof pointer_columns / sizeof pointer_columns[0])
+
+static void show_parts(const struct inspection *inspection, const struct block *block,
+                       json_t *outgoing, json_t *incoming)
+{
+    if (inspection->json) {
+        json_t *json = block_row(block);
+
+        json_object_set_new(json, "hex", dump_json(block));
+        json_object_set_new(json, "points_to", outgoing);
+        json_object_set_new(json, "pointed_to_by", incoming);
+        json_object_set_new(inspection->json, "block", json);
+        return;
+    }
+    printf("block 0x%" PRIx64 ": %" PRIu64 " bytes, %s, in a %s of %" PRIu64 " KiB at 0x%" PRIx64
+           "\n",
+           block->address, block->bytes, block->is_used ? "in use" : "free",
+           block->class < SIZE_CLASSES ? "slab" : "span of its own", block->span_bytes >> 10,
+           block->span_start);
+    print_dump(block);
+    printf("\npoints to\n");
+    table_show(inspection, "", outgoing, pointer_columns, POINTER_COLUMNS);
+    printf("\nis pointed to by\n");
+    table_show(inspection, "", incoming, pointer_columns, POINTER_COLUMNS);
+}
+
+static int show_one(const struct inspection *inspection, const struct block_map *map,
+                    struct problem *why)
+{
+    struct pointers outgoing = {map, json_array(), limit_of(inspection)};
+    struct pointers incoming = {map, json_array(), limit_of(inspection)};
+    struct block block;
+    int status = 0;
+
+    if (!block_map_find(map, inspection->address, &block)) {
+        status = problem_set(why, STATUS_REFUSED,
+                             "0x%lx lies in no block of generation %lu; pheap inspect POOL "
+                             "mappings lists what was mapped",
+                             (unsigned long)inspection->address,
+                             (unsigned long)map->view->generation.number);
+        goto undo_rows;
+    }
+    find_outgoing(&outgoing, &block);
+    add_registers(&incoming, &block);
+    status = search_words(map->view, block.address, block.address + block.bytes, add_incoming,
+                          &incoming, why);
+    if (status < 0)
+        goto undo_rows;
+    show_parts(inspection, &block, outgoing.rows, incoming.rows);
+    return 0;
+
+undo_rows:
+    json_decref(outgoing.rows);
+    json_decref(incoming.rows);
+    return status;
+}
+
+static int show(struct inspection *inspection, struct view *view, struct problem *why)
+{
+    struct block_map map;
+    int status = block_map_build(&map, view, why);
+
+    if (status < 0)
+        return status;
+    if (inspection->address)
+        return show_one(inspection, &map, why);
+    show_list(inspection, &map);
+    return 0;
+}
+
+int inspect_blocks(struct inspection *inspection, struct problem *why)
+{
+    return inspect_with(inspection, show, why);
+}

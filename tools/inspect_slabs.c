@@ -1,0 +1,178 @@
+/*
+ * inspect_slabs.c - the views slabs and leaks: blocks by size class, all of them or those that
+ * nothing points to.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include "recovery/view/blocks.h"
+#include "recovery/view/reach.h"
+#include "tools/command.h"
+#include "tools/inspect.h"
+#include "tools/table.h"
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0.0;
+}
+
+static json_t *block_bytes_json(uint32_t class)
+{
+    return class < SIZE_CLASSES ? json_integer(size_class_block_bytes(class)) : json_null();
+}
+
+/* --- slabs --- */
+
+static const struct column slab_columns[] = {
+    {"block_bytes", "block", COLUMN_NUMBER},
+    {"slabs", "slabs", COLUMN_NUMBER},
+    {"size_bytes", "size", COLUMN_BYTES},
+    {"used", "used", COLUMN_NUMBER},
+    {"free", "free", COLUMN_NUMBER},
+    {"used_bytes", "in use", COLUMN_BYTES},
+    {"wasted_bytes", "not in use", COLUMN_BYTES},
+    {"occupancy_percent", "occupancy", COLUMN_PERCENT},
+    {"lowest", "lowest", COLUMN_ADDRESS},
+    {"highest", "highest", COLUMN_ADDRESS},
+};
+
+static json_t *address_or_null(uint64_t address)
+{
+    return address ? json_integer((json_int_t)address) : json_null();
+}
+
+static json_t *slab_row(uint32_t class, const struct class_table *table)
+{
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "block_bytes",
+                     block_bytes_json(class), "slabs", (json_int_t)table->spans, "size_bytes",
+                     (json_int_t)table->span_bytes, "used", (json_int_t)table->used, "free",
+                     (json_int_t)(table->total - table->used), "used_bytes",
+                     (json_int_t)table->used_bytes, "wasted_bytes",
+                     (json_int_t)(table->span_bytes - table->used_bytes), "occupancy_percent",
+                     percent(table->used_bytes, table->span_bytes), "lowest",
+                     address_or_null(table->lowest), "highest", address_or_null(table->highest));
+}
+
+static int show_slabs(struct inspection *inspection, struct view *view, struct problem *why)
+{
+    static struct class_table table[BLOCK_CLASSES];
+    struct block_map map;
+    json_t *rows;
+    int status = block_map_build(&map, view, why);
+
+    if (status < 0)
+        return status;
+    block_map_classes(&map, map.used, table);
+    rows = json_array();
+    for (uint32_t class = 0; class < BLOCK_CLASSES; class ++)
+        if (table[class].spans)
+            json_array_append_new(rows, slab_row(class, &table[class]));
+    table_show(inspection, "slabs", rows, slab_columns,
+               sizeof slab_columns / sizeof slab_columns[0]);
+    return 0;
+}
+
+int inspect_slabs(struct inspection *inspection, struct problem *why)
+{
+    return inspect_with(inspection, show_slabs, why);
+}
+
+/* --- leaks --- */
+
+#define SAMPLES 4
+
+struct samples { /* of a class: the first few and the last */
+    uint64_t addresses[SAMPLES];
+    uint32_t count;
+};
+
+static bool take_sample(void *context, const struct block *block)
+{
+    struct samples *samples = (struct samples *)context + block->class;
+
+    if (samples->count < SAMPLES)
+        samples->addresses[samples->count++] = block->address;
+    else
+        samples->addresses[SAMPLES - 1] = block->address;
+    return true;
+}
+
+static const struct column leak_columns[] = {
+    {"block_bytes", "block", COLUMN_NUMBER},
+    {"blocks", "unreachable", COLUMN_NUMBER},
+    {"bytes", "bytes", COLUMN_BYTES},
+    {"of_percent", "of these in use", COLUMN_PERCENT},
+    {"samples_text", "for example", COLUMN_TEXT},
+};
+
+static json_t *leak_row(uint32_t class, const struct class_table *lost, uint64_t used,
+                        const struct samples *samples)
+{
+    json_t *addresses = json_array();
+    char text[160] = "";
+    size_t length = 0;
+
+    for (uint32_t i = 0; i < samples->count; i++) {
+        json_array_append_new(addresses, json_integer((json_int_t)samples->addresses[i]));
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s0x%" PRIx64,
+                                   i ? " " : "", samples->addresses[i]);
+    }
+    return json_pack("{s:o, s:I, s:I, s:f, s:o, s:s}", "block_bytes", block_bytes_json(class),
+                     "blocks", (json_int_t)lost->used, "bytes", (json_int_t)lost->used_bytes,
+                     "of_percent", percent(lost->used, used), "samples", addresses, "samples_text",
+                     text);
+}
+
+static json_t *leak_rows(const struct block_map *map, const struct reach *reach, uint64_t *bytes)
+{
+    static struct class_table lost[BLOCK_CLASSES], used[BLOCK_CLASSES];
+    static struct samples samples[BLOCK_CLASSES];
+    json_t *rows = json_array();
+
+    block_map_classes(map, map->used, used);
+    block_map_classes(map, reach->unreached, lost);
+    block_map_each(map, reach->unreached, take_sample, samples);
+    *bytes = 0;
+    for (uint32_t class = 0; class < BLOCK_CLASSES; class ++) {
+        *bytes += lost[class].used_bytes;
+        if (lost[class].used)
+            json_array_append_new(rows,
+                                  leak_row(class, &lost[class], used[class].used, &samples[class]));
+    }
+    return rows;
+}
+
+static int show_leaks(struct inspection *inspection, struct view *view, struct problem *why)
+{
+    struct block_map map;
+    struct reach reach;
+    uint64_t bytes;
+    char size[32];
+    json_t *rows;
+    int status = block_map_build(&map, view, why);
+
+    if (status == 0)
+        status = reach_mark(&reach, &map, why);
+    if (status < 0)
+        return status;
+    rows = leak_rows(&map, &reach, &bytes);
+    if (inspection->json)
+        json_object_set_new(inspection->json, "leaked",
+                            json_pack("{s:I, s:I, s:I}", "blocks",
+                                      (json_int_t)reach.unreached_count, "bytes", (json_int_t)bytes,
+                                      "blocks_in_use", (json_int_t)map.used_count));
+    else
+        printf("generation %" PRIu64 ": nothing points to %" PRIu64 " of %" PRIu64 " blocks, %s\n",
+               view->generation.number, reach.unreached_count, map.used_count,
+               show_bytes(size, bytes));
+    if (inspection->json || reach.unreached_count)
+        table_show(inspection, "leaks", rows, leak_columns,
+                   sizeof leak_columns / sizeof leak_columns[0]);
+    else
+        json_decref(rows);
+    return 0;
+}
+
+int inspect_leaks(struct inspection *inspection, struct problem *why)
+{
+    return inspect_with(inspection, show_leaks, why);
+}
