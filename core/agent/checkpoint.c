@@ -15,7 +15,7 @@
 #include "core/base/sys.h"
 #include "core/process/objects.h"
 
-#define PRECOPY_ROUNDS       8
+#define PRECOPY_ROUNDS       4
 #define PRECOPY_ENOUGH_PAGES 256
 #define CUT_PAGES_MAX        8192 /* some 8 ms; more is left to another pre-copy, for a time */
 #define LARGE_PATIENCE       5    /* intervals, */
@@ -41,6 +41,8 @@ static bool is_patient(const struct agent *agent)
 {
     uint64_t patience_ns = LARGE_PATIENCE * agent->link->interval_ns;
 
+    if (!image_writer_tracks(agent->writer))
+        return false; /* rounds that look at everything do not get shorter */
     if (patience_ns == 0)
         patience_ns = LARGE_PATIENCE_NS;
     else if (patience_ns < LARGE_PATIENCE_MIN)

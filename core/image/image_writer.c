@@ -306,6 +306,11 @@ const struct image_writer_stats *image_writer_stats(const struct image_writer *w
     return &writer->stats;
 }
 
+bool image_writer_tracks(const struct image_writer *writer)
+{
+    return writer->tracker.uffd >= 0;
+}
+
 const char *image_writer_tracking(const struct image_writer *writer)
 {
     return writer->tracker.uffd >= 0 ? "userfaultfd write protection and PAGEMAP_SCAN"

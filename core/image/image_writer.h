@@ -125,6 +125,9 @@ MUST_CHECK int64_t image_writer_count_dirty(struct image_writer *writer,
 
 const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
 
+/* Whether the kernel tells what was written. */
+bool image_writer_tracks(const struct image_writer *writer);
+
 /* "userfaultfd write protection and PAGEMAP_SCAN" or "page checksums", for messages. */
 const char *image_writer_tracking(const struct image_writer *writer);
 
