@@ -1,5 +1,5 @@
 /*
- * recover.c - pheap recover: generations pinned, unpinned, dropped.
+ * recover.c - pheap recover: the command line; generations pinned, unpinned, dropped.
  *
  * True always: while a program runs on the pool its agent makes the change, so that there is one
  * writer; else this process takes the writer's lock. What is reported as done is durable.
@@ -11,12 +11,13 @@
 #include "core/base/arena.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
+#include "tools/recover.h"
 
 #define ARENA_BYTES   (16ull << 30) /* reserved, not used: the frames of very large pools */
 #define TIMEOUT_MSEC  60000         /* the agent may be in the middle of a checkpoint */
 #define CHANGES_COUNT 3
 
-/* In the order of the options' values in command_recover(). */
+/* In the order of enum action. */
 static const struct change {
     uint32_t request;
     const char *done;
@@ -29,9 +30,15 @@ static const struct change {
 static int help(void)
 {
     printf(
-        "usage: pheap recover --pin N|--unpin N|--drop N POOL\n\n"
-        "Changes which generations POOL keeps (pheap inspect POOL generations lists them), while\n"
-        "a program runs on it or not.\n\n"
+        "usage: pheap recover --check [--all] [--json] POOL\n"
+        "       pheap recover --pin N|--unpin N|--drop N POOL\n\n"
+        "Says whether POOL is whole, or changes which generations it keeps (pheap inspect POOL\n"
+        "generations lists them). All of it works while a program runs on the pool.\n\n"
+        "      --check     look at every byte that a generation needs; exit status 0: fine,\n"
+        "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
+        "                  the newest generation alone\n"
+        "      --all       with --check: look into the heap of every generation\n"
+        "      --json      with --check: one object, for programs\n"
         "      --pin N     keep generation N until it is unpinned; at most %u are\n"
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
@@ -94,50 +101,88 @@ static int change_pool(struct pool_state *state, const struct change *change, ui
     return status;
 }
 
-static int recover(const char *path, const struct change *change, uint64_t number)
+static int change(const struct recover_request *request, const struct change *change)
 {
     static struct pool_state state;
     struct problem why = {0};
-    int status = pool_state_read(path, &state, &why);
+    int status = pool_state_read(request->path, &state, &why);
 
     if (status == 0)
-        status = ask_agent(&state, change, number, &why);
+        status = ask_agent(&state, change, request->number, &why);
     if (status == -ECONNREFUSED)
-        status = change_pool(&state, change, number, &why);
+        status = change_pool(&state, change, request->number, &why);
     if (status < 0)
-        return report_problem("recover", path, &why);
-    printf("generation %" PRIu64 ": %s\n", number, change->done);
+        return report_problem("recover", request->path, &why);
+    printf("generation %" PRIu64 ": %s\n", request->number, change->done);
     return EXIT_FINE;
+}
+
+/* --- the command line --- */
+
+enum action { PIN, UNPIN, DROP, CHECK, NOTHING };
+
+static int run(const struct recover_request *request, enum action action)
+{
+    switch (action) {
+    case CHECK:
+        return recover_check(request);
+    case NOTHING:
+        return report_usage("recover", "expected --check, --pin, --unpin or --drop");
+    default:
+        return change(request, &changes[action]);
+    }
+}
+
+/* An option that says what to do. 0, or an exit status. */
+static int choose(struct recover_request *request, enum action *chosen, int option)
+{
+    if (*chosen != NOTHING)
+        return report_usage("recover", "one of --check, --pin, --unpin, --drop at a time");
+    *chosen = (enum action)option;
+    if (*chosen < CHANGES_COUNT && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
+        return report_usage("recover", "expected the number of a generation, from 1");
+    return 0;
 }
 
 int command_recover(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"pin", required_argument, NULL, 0},  {"unpin", required_argument, NULL, 1},
-        {"drop", required_argument, NULL, 2}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},  {0}};
-    const struct change *change = NULL;
-    uint64_t number = 0;
-    int option;
+    static const struct option options[] = {{"pin", required_argument, NULL, PIN},
+                                            {"unpin", required_argument, NULL, UNPIN},
+                                            {"drop", required_argument, NULL, DROP},
+                                            {"check", no_argument, NULL, CHECK},
+                                            {"all", no_argument, NULL, 'a'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
+    struct recover_request request = {0};
+    enum action action = NOTHING;
+    int option, status;
 
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h')
+        switch (option) {
+        case 'a':
+            request.all = true;
+            break;
+        case 'j':
+            request.as_json = true;
+            break;
+        case 'h':
             return help();
-        if (option == 'V') {
+        case 'V':
             print_version();
             return EXIT_FINE;
-        }
-        if (option >= CHANGES_COUNT)
+        case '?':
             return report_usage("recover", NULL);
-        if (change)
-            return report_usage("recover", "one of --pin, --unpin, --drop at a time");
-        change = &changes[option];
-        if (parse_number(optarg, 1, UINT64_MAX - 1, &number) < 0)
-            return report_usage("recover", "expected the number of a generation, from 1");
+        default:
+            if ((status = choose(&request, &action, option)) != 0)
+                return status;
+        }
     }
-    if (!change)
-        return report_usage("recover", "expected --pin, --unpin or --drop, and a generation");
-    if (argc - optind != 1)
+    if ((request.all || request.as_json) && action != CHECK)
+        return report_usage("recover", "--all and --json go with --check");
+    if (action != NOTHING && argc - optind != 1)
         return report_usage("recover", "expected one argument, the pool");
-    return recover(argv[optind], change, number);
+    request.path = argv[optind];
+    return run(&request, action);
 }
