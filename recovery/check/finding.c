@@ -57,6 +57,7 @@ static const struct {
     [HP_THREADS] = {"HP-11", "a thread heap makes no sense"},
     [HP_TABLE] = {"HP-12", "a hardened slab's table makes no sense"},
     [HP_NEWER] = {"HP-13", "the heap was written by a newer pheap"},
+    [HP_LOCK] = {"HP-14", "a lock of the heap is held by what is no thread"},
 };
 
 const char *finding_id(enum finding_kind kind)

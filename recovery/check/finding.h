@@ -65,6 +65,7 @@ enum finding_kind {
     HP_THREADS,
     HP_TABLE,
     HP_NEWER,
+    HP_LOCK,
     FINDING_KINDS
 };
 

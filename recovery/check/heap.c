@@ -11,6 +11,8 @@
 #include "core/base/sys.h"
 #include "recovery/check/heap_view.h"
 
+#define USER_SPACE_END 0x800000000000ull
+
 /* --- header --- */
 
 static bool check_area(struct heap_view *view, const struct area *area, size_t at,
@@ -78,7 +80,49 @@ static bool check_areas(struct heap_view *view)
            check_extent(view);
 }
 
+/* --- locks --- */
+
+/* lock.h: the holder is an address of the program's, and bit 0 says that somebody waits. */
+static void check_holder(struct heap_view *view, uint64_t address)
+{
+    uint64_t holder;
+
+    heap_view_read(view, &holder, sizeof holder, address);
+    if (holder != 0 && (holder < PAGE_BYTES || holder >= USER_SPACE_END))
+        heap_tell(view, HP_LOCK, address, "0, or an address of a thread", "0x%lx", holder);
+}
+
+static void check_locks(struct heap_view *view)
+{
+    check_holder(view, view->base + __builtin_offsetof(struct heap, spans_lock));
+    check_holder(view, view->base + __builtin_offsetof(struct heap, threads_lock));
+    check_holder(view, view->base + __builtin_offsetof(struct heap, fork_holder));
+    check_holder(view, view->base + __builtin_offsetof(struct heap, purge_holder));
+}
+
 /* --- thread heaps --- */
+
+/* Those that wait for another thread to take them, each named by its number plus 1. */
+static void check_dead_list(struct heap_view *view)
+{
+    const struct heap *heap = &view->heap;
+    uint32_t count = 0, next = heap->first_dead;
+
+    while (next != 0 && next <= heap->thread_heap_count && count <= heap->dead_count) {
+        struct thread_heap thread;
+
+        heap_view_read(view, &thread, sizeof thread,
+                       heap->thread_heaps.start + (next - 1ull) * THREAD_HEAP_STRIDE);
+        if (thread.state != THREAD_HEAP_DEAD)
+            break;
+        next = thread.next_dead;
+        count++;
+    }
+    if (next != 0 || count != heap->dead_count)
+        heap_tell(view, HP_THREADS, view->base + __builtin_offsetof(struct heap, first_dead),
+                  "a list of all thread heaps that are dead", "number %u after %u of %u", next,
+                  count, heap->dead_count);
+}
 
 static void check_threads(struct heap_view *view)
 {
@@ -97,10 +141,12 @@ static void check_threads(struct heap_view *view)
         struct thread_heap thread;
 
         heap_view_read(view, &thread, sizeof thread, address);
+        check_holder(view, address + __builtin_offsetof(struct thread_heap, lock));
         if (thread.state > THREAD_HEAP_DEAD || thread.index != i)
             heap_tell(view, HP_THREADS, address, "its own number and a state that there is",
                       "number %u, state %u", thread.index, thread.state);
     }
+    check_dead_list(view);
 }
 
 /* --- spans --- */
@@ -243,6 +289,7 @@ static void check_view(struct heap_view *view)
     heap_view_read(view, &view->heap, sizeof view->heap, view->base);
     if (!has_heap(view) || !check_header(view) || !check_areas(view))
         return;
+    check_locks(view);
     check_threads(view);
     if (view_is_locked(view, view->base + __builtin_offsetof(struct heap, spans_lock)))
         return;
