@@ -31,9 +31,10 @@ static int help(void)
 {
     printf(
         "usage: pheap recover --check [--all] [--json] POOL\n"
-        "       pheap recover --pin N|--unpin N|--drop N POOL\n\n"
+        "       pheap recover --pin N|--unpin N|--drop N POOL\n"
+        "       pheap recover --rollback N [--yes] POOL\n\n"
         "Says whether POOL is whole, or changes which generations it keeps (pheap inspect POOL\n"
-        "generations lists them). All of it works while a program runs on the pool.\n\n"
+        "generations lists them). The first two work while a program runs on the pool.\n\n"
         "      --check     look at every byte that a generation needs; exit status 0: fine,\n"
         "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
         "                  the newest generation alone\n"
@@ -43,6 +44,9 @@ static int help(void)
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
         "                  would be resumed from\n"
+        "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
+        "                  newer ones are given up, after it was checked that N is whole\n"
+        "      --yes       give them up without asking\n"
         "      --help, --version\n",
         POOL_PINNED_MAX);
     return EXIT_FINE;
@@ -119,15 +123,18 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, CHECK, NOTHING };
+enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, NOTHING };
+#define ACTIONS_TEXT "--check, --pin, --unpin, --drop or --rollback"
 
 static int run(const struct recover_request *request, enum action action)
 {
     switch (action) {
     case CHECK:
         return recover_check(request);
+    case ROLLBACK:
+        return recover_rollback(request);
     case NOTHING:
-        return report_usage("recover", "expected --check, --pin, --unpin or --drop");
+        return report_usage("recover", "expected " ACTIONS_TEXT);
     default:
         return change(request, &changes[action]);
     }
@@ -137,9 +144,9 @@ static int run(const struct recover_request *request, enum action action)
 static int choose(struct recover_request *request, enum action *chosen, int option)
 {
     if (*chosen != NOTHING)
-        return report_usage("recover", "one of --check, --pin, --unpin, --drop at a time");
+        return report_usage("recover", "one at a time of " ACTIONS_TEXT);
     *chosen = (enum action)option;
-    if (*chosen < CHANGES_COUNT && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
+    if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
 }
@@ -150,6 +157,8 @@ int command_recover(int argc, char **argv)
                                             {"unpin", required_argument, NULL, UNPIN},
                                             {"drop", required_argument, NULL, DROP},
                                             {"check", no_argument, NULL, CHECK},
+                                            {"rollback", required_argument, NULL, ROLLBACK},
+                                            {"yes", no_argument, NULL, 'y'},
                                             {"all", no_argument, NULL, 'a'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
@@ -167,6 +176,9 @@ int command_recover(int argc, char **argv)
         case 'j':
             request.as_json = true;
             break;
+        case 'y':
+            request.yes = true;
+            break;
         case 'h':
             return help();
         case 'V':
@@ -181,6 +193,8 @@ int command_recover(int argc, char **argv)
     }
     if ((request.all || request.as_json) && action != CHECK)
         return report_usage("recover", "--all and --json go with --check");
+    if (request.yes && action != ROLLBACK)
+        return report_usage("recover", "--yes goes with --rollback");
     if (action != NOTHING && argc - optind != 1)
         return report_usage("recover", "expected one argument, the pool");
     request.path = argv[optind];

@@ -151,7 +151,7 @@ int recover_check(const struct recover_request *request)
     struct telling telling = {.in_colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
                               .findings = request->as_json ? json_array() : NULL};
     const struct check_request check = {.path = request->path,
-                                        .all_heaps = request->all,
+                                        .heaps = request->all ? HEAPS_OF_ALL : HEAP_OF_NEWEST,
                                         .found = tell_finding,
                                         .progress = show_progress,
                                         .context = &telling};
@@ -176,4 +176,25 @@ int recover_check(const struct recover_request *request)
     return result.worst == SEVERITY_NONE       ? EXIT_FINE
            : result.worst == SEVERITY_HARMLESS ? EXIT_FOUND
                                                : EXIT_DAMAGED;
+}
+
+static void keep_quiet(void *context, const struct finding *finding)
+{
+    (void)context, (void)finding;
+}
+
+int recover_check_quietly(const char *path, struct check_result *result, struct problem *why)
+{
+    struct telling telling = {0};
+    const struct check_request check = {.path = path,
+                                        .heaps = HEAPS_OF_NONE,
+                                        .found = keep_quiet,
+                                        .progress = show_progress,
+                                        .context = &telling};
+    int status;
+
+    progress_begin(&telling.progress, "checking");
+    status = check_pool(&check, result, why);
+    progress_end(&telling.progress);
+    return status;
 }

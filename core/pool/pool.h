@@ -153,6 +153,14 @@ MUST_CHECK int pool_pin(struct pool *pool, uint64_t number, bool pinned, struct 
 MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why);
 
 /*
+ * After pool_load(): drops all generations that are newer than this one, as pool_drop() does but in
+ * one step, and lets the run go on from it: one that has ended can be resumed again. Refused when a
+ * newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when somebody
+ * reads a newer one; STATUS_NO_GENERATION.
+ */
+MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem *why);
+
+/*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no
  * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status:
  * STATUS_NO_GENERATION when a writer has dropped it meanwhile (looked up again once locked).

@@ -29,9 +29,15 @@ typedef void check_found(void *context, const struct finding *finding);
 /* Called now and then, by one thread. */
 typedef void check_progress(void *context, uint64_t bytes_done, uint64_t bytes_total);
 
+enum check_heap_choice {
+    HEAP_OF_NEWEST, /* that is no crash image */
+    HEAPS_OF_ALL,
+    HEAPS_OF_NONE, /* is the pool what was written? Not: was what the program had in order? */
+};
+
 struct check_request {
     const char *path;
-    bool all_heaps; /* look into the heap of every generation, not of the newest alone */
+    enum check_heap_choice heaps;
     check_found *found;
     check_progress *progress; /* may be NULL */
     void *context;

@@ -315,12 +315,12 @@ static int check_heap(struct checking *checking, uint32_t index)
 int check_heaps(struct checking *checking)
 {
     const struct superblock *super = &checking->result->super;
-    bool looked = false;
+    bool all = checking->request->heaps == HEAPS_OF_ALL;
+    bool looked = checking->request->heaps == HEAPS_OF_NONE;
 
     for (uint32_t i = super->generation_count; i-- > 0;) {
         if (!check_looks_at(checking, i) || checking->result->damaged >> i & 1 ||
-            (super->generations[i].kind == GENERATION_CRASH && !checking->request->all_heaps) ||
-            (looked && !checking->request->all_heaps))
+            (super->generations[i].kind == GENERATION_CRASH && !all) || (looked && !all))
             continue;
         if (check_heap(checking, i) < 0)
             return problem_set(checking->why, -ENOMEM, "no memory to check the heap in '%s'",

@@ -36,7 +36,7 @@ static void keep_last(void *context, const struct finding *finding)
 static enum severity check_now(void)
 {
     const struct check_request request = {
-        .path = scratch_path("pool"), .all_heaps = true, .found = keep_last};
+        .path = scratch_path("pool"), .heaps = HEAPS_OF_ALL, .found = keep_last};
     uint64_t begin_ns = sys_clock_ns(CLOCK_MONOTONIC), ns;
     int status;
 
