@@ -32,9 +32,12 @@ static int help(void)
     printf(
         "usage: pheap recover --check [--all] [--json] POOL\n"
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
-        "       pheap recover --rollback N [--yes] POOL\n\n"
-        "Says whether POOL is whole, or changes which generations it keeps (pheap inspect POOL\n"
-        "generations lists them). The first two work while a program runs on the pool.\n\n"
+        "       pheap recover --rollback N [--yes] POOL\n"
+        "       pheap recover --compact [-o FILE] POOL\n"
+        "       pheap recover --clone FILE POOL\n\n"
+        "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
+        "generations lists them), or copies them. The first two work while a program runs on it.\n"
+        "\n"
         "      --check     look at every byte that a generation needs; exit status 0: fine,\n"
         "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
         "                  the newest generation alone\n"
@@ -47,6 +50,9 @@ static int help(void)
         "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
         "                  newer ones are given up, after it was checked that N is whole\n"
         "      --yes       give them up without asking\n"
+        "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
+        "  -o, --output FILE   ... or into FILE, which must not exist\n"
+        "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
         "      --help, --version\n",
         POOL_PINNED_MAX);
     return EXIT_FINE;
@@ -123,8 +129,8 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, NOTHING };
-#define ACTIONS_TEXT "--check, --pin, --unpin, --drop or --rollback"
+enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, COMPACT, CLONE, NOTHING };
+#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --rollback, --compact, --clone"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -133,8 +139,11 @@ static int run(const struct recover_request *request, enum action action)
         return recover_check(request);
     case ROLLBACK:
         return recover_rollback(request);
+    case COMPACT:
+    case CLONE:
+        return recover_copy(request, action == CLONE);
     case NOTHING:
-        return report_usage("recover", "expected " ACTIONS_TEXT);
+        return report_usage("recover", "expected one of " ACTIONS_TEXT);
     default:
         return change(request, &changes[action]);
     }
@@ -146,6 +155,8 @@ static int choose(struct recover_request *request, enum action *chosen, int opti
     if (*chosen != NOTHING)
         return report_usage("recover", "one at a time of " ACTIONS_TEXT);
     *chosen = (enum action)option;
+    if (*chosen == CLONE)
+        request->output = optarg;
     if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
@@ -159,6 +170,9 @@ int command_recover(int argc, char **argv)
                                             {"check", no_argument, NULL, CHECK},
                                             {"rollback", required_argument, NULL, ROLLBACK},
                                             {"yes", no_argument, NULL, 'y'},
+                                            {"compact", no_argument, NULL, COMPACT},
+                                            {"clone", required_argument, NULL, CLONE},
+                                            {"output", required_argument, NULL, 'o'},
                                             {"all", no_argument, NULL, 'a'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
@@ -168,7 +182,7 @@ int command_recover(int argc, char **argv)
     enum action action = NOTHING;
     int option, status;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
         switch (option) {
         case 'a':
             request.all = true;
@@ -178,6 +192,9 @@ int command_recover(int argc, char **argv)
             break;
         case 'y':
             request.yes = true;
+            break;
+        case 'o':
+            request.output = optarg;
             break;
         case 'h':
             return help();
@@ -193,6 +210,8 @@ int command_recover(int argc, char **argv)
     }
     if ((request.all || request.as_json) && action != CHECK)
         return report_usage("recover", "--all and --json go with --check");
+    if (request.output && action != COMPACT && action != CLONE)
+        return report_usage("recover", "-o goes with --compact");
     if (request.yes && action != ROLLBACK)
         return report_usage("recover", "--yes goes with --rollback");
     if (action != NOTHING && argc - optind != 1)

@@ -96,9 +96,11 @@ def at_a_terminal_it_asks(place):
 
 @test
 def a_pool_in_use_is_refused(place):
-    pool, _, process = counted(place)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "40ms", pool, COUNTER, 6000, stdout=place.path("out"))
+    place.wait_generation(pool, 2, process)
     expect(place.pheap("recover", "--rollback", 1, "--yes", pool), REFUSED, "in use by pid")
-    check_equal(process.wait(), 0, "exit status")
+    process.kill()
 
 
 @test
