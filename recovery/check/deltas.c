@@ -128,17 +128,17 @@ static void add_uncovered(struct overlay *out, const struct overlay *over, uint6
                           struct overlay_range under)
 {
     while (under.page < under.end) {
-        const struct overlay_range *covering = &over->ranges[*next];
+        const struct overlay_range *covering = *next < over->count ? &over->ranges[*next] : NULL;
 
-        if (*next < over->count && covering->end <= under.page) {
+        if (covering != NULL && covering->end <= under.page) {
             out->ranges[out->count++] = *covering;
             (*next)++;
-        } else if (*next < over->count && covering->page <= under.page) {
+        } else if (covering != NULL && covering->page <= under.page) {
             under.page = covering->end;
         } else {
             struct overlay_range piece = under;
 
-            if (*next < over->count && covering->page < under.end)
+            if (covering != NULL && covering->page < under.end)
                 piece.end = covering->page;
             out->ranges[out->count++] = piece;
             under.page = piece.end;
