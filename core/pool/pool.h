@@ -63,6 +63,9 @@ struct pool {
  */
 MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *why);
 
+/* Makes the directory entry of this path durable. */
+MUST_CHECK int pool_sync_directory(const char *path);
+
 /*
  * Opens an existing pool: regular file, owned by the caller's effective user (STATUS_NOT_OWNER
  * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest

@@ -185,32 +185,16 @@ static int check_copy(struct copying *copying, const char *temporary)
 
 /* --- its name --- */
 
-/* `directory` has room for path. */
-static int sync_directory_of(char *directory, const char *path)
-{
-    char *slash = strrchr(strcpy(directory, path), '/');
-    int fd, status;
-
-    slash[slash == directory] = 0;
-    fd = sys_open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (fd < 0)
-        return fd;
-    status = (int)sys_call(SYS_fsync, fd);
-    sys_close(fd);
-    return status == -EINVAL ? 0 : status; /* a file system whose directories need no sync */
-}
-
 static int give_name(struct copying *copying, const char *temporary)
 {
     const struct copy_request *request = copying->request;
-    char directory[4096];
     int status = (int)sys_call(SYS_renameat2, AT_FDCWD, temporary, AT_FDCWD, request->to,
                                request->replaces ? 0 : RENAME_NOREPLACE);
 
     if (status < 0)
         return problem_set(copying->why, status, "cannot rename '%s' to '%s': %s", temporary,
                            request->to, status_text(status));
-    status = sync_directory_of(directory, request->to);
+    status = pool_sync_directory(request->to);
     if (status < 0)
         return problem_set(copying->why, status, "cannot make '%s' durable: %s", request->to,
                            status_text(status));
