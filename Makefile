@@ -155,7 +155,7 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_check% recovery_choose recovery_copy,$(UNIT_SOURCES:t/unit/%.c=%))
+                     recovery_check% recovery_choose recovery_copy recovery_repair,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
 THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all

@@ -164,6 +164,15 @@ MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why
 MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem *why);
 
 /*
+ * Takes generations that are not whole out of the list, pinned ones and what would be resumed too,
+ * and lets the superblock count the frames that the file has: written to both places. No space is
+ * given back and no frame becomes free before the pool is loaded (again), so that until then the
+ * superblocks from before can be put back. STATUS_IN_USE when somebody reads one of them.
+ */
+MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
+                            struct problem *why);
+
+/*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no
  * writer reuses its frames. The descriptor is opened O_RDONLY|O_CLOEXEC. fd or negative status:
  * STATUS_NO_GENERATION when a writer has dropped it meanwhile (looked up again once locked).

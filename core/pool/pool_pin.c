@@ -1,5 +1,5 @@
 /*
- * pool_pin.c - generations are pinned, unpinned, dropped by name, and gone back to.
+ * pool_pin.c - generations are pinned, unpinned, dropped by name, gone back to, and given up.
  *
  * What must always be true:
  *   1. frames of a dropped generation are free, and lose their space, only after neither superblock
@@ -7,7 +7,7 @@
  *   2. nobody begins to read a generation while it is dropped, and one that somebody reads or has
  *      mapped is not dropped;
  *   3. what would be resumed is never dropped, unless another one is resumed instead from the
- *      same superblock on.
+ *      same superblock on, or it is not whole.
  */
 #include "core/pool/pool.h"
 
@@ -196,16 +196,16 @@ static void go_back(struct superblock *super, void *context)
     super->resume_count = 0;
 }
 
-/* How many of the newer ones nobody can begin to read now: all of them, or somebody reads one. */
-static uint32_t begin_drops(const struct pool *pool, uint64_t number, const uint64_t *newer,
-                            uint32_t count, struct problem *why)
+/* How many of these nobody can begin to read now: all of them, or somebody reads one. */
+static uint32_t begin_drops(const struct pool *pool, const uint64_t *numbers, uint32_t count,
+                            struct problem *why)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (pool_begin_drop(pool, newer[i]))
+        if (pool_begin_drop(pool, numbers[i]))
             continue;
         problem_set(why, STATUS_IN_USE,
-                    "generation %lu of pool '%s' is newer than %lu, and is being read", newer[i],
-                    pool->path, number);
+                    "generation %lu of pool '%s' would be given up, and is being read", numbers[i],
+                    pool->path);
         return i;
     }
     return count;
@@ -224,7 +224,7 @@ int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
     for (uint32_t i = 0; i < pool->super.generation_count; i++)
         if (is_newer(&pool->super.generations[i], number))
             newer[count++] = pool->super.generations[i].number;
-    locked = begin_drops(pool, number, newer, count, why);
+    locked = begin_drops(pool, newer, count, why);
     if (locked < count)
         status = STATUS_IN_USE;
     for (int i = 0; i < 2 && status == 0; i++)
@@ -233,5 +233,37 @@ int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
         free_frames(pool);
     while (locked-- > 0)
         pool_end_drop(pool, newer[locked]);
+    return status;
+}
+
+/* --- giving up --- */
+
+struct giving_up {
+    const uint64_t *numbers;
+    uint32_t count;
+    uint64_t file_frames;
+};
+
+static void give_up(struct superblock *super, void *context)
+{
+    const struct giving_up *giving_up = context;
+    uint64_t present = giving_up->file_frames < FRAME_FIRST ? FRAME_FIRST : giving_up->file_frames;
+
+    for (uint32_t i = 0; i < giving_up->count; i++)
+        superblock_unlist(super, giving_up->numbers[i]);
+    if (super->frame_count > present)
+        super->frame_count = present;
+}
+
+int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count, struct problem *why)
+{
+    struct giving_up giving_up = {numbers, count, pool->file_frames};
+    uint32_t locked = begin_drops(pool, numbers, count, why);
+    int status = locked < count ? STATUS_IN_USE : 0;
+
+    for (int i = 0; i < 2 && status == 0; i++)
+        status = pool_update(pool, give_up, &giving_up, why);
+    while (locked-- > 0)
+        pool_end_drop(pool, numbers[locked]);
     return status;
 }
