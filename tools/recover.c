@@ -32,6 +32,7 @@ static int help(void)
     printf(
         "usage: pheap recover --check [--all] [--json] POOL\n"
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
+        "       pheap recover --repair [--yes] POOL\n"
         "       pheap recover --rollback N [--yes] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
         "       pheap recover --clone FILE POOL\n\n"
@@ -47,6 +48,8 @@ static int help(void)
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
         "                  would be resumed from\n"
+        "      --repair    say what would make POOL whole again; with --yes do it: generations\n"
+        "                  that are not whole are given up, the superblocks saved in POOL.backup\n"
         "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
         "                  newer ones are given up, after it was checked that N is whole\n"
         "      --yes       give them up without asking\n"
@@ -129,8 +132,8 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, COMPACT, CLONE, NOTHING };
-#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --rollback, --compact, --clone"
+enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, NOTHING };
+#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -139,6 +142,8 @@ static int run(const struct recover_request *request, enum action action)
         return recover_check(request);
     case ROLLBACK:
         return recover_rollback(request);
+    case REPAIR:
+        return recover_repair(request);
     case COMPACT:
     case CLONE:
         return recover_copy(request, action == CLONE);
@@ -171,6 +176,7 @@ int command_recover(int argc, char **argv)
                                             {"rollback", required_argument, NULL, ROLLBACK},
                                             {"yes", no_argument, NULL, 'y'},
                                             {"compact", no_argument, NULL, COMPACT},
+                                            {"repair", no_argument, NULL, REPAIR},
                                             {"clone", required_argument, NULL, CLONE},
                                             {"output", required_argument, NULL, 'o'},
                                             {"all", no_argument, NULL, 'a'},
@@ -212,8 +218,8 @@ int command_recover(int argc, char **argv)
         return report_usage("recover", "--all and --json go with --check");
     if (request.output && action != COMPACT && action != CLONE)
         return report_usage("recover", "-o goes with --compact");
-    if (request.yes && action != ROLLBACK)
-        return report_usage("recover", "--yes goes with --rollback");
+    if (request.yes && action != ROLLBACK && action != REPAIR)
+        return report_usage("recover", "--yes goes with --repair and --rollback");
     if (action != NOTHING && argc - optind != 1)
         return report_usage("recover", "expected one argument, the pool");
     request.path = argv[optind];

@@ -18,6 +18,7 @@ struct recover_request {
 
 int recover_check(const struct recover_request *request);
 int recover_rollback(const struct recover_request *request);
+int recover_repair(const struct recover_request *request);
 /* Into request->output, or in the place of the pool; a clone is a pool of its own. */
 int recover_copy(const struct recover_request *request, bool as_clone);
 

@@ -118,6 +118,8 @@ static void print_verdict(const char *path, const struct check_result *result, u
     if (result->worst == SEVERITY_DAMAGE && whole)
         printf("generation %" PRIu64 " is whole: pheap restore -g %" PRIu64 " %s goes on from it\n",
                whole, whole, path);
+    if (result->worst == SEVERITY_DAMAGE && result->damaged)
+        printf("pheap recover --repair %s says what would make the pool whole\n", path);
 }
 
 static void print_json(json_t *findings, const char *path, const struct check_result *result,
