@@ -146,7 +146,7 @@ static int run(const struct recover_request *request, enum action action)
         return recover_repair(request);
     case COMPACT:
     case CLONE:
-        return recover_copy(request, action == CLONE);
+        return recover_copy(request);
     case NOTHING:
         return report_usage("recover", "expected one of " ACTIONS_TEXT);
     default:
@@ -161,10 +161,40 @@ static int choose(struct recover_request *request, enum action *chosen, int opti
         return report_usage("recover", "one at a time of " ACTIONS_TEXT);
     *chosen = (enum action)option;
     if (*chosen == CLONE)
-        request->output = optarg;
+        request->clone = optarg;
     if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
+}
+
+/* An option that says how. False: it is none. */
+static bool set_option(struct recover_request *request, int option)
+{
+    switch (option) {
+    case 'a':
+        return request->all = true;
+    case 'j':
+        return request->as_json = true;
+    case 'y':
+        return request->yes = true;
+    case 'o':
+        request->output = optarg;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What does not go with the action; NULL: nothing. */
+static const char *misuse(const struct recover_request *request, enum action action)
+{
+    if ((request->all || request->as_json) && action != CHECK)
+        return "--all and --json go with --check";
+    if (request->output && action != COMPACT)
+        return "-o goes with --compact";
+    if (request->yes && action != ROLLBACK && action != REPAIR)
+        return "--yes goes with --repair and --rollback";
+    return NULL;
 }
 
 int command_recover(int argc, char **argv)
@@ -172,15 +202,15 @@ int command_recover(int argc, char **argv)
     static const struct option options[] = {{"pin", required_argument, NULL, PIN},
                                             {"unpin", required_argument, NULL, UNPIN},
                                             {"drop", required_argument, NULL, DROP},
-                                            {"check", no_argument, NULL, CHECK},
                                             {"rollback", required_argument, NULL, ROLLBACK},
-                                            {"yes", no_argument, NULL, 'y'},
-                                            {"compact", no_argument, NULL, COMPACT},
+                                            {"check", no_argument, NULL, CHECK},
                                             {"repair", no_argument, NULL, REPAIR},
+                                            {"compact", no_argument, NULL, COMPACT},
                                             {"clone", required_argument, NULL, CLONE},
-                                            {"output", required_argument, NULL, 'o'},
                                             {"all", no_argument, NULL, 'a'},
                                             {"json", no_argument, NULL, 'j'},
+                                            {"yes", no_argument, NULL, 'y'},
+                                            {"output", required_argument, NULL, 'o'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'V'},
                                             {0}};
@@ -189,37 +219,19 @@ int command_recover(int argc, char **argv)
     int option, status;
 
     while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
-        switch (option) {
-        case 'a':
-            request.all = true;
-            break;
-        case 'j':
-            request.as_json = true;
-            break;
-        case 'y':
-            request.yes = true;
-            break;
-        case 'o':
-            request.output = optarg;
-            break;
-        case 'h':
+        if (option == 'h')
             return help();
-        case 'V':
+        if (option == 'V') {
             print_version();
             return EXIT_FINE;
-        case '?':
-            return report_usage("recover", NULL);
-        default:
-            if ((status = choose(&request, &action, option)) != 0)
-                return status;
         }
+        if (option == '?')
+            return report_usage("recover", NULL);
+        if (!set_option(&request, option) && (status = choose(&request, &action, option)) != 0)
+            return status;
     }
-    if ((request.all || request.as_json) && action != CHECK)
-        return report_usage("recover", "--all and --json go with --check");
-    if (request.output && action != COMPACT && action != CLONE)
-        return report_usage("recover", "-o goes with --compact");
-    if (request.yes && action != ROLLBACK && action != REPAIR)
-        return report_usage("recover", "--yes goes with --repair and --rollback");
+    if (misuse(&request, action))
+        return report_usage("recover", misuse(&request, action));
     if (action != NOTHING && argc - optind != 1)
         return report_usage("recover", "expected one argument, the pool");
     request.path = argv[optind];

@@ -10,7 +10,8 @@
 #include "recovery/check/check.h"
 
 struct recover_request {
-    const char *output; /* a new file; NULL: none was named */
+    const char *output; /* --compact -o; NULL: none was named */
+    const char *clone;  /* --clone */
     const char *path;   /* the pool */
     uint64_t number;    /* of a generation */
     bool all, as_json, yes;
@@ -19,8 +20,8 @@ struct recover_request {
 int recover_check(const struct recover_request *request);
 int recover_rollback(const struct recover_request *request);
 int recover_repair(const struct recover_request *request);
-/* Into request->output, or in the place of the pool; a clone is a pool of its own. */
-int recover_copy(const struct recover_request *request, bool as_clone);
+/* With request->clone a pool of its own; else into request->output, or in the pool's place. */
+int recover_copy(const struct recover_request *request);
 
 /* recover_check.c: checks all but the heaps, with a bar on the terminal, and keeps what is found to
  * itself. */

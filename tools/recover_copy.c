@@ -70,11 +70,13 @@ static int copy(const char *path, struct copy_request *request, uint64_t *before
     return status;
 }
 
-int recover_copy(const struct recover_request *request, bool as_clone)
+int recover_copy(const struct recover_request *request)
 {
+    const char *output = request->clone ? request->clone : request->output;
     static struct pool_state state;
     static char to[4096];
-    struct copy_request copying = {.replaces = !request->output, .new_identity = as_clone};
+    struct copy_request copying = {.replaces = output == NULL,
+                                   .new_identity = request->clone != NULL};
     struct problem why = {0};
     uint64_t before = 0, after = 0;
     char a[32], b[32];
@@ -82,11 +84,10 @@ int recover_copy(const struct recover_request *request, bool as_clone)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
-    if (status == 0 && request->output) {
+    if (status == 0 && output) {
         copying.to = to;
-        if (absolute(to, sizeof to, request->output) < 0)
-            status =
-                problem_set(&why, -ENAMETOOLONG, "'%s': the path is too long", request->output);
+        if (absolute(to, sizeof to, output) < 0)
+            status = problem_set(&why, -ENAMETOOLONG, "'%s': the path is too long", output);
     }
     if (status == 0)
         status = copy(request->path, &copying, &before, &after, &why);

@@ -94,7 +94,8 @@ def what_cannot_be_copied_is_refused_and_nothing_changes(place):
     expect(place.pheap("recover", "--clone", taken, pool), REFUSED, taken, "exists")
     expect(place.pheap("recover", "--clone", pool, pool), REFUSED, "exists")
     expect(place.pheap("recover", "--clone", place.path("no/where"), pool), SYSTEM, "no/where")
-    expect(place.pheap("recover", "-o", taken, "--check", pool), USAGE)
+    for how in (["--check"], ["--clone", place.path("clone")]):
+        expect(place.pheap("recover", "-o", taken, *how, pool), USAGE, "-o goes with --compact")
     check_equal(digest(pool), before, "content of the pool")
     generation = pool_bytes.newest(pool_bytes.read(pool)).generations[0]
     content = pool_bytes.read(pool)
