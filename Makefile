@@ -148,6 +148,7 @@ check-e2e: tests
 ## check-long: all tests, ten rounds where check makes one (hours)
 check-long: packages
 	+@$(MAKE) --no-print-directory tests
+	+@$(MAKE) --no-print-directory run-fuzz
 	@PHEAP_TEST_LONG=1 $(MAKE) --no-print-directory TEST_SECONDS=14400 check-prove-serial
 .PHONY: check-prove-serial
 check-prove-serial:
@@ -156,7 +157,7 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_blocks recovery_choose,$(UNIT_SOURCES:t/unit/%.c=%))
+                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
 THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -174,6 +175,25 @@ sanitizer-builds:
 	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
 check-sanitizers: sanitizer-builds
 	@$(PROVE) -j2 $(SANITIZED_TESTS)
+
+# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; seeds are t/pools ---
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
+$(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lpthread $(LDFLAGS)
+
+## fuzz: build build/fuzz/t/fuzz/check_pool (run-fuzz: and run it for FUZZ_SECONDS)
+.PHONY: fuzz run-fuzz
+fuzz:
+	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz \
+	  OPT='-O1 -g -fsanitize=fuzzer-no-link $(FUZZ_FLAGS)' \
+	  LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' $(BUILD)/fuzz/t/fuzz/check_pool
+run-fuzz: fuzz
+	@mkdir -p $(BUILD)/fuzz/corpus
+	@$(BUILD)/fuzz/t/fuzz/check_pool -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=131072 \
+	  -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 -verbosity=0 $(BUILD)/fuzz/corpus t/pools
 
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages

@@ -1,5 +1,5 @@
 /*
- * recover.c - pheap recover: generations pinned, unpinned, dropped.
+ * recover.c - pheap recover: the command line; generations pinned, unpinned, dropped.
  *
  * True always: while a program runs on the pool its agent makes the change, so that there is one
  * writer; else this process takes the writer's lock. What is reported as done is durable.
@@ -11,12 +11,13 @@
 #include "core/base/arena.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
+#include "tools/recover.h"
 
 #define ARENA_BYTES   (16ull << 30) /* reserved, not used: the frames of very large pools */
 #define TIMEOUT_MSEC  60000         /* the agent may be in the middle of a checkpoint */
 #define CHANGES_COUNT 3
 
-/* In the order of the options' values in command_recover(). */
+/* In the order of enum action. */
 static const struct change {
     uint32_t request;
     const char *done;
@@ -29,13 +30,32 @@ static const struct change {
 static int help(void)
 {
     printf(
-        "usage: pheap recover --pin N|--unpin N|--drop N POOL\n\n"
-        "Changes which generations POOL keeps (pheap inspect POOL generations lists them), while\n"
-        "a program runs on it or not.\n\n"
+        "usage: pheap recover --check [--all] [--json] POOL\n"
+        "       pheap recover --pin N|--unpin N|--drop N POOL\n"
+        "       pheap recover --repair [--yes] POOL\n"
+        "       pheap recover --rollback N [--yes] POOL\n"
+        "       pheap recover --compact [-o FILE] POOL\n"
+        "       pheap recover --clone FILE POOL\n\n"
+        "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
+        "generations lists them), or copies them. The first two work while a program runs on it.\n"
+        "\n"
+        "      --check     look at every byte that a generation needs; exit status 0: fine,\n"
+        "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
+        "                  the newest generation alone\n"
+        "      --all       with --check: look into the heap of every generation\n"
+        "      --json      with --check: one object, for programs\n"
         "      --pin N     keep generation N until it is unpinned; at most %u are\n"
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
         "                  would be resumed from\n"
+        "      --repair    say what would make POOL whole again; with --yes do it: generations\n"
+        "                  that are not whole are given up, the superblocks saved in POOL.backup\n"
+        "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
+        "                  newer ones are given up, after it was checked that N is whole\n"
+        "      --yes       give them up without asking\n"
+        "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
+        "  -o, --output FILE   ... or into FILE, which must not exist\n"
+        "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
         "      --help, --version\n",
         POOL_PINNED_MAX);
     return EXIT_FINE;
@@ -94,50 +114,126 @@ static int change_pool(struct pool_state *state, const struct change *change, ui
     return status;
 }
 
-static int recover(const char *path, const struct change *change, uint64_t number)
+static int change(const struct recover_request *request, const struct change *change)
 {
     static struct pool_state state;
     struct problem why = {0};
-    int status = pool_state_read(path, &state, &why);
+    int status = pool_state_read(request->path, &state, &why);
 
     if (status == 0)
-        status = ask_agent(&state, change, number, &why);
+        status = ask_agent(&state, change, request->number, &why);
     if (status == -ECONNREFUSED)
-        status = change_pool(&state, change, number, &why);
+        status = change_pool(&state, change, request->number, &why);
     if (status < 0)
-        return report_problem("recover", path, &why);
-    printf("generation %" PRIu64 ": %s\n", number, change->done);
+        return report_problem("recover", request->path, &why);
+    printf("generation %" PRIu64 ": %s\n", request->number, change->done);
     return EXIT_FINE;
+}
+
+/* --- the command line --- */
+
+enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, NOTHING };
+#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone"
+
+static int run(const struct recover_request *request, enum action action)
+{
+    switch (action) {
+    case CHECK:
+        return recover_check(request);
+    case ROLLBACK:
+        return recover_rollback(request);
+    case REPAIR:
+        return recover_repair(request);
+    case COMPACT:
+    case CLONE:
+        return recover_copy(request);
+    case NOTHING:
+        return report_usage("recover", "expected one of " ACTIONS_TEXT);
+    default:
+        return change(request, &changes[action]);
+    }
+}
+
+/* An option that says what to do. 0, or an exit status. */
+static int choose(struct recover_request *request, enum action *chosen, int option)
+{
+    if (*chosen != NOTHING)
+        return report_usage("recover", "one at a time of " ACTIONS_TEXT);
+    *chosen = (enum action)option;
+    if (*chosen == CLONE)
+        request->clone = optarg;
+    if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
+        return report_usage("recover", "expected the number of a generation, from 1");
+    return 0;
+}
+
+/* An option that says how. False: it is none. */
+static bool set_option(struct recover_request *request, int option)
+{
+    switch (option) {
+    case 'a':
+        return request->all = true;
+    case 'j':
+        return request->as_json = true;
+    case 'y':
+        return request->yes = true;
+    case 'o':
+        request->output = optarg;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What does not go with the action; NULL: nothing. */
+static const char *misuse(const struct recover_request *request, enum action action)
+{
+    if ((request->all || request->as_json) && action != CHECK)
+        return "--all and --json go with --check";
+    if (request->output && action != COMPACT)
+        return "-o goes with --compact";
+    if (request->yes && action != ROLLBACK && action != REPAIR)
+        return "--yes goes with --repair and --rollback";
+    return NULL;
 }
 
 int command_recover(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"pin", required_argument, NULL, 0},  {"unpin", required_argument, NULL, 1},
-        {"drop", required_argument, NULL, 2}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},  {0}};
-    const struct change *change = NULL;
-    uint64_t number = 0;
-    int option;
+    static const struct option options[] = {{"pin", required_argument, NULL, PIN},
+                                            {"unpin", required_argument, NULL, UNPIN},
+                                            {"drop", required_argument, NULL, DROP},
+                                            {"rollback", required_argument, NULL, ROLLBACK},
+                                            {"check", no_argument, NULL, CHECK},
+                                            {"repair", no_argument, NULL, REPAIR},
+                                            {"compact", no_argument, NULL, COMPACT},
+                                            {"clone", required_argument, NULL, CLONE},
+                                            {"all", no_argument, NULL, 'a'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"yes", no_argument, NULL, 'y'},
+                                            {"output", required_argument, NULL, 'o'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
+    struct recover_request request = {0};
+    enum action action = NOTHING;
+    int option, status;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
         if (option == 'h')
             return help();
         if (option == 'V') {
             print_version();
             return EXIT_FINE;
         }
-        if (option >= CHANGES_COUNT)
+        if (option == '?')
             return report_usage("recover", NULL);
-        if (change)
-            return report_usage("recover", "one of --pin, --unpin, --drop at a time");
-        change = &changes[option];
-        if (parse_number(optarg, 1, UINT64_MAX - 1, &number) < 0)
-            return report_usage("recover", "expected the number of a generation, from 1");
+        if (!set_option(&request, option) && (status = choose(&request, &action, option)) != 0)
+            return status;
     }
-    if (!change)
-        return report_usage("recover", "expected --pin, --unpin or --drop, and a generation");
-    if (argc - optind != 1)
+    if (misuse(&request, action))
+        return report_usage("recover", misuse(&request, action));
+    if (action != NOTHING && argc - optind != 1)
         return report_usage("recover", "expected one argument, the pool");
-    return recover(argv[optind], change, number);
+    request.path = argv[optind];
+    return run(&request, action);
 }

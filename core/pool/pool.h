@@ -63,6 +63,9 @@ struct pool {
  */
 MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *why);
 
+/* Makes the directory entry of this path durable. */
+MUST_CHECK int pool_sync_directory(const char *path);
+
 /*
  * Opens an existing pool: regular file, owned by the caller's effective user (STATUS_NOT_OWNER
  * otherwise, in POOL_WRITE and POOL_READ alike; root may read any), superblock with the highest
@@ -151,6 +154,23 @@ MUST_CHECK int pool_pin(struct pool *pool, uint64_t number, bool pinned, struct 
  * (STATUS_REFUSED); STATUS_IN_USE when somebody reads it; STATUS_NO_GENERATION.
  */
 MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why);
+
+/*
+ * After pool_load(): drops all generations that are newer than this one, as pool_drop() does but in
+ * one step, and lets the run go on from it: one that has ended can be resumed again. Refused when a
+ * newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when somebody
+ * reads a newer one; STATUS_NO_GENERATION.
+ */
+MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem *why);
+
+/*
+ * Takes generations that are not whole out of the list, pinned ones and what would be resumed too,
+ * and lets the superblock count the frames that the file has: written to both places. No space is
+ * given back and no frame becomes free before the pool is loaded (again), so that until then the
+ * superblocks from before can be put back. STATUS_IN_USE when somebody reads one of them.
+ */
+MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
+                            struct problem *why);
 
 /*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no

@@ -79,8 +79,7 @@ static int directory_of(const char *path, char directory[PATH_BYTES])
     return 0;
 }
 
-/* Makes the entries of path's directory durable. */
-static int sync_directory(const char *path)
+int pool_sync_directory(const char *path)
 {
     char directory[PATH_BYTES];
     int fd, status = directory_of(path, directory);
@@ -172,7 +171,7 @@ int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *
         status = create_named(path, slot, keep);
     if (status < 0)
         return explain_create(status, path, why);
-    status = sync_directory(path);
+    status = pool_sync_directory(path);
     if (status == 0)
         return 0;
     (void)sys_call(SYS_unlinkat, AT_FDCWD, path, 0);

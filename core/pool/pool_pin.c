@@ -1,12 +1,13 @@
 /*
- * pool_pin.c - generations are pinned, unpinned, and dropped by name.
+ * pool_pin.c - generations are pinned, unpinned, dropped by name, gone back to, and given up.
  *
  * What must always be true:
  *   1. frames of a dropped generation are free, and lose their space, only after neither superblock
  *      lists it: nobody can fall back to one that leads to them;
  *   2. nobody begins to read a generation while it is dropped, and one that somebody reads or has
  *      mapped is not dropped;
- *   3. what would be resumed is never dropped.
+ *   3. what would be resumed is never dropped, unless another one is resumed instead from the
+ *      same superblock on, or it is not whole.
  */
 #include "core/pool/pool.h"
 
@@ -147,5 +148,122 @@ int pool_drop(struct pool *pool, uint64_t number, struct problem *why)
     if (status == 0)
         free_frames(pool);
     pool_end_drop(pool, number);
+    return status;
+}
+
+/* --- going back --- */
+
+static bool is_newer(const struct generation_entry *entry, uint64_t number)
+{
+    return entry->number > number;
+}
+
+static int check_rollback(const struct pool *pool, uint64_t number, struct problem *why)
+{
+    const struct generation_entry *entry = number ? pool_generation(pool, number) : NULL;
+
+    if (entry == NULL)
+        return no_generation(pool, number, why);
+    if (entry->kind == GENERATION_CRASH)
+        return problem_set(why, STATUS_REFUSED,
+                           "generation %lu of pool '%s' is the memory of a program that died: "
+                           "nothing can go on from it; name another one",
+                           number, pool->path);
+    for (uint32_t i = 0; i < pool->super.generation_count; i++)
+        if (is_newer(&pool->super.generations[i], number) &&
+            pool->super.generations[i].flags & GENERATION_PINNED)
+            return problem_set(why, STATUS_REFUSED,
+                               "generation %lu of pool '%s' is newer, and pinned: unpin it first",
+                               pool->super.generations[i].number, pool->path);
+    return 0;
+}
+
+/* The run goes on from this generation, though it may have ended since, or be an earlier one. */
+static void go_back(struct superblock *super, void *context)
+{
+    uint64_t number = *(const uint64_t *)context;
+
+    while (super->generation_count > 0 &&
+           is_newer(&super->generations[super->generation_count - 1], number))
+        superblock_unlist(super, super->generations[super->generation_count - 1].number);
+    if (super->generations[super->generation_count - 1].kind == GENERATION_PROCESS) {
+        super->run_state = RUN_STARTED;
+        super->end_status = 0;
+    }
+    if (super->run_first_generation > number)
+        super->run_first_generation = number;
+    super->resumed_generation = 0;
+    super->resume_count = 0;
+}
+
+/* How many of these nobody can begin to read now: all of them, or somebody reads one. */
+static uint32_t begin_drops(const struct pool *pool, const uint64_t *numbers, uint32_t count,
+                            struct problem *why)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (pool_begin_drop(pool, numbers[i]))
+            continue;
+        problem_set(why, STATUS_IN_USE,
+                    "generation %lu of pool '%s' would be given up, and is being read", numbers[i],
+                    pool->path);
+        return i;
+    }
+    return count;
+}
+
+/* As pool_drop() does it, for all that are newer in one superblock: a crash leaves all of them or
+ * none. */
+int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
+{
+    uint64_t newer[SUPERBLOCK_GENERATIONS];
+    uint32_t count = 0, locked;
+    int status = check_rollback(pool, number, why);
+
+    if (status < 0)
+        return status;
+    for (uint32_t i = 0; i < pool->super.generation_count; i++)
+        if (is_newer(&pool->super.generations[i], number))
+            newer[count++] = pool->super.generations[i].number;
+    locked = begin_drops(pool, newer, count, why);
+    if (locked < count)
+        status = STATUS_IN_USE;
+    for (int i = 0; i < 2 && status == 0; i++)
+        status = pool_update(pool, go_back, &number, why);
+    if (status == 0)
+        free_frames(pool);
+    while (locked-- > 0)
+        pool_end_drop(pool, newer[locked]);
+    return status;
+}
+
+/* --- giving up --- */
+
+struct giving_up {
+    const uint64_t *numbers;
+    uint32_t count;
+    uint64_t file_frames;
+};
+
+static void give_up(struct superblock *super, void *context)
+{
+    const struct giving_up *giving_up = context;
+    uint64_t present = giving_up->file_frames < FRAME_FIRST ? FRAME_FIRST : giving_up->file_frames;
+
+    for (uint32_t i = 0; i < giving_up->count; i++)
+        superblock_unlist(super, giving_up->numbers[i]);
+    if (super->frame_count > present)
+        super->frame_count = present;
+}
+
+int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count, struct problem *why)
+{
+    struct giving_up giving_up = {numbers, count, pool->file_frames};
+    uint32_t locked = begin_drops(pool, numbers, count, why);
+    int status = locked < count ? STATUS_IN_USE : 0;
+
+    for (int i = 0; i < 2 && status == 0; i++)
+        status = pool_update(pool, give_up, &giving_up, why);
+    while (locked-- > 0)
+        pool_end_drop(pool, numbers[locked]);
     return status;
 }

@@ -13,7 +13,7 @@ $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval $(BUILD)/t/unit/$(t): $(foreach 
 POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist_recorder.c.o \
                    $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o \
                    $(BUILD)/obj/t/lib/dax_fixture.c.o
-$(filter $(BUILD)/t/unit/pool_%,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
+$(filter $(BUILD)/t/unit/pool_% $(BUILD)/t/unit/recovery_check% $(BUILD)/t/unit/recovery_copy $(BUILD)/t/unit/recovery_repair,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
 # What stops the threads of the tests of system calls.
 $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/stop_fixture.c.o
 # Random calls against an interval map.

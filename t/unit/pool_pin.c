@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "core/base/checksum.h"
+#include "core/base/sys.h"
 #include "core/pool/pool.h"
 #include "t/lib/persist_recorder.h"
 #include "t/lib/pool_oracle.h"
@@ -304,6 +305,87 @@ static void on_a_full_disk_a_hole_is_no_space_and_the_margin_is(void)
     pool_close(&pool);
 }
 
+/* --- going back --- */
+
+static void end_run(struct superblock *super, void *context)
+{
+    (void)context;
+    super->run_state = RUN_ENDED;
+    super->end_status = 256;
+    super->run_first_generation = super->next_generation;
+    super->resume_count = 2;
+}
+
+static void make_generations(unsigned count)
+{
+    scratch_pool(&pool, &oracle, 16);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_OK(oracle_write(&oracle, &pool, i, 8, 100 * (i + 1)));
+        CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 3000, &why));
+    }
+}
+
+static void after_a_rollback_the_run_goes_on_from_there(void)
+{
+    static struct pool reader;
+    char text[256] = "";
+
+    make_generations(6);
+    CHECK_OK(pool_update(&pool, end_run, NULL, &why));
+    CHECK_OK(pool_rollback(&pool, 3, &why));
+    CHECK_EQ(pool.super.generation_count, 3);
+    CHECK_EQ(pool.super.run_state, RUN_STARTED);
+    CHECK_EQ(pool.super.end_status, 0);
+    CHECK_EQ(pool.super.run_first_generation, 3);
+    CHECK_EQ(pool.super.resume_count, 0);
+    CHECK_EQ(pool.super.next_generation, 7); /* numbers do not come again */
+    CHECK_OK(pool_open(&reader, pool.path, POOL_READ, &why));
+    CHECK_EQ(reader.previous.number, 3); /* of the other superblock, too */
+    pool_close(&reader);
+    CHECK_OK(scratch_reopen(&pool, &oracle, 3, &why));
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 48, 9000));
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 100, &why));
+    for (uint64_t number = 1; number <= 7; number++)
+        if ((number <= 3 || number == 7) &&
+            !oracle_agrees(&oracle, &pool, pool_generation(&pool, number), &scratch_arena, text))
+            CHECK_STR(text, "");
+    pool_close(&pool);
+}
+
+static void a_rollback_to_the_newest_drops_nothing(void)
+{
+    make_generations(2);
+    CHECK_OK(pool_update(&pool, end_run, NULL, &why));
+    CHECK_OK(pool_rollback(&pool, 2, &why));
+    CHECK_EQ(pool.super.generation_count, 2);
+    CHECK_EQ(pool.super.run_state, RUN_STARTED);
+    pool_close(&pool);
+}
+
+static void a_rollback_over_what_is_pinned_or_read_is_refused_and_changes_nothing(void)
+{
+    struct superblock before;
+    int fd;
+
+    make_generations(5);
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_CRASH, 0, 100, &why));
+    CHECK_EQ(pool_rollback(&pool, 6, &why), STATUS_REFUSED);
+    CHECK_EQ(pool_rollback(&pool, 9, &why), STATUS_NO_GENERATION);
+    CHECK_OK(pool_pin(&pool, 4, true, &why));
+    before = pool.super;
+    CHECK_EQ(pool_rollback(&pool, 3, &why), STATUS_REFUSED);
+    CHECK(strstr(why.text, "generation 4") != NULL);
+    CHECK_OK(pool_pin(&pool, 4, false, &why));
+    before = pool.super;
+    CHECK_OK(fd = pool_lock_generation(&pool, 4, &why));
+    CHECK_EQ(pool_rollback(&pool, 3, &why), STATUS_IN_USE);
+    CHECK_EQ(memcmp(&before, &pool.super, sizeof before), 0);
+    sys_close(fd);
+    CHECK_OK(pool_rollback(&pool, 3, &why));
+    CHECK_EQ(pool.super.generation_count, 3);
+    pool_close(&pool);
+}
+
 int main(int argc, char **argv)
 {
     scratch_begin();
@@ -318,6 +400,9 @@ int main(int argc, char **argv)
     RUN(space_of_a_dropped_generation_goes_back_and_comes_again);
     RUN(holes_are_known_again_when_the_pool_is_opened_again);
     RUN(on_a_full_disk_a_hole_is_no_space_and_the_margin_is);
+    RUN(after_a_rollback_the_run_goes_on_from_there);
+    RUN(a_rollback_to_the_newest_drops_nothing);
+    RUN(a_rollback_over_what_is_pinned_or_read_is_refused_and_changes_nothing);
     scratch_end();
     return tap_done();
 }
