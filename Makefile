@@ -26,7 +26,7 @@ CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. $(WARNINGS) $(OPT) -fPIC -fvisibility=h
               -ftls-model=initial-exec -fno-plt -fno-strict-aliasing -fno-omit-frame-pointer \
               -fno-stack-protector -fcf-protection=none -MMD -MP $(CFLAGS)
 
-LAYERS := core/base core/pool core/heap core/image core/process core/agent preload recovery
+LAYERS := core/base core/pool core/heap core/image core/tx core/process core/agent preload recovery
 sources = $(sort $(shell find $(1) -name '*.c' -o -name '*.S' 2>/dev/null))
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/layer/$(subst /,-,$(1)).a
@@ -75,7 +75,7 @@ $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 layers: $(foreach layer,$(LAYERS),$(call archive,$(layer)))
 
 # --- libpheap.so: all of core and preload; depends on libc alone ---
-LIB_LAYERS := core/base core/pool core/heap core/image core/process core/agent preload
+LIB_LAYERS := core/base core/pool core/heap core/image core/tx core/process core/agent preload
 LIB_OBJECTS = $(foreach layer,$(LIB_LAYERS),$(call objects,$(layer)))
 $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	$(call say,LD,$@)
@@ -99,7 +99,7 @@ $(TOOL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/pheap
 # --- unit tests: t/unit/LAYER_xxx.c, linked with the archives, without the preload ---
 UNIT_SOURCES := $(wildcard t/unit/*.c)
 UNIT_TESTS   := $(UNIT_SOURCES:t/unit/%.c=$(BUILD)/t/unit/%)
-UNIT_LAYERS  := recovery core/agent core/process core/image core/heap core/pool core/base
+UNIT_LAYERS  := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
 $(BUILD)/t/unit/%: $(BUILD)/obj/t/unit/%.c.o $(BUILD)/obj/t/lib/tap.c.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
