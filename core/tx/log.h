@@ -22,7 +22,9 @@
 #include "core/pool/pool.h"
 #include "core/tx/log_format.h"
 
+#ifndef LOG_FIRST_FRAMES      /* a test has a small one */
 #define LOG_FIRST_FRAMES 256u /* 1 MiB; each growth doubles it */
+#endif
 
 /* Invariant: used <= capacity; used is a multiple of LOG_RECORD_ALIGN. */
 struct log {
