@@ -33,178 +33,6 @@ static void bit_clear(uint64_t *bits, uint64_t i)
     bits[i / 64] &= ~(1ull << (i % 64));
 }
 
-/* --- what lies in the slot --- */
-
-static struct tx_span *span_at(const struct slot_memory *memory, uint32_t slice)
-{
-    return (struct tx_span *)(memory->base + TX_SPANS_OFFSET) + slice;
-}
-
-static uintptr_t slice_address(const struct slot_memory *memory, uint32_t slice)
-{
-    return memory->base + (uint64_t)slice * SLICE_BYTES;
-}
-
-static uint32_t large_slices(uint64_t bytes)
-{
-    return (uint32_t)((bytes + SLICE_BYTES - 1) >> SLICE_SHIFT);
-}
-
-static bool slices_exist(const struct slot_memory *memory, uint32_t slice, uint64_t count)
-{
-    return slice >= TX_DATA_SLICE && slice < memory->slices && count <= memory->slices - slice;
-}
-
-static bool find_in_slab(const struct slot_memory *memory, uintptr_t address, struct block *block)
-{
-    uintptr_t slab = slice_address(memory, block->slice);
-    struct slab_shape shape;
-    uint64_t offset = address - slab;
-
-    if (block->span->size_class >= SIZE_CLASSES)
-        return false;
-    shape = slab_shape_of(block->span->size_class);
-    if (offset < shape.blocks_offset || !slices_exist(memory, block->slice, shape.slices))
-        return false;
-    offset -= shape.blocks_offset;
-    block->index = (uint32_t)(offset / shape.block_bytes);
-    block->note = (struct tx_note *)slab + block->index;
-    return offset % shape.block_bytes == 0 && block->index < shape.count;
-}
-
-bool block_find(const struct slot_memory *memory, uintptr_t address, struct block *block)
-{
-    uint64_t slice = (address - memory->base) >> SLICE_SHIFT;
-    struct tx_span *span;
-
-    if (address < memory->base || slice < TX_DATA_SLICE || slice >= memory->slices)
-        return false;
-    span = span_at(memory, (uint32_t)slice);
-    if (span->kind == TX_INSIDE) {
-        if (span->slices > slice - TX_DATA_SLICE)
-            return false;
-        slice -= span->slices;
-        span = span_at(memory, (uint32_t)slice);
-    }
-    *block = (struct block){.address = address, .slice = (uint32_t)slice, .span = span};
-    if (span->kind == TX_SLAB)
-        return find_in_slab(memory, address, block);
-    return span->kind == TX_LARGE && address == slice_address(memory, (uint32_t)slice) &&
-           span->bytes <= memory->reserve_bytes &&
-           slices_exist(memory, (uint32_t)slice, large_slices(span->bytes));
-}
-
-enum tx_block_state block_state(const struct block *block)
-{
-    return block->note ? block->note->bytes_and_state & 3 : block->span->state;
-}
-
-uint64_t block_bytes(const struct block *block)
-{
-    return block->note ? block->note->bytes_and_state >> 2 : block->span->bytes;
-}
-
-uint32_t block_type(const struct block *block)
-{
-    return block->note ? block->note->type : block->span->type;
-}
-
-static void write_state(const struct block *block, enum tx_block_state state)
-{
-    if (block->note && state == TX_FREE)
-        *block->note = (struct tx_note){0, TX_FREE};
-    else if (block->note)
-        block->note->bytes_and_state = (block->note->bytes_and_state & ~3u) | state;
-    else if (state == TX_FREE)
-        *block->span = (struct tx_span){.kind = TX_NONE};
-    else
-        block->span->state = state;
-}
-
-static void define_slab(const struct slot_memory *memory, uint32_t slice, uint32_t size_class)
-{
-    uint32_t slices = size_class_slab_slices(size_class);
-    struct slab_shape shape = slab_shape_of(size_class);
-
-    memset((void *)slice_address(memory, slice), 0, shape.blocks_offset);
-    *span_at(memory, slice) =
-        (struct tx_span){.kind = TX_SLAB, .slices = slices, .size_class = size_class};
-    for (uint32_t i = 1; i < slices; i++)
-        *span_at(memory, slice + i) = (struct tx_span){.kind = TX_INSIDE, .slices = i};
-}
-
-static void define_large(const struct slot_memory *memory, uint32_t slice, uint64_t bytes,
-                         uint32_t type)
-{
-    *span_at(memory, slice) = (struct tx_span){.kind = TX_LARGE,
-                                               .slices = large_slices(bytes),
-                                               .size_class = SIZE_CLASSES,
-                                               .type = type,
-                                               .bytes = bytes,
-                                               .state = TX_USED};
-}
-
-/* --- replay --- */
-
-static bool slices_are_bare(const struct slot_memory *memory, uint32_t slice, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (span_at(memory, slice + i)->kind != TX_NONE)
-            return false;
-    return true;
-}
-
-static int replay_slab_block(struct slot_memory *memory, const struct log_entry *entry)
-{
-    uint32_t slices = size_class_slab_slices(entry->size_class);
-    struct block block;
-
-    if (slices_are_bare(memory, entry->slice, slices))
-        define_slab(memory, entry->slice, entry->size_class);
-    if (!block_find(memory, entry->address, &block) || block.slice != entry->slice ||
-        block.note == NULL || block.span->size_class != entry->size_class ||
-        entry->bytes > size_class_block_bytes(entry->size_class))
-        return STATUS_DAMAGED;
-    *block.note = (struct tx_note){entry->type, (uint32_t)entry->bytes << 2 | TX_USED};
-    return 0;
-}
-
-static int replay_large_block(struct slot_memory *memory, const struct log_entry *entry)
-{
-    if (entry->address != slice_address(memory, entry->slice) ||
-        !slices_are_bare(memory, entry->slice, large_slices(entry->bytes)))
-        return STATUS_DAMAGED;
-    define_large(memory, entry->slice, entry->bytes, entry->type);
-    return 0;
-}
-
-int blocks_replay_alloc(struct slot_memory *memory, const struct log_entry *entry)
-{
-    uint64_t slices;
-    int status;
-
-    if (entry->slice < TX_DATA_SLICE || entry->size_class > SIZE_CLASSES || entry->bytes == 0 ||
-        entry->bytes > memory->reserve_bytes)
-        return STATUS_DAMAGED;
-    slices = entry->size_class < SIZE_CLASSES ? size_class_slab_slices(entry->size_class)
-                                              : large_slices(entry->bytes);
-    status = slot_memory_extend(memory, entry->slice + slices);
-    if (status < 0)
-        return status;
-    return entry->size_class < SIZE_CLASSES ? replay_slab_block(memory, entry)
-                                            : replay_large_block(memory, entry);
-}
-
-int blocks_replay_free(struct slot_memory *memory, const struct log_entry *entry)
-{
-    struct block block;
-
-    if (!block_find(memory, entry->address, &block) || block_state(&block) != TX_USED)
-        return STATUS_DAMAGED;
-    write_state(&block, TX_FREE);
-    return 0;
-}
-
 /* --- what may be handed out --- */
 
 static void take_slices(struct blocks *blocks, uint32_t slice, uint32_t count)
@@ -227,7 +55,8 @@ static struct slab_state *watch_slab(struct blocks *blocks, uint32_t slice, uint
     struct slab_shape shape = slab_shape_of(size_class);
     uint64_t words = (shape.count + 63) / 64;
     struct slab_state *slab = arena_alloc(blocks->arena, sizeof *slab + words * 8, 8);
-    const struct tx_note *notes = (const struct tx_note *)slice_address(blocks->memory, slice);
+    const struct tx_note *notes =
+        (const struct tx_note *)block_slice_address(blocks->memory, slice);
 
     if (!slab)
         return NULL;
@@ -250,7 +79,7 @@ static struct slab_state *watch_slab(struct blocks *blocks, uint32_t slice, uint
 static bool slab_notes_hold(const struct slot_memory *memory, uint32_t slice,
                             const struct slab_shape *shape)
 {
-    const struct tx_note *notes = (const struct tx_note *)slice_address(memory, slice);
+    const struct tx_note *notes = (const struct tx_note *)block_slice_address(memory, slice);
 
     for (uint32_t i = 0; i < shape->count; i++)
         if ((notes[i].bytes_and_state & 3) > TX_USED ||
@@ -263,13 +92,13 @@ static bool slab_notes_hold(const struct slot_memory *memory, uint32_t slice,
 static int derive_slab(struct blocks *blocks, uint32_t slice)
 {
     const struct slot_memory *memory = blocks->memory;
-    const struct tx_span *span = span_at(memory, slice);
+    const struct tx_span *span = block_span(memory, slice);
     struct slab_shape shape;
 
     if (span->size_class >= SIZE_CLASSES)
         return STATUS_DAMAGED;
     shape = slab_shape_of(span->size_class);
-    if (!slices_exist(memory, slice, shape.slices) || !slab_notes_hold(memory, slice, &shape))
+    if (!block_slices_exist(memory, slice, shape.slices) || !slab_notes_hold(memory, slice, &shape))
         return STATUS_DAMAGED;
     for (uint32_t i = 1; i < shape.slices; i++)
         if (span[i].kind != TX_INSIDE || span[i].slices != i)
@@ -281,12 +110,12 @@ static int derive_slab(struct blocks *blocks, uint32_t slice)
 static int derive_large(struct blocks *blocks, uint32_t slice)
 {
     const struct slot_memory *memory = blocks->memory;
-    const struct tx_span *span = span_at(memory, slice);
+    const struct tx_span *span = block_span(memory, slice);
     uint32_t count = span->slices;
 
     if (span->bytes == 0 || span->bytes > memory->reserve_bytes || span->state != TX_USED ||
-        count != large_slices(span->bytes) || !slices_exist(memory, slice, count) ||
-        !slices_are_bare(memory, slice + 1, count - 1))
+        count != block_large_slices(span->bytes) || !block_slices_exist(memory, slice, count) ||
+        !block_slices_are_bare(memory, slice + 1, count - 1))
         return STATUS_DAMAGED;
     take_slices(blocks, slice, count);
     return (int)count;
@@ -294,7 +123,7 @@ static int derive_large(struct blocks *blocks, uint32_t slice)
 
 static int derive_span(struct blocks *blocks, uint32_t slice)
 {
-    switch (span_at(blocks->memory, slice)->kind) {
+    switch (block_span(blocks->memory, slice)->kind) {
     case TX_NONE:
         return 1;
     case TX_SLAB:
@@ -361,7 +190,7 @@ static struct slab_state *make_slab(struct blocks *blocks, uint32_t size_class)
 
     if (first == 0)
         return NULL;
-    define_slab(blocks->memory, first, size_class);
+    block_define_slab(blocks->memory, first, size_class);
     return watch_slab(blocks, first, size_class);
 }
 
@@ -391,9 +220,9 @@ static int take_from_slab(struct blocks *blocks, uint64_t bytes, uint32_t type, 
         slab = make_slab(blocks, size_class);
     if (!slab)
         return -ENOMEM;
-    start = slice_address(blocks->memory, slab->slice);
+    start = block_slice_address(blocks->memory, slab->slice);
     *block = (struct block){.slice = slab->slice,
-                            .span = span_at(blocks->memory, slab->slice),
+                            .span = block_span(blocks->memory, slab->slice),
                             .index = take_index(blocks, slab)};
     block->note = (struct tx_note *)start + block->index;
     block->address =
@@ -408,13 +237,13 @@ static int take_large(struct blocks *blocks, uint64_t bytes, uint32_t type, stru
 
     if (bytes > blocks->memory->reserve_bytes)
         return -ENOMEM;
-    slice = grab_slices(blocks, large_slices(bytes));
+    slice = grab_slices(blocks, block_large_slices(bytes));
     if (slice == 0)
         return -ENOMEM;
-    define_large(blocks->memory, slice, bytes, type);
-    *block = (struct block){.address = slice_address(blocks->memory, slice),
+    block_define_large(blocks->memory, slice, bytes, type);
+    *block = (struct block){.address = block_slice_address(blocks->memory, slice),
                             .slice = slice,
-                            .span = span_at(blocks->memory, slice)};
+                            .span = block_span(blocks->memory, slice)};
     return 0;
 }
 
@@ -453,7 +282,7 @@ void blocks_set_state(struct blocks *blocks, const struct block *block, enum tx_
 {
     if (state == TX_FREE)
         give_back(blocks, block);
-    write_state(block, state);
+    block_write_state(block, state);
 }
 
 /* --- walking --- */
@@ -467,7 +296,7 @@ static bool next_in_slab(const struct blocks *blocks, uint32_t slice, uintptr_t 
                          uint32_t type, struct block *block)
 {
     const struct slab_state *slab = blocks->slabs[slice];
-    uintptr_t start = slice_address(blocks->memory, slice);
+    uintptr_t start = block_slice_address(blocks->memory, slice);
     uintptr_t first = start + slab->shape.blocks_offset;
     uint32_t index = after < first ? 0 : (uint32_t)((after - first) / slab->shape.block_bytes);
 
@@ -475,7 +304,7 @@ static bool next_in_slab(const struct blocks *blocks, uint32_t slice, uintptr_t 
         *block = (struct block){.address = first + (uint64_t)index * slab->shape.block_bytes,
                                 .slice = slice,
                                 .index = index,
-                                .span = span_at(blocks->memory, slice),
+                                .span = block_span(blocks->memory, slice),
                                 .note = (struct tx_note *)start + index};
         if (is_wanted(block, after, type))
             return true;
@@ -490,12 +319,12 @@ bool blocks_next(const struct blocks *blocks, uintptr_t after, uint32_t type, st
 
     if (slice < TX_DATA_SLICE)
         return false;
-    if (slice < memory->slices && span_at(memory, (uint32_t)slice)->kind == TX_INSIDE)
-        slice -= span_at(memory, (uint32_t)slice)->slices;
+    if (slice < memory->slices && block_span(memory, (uint32_t)slice)->kind == TX_INSIDE)
+        slice -= block_span(memory, (uint32_t)slice)->slices;
     while (slice < memory->slices) {
-        struct tx_span *span = span_at(memory, (uint32_t)slice);
+        struct tx_span *span = block_span(memory, (uint32_t)slice);
 
-        *block = (struct block){.address = slice_address(memory, (uint32_t)slice),
+        *block = (struct block){.address = block_slice_address(memory, (uint32_t)slice),
                                 .slice = (uint32_t)slice,
                                 .span = span};
         if (span->kind == TX_LARGE && is_wanted(block, after, type))
@@ -512,7 +341,7 @@ bool blocks_next(const struct blocks *blocks, uintptr_t after, uint32_t type, st
 static bool slab_is_valid(const struct blocks *blocks, const struct slab_state *slab)
 {
     const struct tx_note *notes =
-        (const struct tx_note *)slice_address(blocks->memory, slab->slice);
+        (const struct tx_note *)block_slice_address(blocks->memory, slab->slice);
     uint32_t free = 0;
 
     for (uint32_t i = 0; i < slab->shape.count; i++) {
@@ -530,7 +359,7 @@ bool blocks_are_valid(const struct blocks *blocks)
     const struct slot_memory *memory = blocks->memory;
 
     for (uint32_t slice = TX_DATA_SLICE; slice < memory->slices; slice++) {
-        const struct tx_span *span = span_at(memory, slice);
+        const struct tx_span *span = block_span(memory, slice);
 
         if (span->kind == TX_SLAB && !slab_is_valid(blocks, blocks->slabs[slice]))
             return false;

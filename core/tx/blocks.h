@@ -8,9 +8,7 @@
  *
  * A slab is never given up; a large block's span is, when it is freed.
  *
- * Two users: transactions (take, state changes, next) on a heap that is open, and replay
- * (blocks_replay_*) before blocks_derive(), which checks all that it is told. Thread safety: one
- * caller at a time.
+ * Thread safety: one caller at a time.
  */
 #ifndef PHEAP_TX_BLOCKS_H
 #define PHEAP_TX_BLOCKS_H
@@ -21,7 +19,7 @@
 #include "core/base/arena.h"
 #include "core/base/status.h"
 #include "core/heap/size_class.h"
-#include "core/tx/log_format.h"
+#include "core/tx/block.h"
 #include "core/tx/slot_memory.h"
 #include "core/tx/tx_format.h"
 
@@ -36,22 +34,6 @@ struct blocks {
     struct slab_state *listed[SIZE_CLASSES];
 };
 
-/* A block as it lies in the slot. */
-struct block {
-    uintptr_t address;
-    uint32_t slice; /* where its span begins */
-    uint32_t index; /* in a slab */
-    struct tx_span *span;
-    struct tx_note *note; /* NULL: a large block */
-};
-
-/* The block that starts at address, whatever its state; false: there is none such. Believes nothing
- * of what the slot says. */
-bool block_find(const struct slot_memory *memory, uintptr_t address, struct block *block);
-enum tx_block_state block_state(const struct block *block);
-uint64_t block_bytes(const struct block *block); /* as asked for */
-uint32_t block_type(const struct block *block);
-
 /* From what lies in the slot. STATUS_DAMAGED: that contradicts itself. */
 MUST_CHECK int blocks_derive(struct blocks *blocks, struct slot_memory *memory,
                              struct arena *arena);
@@ -65,10 +47,6 @@ void blocks_set_state(struct blocks *blocks, const struct block *block, enum tx_
 
 /* The first used block behind `after` (0: the first of all) of this type. False: none. */
 bool blocks_next(const struct blocks *blocks, uintptr_t after, uint32_t type, struct block *block);
-
-/* Replay. STATUS_DAMAGED: the entry says what cannot be. */
-MUST_CHECK int blocks_replay_alloc(struct slot_memory *memory, const struct log_entry *entry);
-MUST_CHECK int blocks_replay_free(struct slot_memory *memory, const struct log_entry *entry);
 
 /* Expensive: for tests. */
 bool blocks_are_valid(const struct blocks *blocks);

@@ -4,7 +4,7 @@
 #include "core/tx/replay.h"
 
 #include <string.h>
-#include "core/tx/blocks.h"
+#include "core/tx/block.h"
 #include "core/tx/mutant.h"
 
 static int replay_write(struct slot_memory *memory, const struct log_entry *entry)
@@ -19,11 +19,11 @@ static int replay_entry(struct slot_memory *memory, const struct log_entry *entr
 {
     switch (entry->kind) {
     case LOG_ALLOC:
-        return blocks_replay_alloc(memory, entry);
+        return block_replay_alloc(memory, entry);
     case LOG_WRITE:
         return replay_write(memory, entry);
     case LOG_FREE:
-        return blocks_replay_free(memory, entry);
+        return block_replay_free(memory, entry);
     default:
         return STATUS_DAMAGED;
     }
