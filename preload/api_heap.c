@@ -1,7 +1,7 @@
 /*
  * api_heap.c - the functions of core/pheap.h for heaps that the program opens by itself.
  *
- * Always true: errno is as the caller had it: nothing here calls libc but memcpy and its kin.
+ * Always true: errno is as the caller had it.
  */
 #include "core/pheap.h"
 
@@ -61,11 +61,15 @@ static int make_pool(const char *path, const struct pheap_options *options, stru
 
 static int open_heap(const char *path, unsigned flags, struct pheap **heap, struct problem *why)
 {
+    struct persist_pmem pmem;
     struct pheap *opened;
     int status = opened_attach(&opened, path, flags & PHEAP_READ_ONLY, why);
 
     if (status < 0)
         return status;
+    program_find_pmem(path, &pmem);
+    if (pmem.copy && !(flags & PHEAP_READ_ONLY))
+        opened_use_dax(opened, &pmem);
     status = opened_load(opened, why);
     if (status < 0)
         (void)opened_close(opened);

@@ -17,6 +17,7 @@
 
 #define ARENA_BYTES   (16ull << 30)
 #define SCRATCH_BYTES (16ull << 30)
+#define WINDOW_BYTES  (256ull << 30) /* what lies beyond is written by system calls */
 #define READ_ATTEMPTS 20
 
 /* --- attaching --- */
@@ -60,6 +61,13 @@ static int make(struct pheap **out, bool read_only)
     return watch_forks(heap);
 }
 
+static void close_window(struct pheap *heap)
+{
+    if (heap->window.start)
+        (void)sys_munmap((void *)heap->window.start, WINDOW_BYTES);
+    heap->window = (struct address_range){0, 0};
+}
+
 int opened_attach(struct pheap **out, const char *path, bool read_only, struct problem *why)
 {
     int status;
@@ -78,6 +86,19 @@ int opened_attach(struct pheap **out, const char *path, bool read_only, struct p
     return status;
 }
 
+void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *window = sys_mmap(NULL, WINDOW_BYTES, PROT_NONE, flags, -1, 0);
+    uintptr_t start = (uintptr_t)window;
+
+    if (sys_failed((long)window))
+        return; /* the file back end is right everywhere */
+    heap->window = (struct address_range){start, start + WINDOW_BYTES};
+    if (persist_use_dax(&heap->pool.persist, pmem, window, WINDOW_BYTES) < 0)
+        close_window(heap);
+}
+
 int opened_close(struct pheap *heap)
 {
     struct arena arena = heap->arena, scratch = heap->scratch;
@@ -88,6 +109,7 @@ int opened_close(struct pheap *heap)
     if (heap->writer)
         image_writer_destroy(heap->writer);
     pool_close(&heap->pool);
+    close_window(heap);
     slot_memory_release(&heap->memory);
     if (heap->alive)
         (void)sys_munmap(heap->alive, PAGE_BYTES);

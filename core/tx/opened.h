@@ -43,6 +43,7 @@ struct pheap {
     struct arena scratch; /* records that are replayed, maps */
     struct pool pool;
     struct slot_memory memory;
+    struct address_range window; /* for the pool on DAX */
     struct blocks blocks;
     struct log log;
     struct lock lock, log_lock;
@@ -60,6 +61,9 @@ struct pheap {
 /* Takes memory and opens the pool (locked for writing, unless read_only). As pool_open(). */
 MUST_CHECK int opened_attach(struct pheap **out, const char *path, bool read_only,
                              struct problem *why);
+
+/* After opened_attach(), for writing: the DAX back end where it can be had. */
+void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem);
 
 /*
  * STATUS_REFUSED: the pool holds a program's checkpoints. STATUS_DAMAGED: its newest generation or

@@ -24,13 +24,13 @@ static enum tx_mutant tx_mutant;
 #include "t/lib/crash_states.h"
 #include "t/lib/tx_fixture.h"
 
-#define SEED         20260202
-#define WORDS        24
-#define OBJECTS      24
-#define ACKS_MAX     256
-#define WRITE_EVERY  13 /* one state in so many is opened for writing and gone on with, */
-#define NESTED_EVERY 70 /* and one in so many of those is cut again meanwhile */
-#define WINDOW_BYTES (64u << 20)
+#define SEED              20260202
+#define WORDS             24
+#define OBJECTS           24
+#define ACKS_MAX          256
+#define WRITE_EVERY       13 /* one state in so many is opened for writing and gone on with, */
+#define NESTED_EVERY      70 /* and one in so many of those is cut again meanwhile */
+#define TEST_WINDOW_BYTES (64u << 20)
 
 #define TYPE_TABLE  1u
 #define TYPE_OBJECT 2u
@@ -213,8 +213,8 @@ static int attach(const char *path)
     if (status < 0)
         return status;
     if (recorded && medium == CRASH_DAX)
-        status =
-            recording_attach_dax(&recorded->recording, &heap->pool.persist, window, WINDOW_BYTES);
+        status = recording_attach_dax(&recorded->recording, &heap->pool.persist, window,
+                                      TEST_WINDOW_BYTES);
     else if (recorded)
         recording_attach(&recorded->recording, &heap->pool.persist);
     if (status == 0 && recorded)
@@ -598,7 +598,7 @@ int main(int argc, char **argv)
     snprintf(pool_path, sizeof pool_path, "%s", fixture_path);
     snprintf(scratch_path, sizeof scratch_path, "%.140s/scratch", fixture_dir);
     snprintf(nested_path, sizeof nested_path, "%.140s/nested", fixture_dir);
-    window = mmap(NULL, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    window = mmap(NULL, TEST_WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (window == MAP_FAILED)
         return 1;
     tap_arguments(argc, argv);
