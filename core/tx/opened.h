@@ -55,7 +55,8 @@ struct pheap {
     struct pheap_tx *spare;       /* of transaction.c */
     struct image_writer *writer;  /* NULL before the first checkpoint */
     struct address_space space;   /* of the checkpoint at hand */
-    uint64_t checkpoint_at_bytes; /* of log: one is due */
+    uint64_t checkpoint_at_bytes; /* of log: one is due; under log_lock */
+    bool is_due;
 };
 
 /* Takes memory and opens the pool (locked for writing, unless read_only). As pool_open(). */

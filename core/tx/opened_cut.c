@@ -30,7 +30,9 @@ static void wait_while(uint32_t *word, uint32_t value, uint64_t timeout_ns)
 
 static void set_gate(struct pheap *heap, enum opened_gate gate)
 {
-    __atomic_store_n(&heap->gate, gate, __ATOMIC_RELEASE);
+    lock_acquire(&heap->lock, heap_holder());
+    __atomic_store_n(&heap->gate, gate, __ATOMIC_RELAXED); /* waiters look without the lock */
+    lock_release(&heap->lock);
     (void)sys_call(SYS_futex, &heap->gate, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }
 
@@ -79,7 +81,7 @@ static bool want_gate(struct pheap *heap)
     lock_acquire(&heap->lock, heap_holder());
     mine = heap->gate == GATE_OPEN;
     if (mine)
-        heap->gate = GATE_WANTED;
+        __atomic_store_n(&heap->gate, GATE_WANTED, __ATOMIC_RELAXED);
     lock_release(&heap->lock);
     return mine;
 }
@@ -92,7 +94,7 @@ static uint32_t shut_gate(struct pheap *heap)
     lock_acquire(&heap->lock, heap_holder());
     open = heap->open_count;
     if (open == 0)
-        heap->gate = GATE_CLOSED;
+        __atomic_store_n(&heap->gate, GATE_CLOSED, __ATOMIC_RELAXED);
     lock_release(&heap->lock);
     return open;
 }
@@ -107,7 +109,7 @@ static int close_gate(struct pheap *heap, uint64_t timeout_ns)
         now = sys_clock_ns(CLOCK_MONOTONIC);
         if (now >= deadline)
             return STATUS_DEFERRED;
-        gate = __atomic_load_n(&heap->gate, __ATOMIC_ACQUIRE);
+        gate = __atomic_load_n(&heap->gate, __ATOMIC_RELAXED);
         if (gate != GATE_OPEN)
             wait_while(&heap->gate, gate, deadline - now);
     }
@@ -174,8 +176,10 @@ static int64_t commit(struct pheap *heap, struct problem *why)
         __atomic_store_n(&heap->failed, status, __ATOMIC_RELAXED);
     if (status < 0)
         return status;
+    lock_acquire(&heap->log_lock, heap_holder());
     log_restart(&heap->log);
     heap->checkpoint_at_bytes = OPENED_LOG_BYTES;
+    lock_release(&heap->log_lock);
     return (int64_t)entry.number;
 }
 
@@ -211,8 +215,12 @@ int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct proble
 
 void opened_checkpoint_if_due(struct pheap *heap)
 {
-    if (__atomic_load_n(&heap->log.used, __ATOMIC_RELAXED) < heap->checkpoint_at_bytes)
+    if (!__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
         return;
-    if (opened_checkpoint(heap, GATE_PATIENCE_NS, NULL) < 0)
-        heap->checkpoint_at_bytes = heap->log.used + OPENED_LOG_BYTES;
+    __atomic_store_n(&heap->is_due, false, __ATOMIC_RELAXED);
+    if (opened_checkpoint(heap, GATE_PATIENCE_NS, NULL) >= 0)
+        return;
+    lock_acquire(&heap->log_lock, heap_holder());
+    heap->checkpoint_at_bytes = heap->log.used + OPENED_LOG_BYTES;
+    lock_release(&heap->log_lock);
 }

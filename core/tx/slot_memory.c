@@ -79,7 +79,7 @@ int slot_memory_extend(struct slot_memory *memory, uint64_t slices)
     if (status == 0)
         status = make_accessible(data_end(memory, from), data_end(memory, wanted));
     if (status == 0)
-        memory->slices = (uint32_t)wanted;
+        __atomic_store_n(&memory->slices, (uint32_t)wanted, __ATOMIC_RELEASE);
     return status;
 }
 
@@ -156,7 +156,8 @@ bool slot_memory_may_write(const struct slot_memory *memory, uintptr_t address, 
 {
     uintptr_t roots = memory->base + TX_ROOTS_OFFSET;
     uintptr_t roots_end = roots + TX_ROOTS * sizeof(struct tx_root);
-    uintptr_t start = data_end(memory, 0), end = data_end(memory, memory->slices);
+    uintptr_t start = data_end(memory, 0);
+    uintptr_t end = data_end(memory, __atomic_load_n(&memory->slices, __ATOMIC_ACQUIRE));
 
     if (address >= roots && address < roots_end)
         return bytes <= roots_end - address;

@@ -392,6 +392,8 @@ static int append_record(struct pheap *heap, struct log_record *record)
     status = opened_may_change(heap);
     if (status == 0)
         status = log_append(&heap->log, record, NULL);
+    if (heap->log.used >= heap->checkpoint_at_bytes)
+        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
     if (status < 0 && heap->pool.persist.failed)
         __atomic_store_n(&heap->failed, heap->pool.persist.failed, __ATOMIC_RELAXED);
     lock_release(&heap->log_lock);

@@ -360,6 +360,47 @@ static void a_pool_of_a_program_is_refused(void)
     CHECK_EQ(fixture_open(), STATUS_REFUSED);
 }
 
+/* Of the pool, since the last call. */
+static void check_cost(uint64_t syncs, uint64_t bytes)
+{
+    static uint64_t syncs_before, bytes_before;
+    const struct persist *persist = &heap->pool.persist;
+
+    if (syncs + bytes > 0) {
+        CHECK_EQ(persist->syncs - syncs_before, syncs);
+        CHECK_EQ(persist->bytes_written - bytes_before, bytes);
+    }
+    syncs_before = persist->syncs;
+    bytes_before = persist->bytes_written;
+}
+
+/* A change of these is a deliberate commit. */
+static void a_commit_is_one_record_and_one_sync(void)
+{
+    struct pheap_tx *tx;
+    void *block, *other;
+    uint64_t *word;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    block = make(64, TYPE_A, "block");
+    check_cost(0, 0);
+    store(word, 1);
+    check_cost(1, 64 + 32 + 8);
+    tx = begin();
+    CHECK_OK(tx_free(tx, block));
+    CHECK_OK(tx_alloc(tx, 64, TYPE_A, &other));
+    CHECK_OK(tx_commit(tx));
+    check_cost(1, 64 + 32 + 32 + 64 + 32);
+    CHECK_OK(tx_commit(begin()));
+    tx = begin();
+    CHECK_OK(tx_add(tx, word, 8));
+    tx_abort(tx);
+    store(word, 2);
+    check_cost(1, 64 + 32 + 8); /* of the last alone */
+    fixture_close();
+}
+
 #define THREADS 4
 #define ROUNDS  300
 
@@ -421,6 +462,7 @@ int main(int argc, char **argv)
     RUN(what_is_not_in_the_heap_is_refused);
     RUN(a_reader_sees_what_was_committed_when_it_opened);
     RUN(a_pool_of_a_program_is_refused);
+    RUN(a_commit_is_one_record_and_one_sync);
     RUN(threads_with_data_of_their_own_do_not_meet);
     fixture_end();
     return tap_done();
