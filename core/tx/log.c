@@ -13,7 +13,7 @@
 #include "core/base/sys.h"
 #include "core/tx/mutant.h"
 
-#define ZEROES_BYTES (64u << 10)
+#define PIECE_BYTES (64u << 10)
 
 uint64_t log_random(void)
 {
@@ -43,6 +43,7 @@ void log_begin(struct log *log, struct pool *pool)
     *log = (struct log){.pool = pool,
                         .capacity = log_capacity(&pool->super.log),
                         .previous = pool->super.log.nonce,
+                        .generation = pool->super.log.generation,
                         .session = log_random()};
 }
 
@@ -79,9 +80,9 @@ static int log_read(const struct log *log, uint64_t at, void *buffer, uint64_t b
 
 static bool header_is_next(const struct log *log, const struct log_record *record)
 {
-    bool follows = record->previous == log->previous;
+    bool follows = record->previous == log->previous && record->generation == log->generation;
 
-    if (TX_MUTANT(TX_MUTANT_CHAIN_NOT_CHECKED))
+    if (TX_MUTANT(TX_MUTANT_LEFTOVERS_COUNT))
         follows = true;
     return record->magic == LOG_MAGIC && record->sequence == log->sequence + 1 && follows &&
            record->bytes >= sizeof *record && record->bytes % 8 == 0 &&
@@ -132,6 +133,46 @@ int log_next(struct log *log, struct arena *arena, const struct log_record **out
     return 1;
 }
 
+/* Does a record that should not be there begin at `at`? */
+static int is_later(const struct log *log, uint64_t at, const struct log_record *header,
+                    struct arena *arena)
+{
+    uintptr_t mark = arena_mark(arena);
+    struct log_record *record;
+    int status;
+
+    if (header->magic != LOG_MAGIC || header->generation < log->generation ||
+        (header->generation == log->generation && header->sequence <= log->sequence) ||
+        header->bytes < sizeof *header || header->bytes > log->capacity - at)
+        return 0;
+    record = arena_alloc(arena, header->bytes, 64);
+    if (!record)
+        return -ENOMEM;
+    status = log_read(log, at, record, header->bytes);
+    if (status == 0)
+        status = memcmp(record, header, sizeof *header) == 0 && record_is_whole(record);
+    arena_rewind(arena, mark);
+    return status;
+}
+
+int log_has_later(const struct log *log, struct arena *arena)
+{
+    uintptr_t mark = arena_mark(arena);
+    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
+    int status = piece ? 0 : -ENOMEM;
+
+    for (uint64_t at = log->used; status == 0 && at < log->capacity; at += PIECE_BYTES) {
+        uint64_t left = log->capacity - at;
+        uint64_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+
+        status = log_read(log, at, piece, bytes);
+        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_RECORD_ALIGN)
+            status = is_later(log, at + i, (const struct log_record *)(piece + i), arena);
+    }
+    arena_rewind(arena, mark);
+    return status;
+}
+
 /* --- appending --- */
 
 static int log_write(const struct log *log, uint64_t at, const void *data, uint64_t bytes)
@@ -154,15 +195,15 @@ static int log_write(const struct log *log, uint64_t at, const void *data, uint6
 
 int log_extend(struct log *log, uint64_t frames, struct problem *why)
 {
-    static const uint8_t zeroes[ZEROES_BYTES];
+    static const uint8_t zeroes[PIECE_BYTES];
     uint64_t at = log_capacity(&log->pool->next_log), end;
     int status = pool_add_log_extent(log->pool, frames, why);
 
     if (status < 0)
         return status;
     end = log_capacity(&log->pool->next_log);
-    for (; status == 0 && at < end; at += ZEROES_BYTES)
-        status = log_write(log, at, zeroes, end - at < ZEROES_BYTES ? end - at : ZEROES_BYTES);
+    for (; status == 0 && at < end; at += PIECE_BYTES)
+        status = log_write(log, at, zeroes, end - at < PIECE_BYTES ? end - at : PIECE_BYTES);
     if (status < 0)
         return problem_set(why, status, "cannot write to the log of pool '%s': %s", log->pool->path,
                            status_text(status));
@@ -196,7 +237,7 @@ static int write_record(struct log *log, struct log_record *record)
     record->sequence = log->sequence + 1;
     record->previous = log->previous;
     record->session = log->session;
-    record->reserved = 0;
+    record->generation = log->generation;
     record->checksum = record_checksum(record);
     return log_write(log, log->used, record, record->bytes);
 }

@@ -34,6 +34,7 @@ struct log {
     uint64_t sequence; /* of the last record, 0: none */
     uint64_t previous; /* its checksum, or the nonce */
     uint64_t session;
+    uint64_t generation; /* that it follows */
 };
 
 /* A random number that is not 0, for nonces and sessions. */
@@ -45,6 +46,15 @@ void log_begin(struct log *log, struct pool *pool);
 /* 1: the next record, whole, in the arena; 0: the log ends here; negative: the file cannot be
  * read. */
 MUST_CHECK int log_next(struct log *log, struct arena *arena, const struct log_record **record);
+
+/*
+ * Where the log ends: 1 if a whole record lies behind that should not be there, since it was
+ * written after one that does not count, or to the log of a later generation; 0, or negative. A
+ * record is written when the one before is durable, so no crash brings that about: a record in the
+ * middle, or the newest superblock, is damaged. (While a writer is at work a reader may see it for
+ * a moment.)
+ */
+MUST_CHECK int log_has_later(const struct log *log, struct arena *arena);
 
 /*
  * Makes a record durable: `bytes` long, entries and entry_count filled in by the caller, the rest

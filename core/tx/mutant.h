@@ -11,7 +11,7 @@ enum tx_mutant {
     TX_MUTANT_RECORD_APPLIED_TWICE,  /* the log's first record is applied again at the end */
     TX_MUTANT_UNDO_NOT_APPLIED,      /* an abort leaves the stores as they are */
     TX_MUTANT_LOG_NOT_CUT,           /* the log goes on behind the records of a generation */
-    TX_MUTANT_CHAIN_NOT_CHECKED,     /* a record need not follow the one before it */
+    TX_MUTANT_LEFTOVERS_COUNT,       /* a record need not belong to the log and follow the last */
     TX_MUTANT_CHECKSUM_NOT_CHECKED,  /* a torn record counts */
     TX_MUTANT_FREE_AT_ONCE,          /* a freed block is handed out before the commit */
     TX_MUTANT_NEW_BLOCK_NOT_WRITTEN, /* what is stored to a new block is not in the record */

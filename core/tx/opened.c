@@ -15,10 +15,11 @@
 #include "core/tx/replay.h"
 #include "core/tx/transaction.h"
 
-#define ARENA_BYTES   (16ull << 30)
-#define SCRATCH_BYTES (16ull << 30)
-#define WINDOW_BYTES  (256ull << 30) /* what lies beyond is written by system calls */
-#define READ_ATTEMPTS 20
+#define ARENA_BYTES      (16ull << 30)
+#define SCRATCH_BYTES    (16ull << 30)
+#define WINDOW_BYTES     (256ull << 30) /* what lies beyond is written by system calls */
+#define READ_ATTEMPTS    20
+#define DAMAGED_ATTEMPTS 3 /* for so many a writer may only not have finished */
 
 /* --- attaching --- */
 
@@ -255,7 +256,7 @@ static int reopen(struct pheap *heap, struct problem *why)
     return status;
 }
 
-/* 1: the writer has gone on to another generation or superblock meanwhile. */
+/* 1: the writer has gone on to another generation or superblock meanwhile. 2: it is damaged. */
 static int read_once(struct pheap *heap, struct problem *why)
 {
     uint64_t sequence = heap->pool.super.sequence;
@@ -267,24 +268,27 @@ static int read_once(struct pheap *heap, struct problem *why)
     sys_close(lock);
     if (reopen(heap, NULL) == 0 && heap->pool.super.sequence != sequence)
         return 1;
-    return status;
+    return status == STATUS_DAMAGED ? 2 : status;
 }
 
 /* What is read may be overwritten while it is read: it counts when no generation was committed
- * meanwhile. */
+ * meanwhile; and what is damaged, when it is so for good. */
 static int load_for_reading(struct pheap *heap, struct problem *why)
 {
-    int status = 1;
+    int status = 1, damaged = 0;
 
-    for (int attempt = 0; status == 1 && attempt < READ_ATTEMPTS; attempt++) {
+    for (int attempt = 0; status > 0 && attempt < READ_ATTEMPTS; attempt++) {
         if (attempt > 0)
             status = slot_memory_empty(&heap->memory);
         if (status >= 0)
             status = judge_pool(&heap->pool, why);
         if (status >= 0)
             status = read_once(heap, why);
+        damaged += status == 2;
+        if (damaged == DAMAGED_ATTEMPTS)
+            return STATUS_DAMAGED;
     }
-    if (status == 1)
+    if (status > 0)
         return problem_set(why, STATUS_DEFERRED,
                            "heap '%s' could not be read: its writer takes checkpoints too fast",
                            heap->pool.path);

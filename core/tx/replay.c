@@ -76,6 +76,12 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
             return problem_set(why, status, "record %lu of the log of pool '%s' cannot be applied",
                                log->sequence, log->pool->path);
     }
+    if (status == 0 && log_has_later(log, scratch) == 1)
+        return problem_set(
+            why, STATUS_DAMAGED,
+            "pool '%s' is damaged: its log breaks off after record %lu of generation "
+            "%lu, and whole records follow",
+            log->pool->path, log->sequence, log->generation);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
         status = replay_first_again(*log, memory, scratch);
     arena_rewind(scratch, scratch->base);

@@ -10,7 +10,8 @@
 
 /*
  * Applies all records from the log's beginning; the log is ready for appending then.
- * STATUS_DAMAGED: a record says what cannot be. scratch is rewound.
+ * STATUS_DAMAGED: a record says what cannot be, or there are records behind the end
+ * (log_has_later()). scratch is rewound.
  *
  * Crash: memory alone is changed; the next opening does the same again.
  */
