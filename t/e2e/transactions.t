@@ -7,8 +7,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, ROUNDS, check,  # noqa: E402
-                        check_equal, check_in, expect, main, test, wait_until)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS,  # noqa: E402
+                        check, check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "transfers")
 PRELOADED = {"LD_PRELOAD": LIBRARY}
@@ -123,6 +123,11 @@ def the_tools_look_at_a_heap_without_harm(place):
     check_equal(summary["format_version"], 3, "format")
     check_equal({g["kind"] for g in summary["generations"]}, {"heap"}, "kinds")
     check(place.pheap("restore", pool).status != FINE, "restored")
+    check(place.pheap("inspect", pool, "heap").status == DAMAGED, "there is no malloc heap in it")
+    listed = place.run(PYTHON, os.path.join(ROOT, "t/lib/second_reader.py"), "list", pool)
+    expect(listed, FINE)
+    check_equal(listed.stdout().count("\ngeneration "), len(summary["generations"]),
+                "generations that the second reader finds")
     check_equal(found(place, pool), before, "transfers")
 
 
