@@ -89,16 +89,18 @@ static bool header_is_next(const struct log *log, const struct log_record *recor
            record->bytes <= log->capacity - log->used;
 }
 
-static uint64_t record_checksum(struct log_record *record)
+/* What lies behind the log's end may be what a program has stored, of whatever origin: nobody who
+ * does not know the pool's uuid can make it look like a record. */
+static uint64_t record_checksum(const struct log *log, struct log_record *record)
 {
-    record->checksum = 0;
+    memcpy(&record->checksum, log->pool->super.uuid, sizeof record->checksum);
     return checksum64(record, record->bytes);
 }
 
-static bool record_is_whole(struct log_record *record)
+static bool record_is_whole(const struct log *log, struct log_record *record)
 {
     uint64_t expected = record->checksum;
-    bool whole = record_checksum(record) == expected;
+    bool whole = record_checksum(log, record) == expected;
 
     record->checksum = expected;
     return whole || TX_MUTANT(TX_MUTANT_CHECKSUM_NOT_CHECKED);
@@ -126,7 +128,7 @@ int log_next(struct log *log, struct arena *arena, const struct log_record **out
         return -ENOMEM;
     status = log_read(log, log->used, record, header.bytes);
     /* A writer may be at work meanwhile, if this is a reader: the header too may be another. */
-    if (status < 0 || memcmp(record, &header, sizeof header) != 0 || !record_is_whole(record))
+    if (status < 0 || memcmp(record, &header, sizeof header) != 0 || !record_is_whole(log, record))
         return status;
     log_pass(log, record);
     *out = record;
@@ -150,7 +152,7 @@ static int is_later(const struct log *log, uint64_t at, const struct log_record 
         return -ENOMEM;
     status = log_read(log, at, record, header->bytes);
     if (status == 0)
-        status = memcmp(record, header, sizeof *header) == 0 && record_is_whole(record);
+        status = memcmp(record, header, sizeof *header) == 0 && record_is_whole(log, record);
     arena_rewind(arena, mark);
     return status;
 }
@@ -238,7 +240,7 @@ static int write_record(struct log *log, struct log_record *record)
     record->previous = log->previous;
     record->session = log->session;
     record->generation = log->generation;
-    record->checksum = record_checksum(record);
+    record->checksum = record_checksum(log, record);
     return log_write(log, log->used, record, record->bytes);
 }
 

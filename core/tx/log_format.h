@@ -17,7 +17,7 @@ struct log_record {
     uint64_t session;
     uint64_t entry_count;
     uint64_t generation; /* that the log follows */
-    uint64_t checksum;   /* of all bytes, with this field zero */
+    uint64_t checksum;   /* of all bytes, with the uuid's first 8 here */
 };
 
 enum log_entry_kind { LOG_ALLOC = 1, LOG_WRITE = 2, LOG_FREE = 3 };
