@@ -26,7 +26,7 @@ CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. $(WARNINGS) $(OPT) -fPIC -fvisibility=h
               -ftls-model=initial-exec -fno-plt -fno-strict-aliasing -fno-omit-frame-pointer \
               -fno-stack-protector -fcf-protection=none -MMD -MP $(CFLAGS)
 
-LAYERS := core/base core/pool core/heap core/image core/process core/agent preload recovery
+LAYERS := core/base core/pool core/heap core/image core/tx core/process core/agent preload recovery
 sources = $(sort $(shell find $(1) -name '*.c' -o -name '*.S' 2>/dev/null))
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/layer/$(subst /,-,$(1)).a
@@ -77,7 +77,7 @@ $(foreach layer,$(LAYERS),$(eval $(call layer_rule,$(layer))))
 layers: $(foreach layer,$(LAYERS),$(call archive,$(layer)))
 
 # --- libpheap.so: all of core and preload; depends on libc alone ---
-LIB_LAYERS := core/base core/pool core/heap core/image core/process core/agent preload
+LIB_LAYERS := core/base core/pool core/heap core/image core/tx core/process core/agent preload
 LIB_OBJECTS = $(foreach layer,$(LIB_LAYERS),$(call objects,$(layer)))
 $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	$(call say,LD,$@)
@@ -101,7 +101,7 @@ $(TOOL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/pheap
 # --- unit tests: t/unit/LAYER_xxx.c, linked with the archives, without the preload ---
 UNIT_SOURCES := $(wildcard t/unit/*.c)
 UNIT_TESTS   := $(UNIT_SOURCES:t/unit/%.c=$(BUILD)/t/unit/%)
-UNIT_LAYERS  := recovery core/agent core/process core/image core/heap core/pool core/base
+UNIT_LAYERS  := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
 $(BUILD)/t/unit/%: $(BUILD)/obj/t/unit/%.c.o $(BUILD)/obj/t/lib/tap.c.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -157,9 +157,10 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair,$(UNIT_SOURCES:t/unit/%.c=%))
+                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
+                     tx_damage tx_direct tx_failures,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
 SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
@@ -223,6 +224,18 @@ $(BUILD)/bench/%: bench/%.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
+
+## bench-tx: transactions of opened heaps, beside raw pwrite + fdatasync, in memory and on TMPDIR
+.PHONY: bench-tx
+bench-tx: all $(BUILD)/bench/tx
+	@echo "/dev/shm as persistent memory"; PMEM_IS_PMEM_FORCE=1 $(BUILD)/bench/tx /dev/shm $(BENCH_SECONDS)
+	@for place in /dev/shm $${TMPDIR:-/var/tmp}; do \
+	  echo "$$place ($$(stat -f -c %T $$place))"; $(BUILD)/bench/tx $$place $(BENCH_SECONDS); done
+$(BUILD)/bench/tx: bench/tx.c core/pheap.h $(BUILD)/lib/libpheap.so
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -I. $(WARNINGS) -O2 -g -o $@ $< -L$(BUILD)/lib -lpheap \
+	  -Wl,-rpath,$(abspath $(BUILD)/lib)
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk

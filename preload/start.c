@@ -6,7 +6,6 @@
  * volatile heap. A process that is not the pool's owner says nothing at all. With raised
  * privileges (AT_SECURE) the environment is not listened to.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,24 +212,6 @@ static int look_at_pool(const struct environment_options *options, enum ownershi
     return status;
 }
 
-/* For a pool on DAX only, so that other programs have no library that they did not ask for. What
- * fails here costs speed: the agent then writes the pool as it writes any file. */
-static void find_pmem(void)
-{
-    const char *force = options_variable(environ, "PMEM_IS_PMEM_FORCE"); /* libpmem's own */
-    const char *path = program.link.pool_path;
-    bool forced = force && strcmp(force, "1") == 0;
-    int saved_errno = errno;
-    void *library = NULL;
-
-    if (persist_may_use_dax(path, forced))
-        library = dlopen(PERSIST_PMEM_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (library && persist_pmem_find(&program.link.pmem, path, dlsym, library) < 0)
-        dlclose(library);
-    program.link.pmem.forced = forced;
-    errno = saved_errno;
-}
-
 static int start_owner(const struct environment_options *options, enum ownership ownership,
                        struct problem *why)
 {
@@ -254,7 +235,7 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;
-    find_pmem();
+    program_find_pmem(link->pool_path, &link->pmem);
     status = agent_start(link, why);
     if (status < 0)
         return status;

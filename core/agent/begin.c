@@ -111,6 +111,11 @@ static int open_pool(struct agent *agent, struct problem *why)
                            path, user);
     if (status == 0)
         *why = (struct problem){0, ""}; /* of the tries before */
+    if (status == 0 && agent->pool.super.log.extent_count > 0)
+        return problem_set(why, STATUS_REFUSED,
+                           "%s holds a heap that programs open by themselves, with a log of "
+                           "transactions: give this one another pool",
+                           path);
     return status;
 }
 

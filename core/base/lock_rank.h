@@ -12,6 +12,8 @@ enum lock_rank {
     LOCK_RANK_THREAD_HEAP,  /* one thread heap's slab lists */
     LOCK_RANK_HARDENED,     /* everything of a hardened heap but the runs */
     LOCK_RANK_SPANS,        /* free runs, top, commit */
+    LOCK_RANK_LOG,          /* an opened heap's log; held while it is written and synced */
+    LOCK_RANK_OPENED, /* an opened heap's gate and blocks; never together with the one above */
     LOCK_RANK_COUNT
 };
 

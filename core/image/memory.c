@@ -102,11 +102,30 @@ uint64_t memory_read(struct memory *memory, uint64_t *pages, uint64_t count, voi
     return unread;
 }
 
-void memory_open_protection_keys(void)
+/* Leaf 7, ECX bit 4: the kernel has switched protection keys on, so RDPKRU and WRPKRU exist. */
+static bool has_protection_keys(void)
 {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
 
-    /* Leaf 7, ECX bit 4: the kernel has switched protection keys on, so WRPKRU exists. */
-    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 4)))
-        __asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(0), "c"(0), "d"(0));
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 4));
+}
+
+unsigned memory_protection_keys(void)
+{
+    unsigned rights = 0, unused;
+
+    if (has_protection_keys())
+        __asm__ volatile(".byte 0x0f, 0x01, 0xee" : "=a"(rights), "=d"(unused) : "c"(0));
+    return rights;
+}
+
+void memory_set_protection_keys(unsigned rights)
+{
+    if (has_protection_keys())
+        __asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(rights), "c"(0), "d"(0));
+}
+
+void memory_open_protection_keys(void)
+{
+    memory_set_protection_keys(0);
 }

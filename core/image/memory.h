@@ -44,4 +44,8 @@ uint64_t memory_read(struct memory *memory, uint64_t *pages, uint64_t count, voi
  * as MEMORY_DIRECT. */
 void memory_open_protection_keys(void);
 
+/* This thread's rights by protection keys, to be set back afterwards; 0 where there are none. */
+unsigned memory_protection_keys(void);
+void memory_set_protection_keys(unsigned rights);
+
 #endif

@@ -11,6 +11,7 @@
  *     frame 1    superblock B  /
  *     frame 2..  page contents, index nodes and records of generations, in any order; which
  *                frames are free is not stored: it follows from the generations that are kept
+ *                and the log
  *
  * The index of a generation is a radix tree over page numbers (address / 4096), five levels of
  * 256 entries, and a chain of deltas that are read over it. An entry names a frame and carries the
@@ -36,9 +37,11 @@
 #define FRAME_BYTES 4096u
 #define FRAME_SHIFT 12
 
-#define POOL_MAGIC          "PHEAPOOL" /* 8 bytes, no NUL on media */
-#define POOL_FORMAT_VERSION 2u         /* 1 had no deltas: what it wrote reads as if it had none */
-#define POOL_FORMAT_OLDEST  1u
+#define POOL_MAGIC "PHEAPOOL" /* 8 bytes, no NUL on media */
+#define POOL_FORMAT_VERSION                                                                        \
+    3u /* of a pool with a log; who does not know it would reuse its frames */
+#define POOL_FORMAT_NO_LOG 2u /* of all others */
+#define POOL_FORMAT_OLDEST 1u /* had no deltas: what it wrote reads as if it had none */
 
 /* Frames 0 and 1 hold the superblocks, so their numbers are free to mean something in an index
  * entry. */
@@ -152,6 +155,30 @@ static inline struct index_root generation_index(const struct generation_entry *
     return (struct index_root){entry->index_root, entry->index_delta};
 }
 
+struct log_extent {
+    uint64_t frame;  /* the first */
+    uint64_t frames; /* of them */
+};
+
+#define LOG_EXTENTS 16
+
+/* Where the redo log lies (core/tx/log_format.h says what is in it): extents in this order are one
+ * array of bytes. They are live as long as a superblock lists them.
+ *
+ * OFFSET SIZE
+ *   0      8  number of the generation that the log's records follow
+ *   8      8  nonce: what the first record's `previous` must be
+ *  16      4  extents; 0: the pool has no log, and all of this is 0
+ *  20      4  reserved, 0
+ *  24    256  the extents; unused ones are 0 */
+struct log_place {
+    uint64_t generation;
+    uint64_t nonce;
+    uint32_t extent_count;
+    uint32_t reserved0;
+    struct log_extent extents[LOG_EXTENTS];
+};
+
 enum run_state {
     RUN_NONE = 0,    /* no program has run on this pool */
     RUN_STARTED = 1, /* a program runs or was killed: its newest process generation resumes it */
@@ -177,9 +204,10 @@ enum run_state {
  *   84     4  generations listed below
  *   88     8  number the next generation gets
  *   96     8  frames of the file, superblocks included
- *  104   152  reserved, 0 (the log's place among them)
+ *  104   152  reserved, 0
  *  256  3072  generation entries, oldest first
- * 3328   760  reserved, 0
+ * 3328   280  the log's place (formats 1 and 2: 0)
+ * 3608   480  reserved, 0
  * 4088     8  checksum64 of the 4088 bytes before */
 struct superblock {
     uint8_t magic[8];
@@ -200,7 +228,8 @@ struct superblock {
     uint64_t frame_count;
     uint64_t reserved1[19];
     struct generation_entry generations[SUPERBLOCK_GENERATIONS];
-    uint64_t reserved2[95];
+    struct log_place log;
+    uint64_t reserved2[60];
     uint64_t checksum;
 };
 
@@ -212,7 +241,8 @@ _Static_assert(__builtin_offsetof(struct generation_entry, index_delta) == 104, 
 _Static_assert(sizeof(struct generation_entry) == 128, "generation entry is 128 bytes");
 _Static_assert(sizeof(struct superblock) == FRAME_BYTES, "a superblock fills a frame");
 _Static_assert(__builtin_offsetof(struct superblock, generations) == 256, "as drawn");
-_Static_assert(__builtin_offsetof(struct superblock, reserved2) == 3328, "as drawn");
+_Static_assert(sizeof(struct log_place) == 280, "the log's place is 280 bytes");
+_Static_assert(__builtin_offsetof(struct superblock, log) == 3328, "as drawn");
 _Static_assert(__builtin_offsetof(struct superblock, checksum) == 4088, "as drawn");
 
 /* OFD lock bytes, far beyond the end of any file. A writer holds LOCK_BYTE_WRITER for writing;

@@ -54,6 +54,8 @@ struct pool {
     struct index_tree *index;               /* of the newest generation; after pool_load() */
     uint64_t building_bytes;                /* written for the generation in progress */
     uint64_t reserve_first, reserve_frames; /* for the next record: pool_record.h */
+    struct log_place next_log; /* what the next generation's superblock says of the log, if it has
+                                  extents: frames that were taken and never released */
 };
 
 /*
@@ -133,6 +135,18 @@ MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
  */
 MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, const void *record,
                            size_t record_bytes, struct problem *why);
+
+/*
+ * The log of a pool: frames of its own, content unspecified. pool_add_log_extent() takes `frames`
+ * of them in one run, makes the file's new length durable, and appends them to pool->next_log;
+ * -ENOSPC, STATUS_LIMIT (LOG_EXTENTS). They are listed, and lasting, with the next pool_commit(),
+ * which also sets the generation that the log follows and the nonce; or with pool_list_log(), at
+ * once, in a pool that has a log already. A pool that is loaded has next_log as it was listed.
+ *
+ * Crash: before they are listed the frames are free.
+ */
+MUST_CHECK int pool_add_log_extent(struct pool *pool, uint64_t frames, struct problem *why);
+MUST_CHECK int pool_list_log(struct pool *pool, struct problem *why);
 
 /*
  * Rewrites the superblock alone, with the fields that edit changes (run state, end status, slot,

@@ -276,6 +276,10 @@ static void complete_entry(struct pool *pool, struct commit *commit, struct gene
     entry->reserved0 = 0;
     next->generations[next->generation_count++] = *entry;
     next->frame_count = pool->persist.file_bytes >> FRAME_SHIFT;
+    if (pool->next_log.extent_count > 0) {
+        next->log = pool->next_log;
+        next->log.generation = entry->number;
+    }
     next->sequence++;
     superblock_seal(next);
 }

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "core/pool/pool_log.h"
 #include "core/pool/pool_record.h"
 #include "core/pool/superblock.h"
 
@@ -198,8 +199,11 @@ static int load(struct loading *loading, struct problem *why)
     int status;
 
     list_generations(loading);
+    pool->next_log = pool->super.log;
     oldest = loading->count > 0 ? loading->entries[0].number : pool->super.next_generation;
     status = frames_create(&pool->frames, pool->arena, &pool->persist, oldest);
+    if (status == 0)
+        status = pool_note_log(pool, oldest);
     if (status == 0)
         status = first_pass(loading, why);
     if (status == 0)

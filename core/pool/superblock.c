@@ -59,6 +59,19 @@ static bool entry_is_valid(const struct generation_entry *entry, const struct su
            delta_is_valid(&entry->index_delta, super->frame_count);
 }
 
+static bool log_is_valid(const struct superblock *super)
+{
+    const struct log_place *log = &super->log;
+
+    if (log->extent_count > LOG_EXTENTS || log->generation >= super->next_generation)
+        return false;
+    for (uint32_t i = 0; i < log->extent_count; i++)
+        if (log->extents[i].frames == 0 ||
+            !frames_fit(log->extents[i].frame, log->extents[i].frames, super->frame_count))
+            return false;
+    return log->extent_count == 0 || super->format_version > POOL_FORMAT_NO_LOG;
+}
+
 static bool entries_are_valid(const struct superblock *super)
 {
     if (super->generation_count > SUPERBLOCK_GENERATIONS)
@@ -81,7 +94,7 @@ bool superblock_is_valid(const struct superblock *super)
            super->resumed_generation < super->next_generation &&
            super->run_first_generation <= super->next_generation &&
            super->frame_count >= FRAME_FIRST && super->frame_count < 1ull << 40 &&
-           entries_are_valid(super);
+           entries_are_valid(super) && log_is_valid(super);
 }
 
 /* A later format keeps magic, version, sequence and checksum where they are. */
@@ -94,7 +107,7 @@ static bool is_newer_format(const struct superblock *super)
 void superblock_seal(struct superblock *super)
 {
     memcpy(super->magic, POOL_MAGIC, sizeof super->magic);
-    super->format_version = POOL_FORMAT_VERSION;
+    super->format_version = super->log.extent_count > 0 ? POOL_FORMAT_VERSION : POOL_FORMAT_NO_LOG;
     super->checksum = checksum_of(super);
 }
 

@@ -57,13 +57,20 @@ class Superblock:
          self.run_state, self.end_status, self.keep, self.run_first, self.resumed,
          self.resume_count, self.count, self.next, self.frames) = self.FIELDS.unpack_from(data)
         self.checksum_fits = struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088])
+        self.log_generation, self.log_nonce, self.log_count = struct.unpack_from("<QQI", data, 3328)
+        self.log = [struct.unpack_from("<QQ", data, 3352 + i * 16)
+                    for i in range(min(self.log_count, 16))]
         self.generations = [Generation(data[256 + i * 128:384 + i * 128])
                             for i in range(min(self.count, 24))]
 
     def is_valid(self, place):
-        if self.magic != b"PHEAPOOL" or self.version not in (1, 2) or not self.checksum_fits:
+        if self.magic != b"PHEAPOOL" or self.version not in (1, 2, 3) or not self.checksum_fits:
             return False
         if self.sequence % 2 != place or self.count > 24:
+            return False
+        if self.log_count > (16 if self.version == 3 else 0) or self.log_generation >= self.next:
+            return False
+        if not all(n > 0 and 2 <= f <= self.frames - n for f, n in self.log):
             return False
         numbers = [g.number for g in self.generations]
         return (numbers == sorted(set(numbers)) and

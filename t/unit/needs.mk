@@ -4,7 +4,8 @@ BELOW_base    := core/base
 BELOW_pool    := core/pool $(BELOW_base)
 BELOW_heap    := core/heap $(BELOW_pool)
 BELOW_image   := core/image $(BELOW_heap)
-BELOW_process := core/process $(BELOW_image)
+BELOW_tx      := core/tx $(BELOW_image)
+BELOW_process := core/process $(BELOW_tx)
 BELOW_agent   := core/agent $(BELOW_process)
 BELOW_recovery := recovery $(BELOW_agent)
 $(foreach t,$(UNIT_SOURCES:t/unit/%.c=%),$(eval UNIT_NEEDS_$(t) ?= $(BELOW_$(firstword $(subst _, ,$(t))))))
@@ -20,3 +21,6 @@ $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/st
 $(BUILD)/t/unit/heap_model $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_model.c.o
 # What must be reported.
 $(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_misuse.c.o
+# What a power cut leaves of transactions.
+$(BUILD)/t/unit/tx_crash_states: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
+$(BUILD)/t/unit/tx_failures: $(BUILD)/obj/t/lib/persist_recorder.c.o

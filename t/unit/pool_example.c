@@ -242,7 +242,7 @@ static void a_pool_of_an_older_format_is_read_and_gone_on_with(void)
     commit(1700000003000000000, NULL, 0);
     pool_close(&pool);
     CHECK_OK(pool_open(&pool, path, POOL_READ, &why));
-    CHECK_EQ(pool.super.format_version, POOL_FORMAT_VERSION);
+    CHECK_EQ(pool.super.format_version, POOL_FORMAT_NO_LOG);
     check_page(2, 0x70000000b, 10, EXAMPLE_C);
     check_page(3, 0x70000000a, 2, EXAMPLE_A);
     check_page(3, 0x70000000b, 10, EXAMPLE_C);

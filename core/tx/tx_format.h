@@ -1,0 +1,78 @@
+/*
+ * tx_format.h - an opened heap as it lies in its slot. Nothing but layout.
+ *
+ *   slot base + 0        struct tx_header
+ *             + 4 KiB    named roots
+ *             + 64 KiB   spans: one struct tx_span a slice of the reserve
+ *             + 128 MiB + 64 KiB   data: slices DATA_SLICE .. slices - 1
+ *
+ * A span is a run of slices (64 KiB) with one description, in its first slice's entry:
+ *
+ *   SLAB    blocks of one size class: an array of notes, one a block, then the blocks
+ *   LARGE   one block, that begins where the span does; its note is in the entry
+ *   INSIDE  not the first slice of a slab; `slices` is the distance to the first
+ *   NONE    no span, or inside a large one
+ *
+ * A block is free, used, or used and about to be freed by an open transaction. No image and no
+ * replay shows the third: a cut waits until no transaction is open.
+ *
+ * What is not here (which blocks may be handed out) is derived: blocks.h.
+ */
+#ifndef PHEAP_TX_TX_FORMAT_H
+#define PHEAP_TX_TX_FORMAT_H
+
+#include <stdint.h>
+#include "core/heap/heap_format.h"
+
+#define TX_MAGIC   0x0078742070616568ull /* "heap tx\0" */
+#define TX_VERSION 1u
+
+#define TX_SLICES_MAX   (4u << 20) /* 256 GiB */
+#define TX_ROOTS_OFFSET 4096u
+#define TX_ROOTS        128u
+#define TX_SPANS_OFFSET SLICE_BYTES
+#define TX_DATA_SLICE   2049u /* the first behind the spans of TX_SLICES_MAX slices */
+
+struct tx_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t slot;
+};
+
+#define TX_NAME_BYTES 48u /* with its NUL */
+
+struct tx_root {
+    char name[TX_NAME_BYTES]; /* "": not in use */
+    uint64_t address;
+    uint32_t type;
+    uint32_t reserved;
+};
+
+enum tx_span_kind { TX_NONE = 0, TX_SLAB = 1, TX_LARGE = 2, TX_INSIDE = 3 };
+
+enum tx_block_state { TX_FREE = 0, TX_USED = 1, TX_FREEING = 2 };
+
+struct tx_span {
+    uint32_t kind;
+    uint32_t slices;
+    uint32_t size_class; /* SIZE_CLASSES: large */
+    uint32_t type;       /* of a large block, as are the two below */
+    uint64_t bytes;
+    uint32_t state;
+    uint32_t reserved;
+};
+
+/* Of a slab's block. */
+struct tx_note {
+    uint32_t type;
+    uint32_t bytes_and_state; /* bytes asked for << 2 | state */
+};
+
+_Static_assert(sizeof(struct tx_root) == 64, "a root is 64 bytes");
+_Static_assert(sizeof(struct tx_span) == 32, "a span's entry is 32 bytes");
+_Static_assert(sizeof(struct tx_note) == 8, "a note is 8 bytes");
+_Static_assert(TX_ROOTS_OFFSET + TX_ROOTS * 64 <= TX_SPANS_OFFSET, "roots end before spans");
+_Static_assert(TX_SPANS_OFFSET + TX_SLICES_MAX * 32ull == (uint64_t)TX_DATA_SLICE * SLICE_BYTES,
+               "data begin where spans end");
+
+#endif

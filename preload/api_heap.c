@@ -1,0 +1,201 @@
+/*
+ * api_heap.c - the functions of core/pheap.h for heaps that the program opens by itself.
+ *
+ * Always true: errno is as the caller had it.
+ */
+#include "core/pheap.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/tx/opened.h"
+#include "core/tx/roots.h"
+#include "core/tx/transaction.h"
+#include "preload/program.h"
+
+#define KEEP_DEFAULT          3
+#define CHECKPOINT_TIMEOUT_NS 5000000000u
+
+_Static_assert((int)PHEAP_ERROR_NOT_A_POOL == (int)STATUS_NOT_A_POOL, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_DAMAGED == (int)STATUS_DAMAGED, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_NEWER_FORMAT == (int)STATUS_NEWER_FORMAT, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_IN_USE == (int)STATUS_IN_USE, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_NOT_OWNER == (int)STATUS_NOT_OWNER, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_NO_GENERATION == (int)STATUS_NO_GENERATION, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_REFUSED == (int)STATUS_REFUSED, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_LIMIT == (int)STATUS_LIMIT, "as in status.h");
+
+/* A forked child's -ESRCH, as pheap_checkpoint() has it. */
+static int explained(int status)
+{
+    return status == -ESRCH ? (int)PHEAP_ERROR_NO_POOL : status;
+}
+
+static void tell(const struct pheap_options *options, const struct problem *why)
+{
+    size_t bytes;
+
+    if (!options || !options->problem || options->problem_bytes == 0)
+        return;
+    bytes = strnlen(why->text, options->problem_bytes - 1);
+    memcpy(options->problem, why->text, bytes);
+    options->problem[bytes] = 0;
+}
+
+/* A checkpoint would hold the heap as memory and the pool as an open file: resumed, the program
+ * would go on with a heap that is older than its pool. */
+static int refuse_if_checkpointed(unsigned flags, struct problem *why)
+{
+    if ((flags & PHEAP_READ_ONLY) || !program_owns_pool())
+        return 0;
+    return problem_set(why, STATUS_UNSUPPORTED,
+                       "this process is itself checkpointed: it may open heaps for reading only");
+}
+
+static int make_pool(const char *path, const struct pheap_options *options, struct problem *why)
+{
+    uint32_t slot = options ? options->slot : 0;
+    uint32_t keep = options && options->keep ? options->keep : KEEP_DEFAULT;
+
+    return pool_create(path, slot, keep, why);
+}
+
+static int open_heap(const char *path, unsigned flags, struct pheap **heap, struct problem *why)
+{
+    struct persist_pmem pmem;
+    struct pheap *opened;
+    int status = opened_attach(&opened, path, flags & PHEAP_READ_ONLY, why);
+
+    if (status < 0)
+        return status;
+    program_find_pmem(path, &pmem);
+    if (pmem.copy && !(flags & PHEAP_READ_ONLY))
+        opened_use_dax(opened, &pmem);
+    status = opened_load(opened, why);
+    if (status < 0)
+        (void)opened_close(opened);
+    else
+        *heap = opened;
+    return status;
+}
+
+#pragma GCC visibility push(default)
+
+int pheap_open(const char *path, unsigned flags, const struct pheap_options *options,
+               struct pheap **heap)
+{
+    struct problem why = {0};
+    int status = refuse_if_checkpointed(flags, &why);
+
+    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY))
+        return -EINVAL;
+    if (status == 0)
+        status = open_heap(path, flags, heap, &why);
+    if (status == -ENOENT && (flags & PHEAP_CREATE) && !(flags & PHEAP_READ_ONLY)) {
+        status = make_pool(path, options, &why);
+        if (status == 0 || status == -EEXIST) /* somebody was faster */
+            status = open_heap(path, flags, heap, &why);
+    }
+    if (status < 0)
+        tell(options, &why);
+    return status;
+}
+
+int pheap_create(const char *path, const struct pheap_options *options, struct pheap **heap)
+{
+    struct problem why = {0};
+    int status = refuse_if_checkpointed(0, &why);
+
+    if (status == 0)
+        status = make_pool(path, options, &why);
+    if (status == 0)
+        status = open_heap(path, 0, heap, &why);
+    if (status < 0)
+        tell(options, &why);
+    return status;
+}
+
+int pheap_close(struct pheap *heap)
+{
+    return opened_close(heap);
+}
+
+int64_t pheap_heap_checkpoint(struct pheap *heap)
+{
+    int status = opened_may_change(heap);
+
+    return status < 0 ? explained(status) : opened_checkpoint(heap, CHECKPOINT_TIMEOUT_NS, NULL);
+}
+
+void *pheap_root(const struct pheap *heap, const char *name, uint32_t *type)
+{
+    return root_find(heap, name, type);
+}
+
+void *pheap_next_object(const struct pheap *heap, const void *after, uint32_t type)
+{
+    struct block block;
+
+    return blocks_next(&heap->blocks, (uintptr_t)after, type, &block) ? (void *)block.address
+                                                                      : NULL;
+}
+
+size_t pheap_object_bytes(const struct pheap *heap, const void *object)
+{
+    struct block block;
+
+    return block_find(&heap->memory, (uintptr_t)object, &block) && block_state(&block) != TX_FREE
+               ? block_bytes(&block)
+               : 0;
+}
+
+uint32_t pheap_object_type(const struct pheap *heap, const void *object)
+{
+    struct block block;
+
+    return block_find(&heap->memory, (uintptr_t)object, &block) ? block_type(&block) : 0;
+}
+
+int pheap_tx_begin(struct pheap *heap, struct pheap_tx **tx)
+{
+    return explained(tx_begin(heap, tx));
+}
+
+int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes)
+{
+    return tx_add(tx, start, bytes);
+}
+
+int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object)
+{
+    return tx_alloc(tx, bytes, type, object);
+}
+
+int pheap_tx_free(struct pheap_tx *tx, void *object)
+{
+    return tx_free(tx, object);
+}
+
+int pheap_root_set(struct pheap_tx *tx, const char *name, const void *object, uint32_t type)
+{
+    return root_set(tx, name, object, type);
+}
+
+int pheap_tx_on_commit(struct pheap_tx *tx, void (*call)(void *), void *context)
+{
+    return tx_on_commit(tx, call, context);
+}
+
+int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), void *context)
+{
+    return tx_on_abort(tx, call, context);
+}
+
+int pheap_tx_commit(struct pheap_tx *tx)
+{
+    return explained(tx_commit(tx));
+}
+
+void pheap_tx_abort(struct pheap_tx *tx)
+{
+    tx_abort(tx);
+}

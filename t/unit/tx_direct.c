@@ -1,0 +1,469 @@
+/*
+ * tx_direct.c - direct transactions: what commits is there after opening again, what aborts has not
+ * happened, with and without checkpoints in between.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include "t/lib/tx_fixture.h"
+
+#define TYPE_A 1u
+#define TYPE_B 2u
+
+static struct pheap_tx *begin(void)
+{
+    struct pheap_tx *tx = NULL;
+
+    CHECK_OK(tx_begin(heap, &tx));
+    return tx;
+}
+
+static void *make(size_t bytes, uint32_t type, const char *name)
+{
+    struct pheap_tx *tx = begin();
+    void *block = NULL;
+
+    CHECK_OK(tx_alloc(tx, bytes, type, &block));
+    memset(block, 'x', bytes);
+    CHECK_OK(root_set(tx, name, block, type));
+    CHECK_OK(tx_commit(tx));
+    return block;
+}
+
+static void store(uint64_t *word, uint64_t value)
+{
+    struct pheap_tx *tx = begin();
+
+    CHECK_OK(tx_add(tx, word, sizeof *word));
+    *word = value;
+    CHECK_OK(tx_commit(tx));
+}
+
+static unsigned count(uint32_t type)
+{
+    struct block block = {0};
+    unsigned found = 0;
+
+    while (blocks_next(&heap->blocks, block.address, type, &block))
+        found++;
+    return found;
+}
+
+static void a_commit_is_there_after_opening_again(void)
+{
+    uint32_t type = 0;
+    char *block;
+
+    fixture_create();
+    block = make(100, TYPE_A, "first");
+    fixture_reopen();
+    CHECK(root_find(heap, "first", &type) == block);
+    CHECK_EQ(type, TYPE_A);
+    CHECK(block[0] == 'x' && block[99] == 'x');
+    CHECK_EQ(heap->log.sequence, 1);
+    fixture_close();
+}
+
+static void so_it_is_when_a_generation_has_it(void)
+{
+    uint64_t *word;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    store(word, 1);
+    CHECK_EQ(fixture_checkpoint(), 2);
+    CHECK_EQ(heap->log.sequence, 0);
+    fixture_reopen();
+    CHECK_EQ(*word, 1);
+    store(word, 2);
+    fixture_reopen();
+    CHECK_EQ(*word, 2);
+    CHECK_EQ(heap->log.sequence, 1);
+    CHECK_EQ(fixture_checkpoint(), 3);
+    CHECK_EQ(fixture_checkpoint(), 4);
+    store(word, 3);
+    fixture_reopen();
+    CHECK_EQ(*word, 3);
+    fixture_close();
+}
+
+static void an_abort_undoes_everything(void)
+{
+    struct pheap_tx *tx;
+    uint64_t *word;
+    void *block, *kept;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    kept = make(5000, TYPE_A, "kept");
+    store(word, 1);
+    tx = begin();
+    CHECK_OK(tx_add(tx, word, 8));
+    *word = 2;
+    CHECK_OK(tx_add(tx, word, 8));
+    *word = 3;
+    CHECK_OK(tx_alloc(tx, 200000, TYPE_B, &block));
+    CHECK_OK(tx_alloc(tx, 20, TYPE_B, &block));
+    CHECK_OK(tx_free(tx, kept));
+    CHECK_EQ(tx_free(tx, kept), -EINVAL);
+    CHECK_OK(root_set(tx, "word", NULL, 0));
+    tx_abort(tx);
+    CHECK_EQ(*word, 1);
+    CHECK_EQ(count(TYPE_A), 2);
+    CHECK_EQ(count(TYPE_B), 0);
+    CHECK(root_find(heap, "word", NULL) == word);
+    fixture_reopen();
+    CHECK_EQ(*word, 1);
+    CHECK_EQ(count(TYPE_A), 2);
+    fixture_close();
+}
+
+static void what_was_open_when_the_process_died_has_not_happened(void)
+{
+    uint64_t *word;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    store(word, 1);
+    CHECK_EQ(opened_close(heap), 0);
+    if (fork() == 0) {
+        struct pheap_tx *tx;
+
+        CHECK_OK(fixture_open());
+        tx = begin();
+        CHECK_OK(tx_add(tx, word, 8));
+        *word = 7;
+        _exit(0);
+    }
+    wait(NULL);
+    CHECK_OK(fixture_open());
+    CHECK_EQ(*word, 1);
+    fixture_close();
+}
+
+static void an_inner_abort_leaves_the_outer_one(void)
+{
+    struct pheap_tx *tx;
+    uint64_t *words;
+
+    fixture_create();
+    words = make(32, TYPE_A, "words");
+    tx = begin();
+    CHECK_OK(tx_add(tx, words, 8));
+    words[0] = 1;
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK_OK(tx_add(tx, words, 16));
+    words[0] = words[1] = 2;
+    tx_abort(tx);
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK_OK(tx_add(tx, words + 2, 8));
+    words[2] = 3;
+    CHECK_OK(tx_commit(tx));
+    CHECK_OK(tx_commit(tx));
+    fixture_reopen();
+    CHECK_EQ(words[0], 1);
+    CHECK_EQ(words[1], 0x7878787878787878);
+    CHECK_EQ(words[2], 3);
+    fixture_close();
+}
+
+static char calls[16];
+
+static void note_call(void *letter)
+{
+    strcat(calls, letter);
+}
+
+static void calls_are_made_when_it_is_over(void)
+{
+    static char a[] = "a", b[] = "b", c[] = "c", d[] = "d";
+    struct pheap_tx *tx;
+
+    fixture_create();
+    calls[0] = 0;
+    tx = begin();
+    CHECK_OK(tx_on_commit(tx, note_call, a));
+    CHECK_OK(tx_on_commit(tx, note_call, b));
+    CHECK_OK(tx_on_abort(tx, note_call, c));
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK_OK(tx_on_abort(tx, note_call, d));
+    CHECK_OK(tx_on_commit(tx, note_call, d));
+    tx_abort(tx);
+    CHECK_STR(calls, "d");
+    CHECK_OK(tx_commit(tx));
+    CHECK_STR(calls, "dab");
+    fixture_close();
+}
+
+static void a_freed_block_is_not_handed_out_before_the_commit(void)
+{
+    struct pheap_tx *freeing, *other;
+    void *old, *block;
+
+    fixture_create();
+    old = make(64, TYPE_A, "old");
+    freeing = begin();
+    CHECK_OK(tx_free(freeing, old));
+    other = begin();
+    CHECK_OK(tx_alloc(other, 64, TYPE_A, &block));
+    CHECK(block != old);
+    CHECK_OK(tx_commit(freeing));
+    CHECK_OK(tx_alloc(other, 64, TYPE_A, &block));
+    CHECK(block == old);
+    CHECK_EQ(*(char *)block, 0);
+    CHECK_OK(tx_commit(other));
+    fixture_reopen();
+    CHECK_EQ(count(TYPE_A), 2);
+    fixture_close();
+}
+
+static void blocks_of_all_sizes_come_and_go(void)
+{
+    static void *blocks[400];
+    struct pheap_tx *tx;
+    void *block;
+
+    fixture_create();
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 400; i++) {
+            size_t bytes = (size_t)i * i * (i % 50 == 0 ? 20 : 1);
+
+            tx = begin();
+            CHECK_OK(tx_alloc(tx, bytes, TYPE_B, &blocks[i]));
+            memset(blocks[i], (int)i, bytes);
+            CHECK_OK(tx_commit(tx));
+        }
+        CHECK(opened_is_valid(heap));
+        if (round == 1)
+            CHECK(fixture_checkpoint() > 0);
+        fixture_reopen();
+        CHECK_EQ(count(TYPE_B), 400);
+        for (unsigned i = 0; i < 400; i++) {
+            size_t bytes = (size_t)i * i * (i % 50 == 0 ? 20 : 1);
+            const uint8_t *byte = blocks[i];
+
+            CHECK(bytes == 0 || (byte[0] == (uint8_t)i && byte[bytes - 1] == (uint8_t)i));
+        }
+        tx = begin();
+        for (unsigned i = 0; i < 400; i++)
+            CHECK_OK(tx_free(tx, blocks[i]));
+        CHECK_OK(tx_commit(tx));
+    }
+    tx = begin();
+    CHECK_EQ(tx_alloc(tx, 1ull << 50, TYPE_A, &block), -ENOMEM);
+    CHECK_EQ(tx_alloc(tx, SIZE_MAX, TYPE_A, &block), -ENOMEM);
+    CHECK_OK(tx_commit(tx));
+    fixture_reopen();
+    CHECK_EQ(count(TYPE_B), 0);
+    fixture_close();
+}
+
+static void the_log_grows_and_is_cut_by_itself(void)
+{
+    struct pheap_tx *tx;
+    uint8_t *block;
+
+    fixture_create();
+    block = make(3 << 20, TYPE_A, "large");
+    CHECK(heap->pool.super.log.extent_count > 1);
+    for (unsigned i = 0; i < 8; i++) {
+        tx = begin();
+        CHECK_OK(tx_add(tx, block, 3 << 20));
+        memset(block, (int)i, 3 << 20);
+        CHECK_OK(tx_commit(tx));
+    }
+    CHECK_EQ(pool_generation(&heap->pool, 0)->number, 2);
+    fixture_reopen();
+    CHECK(block[0] == 7 && block[(3 << 20) - 1] == 7);
+    fixture_close();
+}
+
+static void a_checkpoint_waits_for_open_transactions(void)
+{
+    struct pheap_tx *tx, *second;
+
+    fixture_create();
+    tx = begin();
+    CHECK_EQ(fixture_checkpoint(), STATUS_DEFERRED);
+    second = begin();
+    CHECK_EQ(opened_close(heap), STATUS_DEFERRED);
+    CHECK_OK(tx_commit(tx));
+    CHECK_OK(tx_commit(second));
+    CHECK_EQ(fixture_checkpoint(), 2);
+    fixture_close();
+}
+
+static void what_is_not_in_the_heap_is_refused(void)
+{
+    uint64_t *word, local = 0;
+    struct pheap_tx *tx;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    tx = begin();
+    CHECK_EQ(tx_add(tx, &local, 8), -EINVAL);
+    CHECK_EQ(tx_add(tx, (void *)heap->memory.base, 8), -EINVAL);
+    CHECK_EQ(tx_add(tx, word, SIZE_MAX), -EINVAL);
+    CHECK_EQ(tx_add(tx, word, 1ull << 36), -EINVAL);
+    CHECK_EQ(tx_free(tx, &local), -EINVAL);
+    CHECK_EQ(tx_free(tx, word + 1), -EINVAL);
+    CHECK_EQ(tx_free(tx, NULL), -EINVAL);
+    CHECK_EQ(root_set(tx, "", word, 0), -EINVAL);
+    CHECK_EQ(root_set(tx, "x", &local, 0), -EINVAL);
+    CHECK_EQ(root_set(tx, "a name that is much longer than forty-seven bytes", word, 0), -EINVAL);
+    tx_abort(tx);
+    fixture_close();
+}
+
+static void a_reader_sees_what_was_committed_when_it_opened(void)
+{
+    uint64_t *word;
+    int status = 1;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    store(word, 5);
+    CHECK_EQ(fixture_checkpoint(), 2);
+    store(word, 6);
+    if (fork() == 0) { /* the copy of the heap has to go first: the slot is taken */
+        struct pheap_tx *tx = NULL;
+        struct pheap *reader;
+        bool fine = tx_begin(heap, &tx) == -ESRCH;
+
+        fine = fixture_open_path(&reader, fixture_path, true) == -EEXIST && fine;
+        slot_memory_release(&heap->memory);
+        fine = fixture_open_path(&reader, fixture_path, true) == 0 && fine;
+        fine = fine && *word == 6 && root_find(reader, "word", NULL) == word;
+        _exit(fine && tx_begin(reader, &tx) == -EROFS ? 0 : 1);
+    }
+    wait(&status);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(fixture_open_path(&(struct pheap *){NULL}, fixture_path, false), STATUS_IN_USE);
+    fixture_close();
+}
+
+static void a_pool_of_a_program_is_refused(void)
+{
+    static struct arena arena;
+    struct generation_entry entry = {.kind = GENERATION_PROCESS, .slot = FIXTURE_SLOT};
+    struct pool pool;
+
+    unlink(fixture_path);
+    CHECK_OK(arena_create(&arena, 1 << 28));
+    CHECK_OK(pool_create(fixture_path, FIXTURE_SLOT, 3, &why));
+    CHECK_EQ(fixture_open_path(&heap, fixture_path, true), STATUS_NO_GENERATION);
+    CHECK_OK(pool_open(&pool, fixture_path, POOL_WRITE, &why));
+    CHECK_OK(pool_load(&pool, &arena, 0, &why));
+    CHECK_OK(pool_commit(&pool, &entry, NULL, 0, &why));
+    pool_close(&pool);
+    arena_destroy(&arena);
+    CHECK_EQ(fixture_open(), STATUS_REFUSED);
+}
+
+/* Of the pool, since the last call. */
+static void check_cost(uint64_t syncs, uint64_t bytes)
+{
+    static uint64_t syncs_before, bytes_before;
+    const struct persist *persist = &heap->pool.persist;
+
+    if (syncs + bytes > 0) {
+        CHECK_EQ(persist->syncs - syncs_before, syncs);
+        CHECK_EQ(persist->bytes_written - bytes_before, bytes);
+    }
+    syncs_before = persist->syncs;
+    bytes_before = persist->bytes_written;
+}
+
+/* A change of these is a deliberate commit. */
+static void a_commit_is_one_record_and_one_sync(void)
+{
+    struct pheap_tx *tx;
+    void *block, *other;
+    uint64_t *word;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    block = make(64, TYPE_A, "block");
+    check_cost(0, 0);
+    store(word, 1);
+    check_cost(1, 64 + 32 + 8);
+    tx = begin();
+    CHECK_OK(tx_free(tx, block));
+    CHECK_OK(tx_alloc(tx, 64, TYPE_A, &other));
+    CHECK_OK(tx_commit(tx));
+    check_cost(1, 64 + 32 + 32 + 64 + 32);
+    CHECK_OK(tx_commit(begin()));
+    tx = begin();
+    CHECK_OK(tx_add(tx, word, 8));
+    tx_abort(tx);
+    store(word, 2);
+    check_cost(1, 64 + 32 + 8); /* of the last alone */
+    fixture_close();
+}
+
+#define THREADS 4
+#define ROUNDS  300
+
+static void *count_up(void *argument)
+{
+    uint64_t *word = argument;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct pheap_tx *tx = NULL;
+        void *block;
+
+        if (tx_begin(heap, &tx) < 0 || tx_add(tx, word, 8) < 0 || tx_alloc(tx, 48, TYPE_B, &block))
+            abort();
+        ++*word;
+        if (i % 3 == 0)
+            tx_abort(tx);
+        else if (tx_commit(tx) < 0)
+            abort();
+    }
+    return NULL;
+}
+
+static void threads_with_data_of_their_own_do_not_meet(void)
+{
+    pthread_t threads[THREADS];
+    uint64_t *words;
+
+    fixture_create();
+    words = make(THREADS * 8, TYPE_A, "words");
+    for (unsigned i = 0; i < THREADS; i++) {
+        store(words + i, 0);
+        pthread_create(&threads[i], NULL, count_up, words + i);
+    }
+    for (unsigned i = 0; i < 5; i++)
+        CHECK(opened_checkpoint(heap, 5000000000, &why) > 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    fixture_reopen();
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK_EQ(words[i], ROUNDS * 2 / 3);
+    CHECK_EQ(count(TYPE_B), THREADS * ROUNDS * 2 / 3);
+    fixture_close();
+}
+
+int main(int argc, char **argv)
+{
+    fixture_begin();
+    tap_arguments(argc, argv);
+    RUN(a_commit_is_there_after_opening_again);
+    RUN(so_it_is_when_a_generation_has_it);
+    RUN(an_abort_undoes_everything);
+    RUN(what_was_open_when_the_process_died_has_not_happened);
+    RUN(an_inner_abort_leaves_the_outer_one);
+    RUN(calls_are_made_when_it_is_over);
+    RUN(a_freed_block_is_not_handed_out_before_the_commit);
+    RUN(blocks_of_all_sizes_come_and_go);
+    RUN(the_log_grows_and_is_cut_by_itself);
+    RUN(a_checkpoint_waits_for_open_transactions);
+    RUN(what_is_not_in_the_heap_is_refused);
+    RUN(a_reader_sees_what_was_committed_when_it_opened);
+    RUN(a_pool_of_a_program_is_refused);
+    RUN(a_commit_is_one_record_and_one_sync);
+    RUN(threads_with_data_of_their_own_do_not_meet);
+    fixture_end();
+    return tap_done();
+}
