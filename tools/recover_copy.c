@@ -84,6 +84,8 @@ int recover_copy(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
+    if (status == 0)
+        status = pool_state_refuse_log(&state, "be compacted or cloned", &why);
     if (status == 0 && output) {
         copying.to = to;
         if (absolute(to, sizeof to, output) < 0)

@@ -47,6 +47,8 @@ int recover_repair(const struct recover_request *request)
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
     if (status == 0)
+        status = pool_state_refuse_log(&state, "be repaired", &why);
+    if (status == 0)
         status = recover_check_quietly(state.path, &result, &why);
     if (status == 0)
         status = repair_plan(&plan, state.path, &result, &why);

@@ -113,6 +113,8 @@ int recover_rollback(const struct recover_request *request)
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
     if (status == 0)
+        status = pool_state_refuse_log(&state, "be rolled back", &why);
+    if (status == 0)
         status = judge(request->path, request->number, &why);
     if (status == 0)
         status = agree(request, &state, &why);

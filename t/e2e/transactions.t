@@ -146,6 +146,10 @@ def the_example_keeps_accounts(place):
     listed = place.run(binary, heap, "list").stdout()
     check_equal([line.split() for line in listed.splitlines()], [["ann", "70"], ["bob", "30"]],
                 "accounts")
+    expect(place.pheap("recover", "--check", heap), FINE)
+    for words in ("--compact", "--repair --yes", "--rollback 1 --yes", "--clone copy"):
+        expect(place.pheap("recover", *words.split(), heap), REFUSED, "log of transactions")
+    check_equal(place.run(binary, heap, "list").stdout(), listed, "accounts after that")
 
 
 if __name__ == "__main__":
