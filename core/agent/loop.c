@@ -97,6 +97,7 @@ static void try_checkpoint(struct agent *agent)
     struct problem why = {0, ""};
     uint64_t began_ns = sys_clock_ns(CLOCK_MONOTONIC), now_ns;
     int status = checkpoint_take(agent, &why);
+
     now_ns = sys_clock_ns(CLOCK_MONOTONIC);
     if (status == 0)
         succeeded(agent, began_ns, now_ns);

@@ -125,7 +125,7 @@ static int refuse(const struct superblock pair[2], size_t bytes, const char *pat
                            path, POOL_MAGIC);
     return problem_set(why, STATUS_DAMAGED,
                        "pool '%s' is damaged: neither superblock (offsets 0 and 4096) is valid; "
-                       "`pheap recover --salvage DIR` reads what is whole",
+                       "`pheap recover --check` says what is wrong with each",
                        path);
 }
 
