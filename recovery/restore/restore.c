@@ -273,6 +273,7 @@ static int build_anywhere(struct restore_job *job, struct restored *out)
 static int restore_locked(struct restore_job *job, uint64_t wanted, struct restored *out)
 {
     int status = resume_choose(&job->pool.super, wanted, &job->generation, job->why);
+    uint64_t held;
 
     if (status != 0)
         return status;
@@ -284,8 +285,11 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
         status = check(job);
     if (status == 0)
         status = resume_counter_start(job);
+    held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
+    if (status != 0)
+        restore_release_signals(held);
     resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;

@@ -4,12 +4,15 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
-                        check_equal, check_in, main, wait_until)
+                        check_equal, check_in, children, main, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 NOBODY = 65534
@@ -67,6 +70,25 @@ def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
         check(restore.running(), f"round {round_number}: the restored program has ended: "
                                  f"{restore.popen.returncode}")
         restore.kill(signal.SIGTERM)
+
+
+def a_signal_at_any_moment_of_a_restore_leaves_no_program_behind(place):
+    """Before the program runs it ends the restore, later the program: either way both."""
+    pool = place.path("pool")
+    killed_counter(place, pool)
+    saved = place.path("saved")
+    shutil.copyfile(pool, saved)
+    for moment in range(30):
+        shutil.copyfile(saved, pool)
+        with subprocess.Popen([PHEAP, "restore", pool], stderr=subprocess.PIPE,
+                              user=place.uid, group=place.uid) as restore:
+            if moment % 3:
+                time.sleep(moment * 0.001)
+            else:
+                restore.stderr.read(1)  # it says that the program runs
+            restore.send_signal(signal.SIGTERM)
+            check_equal(restore.wait(30), -signal.SIGTERM, "exit status")
+        check(not children(), f"moment {moment}: left behind: {children()}")
 
 
 class Terminal:
@@ -130,6 +152,7 @@ def as_user(function):
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
+                  a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,
                   a_terminal_stops_continues_and_ends_a_restored_program):
     title = behaviour.__name__.replace("_", " ")
     add_test(title, behaviour)
