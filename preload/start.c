@@ -19,9 +19,11 @@
 #include "core/heap/heap.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/proc_text.h"
 #include "preload/program.h"
 
 #define START_TIME_FIELD     22 /* of /proc/self/stat */
+#define STATUS_BYTES         4096
 #define STAT_BYTES           1024
 #define ASK_TIMEOUT_MS       500
 #define TAKE_OVER_TIMEOUT_MS 2000
@@ -67,9 +69,19 @@ static uint64_t start_time(void)
     return value;
 }
 
+static uint32_t seccomp_filters(void)
+{
+    char status[STATUS_BYTES];
+
+    return sys_read_file("/proc/self/status", status, sizeof status) > 0
+               ? proc_seccomp_filters(status)
+               : 0;
+}
+
 static void write_owner(void)
 {
-    format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu", sys_getpid(), start_time());
+    format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu:%u", sys_getpid(), start_time(),
+                program.link.inherited_filters);
 }
 
 static bool ask(const uint8_t uuid[16], uint32_t kind, struct control_answer *answer)
@@ -100,16 +112,18 @@ enum ownership { OWNER_OTHER, OWNER_US, OWNER_CLAIMED };
 
 static enum ownership whose_pool(const struct environment_options *options, const char *path)
 {
-    uint64_t owner_start = 0;
-    int owner_pid = 0;
+    struct options_owner owner;
 
-    if (!options->owner || !*options->owner)
+    if (!options->owner || !*options->owner) {
+        program.link.inherited_filters = seccomp_filters();
         return OWNER_CLAIMED;
-    if (options_owner(options->owner, &owner_pid, &owner_start) < 0 || owner_pid != sys_getpid())
+    }
+    if (options_owner(options->owner, &owner) < 0 || owner.pid != sys_getpid())
         return OWNER_OTHER;
-    if (owner_start == start_time() || agent_knows_us(path))
-        return OWNER_US;
-    return OWNER_OTHER;
+    if (owner.start_time != start_time() && !agent_knows_us(path))
+        return OWNER_OTHER;
+    program.link.inherited_filters = (uint32_t)owner.filters;
+    return OWNER_US;
 }
 
 /* Children find an owner that is not them; a program that this one execs finds itself. */
@@ -289,6 +303,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     heap_note_restored();
     program.restored = true;
     program.owner_pid = sys_getpid();
+    link->inherited_filters = seccomp_filters();
     write_owner();
     program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);

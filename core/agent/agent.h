@@ -46,6 +46,7 @@ struct agent_link {
     uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
+    uint32_t inherited_filters;  /* seccomp filters that the run began with */
     uintptr_t resume_entry;
     /* Found by the constructor when the pool lay on DAX. An image holds it with the library that it
      * points into; where the pool lies when that is resumed is looked at anew. */

@@ -193,13 +193,15 @@ int options_from_environment(struct environment_options *out, char *const *envir
     return status;
 }
 
-int options_owner(const char *text, int *pid, uint64_t *start_time)
+int options_owner(const char *text, struct options_owner *out)
 {
     uint64_t number = 0;
 
     if (!take_digits(&text, &number) || number > INT32_MAX || *text != ':')
         return STATUS_USAGE;
-    *pid = (int)number;
+    out->pid = (int)number;
     text++;
-    return take_digits(&text, start_time) && *text == 0 ? 0 : STATUS_USAGE;
+    if (!take_digits(&text, &out->start_time) || *text++ != ':')
+        return STATUS_USAGE;
+    return take_digits(&text, &out->filters) && *text == 0 ? 0 : STATUS_USAGE;
 }

@@ -56,7 +56,13 @@ MUST_CHECK int options_from_environment(struct environment_options *out, char *c
 /* Whether a variable is set to anything but nothing and 0. */
 bool options_switch(char *const *environment, const char *name);
 
-/* PHEAP_OWNER's value, "pid:starttime". 0 or STATUS_USAGE. */
-MUST_CHECK int options_owner(const char *text, int *pid, uint64_t *start_time);
+/* PHEAP_OWNER's value, "pid:starttime:filters": the last is how many seccomp filters the process
+ * had when it became the owner. 0 or STATUS_USAGE. */
+struct options_owner {
+    int pid;
+    uint64_t start_time;
+    uint64_t filters;
+};
+MUST_CHECK int options_owner(const char *text, struct options_owner *out);
 
 #endif

@@ -35,6 +35,7 @@ struct rebuild {
     struct problem *why;
     uintptr_t staging;          /* free room for the vdso on its way, STAGING_BYTES */
     bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
+    uint32_t personality_now;   /* the new process's; containers let nobody change it */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */
 
     /* Descriptors of the new process that are not the program's; all numbers from first_private_fd
@@ -59,6 +60,7 @@ void rebuild_memory_layout(struct rebuild *rebuild);
 MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
+uint32_t identity_personality(int pid); /* 0 if it cannot be read */
 void rebuild_timers(struct rebuild *rebuild);
 void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);
