@@ -87,7 +87,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
-TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover
+TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover pheap-doctor
 .PHONY: tools
 ## tools: build the tools alone
 tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)

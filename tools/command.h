@@ -15,6 +15,7 @@ int command_checkpoint(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_recover(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 
 /* "pheap NAME: text" on stderr; returns exit_status, so that a command can end with it. */
 int report(const char *command, int exit_status, const char *format, ...)
