@@ -31,6 +31,9 @@ bool program_start_heap(void);
 void program_watch_forks(void);
 void program_watch_exit(void);
 
+/* on_term.c: SIGTERM is a checkpoint and the end, from here on */
+void program_watch_term(void);
+
 /* debug.c */
 void program_explain_faults(void);           /* PHEAP_HARDEN=1 */
 void program_print_statistics_at_exit(void); /* PHEAP_STATS=1 */

@@ -255,6 +255,8 @@ static int start_owner(const struct environment_options *options, enum ownership
         return status;
     program.owner_pid = sys_getpid();
     program_watch_exit();
+    if (options->on_term)
+        program_watch_term();
     return 0;
 }
 

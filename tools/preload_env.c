@@ -171,6 +171,7 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
         unsetenv("PHEAP_KEEP");
     set_or_unset("PHEAP_FRESH", options->fresh);
     set_or_unset("PHEAP_AT_EXIT", options->at_exit);
+    set_or_unset("PHEAP_ON_TERM", options->on_term);
     if (options->no_crash)
         setenv("PHEAP_CRASH", "0", 1);
     return 0;

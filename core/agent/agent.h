@@ -33,6 +33,13 @@ struct agent_mailbox {
     uint64_t generation; /* with the last answer to CONTROL_CHECKPOINT, if its status is 0 */
 };
 
+enum agent_termination {
+    AGENT_TERMINATION_NONE,
+    AGENT_TERMINATION_ASKED,   /* by the program: a checkpoint, and then SIGTERM */
+    AGENT_TERMINATION_SAVED,   /* by the agent, with SIGTERM: it is durable */
+    AGENT_TERMINATION_REFUSED, /* by the agent, with SIGTERM: there is none */
+};
+
 struct agent_link {
     /* written by the program before agent_start() */
     char pool_path[AGENT_PATH_BYTES]; /* absolute */
@@ -56,6 +63,7 @@ struct agent_link {
     uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with; an image that was
                             cut after it holds it, and will end with it */
     int32_t exit_status;
+    uint32_t termination; /* enum agent_termination; never ASKED in an image */
 
     /* written by the agent */
     int32_t agent_pid;             /* 0: none */

@@ -66,6 +66,9 @@ struct agent {
     /* when the next checkpoint is due */
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
+    bool terminates;    /* the program is to end after a checkpoint */
+    bool terminated;    /* and that was taken: no crash image of what follows */
+    uint64_t termination_deadline_ns;
     uint64_t mailbox_deadline_ns;
     uint64_t next_ns;        /* CLOCK_MONOTONIC: by the interval */
     uint64_t earliest_ns;    /* by the watermark */
@@ -121,6 +124,10 @@ void control_close(struct agent *agent);
 void mailbox_serve(struct agent *agent);
 void mailbox_answer(struct agent *agent, int status);
 void mailbox_resume(struct agent_link *link); /* answers what an image asked */
+
+/* termination.c */
+void termination_serve(struct agent *agent);
+void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why);
 
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);

@@ -44,6 +44,7 @@ struct environment_options {
     bool checks_cuts;     /* PHEAP_CHECK=cut */
     bool at_exit;         /* PHEAP_AT_EXIT=1 */
     bool omits_crash;     /* PHEAP_CRASH=0 */
+    bool on_term;         /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool harden;          /* PHEAP_HARDEN=1 */
     bool stats;           /* PHEAP_STATS=1: statistics at exit */
