@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
-                        check_equal, check_in, children, main, wait_until)
+                        check_equal, check_in, children, expect, main, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 NOBODY = 65534
@@ -91,6 +91,30 @@ def a_signal_at_any_moment_of_a_restore_leaves_no_program_behind(place):
         check(not children(), f"moment {moment}: left behind: {children()}")
 
 
+def a_copy_is_restored_beside_the_program_that_goes_on(place):
+    """Restoring twice at once is refused, unless from a copy, which is a pool of its own."""
+    pool, copy = place.path("pool"), place.path("copy")
+    first = killed_counter(place, pool)
+    one = place.start(PHEAP, "restore", pool)
+    one.resumed()
+    generation = place.newest(pool)
+    expect(place.pheap("restore", pool), REFUSED, "in use")
+    two = place.start(PHEAP, "restore", "--copy", copy, pool)
+    two.resumed()
+    check(one.running(), "the first goes on")
+    lines = len(first.stdout().splitlines())
+    wait_until(lambda: len(first.stdout().splitlines()) > lines + 10, 20, "output of both")
+    for which in (pool, copy):
+        place.wait_generation(which, generation + 2, two)
+    check(place.inspect(pool)["uuid"] != place.inspect(copy)["uuid"], "two pools")
+    expect(place.pheap("restore", "--copy", copy, pool), REFUSED, "exists")
+    one.kill(signal.SIGTERM)
+    two.kill(signal.SIGTERM)
+    again = place.start(PHEAP, "restore", copy)
+    again.resumed()
+    again.kill(signal.SIGTERM)
+
+
 class Terminal:
     """An interactive shell on a terminal of its own."""
 
@@ -152,6 +176,7 @@ def as_user(function):
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
+                  a_copy_is_restored_beside_the_program_that_goes_on,
                   a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,
                   a_terminal_stops_continues_and_ends_a_restored_program):
     title = behaviour.__name__.replace("_", " ")
