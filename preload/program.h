@@ -11,8 +11,9 @@
 #include "core/agent/agent.h"
 
 struct program {
-    int owner_pid; /* of the process that the pool belongs to; 0: none */
-    bool restored; /* slot memory may be mapped from the pool's frames */
+    int owner_pid;     /* of the process that the pool belongs to; 0: none */
+    bool restored;     /* slot memory may be mapped from the pool's frames */
+    int resume_signal; /* what a resumed program is told by; 0: nothing */
     struct agent_link link;
 };
 

@@ -7,6 +7,7 @@
  * privileges (AT_SECURE) the environment is not listened to.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -36,7 +37,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments);
 struct program program;
 
 /* What is put into the environment lives here, so that a resume can correct it in place. */
-static char owner_text[64], slot_text[32], pool_text[AGENT_PATH_BYTES + 16];
+static char owner_text[64], generation_text[64], slot_text[32], pool_text[AGENT_PATH_BYTES + 16];
 
 void program_say(const char *text)
 {
@@ -82,6 +83,11 @@ static void write_owner(void)
 {
     format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu:%u", sys_getpid(), start_time(),
                 program.link.inherited_filters);
+}
+
+static void write_generation(uint64_t number)
+{
+    format_text(generation_text, sizeof generation_text, "PHEAP_GENERATION=%lu", number);
 }
 
 static bool ask(const uint8_t uuid[16], uint32_t kind, struct control_answer *answer)
@@ -131,6 +137,8 @@ static void mark_environment(bool relative, bool slot_unset)
 {
     write_owner();
     environment_put(owner_text);
+    write_generation(0);
+    environment_put(generation_text);
     environment_remove("PHEAP_FRESH");
     if (relative) {
         format_text(pool_text, sizeof pool_text, "PHEAP_POOL=%s", program.link.pool_path);
@@ -292,6 +300,20 @@ __attribute__((constructor)) static void start(void)
 
 /* ---- after a restore --------------------------------------------------------------------- */
 
+/* The signal waits until the program goes on: all are blocked now. */
+static void tell_resumed(uint64_t generation)
+{
+    siginfo_t info = {0};
+
+    if (program.resume_signal == 0)
+        return;
+    info.si_code = SI_QUEUE;
+    info.si_pid = sys_getpid();
+    info.si_uid = (uid_t)sys_call(SYS_getuid);
+    info.si_value.sival_int = (int)generation;
+    (void)sys_call(SYS_rt_sigqueueinfo, sys_getpid(), program.resume_signal, &info);
+}
+
 /*
  * Called by pheap-restore in the leader, while every thread is stopped and registers are not yet
  * the program's: raw system calls only.
@@ -310,6 +332,8 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);
     link->resumed_generation = arguments->generation;
+    write_generation(arguments->generation);
+    tell_resumed(arguments->generation);
     link->run_goes_on = 1;
     status = agent_start(link, &why);
     if (why.text[0])
