@@ -46,6 +46,9 @@ void program_write_statistics(const char *title);
 /* pmem.c: what writing a pool on DAX takes; all zero (but for `forced`) elsewhere. */
 void program_find_pmem(const char *pool_path, struct persist_pmem *pmem);
 
+/* deepbind.c: PHEAP_DEEPBIND=1 */
+void program_keep_deepbind(void);
+
 /* environment.c. The string must live for ever. Not setenv(): a program may define its own (bash
  * does), which is not ready for calls before main(). */
 void environment_put(char *assignment);

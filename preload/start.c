@@ -279,6 +279,8 @@ __attribute__((constructor)) static void start(void)
         return;
     if (options_from_environment(&options, environ, &why) < 0 && options.pool)
         program_say(why.text);
+    if (options.deepbind)
+        program_keep_deepbind();
     if (options.harden && program_start_heap())
         program_explain_faults();
     if (options.stats)

@@ -169,6 +169,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->owner = options_variable(environment, "PHEAP_OWNER");
     out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     out->at_exit = options_switch(environment, "PHEAP_AT_EXIT");
+    out->deepbind = options_switch(environment, "PHEAP_DEEPBIND");
     out->on_term = options_switch(environment, "PHEAP_ON_TERM");
     out->fresh = options_switch(environment, "PHEAP_FRESH");
     out->harden = options_switch(environment, "PHEAP_HARDEN");

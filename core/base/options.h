@@ -46,6 +46,7 @@ struct environment_options {
     bool omits_crash;     /* PHEAP_CRASH=0 */
     bool on_term;         /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
     bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
+    bool deepbind;        /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
     bool harden;          /* PHEAP_HARDEN=1 */
     bool stats;           /* PHEAP_STATS=1: statistics at exit */
 };
