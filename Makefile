@@ -201,6 +201,13 @@ check-dax: packages
 	+@$(MAKE) --no-print-directory tests
 	@scripts/check-dax
 
+## check-programs: programs too large for make check, killed and resumed; a table of them
+.PHONY: check-programs
+check-programs:
+	@scripts/install-packages scripts/packages scripts/packages-programs
+	+@$(MAKE) --no-print-directory tests
+	@t/compat/programs.t
+
 ## check-clang: everything compiles with clang without a warning
 check-clang:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang tests
