@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "core/base/status.h"
 #include "core/pool/persist.h"
+#include "core/process/memory_attributes.h"
 
 #define AGENT_PATH_BYTES 4096
 
@@ -55,6 +56,8 @@ struct agent_link {
     uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with; an image that was
                             cut after it holds it, and will end with it */
     int32_t exit_status;
+
+    struct memory_calls memory_calls;
 
     /* written by the agent */
     int32_t agent_pid;             /* 0: none */

@@ -41,6 +41,7 @@ int process_capture_prepare(struct capture *capture, struct problem *why)
     const struct address_space *space = capture->space;
 
     (void)why;
+    memory_attributes_look(capture_cache_attributes(capture->cache), capture->memory_calls);
     mapped_files_begin(capture->cache);
     for (uint32_t i = 0; space != NULL && i < space->count; i++)
         if (space->mappings[i].kind == MAPPING_FILE)
@@ -63,6 +64,7 @@ int process_capture(struct capture *capture, struct record_writer *out, struct p
     if (run.text == NULL || run.report == NULL)
         return problem_set(why, -ENOMEM, "no memory for the process record");
     mapped_files_begin(capture->cache);
+    memory_attributes_settle(capture_cache_attributes(capture->cache), capture->memory_calls);
     for (size_t i = 0; i < sizeof capture_parts / sizeof *capture_parts && status == 0; i++)
         status = capture_parts[i](&run);
     if (run.pidfd >= 0)

@@ -40,10 +40,10 @@ static int read_process(struct reading *reading)
 
     if (process == NULL || reading->image->process != NULL)
         return damaged(reading, "bad process item");
-    if (process->version != RECORD_FORMAT_VERSION)
+    if (process->version < RECORD_FORMAT_OLDEST || process->version > RECORD_FORMAT_VERSION)
         return problem_set(reading->why, STATUS_NEWER_FORMAT,
-                           "process record version %u: this pheap reads %u", process->version,
-                           RECORD_FORMAT_VERSION);
+                           "process record version %u: this pheap reads %u to %u", process->version,
+                           RECORD_FORMAT_OLDEST, RECORD_FORMAT_VERSION);
     if (process->pid < 2 || process->kernel_release[sizeof process->kernel_release - 1] != 0 ||
         process->resume_entry >= PROCESS_ADDRESS_LIMIT)
         return damaged(reading, "impossible process item");
@@ -113,7 +113,8 @@ static int read_mapping(struct reading *reading)
         return damaged(reading, "mapping of an unknown file");
     if (record->file == RECORD_ID_NONE && (record->flags & RECORD_MAPPING_SHARED))
         return damaged(reading, "shared anonymous mapping");
-    if ((record->prot & ~7u) != 0 || record->file_offset % PAGE_BYTES != 0)
+    if ((record->prot & ~7u) != 0 || record->file_offset % PAGE_BYTES != 0 ||
+        (record->attributes & ~MEMORY_ATTRIBUTES_ALL) != 0)
         return damaged(reading, "impossible mapping");
     image->mapping_count++;
     return 0;

@@ -9,6 +9,7 @@
  *     rebuild_mappings()           mappings, with PROT_WRITE where contents must be read in
  *       (the driver: extents and contents)
  *     rebuild_protections()        final protections
+ *     rebuild_memory_attributes()  what madvise and mlock set
  *     rebuild_memory_layout(), rebuild_descriptors(), rebuild_signal_actions(),
  *     rebuild_identity(), rebuild_timers()
  *     rebuild_thread_create()      the other threads, stopped before their first instruction
@@ -55,6 +56,7 @@ MUST_CHECK int rebuild_kernel_mappings(struct rebuild *rebuild, const struct add
 void rebuild_objects(struct rebuild *rebuild);
 MUST_CHECK int rebuild_mappings(struct rebuild *rebuild);
 void rebuild_protections(struct rebuild *rebuild);
+void rebuild_memory_attributes(struct rebuild *rebuild); /* of mappings, contents in them */
 void rebuild_memory_layout(struct rebuild *rebuild);
 MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);

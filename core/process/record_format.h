@@ -13,7 +13,8 @@
 
 #include <stdint.h>
 
-#define RECORD_FORMAT_VERSION 1u
+#define RECORD_FORMAT_VERSION 2u
+#define RECORD_FORMAT_OLDEST  1u /* that is still read */
 #define RECORD_ID_NONE        0xffffffffu
 #define RECORD_BYTES_MAX      (256u << 20) /* of all items: a reader takes no more */
 
@@ -81,6 +82,8 @@ struct record_process {
 
 enum record_process_flags {
     RECORD_NO_NEW_PRIVILEGES = 1u << 0,
+    RECORD_LOCKS_FUTURE = 1u << 1,          /* mlockall(MCL_FUTURE) */
+    RECORD_LOCKS_FUTURE_ON_FAULT = 1u << 2, /* with MCL_ONFAULT */
 };
 
 /* OFFSET SIZE
@@ -168,15 +171,34 @@ enum record_mapping_flags {
  *  24     4  prot
  *  28     4  flags: enum record_mapping_flags
  *  32     4  file id or object id, RECORD_ID_NONE for anonymous memory
- *  36     4  reserved, 0 */
+ *  36     4  attributes: enum record_memory_attributes; 0 in version 1 */
 struct record_mapping {
     uint64_t start, end;
     uint64_t file_offset;
     uint32_t prot;
     uint32_t flags;
     uint32_t file;
-    uint32_t reserved;
+    uint32_t attributes;
 };
+
+enum record_memory_attributes {
+    MEMORY_DONT_FORK = 1u << 0,
+    MEMORY_WIPE_ON_FORK = 1u << 1,
+    MEMORY_DONT_DUMP = 1u << 2,
+    MEMORY_LOCKED = 1u << 3,
+    MEMORY_LOCKED_ON_FAULT = 1u << 4,
+    MEMORY_HUGE_PAGES = 1u << 5,
+    MEMORY_NO_HUGE_PAGES = 1u << 6,
+    MEMORY_MERGEABLE = 1u << 7,
+    MEMORY_SEQUENTIAL = 1u << 8,
+    MEMORY_RANDOM = 1u << 9,
+    MEMORY_NO_RESERVE = 1u << 10,
+    MEMORY_GROWS_DOWN = 1u << 11, /* and is not [stack] */
+    MEMORY_DROPPABLE = 1u << 12,
+    MEMORY_KNOWN = 1u << 13, /* without it the others are 0 and say nothing */
+};
+
+#define MEMORY_ATTRIBUTES_ALL ((1u << 14) - 1)
 
 #define RECORD_REGISTERS 27
 

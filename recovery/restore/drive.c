@@ -114,7 +114,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
 {
     const struct process_image *image = &job->process;
 
-    *calls = FIXED_CALLS + image->mapping_count * 5ul + image->descriptor_count * 2ul +
+    *calls = FIXED_CALLS + image->mapping_count * 10ul + image->descriptor_count * 2ul +
              image->description_count * 10ul + image->pipe_count * 8ul + image->watch_count +
              image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
              image->lock_count + image->socket_count * 24ul + image->socket_option_count * 4ul +
@@ -252,6 +252,7 @@ static int rebuild_memory(struct drive *drive)
     if (status != 0)
         return status;
     rebuild_protections(rebuild);
+    rebuild_memory_attributes(rebuild);
     rebuild_memory_layout(rebuild);
     return run(drive, 0);
 }
@@ -385,6 +386,20 @@ static int start_agent(struct drive *drive)
     return status >= 0 ? 0 : fail(drive, status, "starting its agent");
 }
 
+/* Behind the agent's start, whose reservations are not for the program to lock. */
+static int lock_future(struct drive *drive, uintptr_t syscall_address)
+{
+    uint32_t flags = drive->job->process.process->flags;
+    uint64_t locks =
+        MCL_FUTURE | (flags & RECORD_LOCKS_FUTURE_ON_FAULT ? (uint64_t)MCL_ONFAULT : 0);
+    long ignored; /* what it may lock is up to RLIMIT_MEMLOCK; the program runs without */
+
+    return flags & RECORD_LOCKS_FUTURE
+               ? tracee_syscall(drive->leader, syscall_address, SYS_mlockall,
+                                BATCH_ARGS(locks, 0, 0, 0, 0, 0), &ignored)
+               : 0;
+}
+
 static int set_thread(struct drive *drive, struct tracee *thread)
 {
     int status = tracee_write_xstate(thread);
@@ -409,6 +424,8 @@ static int let_go(struct drive *drive)
 
     if (status == 0)
         status = (int)result;
+    if (status == 0)
+        status = lock_future(drive, syscall_address);
     if (status < 0)
         return fail(drive, status, "unmapping scratch memory");
     for (uint32_t i = 1; i < count && status == 0; i++)

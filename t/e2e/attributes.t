@@ -34,6 +34,10 @@ def inotify_has_the_same_watches_after_two_restores(place):
     same_after_two_restores(place, "inotify_state")
 
 
-add_both(attributes_are_the_same_after_two_restores,
+def settings_of_memory_are_the_same_after_two_restores(place):
+    same_after_two_restores(place, "memory_state")
+
+
+add_both(settings_of_memory_are_the_same_after_two_restores, attributes_are_the_same_after_two_restores,
          inotify_has_the_same_watches_after_two_restores)
 main()
