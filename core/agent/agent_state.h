@@ -22,6 +22,7 @@
 #include "core/image/image_writer.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/children.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -62,6 +63,9 @@ struct agent {
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
+    struct children children; /* as they were last seen */
+    bool waits_for_child;     /* the last attempt did */
+    bool said_so;
 
     /* when the next checkpoint is due */
     bool requested;

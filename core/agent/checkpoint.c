@@ -162,6 +162,30 @@ static struct address_range stack_garbage(const struct agent *agent,
     return (struct address_range){stack->start, (lowest - RED_ZONE_BYTES) & -(uintptr_t)PAGE_BYTES};
 }
 
+/*
+ * A living child would be lost: a shell has none between two commands. Who says that it may be
+ * lost (--children=ignore) is not made to wait; but for one that writes to the same memory.
+ */
+static int check_children(struct agent *agent, struct problem *why)
+{
+    struct children *children = &agent->children;
+    int status = tasks_children(agent->program_pid, agent->self_pid, children);
+    int child = agent->link->ignores_children ? children->sharing : children->living;
+    char name[TASK_NAME_BYTES];
+
+    agent->waits_for_child = status == 0 && child != 0;
+    if (status == -ESRCH)
+        return problem_set(why, STATUS_ENDED, "process %d has ended", agent->program_pid);
+    if (!agent->waits_for_child)
+        return 0;
+    task_name(child, name);
+    return problem_set(why, STATUS_DEFERRED, "child process %d (%s) %s", child, name,
+                       child == children->sharing
+                           ? "shares the program's memory"
+                           : "lives: a program is checkpointed when it has none, or with "
+                             "pheap run --children=ignore, without them");
+}
+
 /* Everything that must see the program standing still. */
 static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
 {
@@ -170,7 +194,7 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     struct capture capture;
     int status;
 
-    status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    status = check_children(agent, why);
     if (status < 0)
         return status;
     status = maps_read(&space, "/proc/self/maps", &agent->scratch);
@@ -248,7 +272,7 @@ static int take(struct agent *agent, struct problem *why)
 {
     struct generation_entry entry = {0};
     struct record_writer record;
-    int status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    int status = check_children(agent, why);
 
     if (status < 0)
         return status;

@@ -18,22 +18,12 @@ typedef int capture_part(struct capture_run *run);
 /* Files and objects come before the mappings that refer to them; the threads' report has brk,
  * signal actions, timers and which descriptors are close-on-exec. */
 static capture_part *const capture_parts[] = {
-    capture_process,
-    capture_directory,
-    capture_limits,
-    capture_timer_ids,
-    capture_descriptor_numbers,
-    capture_threads,
-    capture_process_attributes,
-    capture_memory_layout,
-    capture_kernel_mappings,
-    capture_descriptions,
-    capture_objects,
-    capture_mappings,
-    capture_signal_actions,
-    capture_pending_signals,
-    capture_timers,
-    capture_descriptors,
+    capture_process,         capture_directory,          capture_limits,
+    capture_children,        capture_timer_ids,          capture_descriptor_numbers,
+    capture_threads,         capture_process_attributes, capture_memory_layout,
+    capture_kernel_mappings, capture_descriptions,       capture_objects,
+    capture_mappings,        capture_signal_actions,     capture_pending_signals,
+    capture_timers,          capture_descriptors,
 };
 
 int process_capture_prepare(struct capture *capture, struct problem *why)

@@ -15,8 +15,6 @@
 #include "core/process/process_image_reading.h"
 #include "core/process/tracee.h"
 
-#define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
-
 int damaged(struct reading *reading, const char *what)
 {
     return problem_set(reading->why, STATUS_DAMAGED, "process record: %s (item kind %u, %u bytes)",
@@ -286,6 +284,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_THREAD_ATTRIBUTES] = read_thread_attributes,
     [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
     [RECORD_INOTIFY_WATCH] = read_inotify_watch,
+    [RECORD_CHILD] = read_child,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -338,12 +337,13 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
     image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
+    image->children = array(arena, counts[RECORD_CHILD], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
                    image->objects && image->object_parts && image->inotify_watches &&
                    image->watches && image->interval_timers && image->posix_timers &&
-                   image->pending && image->locks
+                   image->pending && image->locks && image->children
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }

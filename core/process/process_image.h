@@ -142,6 +142,8 @@ struct process_image {
     uint32_t pending_count;
     const struct record_file_lock **locks;
     uint32_t lock_count;
+    const struct record_child **children;
+    uint32_t child_count;
 };
 
 /* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */

@@ -3,6 +3,7 @@
  *
  * The driver (recovery/restore/drive.c) owns the order, because memory contents come in between:
  *
+ *     rebuild_children()           those that have ended
  *     rebuild_empty()              everything is unmapped but the kernel's own and scratch
  *     rebuild_kernel_mappings()    vdso and its data to their old places
  *     rebuild_objects()            what mappings and descriptors without a file refer to
@@ -48,6 +49,7 @@ struct rebuild {
 
 #define STAGING_BYTES (64u << 10)
 
+void rebuild_children(struct rebuild *rebuild);
 /* now: the present mappings of the process; scratch is [keep_start, keep_end). */
 void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uintptr_t keep_start,
                    uintptr_t keep_end);
@@ -78,6 +80,7 @@ void descriptors_find_renamed(struct process_image *image, struct arena *arena);
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);
 
+void children_size(const struct process_image *image, size_t *calls, size_t *data);
 /* Adds what the watches of inotify take in a batch to come by their numbers. */
 void inotify_size(const struct process_image *image, size_t *calls, size_t *data);
 

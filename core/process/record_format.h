@@ -45,6 +45,8 @@ enum record_kind {
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
     RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
+    RECORD_CHILD = 26, /* a child process that has ended */
+
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
 
@@ -489,6 +491,27 @@ struct record_inotify_watch {
     uint32_t reserved;
 };
 
+/* OFFSET SIZE
+ *   0     4  pid
+ *   4     4  state: enum record_child_state
+ *   8     4  how it ended, as wait() gives it
+ *  12     4  flags: enum record_child_flags */
+struct record_child {
+    int32_t pid;
+    uint32_t state;
+    uint32_t status;
+    uint32_t flags;
+};
+
+enum record_child_state {
+    CHILD_ENDED = 1, /* and has not been waited for */
+};
+
+enum record_child_flags {
+    CHILD_LEADS_GROUP = 1u << 0, /* its process group has its pid */
+};
+
+_Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
 _Static_assert(sizeof(struct record_object) == 24, "as drawn");
 _Static_assert(sizeof(struct record_object_content) == 16, "as drawn");

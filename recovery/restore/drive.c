@@ -134,6 +134,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     for (uint32_t i = 0; i < image->pipe_count; i++)
         *data += image->pipes[i].record->content_bytes + 64ul;
     inotify_size(image, calls, data);
+    children_size(image, calls, data);
     *calls += image->object_count * 12ul + image->object_part_count;
     for (uint32_t i = 0; i < image->object_count; i++)
         *data += 2 * strlen(image->objects[i].name) + 128;
@@ -238,6 +239,7 @@ static int rebuild_memory(struct drive *drive)
     struct rebuild *rebuild = &drive->rebuild;
     int status;
 
+    rebuild_children(rebuild);
     rebuild_empty(rebuild, &drive->now, drive->scratch, drive->scratch + drive->scratch_bytes);
     status = run(drive, rebuild_kernel_mappings(rebuild, &drive->now, drive->leader->tid));
     if (status == 0) {
