@@ -285,6 +285,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
     [RECORD_INOTIFY_WATCH] = read_inotify_watch,
     [RECORD_CHILD] = read_child,
+    [RECORD_TERMINAL] = read_terminal,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };

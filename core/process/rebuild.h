@@ -45,6 +45,7 @@ struct rebuild {
     int stdio_fd[3];    /* the restorer's 0, 1, 2, or -1 where it has none */
     int stdio_flags[3]; /* their O_* */
     bool stdio_terminal[3];
+    int terminal; /* which of them is a terminal whose settings are ours to change, or -1 */
 };
 
 #define STAGING_BYTES (64u << 10)
@@ -63,6 +64,10 @@ void rebuild_memory_layout(struct rebuild *rebuild);
 MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
+/* Before the rebuild: which of the restorer's streams is a terminal that it is in the foreground
+ * of, or -1. */
+int terminal_of_restorer(void);
+void rebuild_terminal(struct rebuild *rebuild);
 void rebuild_timers(struct rebuild *rebuild);
 void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);

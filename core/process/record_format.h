@@ -45,7 +45,8 @@ enum record_kind {
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
     RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
-    RECORD_CHILD = 26, /* a child process that has ended */
+    RECORD_CHILD = 26,    /* a child process that has ended */
+    RECORD_TERMINAL = 27, /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -511,6 +512,17 @@ enum record_child_flags {
     CHILD_LEADS_GROUP = 1u << 0, /* its process group has its pid */
 };
 
+/* OFFSET SIZE
+ *   0    44  struct termios2
+ *  44     8  rows, columns, width and height in pixels, 2 bytes each
+ *  52     4  reserved, 0 */
+struct record_terminal {
+    uint32_t settings[11];
+    uint16_t size[4];
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct record_terminal) == 56, "as drawn");
 _Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
 _Static_assert(sizeof(struct record_object) == 24, "as drawn");

@@ -177,7 +177,7 @@ static int map_scratch(struct drive *drive, size_t calls, size_t data)
     return status == 0 ? 0 : fail(drive, status, "scratch memory");
 }
 
-static void read_streams(struct rebuild *rebuild)
+static void read_streams(const struct drive *drive, struct rebuild *rebuild)
 {
     for (int i = 0; i < 3; i++) {
         char termios[64];
@@ -187,6 +187,7 @@ static void read_streams(struct rebuild *rebuild)
         rebuild->stdio_flags[i] = flags < 0 ? 0 : (int)flags;
         rebuild->stdio_terminal[i] = sys_call(SYS_ioctl, i, 0x5401 /* TCGETS */, termios) == 0;
     }
+    rebuild->terminal = drive->job->terminal;
 }
 
 static int prepare(struct drive *drive)
@@ -217,7 +218,7 @@ static int prepare(struct drive *drive)
         .stack_limit_bytes = stack < STACK_ROOM_MAX ? stack : STACK_ROOM_MAX,
         .first_private_fd = job->first_private_fd,
     };
-    read_streams(rebuild);
+    read_streams(drive, rebuild);
     /* Room above the program's numbers for those in transit; its own limits are set at the end. */
     status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
@@ -270,6 +271,7 @@ static int rebuild_process(struct drive *drive)
         rebuild_thread_create(rebuild, i);
     rebuild_timers(rebuild);
     rebuild_pending_signals(rebuild);
+    rebuild_terminal(rebuild);
     return run(drive, status);
 }
 

@@ -322,6 +322,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
 {
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
+                              .terminal = terminal_of_restorer(),
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,
                               .count_fd = -1};
