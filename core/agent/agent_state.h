@@ -50,6 +50,7 @@ struct agent {
     struct address_range window;
     void *record; /* buffer of the process record, below scratch_mark */
     size_t record_bytes;
+    size_t record_more_bytes; /* than usual: the program has much shared memory */
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 

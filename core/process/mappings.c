@@ -36,8 +36,6 @@ static const char *mapping_obstacle(const struct memory_attributes *attributes,
         return mapping->shared ? "shared memory of this kind" : NULL;
     if (mapping->kind != MAPPING_FILE)
         return "this kind of mapping";
-    if (text_starts_with(name, "/SYSV"))
-        return "System V shared memory";
     if (text_starts_with(name, "/anon_hugepage"))
         return "memory of huge pages (MAP_HUGETLB)";
     if (mapping->deleted)
@@ -239,6 +237,11 @@ int rebuild_mappings(struct rebuild *rebuild)
             rebuild_anonymous(rebuild, i, prot);
             continue;
         }
+        if ((mapping->flags & RECORD_MAPPING_OBJECT) &&
+            image->objects[mapping->file].record->kind == OBJECT_SYSV) {
+            rebuild_sysv_mapping(rebuild, mapping);
+            continue;
+        }
         if (mapping->flags & RECORD_MAPPING_OBJECT) {
             rebuild_file_mapping(rebuild, i, prot, objects_fd(rebuild) + mapping->file,
                                  BATCH_VALUE);
@@ -255,6 +258,7 @@ int rebuild_mappings(struct rebuild *rebuild)
     }
     if (open_id != RECORD_ID_NONE)
         close_file(rebuild, opened);
+    rebuild_sysv_removals(rebuild);
     return rebuild->batch->failed;
 }
 

@@ -109,6 +109,10 @@ static int read_mapping(struct reading *reading)
         record->file >=
             (record->flags & RECORD_MAPPING_OBJECT ? image->object_count : image->file_count))
         return damaged(reading, "mapping of an unknown file");
+    if ((record->flags & RECORD_MAPPING_OBJECT) && record->file != RECORD_ID_NONE &&
+        image->objects[record->file].record->kind == OBJECT_SYSV &&
+        record->file_offset > record->start)
+        return damaged(reading, "impossible mapping of shared memory");
     if (record->file == RECORD_ID_NONE && (record->flags & RECORD_MAPPING_SHARED))
         return damaged(reading, "shared anonymous mapping");
     if ((record->prot & ~7u) != 0 || record->file_offset % PAGE_BYTES != 0 ||
@@ -378,7 +382,9 @@ static int check_relations(struct reading *reading)
         if (record->kind == DESCRIPTION_FIFO && record->value != RECORD_ID_NONE &&
             !is_pipe(image, record->value, 1))
             return damaged(reading, "content of an unknown named pipe");
-        if (record->kind == DESCRIPTION_OBJECT && record->value >= image->object_count)
+        if (record->kind == DESCRIPTION_OBJECT &&
+            (record->value >= image->object_count ||
+             image->objects[record->value].record->kind == OBJECT_SYSV))
             return damaged(reading, "descriptor of an unknown object");
     }
     for (uint32_t i = 0; i < image->watch_count; i++)

@@ -41,6 +41,7 @@ struct rebuild {
 
     /* Descriptors of the new process that are not the program's; all numbers from first_private_fd
      * on are ours until the end. */
+    struct sysv_segment *segments; /* [object], sysv_memory.c's; NULL: none */
     int first_private_fd;
     int stdio_fd[3];    /* the restorer's 0, 1, 2, or -1 where it has none */
     int stdio_flags[3]; /* their O_* */

@@ -16,7 +16,7 @@
 #define RECORD_FORMAT_VERSION 2u
 #define RECORD_FORMAT_OLDEST  1u /* that is still read */
 #define RECORD_ID_NONE        0xffffffffu
-#define RECORD_BYTES_MAX      (256u << 20) /* of all items: a reader takes no more */
+#define RECORD_BYTES_MAX      (1280u << 20) /* of all items: a reader takes no more */
 
 enum record_kind {
     RECORD_PROCESS = 1,        /* first item, exactly one */
@@ -461,6 +461,7 @@ enum record_object_kind {
     OBJECT_FILE = 3,          /* deleted; tail: the path that it had */
     OBJECT_TEMPORARY = 4,     /* made with O_TMPFILE; tail: its path as the kernel shows it */
     OBJECT_SHM = 5,           /* of POSIX shared memory, with a name; tail: its path */
+    OBJECT_SYSV = 6,          /* of System V; tail: "SYSV " and its id; seals: its key */
 };
 
 /* OFFSET SIZE

@@ -139,7 +139,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     for (uint32_t i = 0; i < image->object_count; i++)
         *data += 2 * strlen(image->objects[i].name) + 128;
     for (uint32_t i = 0; i < image->object_part_count; i++)
-        *data += image->object_parts[i].bytes + 32ul;
+        *data += image->object_parts[i].bytes + 96ul;
     for (uint32_t i = 0; i < image->socket_message_count; i++)
         *data += image->socket_messages[i].bytes + 32ul;
 }
