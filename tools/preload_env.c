@@ -172,6 +172,8 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
     set_or_unset("PHEAP_FRESH", options->fresh);
     set_or_unset("PHEAP_AT_EXIT", options->at_exit);
     set_or_unset("PHEAP_ON_TERM", options->on_term);
+    if (options->ignores_children)
+        setenv("PHEAP_CHILDREN", "ignore", 1);
     if (options->no_crash)
         setenv("PHEAP_CRASH", "0", 1);
     return 0;

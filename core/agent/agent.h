@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "core/base/status.h"
 #include "core/pool/persist.h"
+#include "core/process/memory_attributes.h"
 
 #define AGENT_PATH_BYTES 4096
 
@@ -50,6 +51,7 @@ struct agent_link {
     uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
+    uint32_t ignores_children;   /* --children=ignore */
     uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
@@ -64,6 +66,8 @@ struct agent_link {
                             cut after it holds it, and will end with it */
     int32_t exit_status;
     uint32_t termination; /* enum agent_termination; never ASKED in an image */
+
+    struct memory_calls memory_calls;
 
     /* written by the agent */
     int32_t agent_pid;             /* 0: none */

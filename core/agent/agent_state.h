@@ -22,6 +22,7 @@
 #include "core/image/image_writer.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/children.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -49,6 +50,7 @@ struct agent {
     struct address_range window;
     void *record; /* buffer of the process record, below scratch_mark */
     size_t record_bytes;
+    size_t record_more_bytes; /* than usual: the program has much shared memory */
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 
@@ -62,6 +64,9 @@ struct agent {
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
+    struct children children; /* as they were last seen */
+    bool waits_for_child;     /* the last attempt did */
+    bool said_so;
 
     /* when the next checkpoint is due */
     bool requested;

@@ -35,20 +35,21 @@ MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
 const char *options_variable(char *const *environment, const char *name);
 
 struct environment_options {
-    const char *pool;     /* PHEAP_POOL; NULL: none, or empty */
-    const char *owner;    /* PHEAP_OWNER */
-    uint64_t interval_ns; /* PHEAP_INTERVAL; 0: only on request */
-    uint64_t dirty_bytes; /* PHEAP_DIRTY; 0: not said */
-    uint32_t keep;        /* PHEAP_KEEP; 0: not said */
-    bool by_checksum;     /* PHEAP_TRACK=checksum */
-    bool checks_cuts;     /* PHEAP_CHECK=cut */
-    bool at_exit;         /* PHEAP_AT_EXIT=1 */
-    bool omits_crash;     /* PHEAP_CRASH=0 */
-    bool on_term;         /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
-    bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
-    bool deepbind;        /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
-    bool harden;          /* PHEAP_HARDEN=1 */
-    bool stats;           /* PHEAP_STATS=1: statistics at exit */
+    const char *pool;      /* PHEAP_POOL; NULL: none, or empty */
+    const char *owner;     /* PHEAP_OWNER */
+    uint64_t interval_ns;  /* PHEAP_INTERVAL; 0: only on request */
+    uint64_t dirty_bytes;  /* PHEAP_DIRTY; 0: not said */
+    uint32_t keep;         /* PHEAP_KEEP; 0: not said */
+    bool by_checksum;      /* PHEAP_TRACK=checksum */
+    bool checks_cuts;      /* PHEAP_CHECK=cut */
+    bool at_exit;          /* PHEAP_AT_EXIT=1 */
+    bool omits_crash;      /* PHEAP_CRASH=0 */
+    bool ignores_children; /* PHEAP_CHILDREN=ignore */
+    bool on_term;          /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
+    bool fresh;            /* PHEAP_FRESH=1: start anew although there is something to resume */
+    bool deepbind;         /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
+    bool harden;           /* PHEAP_HARDEN=1 */
+    bool stats;            /* PHEAP_STATS=1: statistics at exit */
 };
 
 /* 0, or STATUS_USAGE with the variable and its value in *why; what is wrong has its default. */

@@ -80,6 +80,7 @@ int capture_process(struct capture_run *run)
         .pid = capture->pid,
         .thread_count = capture->thread_count,
         .slot = capture->slot,
+        .flags = memory_calls_flags(capture->memory_calls),
         .resume_entry = capture->resume_entry,
         .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
         .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),

@@ -25,6 +25,7 @@
 struct restore_job {
     struct problem *why;
     bool verbose;
+    int terminal; /* see struct rebuild; asked before there is any namespace */
     uint64_t began_ns;
     struct arena arena;
     struct pool pool;

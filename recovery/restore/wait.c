@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "recovery/restore/job.h"
 #include "recovery/restore/namespace.h"
@@ -64,9 +66,24 @@ static int open_signals(void)
     return (int)sys_call(SYS_signalfd4, -1, &mask, SIGSET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The shell is to see that we stop when the program does; whoever continues us continues it. */
+static bool is_stopped(int pid)
+{
+    char path[64], text[512];
+    const char *state;
+
+    format_text(path, sizeof path, "/proc/%d/stat", pid);
+    if (sys_read_file(path, text, sizeof text) <= 0)
+        return false;
+    state = strrchr(text, ')');
+    return state != NULL && state[1] == ' ' && state[2] == 'T';
+}
+
+/* The shell is to see that we stop when the program does; whoever continues us continues it. News
+ * of a stop may be old: what stops the program may have stopped us too. */
 static void stop_too(const struct waiting *waiting)
 {
+    if (!is_stopped(waiting->restored->outer_pid))
+        return;
     (void)sys_call(SYS_kill, sys_getpid(), SIGSTOP);
     (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, SIGCONT, 0, 0);
 }
