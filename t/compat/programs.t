@@ -31,8 +31,7 @@ def built(*command):
         if not os.path.exists(place.path("built")):
             made = place.make_directory("built")
             done = place.run(*[part.format(built=made) for part in command], timeout=300,
-                             environment={"HOME": made, "GOCACHE": made + "/cache", "GOFLAGS": "-mod=mod",
-                                          "GO111MODULE": "off"})
+                             environment={"GOCACHE": made + "/cache", "GO111MODULE": "off"})
             check_equal(done.status, 0, f"{command[0]}: {done.stderr()}")
     return prepare
 
@@ -76,7 +75,8 @@ def version_of(program):
     if command is None:
         return "of this tree"
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    return ((done.stdout or done.stderr).splitlines() or ["?"])[0][:60]
+    lines = [line for line in (done.stdout or done.stderr).splitlines() if line.strip()]
+    return lines[0].strip()[:60] if lines else "?"
 
 
 def run(place, program):
