@@ -220,6 +220,19 @@ static int cut_tracked(struct cut *cut, const struct tracker_group *group)
     return status < 0 || in_one ? status : clear_absent(cut, group);
 }
 
+/*
+ * By soft-dirty bits: one walk too. What was pre-copied is told again, since the bits stay until
+ * the cut is done; it is compared where it is.
+ */
+static int cut_soft_dirty(struct cut *cut, const struct tracker_group *group)
+{
+    struct image_writer *writer = cut->writer;
+    int status = pagemap_soft_dirty(&writer->tracker.pagemap, group->start, group->end,
+                                    group->backing, writer->suspect_all, cut_changed_run, cut);
+
+    return status < 0 ? status : cut_settle(cut);
+}
+
 static int cut_untracked(struct cut *cut, const struct tracker_group *group)
 {
     bool of_pool = group->backing == BACKING_POOL;
@@ -234,11 +247,14 @@ static int cut_untracked(struct cut *cut, const struct tracker_group *group)
 static int cut_group(void *context, const struct tracker_group *group)
 {
     struct cut *cut = context;
+    bool by_soft_dirty = cut->writer->tracker.way == TRACKING_SOFT_DIRTY;
 
     cut->flags =
         (group->backing == BACKING_FILE ? MEMORY_FILE : 0) | (group->readable ? MEMORY_DIRECT : 0);
-    cut->suspect = !group->tracked || cut->writer->suspect_all;
+    cut->suspect = !group->tracked || by_soft_dirty || cut->writer->suspect_all;
     cut->covered = group->start >> PAGE_SHIFT;
+    if (by_soft_dirty)
+        return cut_soft_dirty(cut, group);
     return group->tracked ? cut_tracked(cut, group) : cut_untracked(cut, group);
 }
 
@@ -290,7 +306,7 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
     struct cut cut = {
         .writer = writer,
         .space = space,
-        .max_changed_pages = max_pages ? max_pages : UINT64_MAX,
+        .max_changed_pages = max_pages && image_writer_tracks(writer) ? max_pages : UINT64_MAX,
     };
     uint64_t start_ns = sys_clock_ns(CLOCK_MONOTONIC);
     int status = 0;
@@ -310,11 +326,13 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
         status = cut_unread_pages(&cut);
     if (status >= 0)
         status = clear(&cut, space->garbage.start >> PAGE_SHIFT, space->garbage.end >> PAGE_SHIFT);
+    if (status >= 0)
+        status = tracker_cut_done(&writer->tracker);
     if (status == STATUS_DEFERRED)
         return problem_set(why, status, "more than %lu pages to copy", (unsigned long)max_pages);
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
-    if (writer->tracker.uffd < 0)
+    if (writer->tracker.way == TRACKING_CHECKSUM)
         writer->resident_pages = writer_resident_pages();
     writer->suspect_all = false;
     writer->unread_count = writer->span_count = 0;

@@ -54,7 +54,7 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
     if (status >= 0)
         status = rewriter_create(&writer->rewriter, arena, pool);
     if (status >= 0)
-        status = tracker_open(&writer->tracker, arena, options->features, options->by_checksum);
+        status = tracker_open(&writer->tracker, arena, options->features, options->track);
     if (status < 0)
         goto out;
     status = memory_open(&writer->memory);
@@ -62,10 +62,17 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
         tracker_close(&writer->tracker);
         goto out;
     }
+    /* Whoever cleared the bits before knew nothing of this generation. */
+    writer->suspect_all = writer->tracker.way == TRACKING_SOFT_DIRTY;
     stage_prefault(&writer->scratch, SCRATCH_PAGES_MIN);
     *out = writer;
     return 0;
 out:
+    if (status == STATUS_UNSUPPORTED)
+        return problem_set(why, status,
+                           "PHEAP_TRACK=soft-dirty: this kernel has no soft-dirty bits "
+                           "(CONFIG_MEM_SOFT_DIRTY): %s; unset PHEAP_TRACK",
+                           status_text(options->features->soft_dirty_error));
     return problem_set(why, status, "cannot set up dirty tracking: %s", status_text(status));
 }
 
@@ -186,6 +193,12 @@ static int precopy_run(void *context, const struct page_run *run)
     return status;
 }
 
+/* What is absent is dealt with by the cut. */
+static int precopy_soft_dirty_run(void *context, const struct page_run *run)
+{
+    return run->flags & RUN_ABSENT ? 0 : precopy_run(context, run);
+}
+
 static int precopy_group(void *context, const struct tracker_group *group)
 {
     struct precopy *precopy = context;
@@ -194,7 +207,10 @@ static int precopy_group(void *context, const struct tracker_group *group)
     int status = 0;
 
     precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
-    if (group->tracked)
+    if (group->tracked && writer->tracker.way == TRACKING_SOFT_DIRTY)
+        status = pagemap_soft_dirty(pagemap, group->start, group->end, group->backing, precopy->all,
+                                    precopy_soft_dirty_run, precopy);
+    else if (group->tracked)
         status = pagemap_written(pagemap, group->start, group->end, group->backing, precopy->all,
                                  precopy_run, precopy);
     else
@@ -313,6 +329,12 @@ bool image_writer_tracks(const struct image_writer *writer)
 
 const char *image_writer_tracking(const struct image_writer *writer)
 {
-    return writer->tracker.uffd >= 0 ? "userfaultfd write protection and PAGEMAP_SCAN"
-                                     : "page checksums";
+    switch (writer->tracker.way) {
+    case TRACKING_WRITE_PROTECTION:
+        return "userfaultfd write protection and PAGEMAP_SCAN";
+    case TRACKING_SOFT_DIRTY:
+        return "soft-dirty bits";
+    default:
+        return "page checksums";
+    }
 }

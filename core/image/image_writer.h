@@ -19,8 +19,9 @@
  *
  * How dirty pages are found: see tracker.h. With tracking, a page is a candidate when the kernel
  * says it was written since it was last protected; re-protection precedes the copy, so a page that
- * is torn by a concurrent store is a candidate again. By checksums (PHEAP_TRACK=checksum, or no
- * kernel support) every present anonymous page is a candidate each time.
+ * is torn by a concurrent store is a candidate again. By soft-dirty bits a page is a candidate, of
+ * each round and of the cut, when it was written since the last cut. By checksums every present
+ * anonymous page is a candidate each time.
  *
  * After a failure at any point (a full disk) nothing is lost: what was found dirty and not
  * committed is looked at again, by checksum, in the next attempt.
@@ -54,7 +55,7 @@ struct image_writer_stats {        /* of the generation in progress, since the l
 
 struct image_writer_options {
     const struct kernel_features *features;
-    bool by_checksum;       /* force the fallback */
+    enum tracking track;    /* TRACKING_BEST, or a fallback by force */
     uint64_t scratch_bytes; /* preallocated for the freeze; 0: 64 MiB */
 };
 
@@ -125,10 +126,11 @@ MUST_CHECK int64_t image_writer_count_dirty(struct image_writer *writer,
 
 const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
 
-/* Whether the kernel tells what was written. */
+/* Whether a round makes the next one shorter: by write protection. */
 bool image_writer_tracks(const struct image_writer *writer);
 
-/* "userfaultfd write protection and PAGEMAP_SCAN" or "page checksums", for messages. */
+/* "userfaultfd write protection and PAGEMAP_SCAN", "soft-dirty bits" or "page checksums", for
+ * messages. */
 const char *image_writer_tracking(const struct image_writer *writer);
 
 #endif
