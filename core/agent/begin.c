@@ -183,6 +183,7 @@ static int make_tools(struct agent *agent, struct problem *why)
     status = image_writer_create(&agent->writer, &agent->writer_arena, &agent->pool, &options, why);
     if (status < 0)
         return status;
+    image_writer_set_garbage(agent->writer, garbage_find, agent);
     status = capture_cache_create(&agent->capture_cache, &agent->core);
     if (status == 0)
         status = restart_table_create(&agent->restarts, &agent->core);

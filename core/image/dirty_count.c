@@ -103,7 +103,9 @@ int64_t image_writer_count_dirty(struct image_writer *writer, struct address_spa
     arena_rewind(&writer->maps_arena, writer->maps_arena.base);
     status = maps_read(space, "/proc/self/maps", &writer->maps_arena);
     if (status == 0)
-        status = tracker_each_backing(space, count_group, &counting);
+        status = writer->tracker.way == TRACKING_SOFT_DIRTY
+                     ? tracker_each_group(&writer->tracker, space, count_group, &counting)
+                     : tracker_each_backing(space, count_group, &counting);
     if (status < 0 && status != -ECANCELED)
         return status;
     return counting.count.pages > untracked ? (int64_t)(counting.count.pages - untracked) : 0;

@@ -38,6 +38,7 @@
 #include "core/base/kernel_features.h"
 #include "core/base/status.h"
 #include "core/image/maps.h"
+#include "core/image/page_set.h"
 #include "core/pool/pool.h"
 
 struct image_writer;
@@ -79,6 +80,18 @@ MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct addr
  * in the next cut, when no such transfer can be under way.
  */
 void image_writer_distrust_precopy(struct image_writer *writer);
+
+/*
+ * What need not be written: pages that nobody will read before writing to them, as of free memory.
+ * In a generation they have no entry, so they read as zero after a restore, or as they were if they
+ * are not garbage any more at its cut. The callback appends at most limit spans, in any order, and
+ * returns how many; asked while the program runs (not stopped) it may be wrong. NULL: there is no
+ * garbage.
+ */
+typedef uint32_t image_writer_garbage(void *context, bool stopped, struct page_span *out,
+                                      uint32_t limit);
+void image_writer_set_garbage(struct image_writer *writer, image_writer_garbage *find,
+                              void *context);
 
 /*
  * Called between pieces of a round or a cut, after at most a few megabytes: a negative status ends

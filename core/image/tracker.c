@@ -100,6 +100,9 @@ static int each_group(const struct tracker *tracker, const struct address_space 
                       tracker_visit *visit, void *context)
 {
     struct tracker_group group = {0}, next = {0};
+    /* PAGEMAP_SCAN passes over the gaps between mappings; the classic file has an entry for each
+     * page of them. */
+    bool joins = !tracker || tracker->uffd >= 0;
     int status = 0;
 
     for (uint32_t i = 0; i < space->count && status >= 0; i++) {
@@ -111,7 +114,7 @@ static int each_group(const struct tracker *tracker, const struct address_space 
         next.readable = (mapping->prot & PROT_READ) != 0;
         next.tracked = !tracker || tracker->way == TRACKING_SOFT_DIRTY ||
                        (tracker->uffd >= 0 && tracker->unregistered_pages[i] == 0);
-        if (saved && group.end && may_join(&group, &next, space)) {
+        if (joins && saved && group.end && may_join(&group, &next, space)) {
             group.end = next.end;
             continue;
         }
