@@ -250,7 +250,7 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->dirty_bytes = options->dirty_bytes;
     link->keep = options->keep;
     link->slot = heap_slot();
-    link->by_checksum = options->by_checksum;
+    link->track = options->track;
     link->checks_cuts = options->checks_cuts;
     link->at_exit = options->at_exit;
     link->omits_crash = options->omits_crash;

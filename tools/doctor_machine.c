@@ -34,6 +34,22 @@ static void look_at_kernel(struct doctor *doctor)
                     name.machine);
 }
 
+/* Why the kernel does not find them in the best way, and what would make it. */
+static void look_at_fallback(struct doctor *doctor, struct kernel_features *features)
+{
+    const char *reason = features->pagemap_scan ? "userfaultfd does not work" : "no PAGEMAP_SCAN";
+    const char *advice =
+        features->pagemap_scan
+            ? "allow the system call userfaultfd in the container's or service's filter"
+            : "a kernel from Linux 6.7 on finds them at a fraction of the time";
+    int error = features->pagemap_scan ? features->userfaultfd_error : features->pagemap_scan_error;
+
+    kernel_features_probe_soft_dirty(features);
+    doctor_find(doctor, "written pages", DOCTOR_LIMITED, advice, "found by %s: %s (%s)",
+                features->soft_dirty ? "soft-dirty bits" : "comparing checksums", reason,
+                strerror(-error));
+}
+
 static void look_at_tracking(struct doctor *doctor)
 {
     struct kernel_features features;
@@ -42,17 +58,8 @@ static void look_at_tracking(struct doctor *doctor)
     if (features.userfaultfd_wp_async && features.pagemap_scan)
         doctor_find(doctor, "written pages", DOCTOR_OK, NULL,
                     "found by the kernel (PAGEMAP_SCAN, asynchronous write protection)");
-    else if (!features.pagemap_scan)
-        doctor_find(doctor, "written pages", DOCTOR_LIMITED,
-                    "a kernel from Linux 6.7 on finds them at a fraction of the time",
-                    "found by comparing checksums: no PAGEMAP_SCAN (%s)",
-                    strerror(-features.pagemap_scan_error));
     else
-        doctor_find(doctor, "written pages", DOCTOR_LIMITED,
-                    "allow the system call userfaultfd in the container's or service's filter, on "
-                    "a kernel from Linux 6.7 on",
-                    "found by comparing checksums: userfaultfd does not work (%s)",
-                    strerror(-features.userfaultfd_error));
+        look_at_fallback(doctor, &features);
 }
 
 /* Seizes its parent as an agent would. Exit status: an errno. */

@@ -48,7 +48,7 @@ struct agent_link {
     uint64_t dirty_bytes;             /* a checkpoint when so much was written; 0: never */
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
-    uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
+    uint32_t track;              /* enum tracking: PHEAP_TRACK */
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint32_t ignores_children;   /* --children=ignore */

@@ -60,7 +60,8 @@ struct agent {
     struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;
     struct address_space precopy_space;
-    bool does_direct_io; /* the program, or it did once */
+    bool does_direct_io;                /* the program, or it did once */
+    struct address_range stack_garbage; /* of [stack], at the last cut */
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
@@ -106,6 +107,10 @@ struct agent {
 MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
 MUST_CHECK int checkpoint_make_record(struct agent *agent, struct record_writer *record,
                                       struct problem *why);
+
+/* garbage.c: what a checkpoint leaves out */
+void garbage_of_stack(struct agent *agent, const struct address_space *space); /* in the freeze */
+uint32_t garbage_find(void *agent, bool stopped, struct page_span *out, uint32_t limit);
 
 /* crash.c: wait_status as wait() gives it, negative: not known */
 void crash_take(struct agent *agent, int wait_status);

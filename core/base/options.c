@@ -154,6 +154,25 @@ static int take_switch(char *const *environment, const char *name, const char *v
                        found, value);
 }
 
+static int take_tracking(char *const *environment, enum tracking *out, struct problem *why)
+{
+    const char *found = options_variable(environment, "PHEAP_TRACK");
+
+    *out = TRACKING_BEST;
+    if (!found || !*found)
+        return 0;
+    if (strcmp(found, "checksum") == 0)
+        *out = TRACKING_CHECKSUM;
+    else if (strcmp(found, "soft-dirty") == 0)
+        *out = TRACKING_SOFT_DIRTY;
+    else
+        return problem_set(why, STATUS_USAGE,
+                           "PHEAP_TRACK=%s is not understood; it can be checksum, soft-dirty or "
+                           "unset",
+                           found);
+    return 0;
+}
+
 int options_from_environment(struct environment_options *out, char *const *environment,
                              struct problem *why)
 {
@@ -175,7 +194,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
     out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));
-    status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
+    status = take_tracking(environment, &out->track, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;
     switch_status =

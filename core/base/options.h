@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "core/base/kernel_features.h"
 #include "core/base/status.h"
 
 #define OPTIONS_INTERVAL_DEFAULT_NS 1000000000ull
@@ -40,7 +41,7 @@ struct environment_options {
     uint64_t interval_ns;  /* PHEAP_INTERVAL; 0: only on request */
     uint64_t dirty_bytes;  /* PHEAP_DIRTY; 0: not said */
     uint32_t keep;         /* PHEAP_KEEP; 0: not said */
-    bool by_checksum;      /* PHEAP_TRACK=checksum */
+    enum tracking track;   /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
     bool checks_cuts;      /* PHEAP_CHECK=cut */
     bool at_exit;          /* PHEAP_AT_EXIT=1 */
     bool omits_crash;      /* PHEAP_CRASH=0 */

@@ -31,7 +31,7 @@ def built(*command):
         if not os.path.exists(place.path("built")):
             made = place.make_directory("built")
             done = place.run(*[part.format(built=made) for part in command], timeout=300,
-                             environment={"GOCACHE": made + "/cache", "GO111MODULE": "off"})
+                             environment={"HOME": os.environ.get("HOME", made), "GOCACHE": made + "/cache", "GO111MODULE": "off"})
             check_equal(done.status, 0, f"{command[0]}: {done.stderr()}")
     return prepare
 

@@ -118,7 +118,7 @@ static void the_environment_is_read_by_name(void)
     CHECK_STR(options.owner, "1:2");
     CHECK_EQ(options.interval_ns, 100000000);
     CHECK_EQ(options.keep, 5);
-    CHECK(options.by_checksum);
+    CHECK_EQ(options.track, TRACKING_CHECKSUM);
     CHECK(options.checks_cuts);
     CHECK(options.omits_crash);
     CHECK_EQ(options.dirty_bytes, 16u << 20);
@@ -126,6 +126,19 @@ static void the_environment_is_read_by_name(void)
     CHECK(!options.fresh);
     CHECK(options.harden);
     CHECK(!options.stats);
+}
+
+static void the_ways_to_find_written_pages_have_names(void)
+{
+    char *soft_dirty[] = {"PHEAP_TRACK=soft-dirty", NULL}, *unknown[] = {"PHEAP_TRACK=magic", NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, soft_dirty, &why), 0);
+    CHECK_EQ(options.track, TRACKING_SOFT_DIRTY);
+    CHECK_EQ(options_from_environment(&options, unknown, &why), STATUS_USAGE);
+    CHECK_EQ(options.track, TRACKING_BEST);
+    CHECK(strstr(why.text, "soft-dirty") != NULL);
 }
 
 static void an_empty_environment_has_the_defaults(void)
@@ -138,7 +151,7 @@ static void an_empty_environment_has_the_defaults(void)
     CHECK(options.pool == NULL);
     CHECK_EQ(options.interval_ns, OPTIONS_INTERVAL_DEFAULT_NS);
     CHECK_EQ(options.keep, 0);
-    CHECK(!options.by_checksum);
+    CHECK_EQ(options.track, TRACKING_BEST);
     CHECK(!options.checks_cuts);
 }
 
@@ -164,6 +177,7 @@ int main(int argc, char **argv)
     RUN(numbers_stay_within_their_limit);
     RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);
     RUN(the_environment_is_read_by_name);
+    RUN(the_ways_to_find_written_pages_have_names);
     RUN(an_empty_environment_has_the_defaults);
     RUN(a_wrong_value_is_named_and_has_its_default);
     return tap_done();
