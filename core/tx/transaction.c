@@ -10,28 +10,12 @@
 #include <errno.h>
 #include <string.h>
 #include "core/heap/slot.h"
+#include "core/tx/draft.h"
 #include "core/tx/mutant.h"
+#include "core/tx/operation.h"
 #include "core/tx/opened_cut.h"
 
 #define TX_ARENA_BYTES (8ull << 30)
-
-enum op_kind { OP_RANGE, OP_ALLOC, OP_FREE, OP_ON_COMMIT, OP_ON_ABORT };
-
-struct op {
-    struct op *before, *after;
-    enum op_kind kind;
-    union {
-        struct {
-            uint8_t *start;
-            uint64_t bytes;
-        } range; /* the bytes that were there follow */
-        struct block block;
-        struct {
-            tx_call *function;
-            void *context;
-        } call;
-    };
-};
 
 /* Where a nested transaction began. */
 struct level {
@@ -304,84 +288,6 @@ void tx_abort(struct pheap_tx *tx)
     recycle(tx);
 }
 
-/* --- the record --- */
-
-static uint64_t write_bytes(uint64_t bytes)
-{
-    return sizeof(struct log_entry) + ((bytes + 7) & ~7ull);
-}
-
-static uint64_t op_bytes(const struct op *op)
-{
-    switch (op->kind) {
-    case OP_RANGE:
-        return write_bytes(op->range.bytes);
-    case OP_ALLOC:
-        return sizeof(struct log_entry) + write_bytes(block_bytes(&op->block));
-    case OP_FREE:
-        return sizeof(struct log_entry);
-    default:
-        return 0;
-    }
-}
-
-/* A record under construction. */
-struct draft {
-    struct log_record *record;
-    uint8_t *at;
-};
-
-static void put_entry(struct draft *draft, const struct log_entry *entry)
-{
-    memcpy(draft->at, entry, sizeof *entry);
-    draft->at += sizeof *entry;
-    draft->record->entry_count++;
-}
-
-static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
-{
-    put_entry(draft, &(struct log_entry){.kind = LOG_WRITE, .address = address, .bytes = bytes});
-    memcpy(draft->at, (const void *)address, bytes);
-    draft->at += (bytes + 7) & ~7ull;
-}
-
-static void put_alloc(struct draft *draft, const struct block *block)
-{
-    put_entry(draft, &(struct log_entry){.kind = LOG_ALLOC,
-                                         .type = block_type(block),
-                                         .address = block->address,
-                                         .bytes = block_bytes(block),
-                                         .slice = block->slice,
-                                         .size_class = block->span->size_class});
-}
-
-static void put_op(struct draft *draft, const struct op *op, enum log_entry_kind kind)
-{
-    if (kind == LOG_ALLOC && op->kind == OP_ALLOC)
-        put_alloc(draft, &op->block);
-    else if (kind == LOG_WRITE && op->kind == OP_RANGE)
-        put_write(draft, (uintptr_t)op->range.start, op->range.bytes);
-    else if (kind == LOG_WRITE && op->kind == OP_ALLOC &&
-             !TX_MUTANT(TX_MUTANT_NEW_BLOCK_NOT_WRITTEN))
-        put_write(draft, op->block.address, block_bytes(&op->block));
-    else if (kind == LOG_FREE && op->kind == OP_FREE)
-        put_entry(draft, &(struct log_entry){.kind = LOG_FREE, .address = op->block.address});
-}
-
-static struct log_record *draft_record(struct pheap_tx *tx, uint64_t bytes)
-{
-    struct draft draft = {.record = arena_alloc(&tx->arena, bytes, 64)};
-
-    if (!draft.record)
-        return NULL;
-    draft.at = (uint8_t *)(draft.record + 1);
-    for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
-        for (const struct op *op = tx->first; op; op = op->after)
-            put_op(&draft, op, kind);
-    draft.record->bytes = (uint64_t)(draft.at - (uint8_t *)draft.record);
-    return draft.record;
-}
-
 /* --- committing --- */
 
 static int append_record(struct pheap *heap, struct log_record *record)
@@ -403,15 +309,10 @@ static int append_record(struct pheap *heap, struct log_record *record)
 /* Steps 1 and 2. A transaction that has changed nothing writes nothing. */
 static int make_durable(struct pheap_tx *tx)
 {
-    uint64_t bytes = sizeof(struct log_record);
     struct log_record *record;
+    int status = draft_record(tx->first, &tx->arena, &record);
 
-    for (const struct op *op = tx->first; op; op = op->after)
-        bytes += op_bytes(op);
-    if (bytes == sizeof(struct log_record))
-        return 0;
-    record = draft_record(tx, bytes);
-    return record ? append_record(tx->heap, record) : -ENOMEM;
+    return status == 1 ? append_record(tx->heap, record) : status;
 }
 
 /* Step 3. */

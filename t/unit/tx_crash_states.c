@@ -16,6 +16,7 @@ static enum tx_mutant tx_mutant;
 #undef TX_MUTANT
 #define TX_MUTANT(name)  (tx_mutant == (name))
 #define LOG_FIRST_FRAMES 4u
+#include "core/tx/draft.c"
 #include "core/tx/log.c"
 #include "core/tx/opened.c"
 #include "core/tx/replay.c"
