@@ -189,6 +189,8 @@ static int derive(struct pheap *heap, struct problem *why)
 {
     int status = blocks_derive(&heap->blocks, &heap->memory, &heap->arena);
 
+    if (status == 0)
+        status = stripes_create(&heap->stripes, &heap->arena);
     if (status < 0)
         return problem_set(why, status, "the heap in pool '%s' cannot be used: %s", heap->pool.path,
                            status == STATUS_DAMAGED ? "its spans contradict each other"

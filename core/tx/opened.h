@@ -35,6 +35,7 @@
 #include "core/tx/blocks.h"
 #include "core/tx/log.h"
 #include "core/tx/slot_memory.h"
+#include "core/tx/stripes.h"
 
 enum opened_gate { GATE_OPEN, GATE_WANTED, GATE_CLOSED };
 
@@ -46,6 +47,7 @@ struct pheap {
     struct address_range window; /* for the pool on DAX */
     struct blocks blocks;
     struct log log;
+    struct stripes stripes;
     struct lock lock, log_lock;
     uint32_t gate;       /* enum opened_gate; a futex */
     uint32_t open_count; /* of outermost transactions; a futex */

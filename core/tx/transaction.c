@@ -10,26 +10,14 @@
 #include <errno.h>
 #include <string.h>
 #include "core/heap/slot.h"
-#include "core/tx/draft.h"
+#include "core/tx/commit.h"
+#include "core/tx/ending.h"
 #include "core/tx/mutant.h"
 #include "core/tx/operation.h"
+#include "core/tx/optimistic_commit.h"
 #include "core/tx/opened_cut.h"
 
 #define TX_ARENA_BYTES (8ull << 30)
-
-/* Where a nested transaction began. */
-struct level {
-    struct level *outer;
-    struct op *last;
-};
-
-struct pheap_tx {
-    struct pheap *heap;
-    struct arena arena;
-    struct op *first, *last;
-    struct level *level;   /* NULL: the outermost one */
-    struct pheap_tx *next; /* in heap->spare */
-};
 
 struct pheap *tx_heap(const struct pheap_tx *tx)
 {
@@ -62,8 +50,13 @@ static struct pheap_tx *make_tx(struct pheap *heap)
         arena_destroy(&arena);
         return NULL;
     }
+    if (stripe_set_create(&tx->held, &arena) < 0) {
+        arena_destroy(&arena);
+        return NULL;
+    }
     tx->heap = heap;
     tx->arena = arena;
+    tx->arena_start = arena_mark(&arena);
     return tx;
 }
 
@@ -75,41 +68,20 @@ void tx_drop_spares(struct pheap *heap)
         struct arena arena = tx->arena;
 
         heap->spare = tx->next;
+        if (tx->optimistic)
+            optimistic_destroy(tx->optimistic);
         arena_destroy(&arena);
     }
 }
 
-static int begin_outermost(struct pheap *heap, struct pheap_tx **out)
+static int make_optimistic(struct pheap_tx *tx)
 {
-    struct pheap_tx *tx;
-    int status = opened_may_change(heap);
+    int status = tx->optimistic ? 0 : optimistic_create(&tx->optimistic, &tx->heap->stripes);
 
     if (status < 0)
         return status;
-    opened_checkpoint_if_due(heap);
-    tx = take_spare(heap);
-    if (!tx)
-        tx = make_tx(heap);
-    if (!tx)
-        return -ENOMEM;
-    opened_enter(heap);
-    *out = tx;
-    return 0;
-}
-
-int tx_begin(struct pheap *heap, struct pheap_tx **tx)
-{
-    struct level *level;
-
-    if (!*tx)
-        return begin_outermost(heap, tx);
-    if ((*tx)->heap != heap)
-        return -EINVAL;
-    level = arena_alloc(&(*tx)->arena, sizeof *level, 8);
-    if (!level)
-        return -ENOMEM;
-    *level = (struct level){(*tx)->level, (*tx)->last};
-    (*tx)->level = level;
+    tx->is_optimistic = true;
+    optimistic_begin(tx->optimistic);
     return 0;
 }
 
@@ -117,109 +89,208 @@ int tx_begin(struct pheap *heap, struct pheap_tx **tx)
 static void recycle(struct pheap_tx *tx)
 {
     struct pheap *heap = tx->heap;
+    bool inside = tx->is_inside;
 
-    arena_rewind(&tx->arena, (uintptr_t)(tx + 1));
+    arena_rewind(&tx->arena, tx->arena_start);
     tx->first = tx->last = NULL;
     tx->level = NULL;
+    tx->part = NULL;
+    tx->is_optimistic = tx->has_lost = tx->is_inside = false;
     lock_acquire(&heap->lock, heap_holder());
     tx->next = heap->spare;
     heap->spare = tx;
     lock_release(&heap->lock);
-    opened_leave(heap);
+    if (inside)
+        opened_leave(heap);
+}
+
+static int begin_outermost(struct pheap *heap, struct pheap_tx **out, bool optimistic)
+{
+    struct pheap_tx *tx;
+    int status = opened_may_change(heap);
+
+    if (status < 0)
+        return status;
+    tx = take_spare(heap);
+    if (!tx)
+        tx = make_tx(heap);
+    if (!tx)
+        return -ENOMEM;
+    tx->whole = tx;
+    if (optimistic)
+        status = make_optimistic(tx);
+    else
+        operation_enter(tx);
+    if (status < 0)
+        recycle(tx);
+    else
+        *out = tx;
+    return status;
+}
+
+static int begin_nested(struct pheap_tx *tx)
+{
+    struct level *level = arena_alloc(&tx->arena, sizeof *level, 8);
+
+    if (!level)
+        return -ENOMEM;
+    *level = (struct level){.outer = tx->level, .last = tx->last};
+    if (tx->is_optimistic)
+        level->before = write_buffer_mark(&tx->optimistic->buffer);
+    tx->level = level;
+    return 0;
+}
+
+static int begin_any(struct pheap *heap, struct pheap_tx **tx, bool optimistic)
+{
+    if (!*tx)
+        return begin_outermost(heap, tx, optimistic);
+    return (*tx)->heap == heap ? begin_nested(*tx) : -EINVAL;
+}
+
+int tx_begin(struct pheap *heap, struct pheap_tx **tx)
+{
+    return begin_any(heap, tx, false);
+}
+
+int tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx)
+{
+    return begin_any(heap, tx, true);
 }
 
 /* --- operations --- */
 
-static struct op *new_op(struct pheap_tx *tx, enum op_kind kind, size_t more_bytes)
-{
-    struct op *op = arena_alloc(&tx->arena, sizeof *op + more_bytes, 16);
-
-    if (op)
-        op->kind = kind;
-    return op;
-}
-
-static void append_op(struct pheap_tx *tx, struct op *op)
-{
-    op->before = tx->last;
-    if (tx->last)
-        tx->last->after = op;
-    else
-        tx->first = op;
-    tx->last = op;
-}
-
 int tx_add(struct pheap_tx *tx, void *start, size_t bytes)
 {
-    struct op *op;
-
-    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)start, bytes))
+    if (tx->is_optimistic || !slot_memory_may_write(&tx->heap->memory, (uintptr_t)start, bytes))
         return -EINVAL;
-    op = new_op(tx, OP_RANGE, bytes);
-    if (!op)
-        return -ENOMEM;
-    op->range.start = start;
-    op->range.bytes = bytes;
-    memcpy(op + 1, start, bytes);
-    append_op(tx, op);
-    return 0;
+    stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)start, bytes);
+    return operation_add_range(tx, start, bytes);
+}
+
+int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    int status = 0;
+
+    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)from, bytes))
+        return -EINVAL;
+    if (tx->has_lost)
+        return STATUS_CONFLICT;
+    if (tx->is_optimistic) {
+        status = optimistic_read(tx->optimistic, to, (uintptr_t)from, bytes);
+    } else {
+        stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)from, bytes);
+        memcpy(to, from, bytes);
+    }
+    if (status == STATUS_CONFLICT)
+        tx->has_lost = true;
+    return status;
+}
+
+int tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    int status;
+
+    if (tx->has_lost)
+        return STATUS_CONFLICT;
+    if (!tx->is_optimistic) {
+        status = tx_add(tx, to, bytes);
+        if (status == 0)
+            memcpy(to, from, bytes);
+        return status;
+    }
+    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)to, bytes))
+        return -EINVAL;
+    return write_buffer_put(&tx->optimistic->buffer, (uintptr_t)to, from, bytes, tx->level != NULL);
 }
 
 int tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **block)
 {
     struct pheap *heap = tx->heap;
-    struct op *op = new_op(tx, OP_ALLOC, 0);
+    struct op *op = operation_new(tx, OP_ALLOC, 0);
     int status;
 
     if (!op)
         return -ENOMEM;
+    operation_enter(tx);
     lock_acquire(&heap->lock, heap_holder());
     status = blocks_take(&heap->blocks, bytes, type, &op->block);
     lock_release(&heap->lock);
     if (status < 0)
         return status;
-    append_op(tx, op);
+    operation_append(tx, op);
     *block = (void *)op->block.address;
     return 0;
 }
 
-static void set_state(struct pheap *heap, const struct block *block, enum tx_block_state state)
+/* Nothing that can be freed starts there. The transaction may only be late: another one has freed
+ * it, and what led here has changed, or is about to. */
+static int not_there(struct pheap_tx *tx, bool by_another)
 {
+    if (!by_another && optimistic_look_again(tx->optimistic) == 0)
+        return -EINVAL;
+    tx->has_lost = true;
+    return STATUS_CONFLICT;
+}
+
+static bool find_block(struct pheap *heap, const void *start, struct block *block,
+                       enum tx_block_state *state)
+{
+    bool found;
+
     lock_acquire(&heap->lock, heap_holder());
-    blocks_set_state(&heap->blocks, block, state);
+    found = block_find(&heap->memory, (uintptr_t)start, block);
+    *state = found ? block_state(block) : TX_FREE;
     lock_release(&heap->lock);
+    return found && *state != TX_FREE;
+}
+
+/* It is held before it is marked, so that a reader who came by an older pointer learns of it, and
+ * whoever is about to free it has done so or given up. */
+static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
+{
+    enum tx_block_state state;
+
+    if (!find_block(tx->heap, start, &op->block, &state))
+        return -EINVAL;
+    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, block_bytes(&op->block));
+    return operation_mark_freed(tx, op) ? 0 : -EINVAL;
+}
+
+/* Its commit locks and marks it. */
+static int free_optimistically(struct pheap_tx *tx, const void *start, struct op *op)
+{
+    enum tx_block_state state;
+
+    find_block(tx->heap, start, &op->block, &state);
+    return state == TX_USED ? 0 : not_there(tx, state == TX_FREEING);
 }
 
 int tx_free(struct pheap_tx *tx, void *start)
 {
-    struct pheap *heap = tx->heap;
-    struct op *op = new_op(tx, OP_FREE, 0);
-    int status = -EINVAL;
+    struct op *op = operation_new(tx, OP_FREE, 0);
+    int status;
 
+    if (tx->has_lost)
+        return STATUS_CONFLICT;
     if (!op)
         return -ENOMEM;
-    lock_acquire(&heap->lock, heap_holder());
-    if (block_find(&heap->memory, (uintptr_t)start, &op->block) &&
-        block_state(&op->block) == TX_USED) {
-        blocks_set_state(&heap->blocks, &op->block,
-                         TX_MUTANT(TX_MUTANT_FREE_AT_ONCE) ? TX_FREE : TX_FREEING);
-        status = 0;
-    }
-    lock_release(&heap->lock);
+    operation_enter(tx);
+    status = tx->is_optimistic ? free_optimistically(tx, start, op) : free_directly(tx, start, op);
     if (status == 0)
-        append_op(tx, op);
+        operation_append(tx, op);
     return status;
 }
 
 static int add_call(struct pheap_tx *tx, enum op_kind kind, tx_call *call, void *context)
 {
-    struct op *op = new_op(tx, kind, 0);
+    struct op *op = operation_new(tx, kind, 0);
 
     if (!op)
         return -ENOMEM;
     op->call.function = call;
     op->call.context = context;
-    append_op(tx, op);
+    operation_append(tx, op);
     return 0;
 }
 
@@ -235,111 +306,107 @@ int tx_on_abort(struct pheap_tx *tx, tx_call *call, void *context)
 
 /* --- aborting --- */
 
-static void undo_op(struct pheap *heap, const struct op *op)
+/* The first part goes last: what the others know of it is in it. */
+static void end_all(struct pheap_tx *tx)
 {
-    switch (op->kind) {
-    case OP_RANGE:
-        if (!TX_MUTANT(TX_MUTANT_UNDO_NOT_APPLIED))
-            memcpy(op->range.start, op + 1, op->range.bytes);
-        break;
-    case OP_ALLOC:
-        set_state(heap, &op->block, TX_FREE);
-        break;
-    case OP_FREE:
-        if (!TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            set_state(heap, &op->block, TX_USED);
-        break;
-    default:
-        break;
+    struct pheap_tx *next;
+
+    for (struct pheap_tx *part = tx->part; part; part = next) {
+        next = part->part;
+        if (part->is_optimistic)
+            optimistic_end(part->optimistic);
+        recycle(part);
     }
-}
-
-/* Newest first, down to `keep`, which stays. The calls come when memory is as it was. */
-static void undo_to(struct pheap_tx *tx, struct op *keep)
-{
-    for (struct op *op = tx->last; op != keep; op = op->before)
-        undo_op(tx->heap, op);
-    for (struct op *op = tx->last; op != keep; op = op->before)
-        if (op->kind == OP_ON_ABORT)
-            op->call.function(op->call.context);
-    tx->last = keep;
-    if (keep)
-        keep->after = NULL;
-    else
-        tx->first = NULL;
-}
-
-static void abort_nested(struct pheap_tx *tx)
-{
-    struct level *level = tx->level;
-
-    tx->level = level->outer;
-    undo_to(tx, level->last);
-    arena_rewind(&tx->arena, (uintptr_t)level);
+    if (tx->is_optimistic)
+        optimistic_end(tx->optimistic);
+    recycle(tx);
 }
 
 void tx_abort(struct pheap_tx *tx)
 {
     if (tx->level) {
-        abort_nested(tx);
+        for (struct pheap_tx *part = tx; part; part = part->part)
+            ending_undo_nested(part);
         return;
     }
-    undo_to(tx, NULL);
-    recycle(tx);
+    ending_undo(tx);
+    end_all(tx);
+}
+
+/* --- optimistic transactions: losing, and what comes before a commit is that of a direct one ---
+ */
+
+static int lose(struct pheap_tx *tx)
+{
+    ending_undo(tx);
+    for (struct pheap_tx *part = tx; part; part = part->part) {
+        operation_leave(part);
+        optimistic_forget(part->optimistic);
+        part->has_lost = true;
+    }
+    return STATUS_CONFLICT;
+}
+
+int tx_retry(struct pheap_tx *tx)
+{
+    int status = opened_may_change(tx->heap);
+
+    if (!tx->is_optimistic || tx->whole != tx)
+        return -EINVAL;
+    (void)lose(tx);
+    if (status < 0) {
+        tx_abort(tx);
+        return status;
+    }
+    optimistic_back_off(tx->optimistic);
+    for (struct pheap_tx *part = tx; part; part = part->part)
+        part->has_lost = false;
+    optimistic_begin_again(tx->optimistic);
+    return 0;
 }
 
 /* --- committing --- */
 
-static int append_record(struct pheap *heap, struct log_record *record)
+static void commit_nested(struct pheap_tx *tx)
 {
-    int status;
+    for (struct pheap_tx *part = tx; part; part = part->part)
+        part->level = part->level->outer;
+}
 
-    lock_acquire(&heap->log_lock, heap_holder());
-    status = opened_may_change(heap);
-    if (status == 0)
-        status = log_append(&heap->log, record, NULL);
-    if (heap->log.used >= heap->checkpoint_at_bytes)
-        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
-    if (status < 0 && heap->pool.persist.failed)
-        __atomic_store_n(&heap->failed, heap->pool.persist.failed, __ATOMIC_RELAXED);
-    lock_release(&heap->log_lock);
+static int commit_outermost(struct pheap_tx *tx)
+{
+    bool changed = false;
+    int status = 0;
+
+    for (const struct pheap_tx *part = tx; part; part = part->part)
+        changed = changed || operation_has_changed(part);
+    if (changed && tx->is_optimistic)
+        status = optimistic_commit(tx);
+    if (changed && status == 0)
+        status = commit_durably(tx);
     return status;
-}
-
-/* Steps 1 and 2. A transaction that has changed nothing writes nothing. */
-static int make_durable(struct pheap_tx *tx)
-{
-    struct log_record *record;
-    int status = draft_record(tx->first, &tx->arena, &record);
-
-    return status == 1 ? append_record(tx->heap, record) : status;
-}
-
-/* Step 3. */
-static void finish(struct pheap_tx *tx)
-{
-    for (const struct op *op = tx->first; op && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE); op = op->after)
-        if (op->kind == OP_FREE)
-            set_state(tx->heap, &op->block, TX_FREE);
-    for (const struct op *op = tx->first; op; op = op->after)
-        if (op->kind == OP_ON_COMMIT)
-            op->call.function(op->call.context);
 }
 
 int tx_commit(struct pheap_tx *tx)
 {
     int status;
 
+    if (tx->whole != tx)
+        return -EINVAL;
     if (tx->level) {
-        tx->level = tx->level->outer;
-        return 0;
+        commit_nested(tx);
+        return tx->has_lost ? (int)STATUS_CONFLICT : 0;
     }
-    status = make_durable(tx);
+    if (tx->has_lost)
+        return lose(tx);
+    status = commit_outermost(tx);
+    if (status == STATUS_CONFLICT)
+        return lose(tx);
     if (status < 0) {
         tx_abort(tx);
         return status;
     }
-    finish(tx);
-    recycle(tx);
+    ending_finish(tx);
+    end_all(tx);
     return 0;
 }
