@@ -48,6 +48,7 @@ struct pheap_tx {
     struct pheap_tx *next;         /* in heap->spare */
     struct pheap_tx *whole;        /* the one this is a part of: itself, unless it was joined */
     struct pheap_tx *part;         /* the next part of the whole, in another heap */
+    void *user;                    /* tx_user() */
     struct stripe_set held;        /* exclusively, if it is optimistic: in its commit alone */
     struct optimistic *optimistic; /* NULL: it was never */
     bool is_optimistic;

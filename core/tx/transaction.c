@@ -24,6 +24,11 @@ struct pheap *tx_heap(const struct pheap_tx *tx)
     return tx->heap;
 }
 
+void **tx_user(struct pheap_tx *tx)
+{
+    return &tx->whole->user;
+}
+
 /* --- beginning and ending --- */
 
 static struct pheap_tx *take_spare(struct pheap *heap)
@@ -95,6 +100,7 @@ static void recycle(struct pheap_tx *tx)
     tx->first = tx->last = NULL;
     tx->level = NULL;
     tx->part = NULL;
+    tx->user = NULL;
     tx->is_optimistic = tx->has_lost = tx->is_inside = false;
     lock_acquire(&heap->lock, heap_holder());
     tx->next = heap->spare;

@@ -65,6 +65,9 @@ void tx_abort(struct pheap_tx *tx);
 
 struct pheap *tx_heap(const struct pheap_tx *tx);
 
+/* A pointer of the program's, NULL when the transaction begins. */
+void **tx_user(struct pheap_tx *tx);
+
 /* Memory of transactions that have ended. */
 void tx_drop_spares(struct pheap *heap);
 
