@@ -16,6 +16,10 @@ enum tx_mutant {
     TX_MUTANT_FREE_AT_ONCE,          /* a freed block is handed out before the commit */
     TX_MUTANT_NEW_BLOCK_NOT_WRITTEN, /* what is stored to a new block is not in the record */
     TX_MUTANT_GROWTH_NOT_LISTED,     /* the superblock does not list the log's new frames */
+    TX_MUTANT_PREDECESSORS_NOT_AWAITED, /* a record is durable though one before it is not */
+    TX_MUTANT_HOLES_ARE_DAMAGE,         /* whole records behind one that is not count as damage */
+    TX_MUTANT_SPACE_FREE_AT_CUT,        /* the log's space is used again before the generation is */
+    TX_MUTANT_SESSION_GOES_ON,          /* records after an opening are of the session before */
     TX_MUTANT_END,
 };
 

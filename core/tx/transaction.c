@@ -40,12 +40,20 @@ struct level {
 };
 
 struct pheap_tx {
+    struct gate_pass pass; /* open: it is inside heap->gate */
     struct pheap *heap;
     struct arena arena;
     struct op *first, *last;
-    struct level *level;   /* NULL: the outermost one */
-    struct pheap_tx *next; /* in heap->spare */
+    struct level *level; /* NULL: the outermost one */
 };
+
+/* The transaction that this thread had last, as long as that heap is open: a guess. Others may take
+ * it too, so nothing need be done when a thread ends. */
+struct last_tx {
+    uint64_t heap_id;
+    struct pheap_tx *tx;
+};
+static __thread struct last_tx last_tx __attribute__((tls_model("initial-exec")));
 
 struct pheap *tx_heap(const struct pheap_tx *tx)
 {
@@ -54,61 +62,67 @@ struct pheap *tx_heap(const struct pheap_tx *tx)
 
 /* --- beginning and ending --- */
 
-static struct pheap_tx *take_spare(struct pheap *heap)
+/* One of the heap's that is not open, or NULL. */
+static struct pheap_tx *enter_any(struct pheap *heap)
 {
-    struct pheap_tx *tx;
+    struct gate_pass *pass = __atomic_load_n(&heap->gate.passes, __ATOMIC_ACQUIRE);
 
-    lock_acquire(&heap->lock, heap_holder());
-    tx = heap->spare;
-    if (tx)
-        heap->spare = tx->next;
-    lock_release(&heap->lock);
-    return tx;
+    while (pass && !gate_enter(&heap->gate, pass))
+        pass = pass->next;
+    return (struct pheap_tx *)pass;
 }
 
-static struct pheap_tx *make_tx(struct pheap *heap)
+static struct pheap_tx *enter_new(struct pheap *heap)
 {
     struct arena arena;
     struct pheap_tx *tx;
 
     if (arena_create(&arena, TX_ARENA_BYTES) < 0)
         return NULL;
-    tx = arena_alloc(&arena, sizeof *tx, 16);
+    tx = arena_alloc(&arena, sizeof *tx, 64);
     if (!tx) {
         arena_destroy(&arena);
         return NULL;
     }
     tx->heap = heap;
     tx->arena = arena;
+    tx->pass.presence = GATE_INSIDE; /* nobody else's once it is known */
+    gate_add(&heap->gate, &tx->pass);
+    gate_queue(&heap->gate, &tx->pass);
     return tx;
 }
 
-void tx_drop_spares(struct pheap *heap)
+void tx_drop_all(struct pheap *heap)
 {
-    struct pheap_tx *tx;
+    struct gate_pass *pass = heap->gate.passes;
 
-    while ((tx = heap->spare)) {
-        struct arena arena = tx->arena;
+    heap->gate.passes = NULL;
+    while (pass) {
+        struct pheap_tx *tx = (struct pheap_tx *)pass;
+        struct arena arena = tx->arena; /* tx lies in it */
 
-        heap->spare = tx->next;
+        pass = pass->next;
         arena_destroy(&arena);
     }
 }
 
 static int begin_outermost(struct pheap *heap, struct pheap_tx **out)
 {
-    struct pheap_tx *tx;
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
     int status = opened_may_change(heap);
 
     if (status < 0)
         return status;
-    opened_checkpoint_if_due(heap);
-    tx = take_spare(heap);
-    if (!tx)
-        tx = make_tx(heap);
-    if (!tx)
-        return -ENOMEM;
-    opened_enter(heap);
+    if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+        opened_checkpoint_if_due(heap);
+    if (!tx || !gate_enter(&heap->gate, &tx->pass)) {
+        tx = enter_any(heap);
+        if (!tx)
+            tx = enter_new(heap);
+        if (!tx)
+            return -ENOMEM;
+        last_tx = (struct last_tx){heap->id, tx};
+    }
     *out = tx;
     return 0;
 }
@@ -129,19 +143,13 @@ int tx_begin(struct pheap *heap, struct pheap_tx **tx)
     return 0;
 }
 
-/* The heap may be closed from here on by others, but for the calls that are still to be made. */
+/* The heap may be closed from here on by others. */
 static void recycle(struct pheap_tx *tx)
 {
-    struct pheap *heap = tx->heap;
-
     arena_rewind(&tx->arena, (uintptr_t)(tx + 1));
     tx->first = tx->last = NULL;
     tx->level = NULL;
-    lock_acquire(&heap->lock, heap_holder());
-    tx->next = heap->spare;
-    heap->spare = tx;
-    lock_release(&heap->lock);
-    opened_leave(heap);
+    gate_leave(&tx->heap->gate, &tx->pass);
 }
 
 /* --- operations --- */
@@ -378,30 +386,30 @@ static struct log_record *draft_record(struct pheap_tx *tx, uint64_t bytes)
     for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
         for (const struct op *op = tx->first; op; op = op->after)
             put_op(&draft, op, kind);
-    draft.record->bytes = (uint64_t)(draft.at - (uint8_t *)draft.record);
+    draft.record->bytes = bytes;
     return draft.record;
 }
 
 /* --- committing --- */
 
-static int append_record(struct pheap *heap, struct log_record *record)
+static int append_record(struct pheap *heap, struct log_record *record, uint64_t *sequence,
+                         bool soon)
 {
-    int status;
+    int status = opened_may_change(heap);
 
-    lock_acquire(&heap->log_lock, heap_holder());
-    status = opened_may_change(heap);
     if (status == 0)
-        status = log_append(&heap->log, record, NULL);
-    if (heap->log.used >= heap->checkpoint_at_bytes)
+        status = log_write(&heap->log, record, sequence, NULL);
+    if (status == 0 && !soon)
+        status = log_wait(&heap->log, *sequence, NULL);
+    if (log_bytes(&heap->log) >= __atomic_load_n(&heap->checkpoint_at_bytes, __ATOMIC_RELAXED))
         __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
-    if (status < 0 && heap->pool.persist.failed)
-        __atomic_store_n(&heap->failed, heap->pool.persist.failed, __ATOMIC_RELAXED);
-    lock_release(&heap->log_lock);
+    if (status < 0)
+        opened_note_failure(heap);
     return status;
 }
 
 /* Steps 1 and 2. A transaction that has changed nothing writes nothing. */
-static int make_durable(struct pheap_tx *tx)
+static int write_out(struct pheap_tx *tx, uint64_t *sequence, bool soon)
 {
     uint64_t bytes = sizeof(struct log_record);
     struct log_record *record;
@@ -410,8 +418,8 @@ static int make_durable(struct pheap_tx *tx)
         bytes += op_bytes(op);
     if (bytes == sizeof(struct log_record))
         return 0;
-    record = draft_record(tx, bytes);
-    return record ? append_record(tx->heap, record) : -ENOMEM;
+    record = draft_record(tx, (bytes + LOG_ALIGN - 1) & ~(uint64_t)(LOG_ALIGN - 1));
+    return record ? append_record(tx->heap, record, sequence, soon) : -ENOMEM;
 }
 
 /* Step 3. */
@@ -425,15 +433,16 @@ static void finish(struct pheap_tx *tx)
             op->call.function(op->call.context);
 }
 
-int tx_commit(struct pheap_tx *tx)
+static int commit_level(struct pheap_tx *tx, uint64_t *sequence, bool soon)
 {
     int status;
 
+    *sequence = 0;
     if (tx->level) {
         tx->level = tx->level->outer;
         return 0;
     }
-    status = make_durable(tx);
+    status = tx->first ? write_out(tx, sequence, soon) : 0;
     if (status < 0) {
         tx_abort(tx);
         return status;
@@ -441,4 +450,16 @@ int tx_commit(struct pheap_tx *tx)
     finish(tx);
     recycle(tx);
     return 0;
+}
+
+int tx_commit(struct pheap_tx *tx)
+{
+    uint64_t sequence;
+
+    return commit_level(tx, &sequence, tx->heap->commits_soon);
+}
+
+int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence)
+{
+    return commit_level(tx, sequence, true);
 }

@@ -38,13 +38,17 @@ MUST_CHECK int tx_free(struct pheap_tx *tx, void *start);
 MUST_CHECK int tx_on_commit(struct pheap_tx *tx, tx_call *call, void *context);
 MUST_CHECK int tx_on_abort(struct pheap_tx *tx, tx_call *call, void *context);
 
-/* Of an outermost one: 0 when it is durable; else it has been aborted. */
+/* Of an outermost one: 0 when it is durable (or, heap->commits_soon, written); else it has been
+ * aborted. */
 MUST_CHECK int tx_commit(struct pheap_tx *tx);
+
+/* The same, but it need only be written. *sequence: what opened_wait() waits for, 0: nothing. */
+MUST_CHECK int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence);
 void tx_abort(struct pheap_tx *tx);
 
 struct pheap *tx_heap(const struct pheap_tx *tx);
 
-/* Memory of transactions that have ended. */
-void tx_drop_spares(struct pheap *heap);
+/* The memory of all transactions, none of which is open. */
+void tx_drop_all(struct pheap *heap);
 
 #endif
