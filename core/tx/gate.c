@@ -42,7 +42,7 @@ void gate_queue(struct gate *gate, struct gate_pass *pass)
         state = __atomic_load_n(&gate->state, __ATOMIC_SEQ_CST);
         if (state == GATE_OPEN || (state == GATE_WANTED && !patient))
             return;
-        __atomic_store_n(&pass->presence, GATE_WAITING, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&pass->presence, GATE_HELD, __ATOMIC_SEQ_CST);
         if (state == GATE_WANTED)
             gate_tell_leaving(gate);
         wait_while(&gate->state, state, state == GATE_WANTED ? PATIENCE_NS : 0);
@@ -57,14 +57,24 @@ void gate_tell_leaving(struct gate *gate)
     (void)sys_call(SYS_futex, &gate->leaving, FUTEX_WAKE_PRIVATE, 1);
 }
 
-uint32_t gate_count_inside(const struct gate *gate)
+static uint32_t count_from(const struct gate *gate, enum gate_presence least)
 {
     const struct gate_pass *pass = __atomic_load_n(&gate->passes, __ATOMIC_ACQUIRE);
     uint32_t count = 0;
 
     for (; pass; pass = pass->next)
-        count += __atomic_load_n(&pass->presence, __ATOMIC_SEQ_CST) == GATE_INSIDE;
+        count += __atomic_load_n(&pass->presence, __ATOMIC_SEQ_CST) >= least;
     return count;
+}
+
+uint32_t gate_count_taken(const struct gate *gate)
+{
+    return count_from(gate, GATE_HELD);
+}
+
+uint32_t gate_count_inside(const struct gate *gate)
+{
+    return count_from(gate, GATE_INSIDE);
 }
 
 static bool try_close(struct gate *gate)

@@ -26,11 +26,15 @@
 
 enum gate_state { GATE_OPEN, GATE_WANTED, GATE_CLOSED };
 
-enum gate_presence { GATE_OUTSIDE, GATE_INSIDE, GATE_WAITING };
+enum gate_presence {
+    GATE_FREE, /* nobody's pass */
+    GATE_HELD, /* somebody's, who is outside */
+    GATE_INSIDE,
+};
 
 struct gate_pass {
     struct gate_pass *next; /* of the same gate; never changes */
-    uint32_t presence;      /* enum gate_presence: not OUTSIDE, somebody has this pass */
+    uint32_t presence;      /* enum gate_presence */
 };
 
 struct gate {
@@ -39,31 +43,53 @@ struct gate {
     struct gate_pass *passes; /* only ever grows */
 };
 
-/* A pass that is inside nowhere yet. */
+/* A pass of the gate from here on, and never again not. */
 void gate_add(struct gate *gate, struct gate_pass *pass);
 
-/* The rest of gate_enter(): the gate was not open. */
+/* False: it is somebody else's. */
+static inline bool gate_take(struct gate_pass *pass)
+{
+    uint32_t expected = GATE_FREE;
+
+    return __atomic_compare_exchange_n(&pass->presence, &expected, GATE_HELD, false,
+                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+/* The rest of the two below: the gate was not open. */
 void gate_queue(struct gate *gate, struct gate_pass *pass);
 void gate_tell_leaving(struct gate *gate);
 
-/* False: somebody else has this pass. Waits while the gate is not open. */
-static inline bool gate_enter(struct gate *gate, struct gate_pass *pass)
+/* With a pass that was taken; waits while the gate is not open. */
+static inline void gate_enter(struct gate *gate, struct gate_pass *pass)
 {
-    if (__atomic_load_n(&pass->presence, __ATOMIC_RELAXED) ||
-        __atomic_exchange_n(&pass->presence, GATE_INSIDE, __ATOMIC_SEQ_CST))
+    __atomic_store_n(&pass->presence, GATE_INSIDE, __ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&gate->state, __ATOMIC_SEQ_CST) != GATE_OPEN, 0))
+        gate_queue(gate, pass);
+}
+
+/* Both in one. */
+static inline bool gate_take_and_enter(struct gate *gate, struct gate_pass *pass)
+{
+    uint32_t expected = GATE_FREE;
+
+    if (!__atomic_compare_exchange_n(&pass->presence, &expected, GATE_INSIDE, false,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
         return false;
     if (__builtin_expect(__atomic_load_n(&gate->state, __ATOMIC_SEQ_CST) != GATE_OPEN, 0))
         gate_queue(gate, pass);
     return true;
 }
 
-static inline void gate_leave(struct gate *gate, struct gate_pass *pass)
+/* then: GATE_HELD, or GATE_FREE: the pass is given up too. */
+static inline void gate_leave(struct gate *gate, struct gate_pass *pass, enum gate_presence then)
 {
-    __atomic_store_n(&pass->presence, GATE_OUTSIDE, __ATOMIC_RELEASE);
+    __atomic_store_n(&pass->presence, then, __ATOMIC_RELEASE);
     if (__builtin_expect(__atomic_load_n(&gate->state, __ATOMIC_RELAXED) == GATE_WANTED, 0))
         gate_tell_leaving(gate);
 }
 
+/* Passes that somebody has; how many of them are inside. */
+uint32_t gate_count_taken(const struct gate *gate);
 uint32_t gate_count_inside(const struct gate *gate);
 
 /* STATUS_DEFERRED: somebody stays inside; the gate is open. */

@@ -109,7 +109,7 @@ int opened_close(struct pheap *heap)
     struct arena arena = heap->arena, scratch = heap->scratch;
     int status = 0;
 
-    if (gate_count_inside(&heap->gate) > 0)
+    if (gate_count_taken(&heap->gate) > 0)
         return STATUS_DEFERRED;
     if (heap->log.sequence > 0 && opened_may_change(heap) == 0)
         status = opened_wait(heap, 0);
@@ -197,6 +197,8 @@ static int derive(struct pheap *heap, struct problem *why)
 {
     int status = blocks_derive(&heap->blocks, &heap->memory, &heap->arena);
 
+    if (status == 0)
+        status = stripes_create(&heap->stripes, &heap->arena);
     if (status < 0)
         return problem_set(why, status, "the heap in pool '%s' cannot be used: %s", heap->pool.path,
                            status == STATUS_DAMAGED ? "its spans contradict each other"

@@ -29,6 +29,7 @@
 #include "core/tx/gate.h"
 #include "core/tx/log.h"
 #include "core/tx/slot_memory.h"
+#include "core/tx/stripes.h"
 
 struct pheap {
     struct arena arena;   /* this, the pool, the blocks, the writer: as long as it is open */
@@ -38,6 +39,7 @@ struct pheap {
     struct address_range window; /* for the pool on DAX */
     struct blocks blocks;
     struct log log;
+    struct stripes stripes;
     struct lock lock, checkpoint_lock;
     struct image_writer *writer; /* NULL before the first checkpoint */
     struct address_space space;  /* of the checkpoint at hand */

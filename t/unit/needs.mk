@@ -24,3 +24,5 @@ $(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/hea
 # What a power cut leaves of transactions.
 $(BUILD)/t/unit/tx_crash_states: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
 $(BUILD)/t/unit/tx_failures: $(BUILD)/obj/t/lib/persist_recorder.c.o
+# Whether what threads have read and written has a serial order.
+$(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o

@@ -22,10 +22,13 @@ static enum tx_mutant tx_mutant;
 #define OPENED_AFTER_CUT(heap)   commit_after_the_cut()
 static void let_another_go_first(void);
 static void commit_after_the_cut(void);
+#include "core/tx/draft.c"
+#include "core/tx/ending.c"
 #include "core/tx/log.c"
 #include "core/tx/log_append.c"
 #include "core/tx/opened.c"
 #include "core/tx/opened_cut.c"
+#include "core/tx/operation.c"
 #include "core/tx/replay.c"
 #include "core/tx/transaction.c"
 
@@ -789,7 +792,7 @@ static void every_mutant_is_caught(void)
     unsigned long states = 0;
 
     for (enum tx_mutant mutant = TX_MUTANT_NONE + 1; mutant < TX_MUTANT_END; mutant++)
-        for (enum crash_media on = CRASH_BLOCK; on <= CRASH_DAX; on++) {
+        for (enum crash_media on = CRASH_BLOCK; mutant_names[mutant] && on <= CRASH_DAX; on++) {
             if (does_not_apply(mutant, on))
                 continue;
             if (mutant == TX_MUTANT_LEFTOVERS_COUNT || mutant == TX_MUTANT_SESSION_GOES_ON)
