@@ -91,8 +91,9 @@ struct pheap_options {
 };
 
 enum pheap_flags {
-    PHEAP_CREATE = 1,    /* make the heap if the file is not there */
-    PHEAP_READ_ONLY = 2, /* as it was last committed; also while another process writes it */
+    PHEAP_CREATE = 1,       /* make the heap if the file is not there */
+    PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
+    PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
 };
 
 /*
@@ -118,9 +119,9 @@ PHEAP_FUNCTION int pheap_create(const char *path, const struct pheap_options *op
                                 struct pheap **heap);
 
 /*
- * Takes the heap out of memory: pointers into it are void. All that was committed is durable
- * already. PHEAP_ERROR_DEFERRED: a transaction is open, and the heap stays. No other thread may use
- * the heap.
+ * Takes the heap out of memory: pointers into it are void. All that was committed is durable then.
+ * PHEAP_ERROR_DEFERRED: a transaction is open, and the heap stays. -EIO and the like: it is closed,
+ * but what pheap_tx_commit_soon() has left to be done has failed. No other thread may use the heap.
  */
 PHEAP_FUNCTION int pheap_close(struct pheap *heap);
 
@@ -129,9 +130,9 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
  * then. Returns the generation's number. Happens by itself when the log has grown by 16 MiB.
  *
  * Waits up to 5 seconds until no transaction is open (PHEAP_ERROR_DEFERRED; so it always ends
- * within a transaction of the same thread); transactions that begin meanwhile wait for it. -ENOSPC
- * and the like: the heap goes on. -EIO: if making it durable has failed, the heap takes no more
- * changes until it is opened again. From any thread.
+ * within a transaction of the same thread); transactions that begin meanwhile wait for that, but
+ * not while the generation is written. -ENOSPC and the like: the heap goes on. -EIO: if making it
+ * durable has failed, the heap takes no more changes until it is opened again. From any thread.
  *
  * Crash: the same content, from the generation before and its log or from the new one.
  */
@@ -213,8 +214,9 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
 
 /*
  * Ends the innermost level. Of a nested one: 0. Of the outermost: 0 when it is durable; else it has
- * been undone and has ended too. One write and one fdatasync; none when nothing was added,
- * allocated or freed.
+ * been undone and has ended too. One write and one fdatasync, which is shared with other threads
+ * that commit meanwhile; neither when nothing was added, allocated or freed. On persistent memory
+ * one copy and one fence.
  *
  * -ENOSPC, -ENOMEM: the heap goes on. Any other: it is unknown whether the transaction is durable;
  * the heap takes no more changes, and the next opening shows it whole or not at all.
@@ -223,6 +225,29 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
  * all.
  */
 PHEAP_FUNCTION int pheap_tx_commit(struct pheap_tx *tx);
+
+/*
+ * As pheap_tx_commit(), but returns when the record is written and before it is durable; one write,
+ * no fdatasync (on persistent memory a commit is durable at once in any case). *ticket (unless
+ * NULL) is for pheap_wait(); 0: there is nothing to wait for. It becomes durable with the next
+ * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close().
+ *
+ * Other transactions see it at once, and come after it in the log. Errors as pheap_tx_commit().
+ *
+ * Crash: the process dies: it is there. The machine dies: of what was not durable yet there is a
+ * beginning, in the order of the commits: this transaction never without those before it.
+ */
+PHEAP_FUNCTION int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket);
+
+/*
+ * Waits until the commit that gave this ticket, and all before it, are durable. pheap_sync(): until
+ * all are. One fdatasync for all threads that wait, none if it has been done. From any thread; not
+ * within a transaction whose end the ticket comes from.
+ *
+ * -EIO and the like: making it durable has failed, the heap takes no more changes.
+ */
+PHEAP_FUNCTION int pheap_wait(struct pheap *heap, uint64_t ticket);
+PHEAP_FUNCTION int pheap_sync(struct pheap *heap);
 
 /* Ends the innermost level; what it did is undone. */
 PHEAP_FUNCTION void pheap_tx_abort(struct pheap_tx *tx);

@@ -73,6 +73,7 @@ static int open_heap(const char *path, unsigned flags, struct pheap **heap, stru
     if (pmem.copy && !(flags & PHEAP_READ_ONLY))
         opened_use_dax(opened, &pmem);
     status = opened_load(opened, why);
+    opened->commits_soon = flags & PHEAP_COMMITS_SOON;
     if (status < 0)
         (void)opened_close(opened);
     else
@@ -88,7 +89,7 @@ int pheap_open(const char *path, unsigned flags, const struct pheap_options *opt
     struct problem why = {0};
     int status = refuse_if_checkpointed(flags, &why);
 
-    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY))
+    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON))
         return -EINVAL;
     if (status == 0)
         status = open_heap(path, flags, heap, &why);
@@ -230,6 +231,26 @@ struct pheap *pheap_tx_heap(const struct pheap_tx *tx)
 struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx)
 {
     return (struct pheap_tx_run **)tx_user(tx);
+}
+
+int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket)
+{
+    uint64_t sequence;
+    int status = tx_commit_soon(tx, &sequence);
+
+    if (ticket)
+        *ticket = sequence;
+    return explained(status);
+}
+
+int pheap_wait(struct pheap *heap, uint64_t ticket)
+{
+    return ticket == 0 ? 0 : explained(opened_wait(heap, ticket));
+}
+
+int pheap_sync(struct pheap *heap)
+{
+    return explained(opened_wait(heap, 0));
 }
 
 void pheap_tx_abort(struct pheap_tx *tx)

@@ -76,7 +76,7 @@ static uint64_t bytes_of(const struct op *first)
 
     for (const struct op *op = first; op; op = op->after)
         bytes += op_bytes(op);
-    return bytes;
+    return (bytes + LOG_ALIGN - 1) & ~(uint64_t)(LOG_ALIGN - 1);
 }
 
 int draft_record(const struct op *first, struct arena *arena, struct log_record **record)
@@ -93,7 +93,7 @@ int draft_record(const struct op *first, struct arena *arena, struct log_record 
     for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
         for (const struct op *op = first; op; op = op->after)
             put_op(&draft, op, kind);
-    draft.record->bytes = (uint64_t)(draft.at - (uint8_t *)draft.record);
+    draft.record->bytes = bytes;
     *record = draft.record;
     return 1;
 }

@@ -16,13 +16,17 @@ enum tx_mutant {
     TX_MUTANT_FREE_AT_ONCE,          /* a freed block is handed out before the commit */
     TX_MUTANT_NEW_BLOCK_NOT_WRITTEN, /* what is stored to a new block is not in the record */
     TX_MUTANT_GROWTH_NOT_LISTED,     /* the superblock does not list the log's new frames */
-    TX_MUTANT_COMMIT_NOT_VALIDATED,  /* what was read is not looked at again at the commit */
-    TX_MUTANT_READ_NOT_VALIDATED,    /* what is newer than what was read before is taken as it is */
-    TX_MUTANT_READ_NOT_CHECKED,      /* a copy counts though its stripe was taken meanwhile */
-    TX_MUTANT_NOT_LOCKED,            /* a commit does not take its stripes */
-    TX_MUTANT_VERSION_NOT_RAISED,    /* a commit leaves the versions as they are */
-    TX_MUTANT_DIRECT_NOT_HELD,       /* direct transactions do not take what they add */
-    TX_MUTANT_FREE_NOT_LOCKED,       /* a freed block's stripes keep their versions */
+    TX_MUTANT_PREDECESSORS_NOT_AWAITED, /* a record is durable though one before it is not */
+    TX_MUTANT_HOLES_ARE_DAMAGE,         /* whole records behind one that is not count as damage */
+    TX_MUTANT_SPACE_FREE_AT_CUT,        /* the log's space is used again before the generation is */
+    TX_MUTANT_SESSION_GOES_ON,          /* records after an opening are of the session before */
+    TX_MUTANT_COMMIT_NOT_VALIDATED,     /* what was read is not looked at again at the commit */
+    TX_MUTANT_READ_NOT_VALIDATED, /* what is newer than what was read before is taken as it is */
+    TX_MUTANT_READ_NOT_CHECKED,   /* a copy counts though its stripe was taken meanwhile */
+    TX_MUTANT_NOT_LOCKED,         /* a commit does not take its stripes */
+    TX_MUTANT_VERSION_NOT_RAISED, /* a commit leaves the versions as they are */
+    TX_MUTANT_DIRECT_NOT_HELD,    /* direct transactions do not take what they add */
+    TX_MUTANT_FREE_NOT_LOCKED,    /* a freed block's stripes keep their versions */
     TX_MUTANT_END,
 };
 

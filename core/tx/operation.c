@@ -74,16 +74,15 @@ void operation_set_state(struct pheap *heap, const struct block *block, enum tx_
 
 void operation_enter(struct pheap_tx *tx)
 {
-    if (tx->is_inside)
+    if (tx->pass.presence == GATE_INSIDE)
         return;
-    opened_checkpoint_if_due(tx->heap);
-    opened_enter(tx->heap);
-    tx->is_inside = true;
+    if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
+        opened_checkpoint_if_due(tx->heap);
+    gate_enter(&tx->heap->gate, &tx->pass);
 }
 
 void operation_leave(struct pheap_tx *tx)
 {
-    if (tx->is_inside)
-        opened_leave(tx->heap);
-    tx->is_inside = false;
+    if (tx->pass.presence == GATE_INSIDE)
+        gate_leave(&tx->heap->gate, &tx->pass, GATE_HELD);
 }

@@ -11,6 +11,7 @@
 #include "core/base/arena.h"
 #include "core/base/status.h"
 #include "core/tx/block.h"
+#include "core/tx/gate.h"
 #include "core/tx/optimistic.h"
 
 enum op_kind { OP_RANGE, OP_ALLOC, OP_FREE, OP_ON_COMMIT, OP_ON_ABORT };
@@ -40,20 +41,21 @@ struct level {
 };
 
 struct pheap_tx {
+    struct gate_pass pass; /* inside: a checkpoint waits for it */
     struct pheap *heap;
     struct arena arena; /* this lies in it */
     uintptr_t arena_start;
     struct op *first, *last;
     struct level *level;           /* NULL: the outermost one */
-    struct pheap_tx *next;         /* in heap->spare */
     struct pheap_tx *whole;        /* the one this is a part of: itself, unless it was joined */
     struct pheap_tx *part;         /* the next part of the whole, in another heap */
     void *user;                    /* tx_user() */
     struct stripe_set held;        /* exclusively, if it is optimistic: in its commit alone */
     struct optimistic *optimistic; /* NULL: it was never */
     bool is_optimistic;
-    bool has_lost;  /* optimistic: nothing but beginning anew is left */
-    bool is_inside; /* the gate */
+    bool has_lost;      /* optimistic: nothing but beginning anew is left */
+    bool soon;          /* its commit need not be durable when it returns, */
+    uint64_t *sequence; /* but this is what to wait for, if anything is; NULL: nobody asks */
 };
 
 /* With room for so many bytes behind it; NULL: no memory. Not in the list yet. */

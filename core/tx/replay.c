@@ -63,8 +63,8 @@ static int replay_first_again(struct log log, struct slot_memory *memory, struct
     return status == 1 ? replay_record(memory, record) : status;
 }
 
-int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratch,
-               struct problem *why)
+static int replay_rest(struct log *log, struct slot_memory *memory, struct arena *scratch,
+                       struct problem *why)
 {
     const struct log_record *record;
     int status;
@@ -76,17 +76,36 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
             return problem_set(why, status, "record %lu of the log of pool '%s' cannot be applied",
                                log->sequence, log->pool->path);
     }
+    if (status < 0)
+        problem_set(why, status, "cannot read the log of pool '%s': %s", log->pool->path,
+                    status_text(status));
+    return status;
+}
+
+/* Beside a writer the log may only have gone on meanwhile. */
+static int refuse_broken(struct log *log, struct slot_memory *memory, struct arena *scratch,
+                         struct problem *why)
+{
+    uint64_t last = log->sequence;
+    int status = replay_rest(log, memory, scratch, why);
+
+    if (status < 0 || log->sequence > last)
+        return status;
+    return problem_set(why, STATUS_DAMAGED,
+                       "pool '%s' is damaged: its log breaks off after record %lu, and more than "
+                       "that was durable once",
+                       log->pool->path, last);
+}
+
+int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratch,
+               struct problem *why)
+{
+    int status = replay_rest(log, memory, scratch, why);
+
     if (status == 0 && log_has_later(log, scratch) == 1)
-        return problem_set(
-            why, STATUS_DAMAGED,
-            "pool '%s' is damaged: its log breaks off after record %lu of generation "
-            "%lu, and whole records follow",
-            log->pool->path, log->sequence, log->generation);
+        status = refuse_broken(log, memory, scratch, why);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
         status = replay_first_again(*log, memory, scratch);
     arena_rewind(scratch, scratch->base);
-    if (status < 0)
-        return problem_set(why, status, "cannot read the log of pool '%s': %s", log->pool->path,
-                           status_text(status));
-    return 0;
+    return status;
 }

@@ -9,9 +9,9 @@
 #include "core/tx/slot_memory.h"
 
 /*
- * Applies all records from the log's beginning; the log is ready for appending then.
- * STATUS_DAMAGED: a record says what cannot be, or there are records behind the end
- * (log_has_later()). scratch is rewound.
+ * Applies all records from the log's beginning; the log is ready for log_open() then.
+ * STATUS_DAMAGED: a record says what cannot be, or the log was longer once (log_has_later()).
+ * scratch is rewound.
  *
  * Crash: memory alone is changed; the next opening does the same again.
  */

@@ -31,16 +31,22 @@ void **tx_user(struct pheap_tx *tx)
 
 /* --- beginning and ending --- */
 
-static struct pheap_tx *take_spare(struct pheap *heap)
-{
+/* The transaction that this thread had last, as long as that heap is open: a guess. Others may take
+ * it too, so nothing need be done when a thread ends. */
+struct last_tx {
+    uint64_t heap_id;
     struct pheap_tx *tx;
+};
+static __thread struct last_tx last_tx __attribute__((tls_model("initial-exec")));
 
-    lock_acquire(&heap->lock, heap_holder());
-    tx = heap->spare;
-    if (tx)
-        heap->spare = tx->next;
-    lock_release(&heap->lock);
-    return tx;
+/* One of the heap's that nobody has, or NULL. */
+static struct pheap_tx *take_any(struct pheap *heap)
+{
+    struct gate_pass *pass = __atomic_load_n(&heap->gate.passes, __ATOMIC_ACQUIRE);
+
+    while (pass && !gate_take(pass))
+        pass = pass->next;
+    return (struct pheap_tx *)pass;
 }
 
 static struct pheap_tx *make_tx(struct pheap *heap)
@@ -50,29 +56,29 @@ static struct pheap_tx *make_tx(struct pheap *heap)
 
     if (arena_create(&arena, TX_ARENA_BYTES) < 0)
         return NULL;
-    tx = arena_alloc(&arena, sizeof *tx, 16);
-    if (!tx) {
-        arena_destroy(&arena);
-        return NULL;
-    }
-    if (stripe_set_create(&tx->held, &arena) < 0) {
+    tx = arena_alloc(&arena, sizeof *tx, 64);
+    if (!tx || stripe_set_create(&tx->held, &arena) < 0) {
         arena_destroy(&arena);
         return NULL;
     }
     tx->heap = heap;
     tx->arena = arena;
     tx->arena_start = arena_mark(&arena);
+    tx->pass.presence = GATE_HELD;
+    gate_add(&heap->gate, &tx->pass);
     return tx;
 }
 
-void tx_drop_spares(struct pheap *heap)
+void tx_drop_all(struct pheap *heap)
 {
-    struct pheap_tx *tx;
+    struct gate_pass *pass = heap->gate.passes;
 
-    while ((tx = heap->spare)) {
-        struct arena arena = tx->arena;
+    heap->gate.passes = NULL;
+    while (pass) {
+        struct pheap_tx *tx = (struct pheap_tx *)pass;
+        struct arena arena = tx->arena; /* tx lies in it */
 
-        heap->spare = tx->next;
+        pass = pass->next;
         if (tx->optimistic)
             optimistic_destroy(tx->optimistic);
         arena_destroy(&arena);
@@ -90,47 +96,67 @@ static int make_optimistic(struct pheap_tx *tx)
     return 0;
 }
 
-/* The heap may be closed from here on by others, but for the calls that are still to be made. */
+/* The heap may be closed from here on by others. */
 static void recycle(struct pheap_tx *tx)
 {
-    struct pheap *heap = tx->heap;
-    bool inside = tx->is_inside;
-
     arena_rewind(&tx->arena, tx->arena_start);
     tx->first = tx->last = NULL;
     tx->level = NULL;
     tx->part = NULL;
     tx->user = NULL;
-    tx->is_optimistic = tx->has_lost = tx->is_inside = false;
-    lock_acquire(&heap->lock, heap_holder());
-    tx->next = heap->spare;
-    heap->spare = tx;
-    lock_release(&heap->lock);
-    if (inside)
-        opened_leave(heap);
+    tx->is_optimistic = tx->has_lost = tx->soon = false;
+    gate_leave(&tx->heap->gate, &tx->pass, GATE_FREE);
+}
+
+static struct pheap_tx *take_tx(struct pheap *heap)
+{
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+
+    if (tx && gate_take(&tx->pass))
+        return tx;
+    tx = take_any(heap);
+    if (!tx)
+        tx = make_tx(heap);
+    last_tx = (struct last_tx){heap->id, tx};
+    return tx;
+}
+
+static int begin_optimistic(struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *tx = take_tx(heap);
+    int status = tx ? make_optimistic(tx) : -ENOMEM;
+
+    if (status < 0 && tx)
+        recycle(tx);
+    else if (status == 0)
+        *out = tx;
+    return status;
+}
+
+static int begin_direct(struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+
+    if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+        opened_checkpoint_if_due(heap);
+    if (!tx || !gate_take_and_enter(&heap->gate, &tx->pass)) {
+        tx = take_tx(heap);
+        if (!tx)
+            return -ENOMEM;
+        gate_enter(&heap->gate, &tx->pass);
+    }
+    *out = tx;
+    return 0;
 }
 
 static int begin_outermost(struct pheap *heap, struct pheap_tx **out, bool optimistic)
 {
-    struct pheap_tx *tx;
     int status = opened_may_change(heap);
 
-    if (status < 0)
-        return status;
-    tx = take_spare(heap);
-    if (!tx)
-        tx = make_tx(heap);
-    if (!tx)
-        return -ENOMEM;
-    tx->whole = tx;
-    if (optimistic)
-        status = make_optimistic(tx);
-    else
-        operation_enter(tx);
-    if (status < 0)
-        recycle(tx);
-    else
-        *out = tx;
+    if (status == 0)
+        status = optimistic ? begin_optimistic(heap, out) : begin_direct(heap, out);
+    if (status == 0)
+        (*out)->whole = *out;
     return status;
 }
 
@@ -393,7 +419,7 @@ static int commit_outermost(struct pheap_tx *tx)
     return status;
 }
 
-int tx_commit(struct pheap_tx *tx)
+static int commit(struct pheap_tx *tx)
 {
     int status;
 
@@ -415,4 +441,19 @@ int tx_commit(struct pheap_tx *tx)
     ending_finish(tx);
     end_all(tx);
     return 0;
+}
+
+int tx_commit(struct pheap_tx *tx)
+{
+    tx->soon = tx->heap->commits_soon;
+    tx->sequence = NULL;
+    return commit(tx);
+}
+
+int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence)
+{
+    *sequence = 0;
+    tx->soon = true;
+    tx->sequence = sequence;
+    return commit(tx);
 }

@@ -58,9 +58,12 @@ MUST_CHECK int tx_write(struct pheap_tx *tx, void *to, const void *from, size_t 
  * Negative: it has been aborted. */
 MUST_CHECK int tx_retry(struct pheap_tx *tx);
 
-/* Of an outermost one: 0 when it is durable; STATUS_CONFLICT: it has lost, nothing has been done;
- * else it has been aborted. */
+/* Of an outermost one: 0 when it is durable (or, heap->commits_soon, written); STATUS_CONFLICT: it
+ * has lost, nothing has been done; else it has been aborted. */
 MUST_CHECK int tx_commit(struct pheap_tx *tx);
+
+/* The same, but it need only be written. *sequence: what opened_wait() waits for, 0: nothing. */
+MUST_CHECK int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence);
 void tx_abort(struct pheap_tx *tx);
 
 struct pheap *tx_heap(const struct pheap_tx *tx);
@@ -68,7 +71,7 @@ struct pheap *tx_heap(const struct pheap_tx *tx);
 /* A pointer of the program's, NULL when the transaction begins. */
 void **tx_user(struct pheap_tx *tx);
 
-/* Memory of transactions that have ended. */
-void tx_drop_spares(struct pheap *heap);
+/* The memory of all transactions, none of which is open. */
+void tx_drop_all(struct pheap *heap);
 
 #endif
