@@ -121,9 +121,8 @@ static void one_that_only_reads_writes_nothing(void)
     CHECK(fixture_checkpoint() > 0); /* nobody waits for it */
     CHECK_EQ(seen(tx, 2), 0);
     CHECK_OK(tx_commit(tx));
-    CHECK_EQ(heap->log.sequence, 0);
+    CHECK_EQ(heap->log.sequence, sequence);
     CHECK_EQ(stripes_clock(), clock);
-    CHECK(sequence > 0);
     fixture_close();
 }
 
@@ -436,7 +435,7 @@ static void a_commit_that_fails_is_undone(void)
     make_words();
     store(1, 1);
     memset(&recording, 0, sizeof recording);
-    recording_attach(&recording, &heap->pool.persist);
+    recording_attach(&recording, &heap->log.persist);
     recording.fail_at = 1;
     recording.fail_status = -ENOSPC;
     tx = begin();
