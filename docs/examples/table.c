@@ -1,6 +1,6 @@
 /*
- * table.c - a table in memory that is durable: rows with two indexes, a cursor, any number of threads.
- * Optimistic transactions, the whole of it in one file.
+ * table.c - a table in memory that is durable: rows with two indexes, a cursor, any number of
+ * threads. Optimistic transactions, the whole of it in one file.
  *
  *     table FILE add ID NAME AMOUNT
  *     table FILE set ID NAME AMOUNT         change a row, its name too
@@ -180,7 +180,8 @@ static int table_open(const char *path)
     table = pheap_root(heap, "table", NULL);
     if (table)
         return 0;
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct table *made;
 
         PHEAP_TRY(tx, pheap_tx_alloc(tx, sizeof *made, TYPE_TABLE, (void **)&made));
@@ -207,7 +208,8 @@ static int table_add(uint64_t id, const char *name, int64_t amount)
     volatile bool exists = false;
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct row *row;
         struct key key;
 
@@ -232,7 +234,8 @@ static int table_set(uint64_t id, const char *name, int64_t amount)
     volatile bool missing = false;
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct row *row = row_with(tx, id);
         struct key old, key;
 
@@ -257,7 +260,8 @@ static int table_remove(uint64_t id)
     volatile bool missing = false;
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct row *row = row_with(tx, id);
         struct key key;
 
@@ -278,7 +282,8 @@ static int table_move(uint64_t from, uint64_t to, int64_t amount)
 {
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct row *a = row_with(tx, from), *b = row_with(tx, to);
 
         if (!a || !b || a == b)
@@ -291,8 +296,8 @@ static int table_move(uint64_t from, uint64_t to, int64_t amount)
 }
 
 /*
- * A cursor holds a place by its key and no pointer: rows may come and go between two steps, also the
- * one that it stands on. Each step is a transaction that only reads.
+ * A cursor holds a place by its key and no pointer: rows may come and go between two steps, also
+ * the one that it stands on. Each step is a transaction that only reads.
  */
 struct cursor {
     enum order order;
@@ -305,7 +310,8 @@ static int cursor_next(struct cursor *cursor, struct row *row)
     volatile bool found = false;
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         struct row *next = first_from(tx, cursor->order, &cursor->key);
 
         found = next != NULL;
@@ -352,7 +358,8 @@ static int check(void)
     volatile bool wrong = false;
     int status;
 
-    PHEAP_TX(heap) {
+    PHEAP_TX(heap)
+    {
         uint64_t counts[ORDERS] = {0}, ids[ORDERS] = {0};
         int64_t amounts = 0;
 
@@ -414,7 +421,9 @@ static int work_once(struct worker *worker)
     case 2:
         return table_add(id, name, 0);
     case 3:
-        return table_remove(RUN_IDS + draw(worker, RUN_IDS)) == 0 ? 0 : table_add(RUN_IDS + id, name, 0);
+        return table_remove(RUN_IDS + draw(worker, RUN_IDS)) == 0
+                   ? 0
+                   : table_add(RUN_IDS + id, name, 0);
     case 4:
         return table_move(id, draw(worker, RUN_IDS), 5);
     case 5: {

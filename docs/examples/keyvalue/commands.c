@@ -311,8 +311,7 @@ static void do_strlen(const struct call *call)
     struct entry *entry;
 
     if (look_up(call, VALUE_STRING, &entry))
-        reply_number(call->client,
-                     entry ? (int64_t)((struct string *)entry->value)->length : 0);
+        reply_number(call->client, entry ? (int64_t)((struct string *)entry->value)->length : 0);
 }
 
 /* Adds to the number under a key, or in a hash; what stays besides the value is the caller's. */
@@ -380,8 +379,7 @@ static void do_hset(const struct call *call)
     for (size_t i = 2; i < call->count; i += 2) {
         field = table_put(call->change, entry->value, call->words[i]);
         added += field->kind == VALUE_NONE;
-        entry_set(call->change, field, VALUE_STRING,
-                  string_make(call->change, call->words[i + 1]));
+        entry_set(call->change, field, VALUE_STRING, string_make(call->change, call->words[i + 1]));
     }
     reply_number(call->client, added);
 }
@@ -612,27 +610,48 @@ static const struct command {
     bool changes;
     void (*run)(const struct call *call);
 } commands[] = {
-    {"GET", 2, 2, false, do_get},         {"SET", 3, 0, true, do_set},
-    {"DEL", 2, 0, true, do_del},          {"EXISTS", 2, 0, false, do_exists},
-    {"TYPE", 2, 2, false, do_type},       {"KEYS", 2, 2, false, do_keys},
-    {"EXPIRE", 3, 3, true, do_expire},    {"PEXPIRE", 3, 3, true, do_pexpire},
-    {"TTL", 2, 2, false, do_ttl},         {"PTTL", 2, 2, false, do_pttl},
-    {"PERSIST", 2, 2, true, do_persist},  {"STRLEN", 2, 2, false, do_strlen},
-    {"MGET", 2, 0, false, do_mget},       {"MSET", 3, 0, true, do_mset},
-    {"INCR", 2, 2, true, do_incr},        {"DECR", 2, 2, true, do_decr},
-    {"INCRBY", 3, 3, true, do_incr},      {"DECRBY", 3, 3, true, do_decr},
-    {"HSET", 4, 0, true, do_hset},        {"HGET", 3, 3, false, do_hget},
-    {"HDEL", 3, 0, true, do_hdel},        {"HEXISTS", 3, 3, false, do_hexists},
-    {"HLEN", 2, 2, false, do_hlen},       {"HGETALL", 2, 2, false, do_hgetall},
-    {"HINCRBY", 4, 4, true, do_hincrby},  {"LPUSH", 3, 0, true, do_lpush},
-    {"RPUSH", 3, 0, true, do_rpush},      {"LPOP", 2, 2, true, do_lpop},
-    {"RPOP", 2, 2, true, do_rpop},        {"LLEN", 2, 2, false, do_llen},
-    {"LRANGE", 4, 4, false, do_lrange},   {"PING", 1, 2, false, do_ping},
-    {"ECHO", 2, 2, false, do_echo},       {"SELECT", 2, 2, false, do_select},
-    {"COMMAND", 1, 0, false, do_empty},   {"CONFIG", 2, 0, false, do_empty},
-    {"INFO", 1, 0, false, do_info},       {"DBSIZE", 1, 1, false, do_dbsize},
-    {"FLUSHALL", 1, 2, true, do_flushall}, {"FLUSHDB", 1, 2, true, do_flushall},
-    {"SAVE", 1, 1, false, do_save},       {"QUIT", 1, 1, false, do_quit},
+    {"GET", 2, 2, false, do_get},
+    {"SET", 3, 0, true, do_set},
+    {"DEL", 2, 0, true, do_del},
+    {"EXISTS", 2, 0, false, do_exists},
+    {"TYPE", 2, 2, false, do_type},
+    {"KEYS", 2, 2, false, do_keys},
+    {"EXPIRE", 3, 3, true, do_expire},
+    {"PEXPIRE", 3, 3, true, do_pexpire},
+    {"TTL", 2, 2, false, do_ttl},
+    {"PTTL", 2, 2, false, do_pttl},
+    {"PERSIST", 2, 2, true, do_persist},
+    {"STRLEN", 2, 2, false, do_strlen},
+    {"MGET", 2, 0, false, do_mget},
+    {"MSET", 3, 0, true, do_mset},
+    {"INCR", 2, 2, true, do_incr},
+    {"DECR", 2, 2, true, do_decr},
+    {"INCRBY", 3, 3, true, do_incr},
+    {"DECRBY", 3, 3, true, do_decr},
+    {"HSET", 4, 0, true, do_hset},
+    {"HGET", 3, 3, false, do_hget},
+    {"HDEL", 3, 0, true, do_hdel},
+    {"HEXISTS", 3, 3, false, do_hexists},
+    {"HLEN", 2, 2, false, do_hlen},
+    {"HGETALL", 2, 2, false, do_hgetall},
+    {"HINCRBY", 4, 4, true, do_hincrby},
+    {"LPUSH", 3, 0, true, do_lpush},
+    {"RPUSH", 3, 0, true, do_rpush},
+    {"LPOP", 2, 2, true, do_lpop},
+    {"RPOP", 2, 2, true, do_rpop},
+    {"LLEN", 2, 2, false, do_llen},
+    {"LRANGE", 4, 4, false, do_lrange},
+    {"PING", 1, 2, false, do_ping},
+    {"ECHO", 2, 2, false, do_echo},
+    {"SELECT", 2, 2, false, do_select},
+    {"COMMAND", 1, 0, false, do_empty},
+    {"CONFIG", 2, 0, false, do_empty},
+    {"INFO", 1, 0, false, do_info},
+    {"DBSIZE", 1, 1, false, do_dbsize},
+    {"FLUSHALL", 1, 2, true, do_flushall},
+    {"FLUSHDB", 1, 2, true, do_flushall},
+    {"SAVE", 1, 1, false, do_save},
+    {"QUIT", 1, 1, false, do_quit},
     {"SHUTDOWN", 1, 2, false, do_shutdown},
 };
 
@@ -675,8 +694,9 @@ void command_do(struct server *server, struct client *client)
         return;
     command = command_named(call.words[0]);
     if (!command || call.count < command->least || (command->most && call.count > command->most)) {
-        snprintf(text, sizeof text, command ? "ERR wrong number of arguments for '%.*s' command"
-                                            : "ERR unknown command '%.*s'",
+        snprintf(text, sizeof text,
+                 command ? "ERR wrong number of arguments for '%.*s' command"
+                         : "ERR unknown command '%.*s'",
                  (int)(call.words[0].length < 100 ? call.words[0].length : 100),
                  call.words[0].bytes);
         reply_error(client, text);

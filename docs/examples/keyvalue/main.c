@@ -1,9 +1,9 @@
 /*
  * main.c - a key-value server that keeps all it acknowledges: keyvalue FILE PORT
  *
- * It speaks the Redis protocol: redis-cli and redis-benchmark work against it. Its data are ordinary
- * structures in a pheap heap; there is no other file, no loading at the start and no saving at the
- * end. kill -9 at any moment loses nothing that a client has an answer for.
+ * It speaks the Redis protocol: redis-cli and redis-benchmark work against it. Its data are
+ * ordinary structures in a pheap heap; there is no other file, no loading at the start and no
+ * saving at the end. kill -9 at any moment loses nothing that a client has an answer for.
  *
  * One thread. In each round it does what all clients have asked, makes all of it durable by one
  * sync, and then sends the replies.

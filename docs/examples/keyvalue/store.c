@@ -7,7 +7,8 @@
 #include <string.h>
 
 #define FIRST_DIRECTORY 4u
-#define ASSIGN(change, place, value) (announce((change), &(place), sizeof(place)), (place) = (value))
+#define ASSIGN(change, place, value)                                                               \
+    (announce((change), &(place), sizeof(place)), (place) = (value))
 
 static void must(struct change *change, int status)
 {

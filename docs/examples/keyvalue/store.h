@@ -1,9 +1,9 @@
 /*
  * store.h - keys and their values, in a pheap heap: what the server keeps.
  *
- * Everything here lies in the heap and is linked by plain pointers, which stay valid because the heap
- * always lies at the same address. It is changed within a transaction (struct change) and looked at
- * at any time; one thread does both.
+ * Everything here lies in the heap and is linked by plain pointers, which stay valid because the
+ * heap always lies at the same address. It is changed within a transaction (struct change) and
+ * looked at at any time; one thread does both.
  *
  * A call that cannot be done (a full disk, say) does not return: it goes to change->failed by
  * longjmp, and who began the change aborts it. So no caller has to look at each step.
@@ -17,14 +17,14 @@
 #include <stdint.h>
 
 enum { /* types of objects */
-    TYPE_STORE = 1,
-    TYPE_TABLE,
-    TYPE_DIRECTORY,
-    TYPE_SEGMENT,
-    TYPE_ENTRY,
-    TYPE_STRING,
-    TYPE_LIST,
-    TYPE_NODE,
+       TYPE_STORE = 1,
+       TYPE_TABLE,
+       TYPE_DIRECTORY,
+       TYPE_SEGMENT,
+       TYPE_ENTRY,
+       TYPE_STRING,
+       TYPE_LIST,
+       TYPE_NODE,
 };
 
 struct text { /* bytes of somebody else; not NUL-terminated */
@@ -50,8 +50,8 @@ struct entry {
 };
 
 /*
- * A hash table that grows by one bucket at a time (linear hashing, Litwin 1980): no insertion has to
- * move the whole table, so no transaction is large.
+ * A hash table that grows by one bucket at a time (linear hashing, Litwin 1980): no insertion has
+ * to move the whole table, so no transaction is large.
  *
  * Invariant: bucket_count buckets are in use, in segments of SEGMENT_BUCKETS; an entry is in bucket
  * table_bucket(hash); count entries in all.
