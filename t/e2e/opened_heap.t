@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+"""pheap inspect and recover on heaps that programs open by themselves: a graph of which everything is
+known, part of it in a generation and part in the log."""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, REFUSED, check, check_equal, check_in,  # noqa: E402
+                        expect, main, test)
+
+PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
+PRELOADED = {"LD_PRELOAD": LIBRARY}
+NODES, LATER, LOST, LARGE = 1000, 10, 40, 200000
+
+
+def lines(text):
+    return [line.split() for line in text.splitlines()]
+
+
+class Heap:
+    """A heap that known_graph has made, and what it said of it."""
+
+    def __init__(self, place, name="heap"):
+        self.place, self.path = place, place.path(name)
+        done = place.run(PROGRAM, self.path, "build", environment=PRELOADED)
+        expect(done, FINE)
+        self.said = dict((name, int(value)) for name, value in lines(done.stdout()))
+        self.lost = sorted(int(v) for name, v in lines(done.stdout()) if name == "lost")
+
+    def look(self, *arguments, status=FINE):
+        done = self.place.pheap("inspect", "--json", self.path, *arguments)
+        expect(done, status)
+        expect(self.place.pheap("inspect", self.path, *arguments), status)
+        return json.loads(done.stdout())
+
+    def counts(self, path=None):
+        done = self.place.run(PROGRAM, path or self.path, "check", environment=PRELOADED)
+        expect(done, FINE)
+        return dict((name, int(value)) for name, value in lines(done.stdout()))
+
+
+WHOLE = {"list": NODES + LATER, "trees": 3, "nodes": NODES + LATER, "lost": LOST, "large": 1,
+         "text": 1}
+
+
+@test
+def size_classes_blocks_and_types_are_those_of_generation_and_log(place):
+    heap = Heap(place)
+    by_size = {s["block_bytes"]: s for s in heap.look("slabs")["slabs"]}
+    check_equal({size: s["used"] for size, s in by_size.items()},
+                {48: NODES + LATER, 64: LOST, 112: 3, 3072: 0, None: 1}, "blocks in use")
+    check_equal(by_size[None]["used_bytes"], LARGE, "bytes of the large one")
+    check_equal(heap.look("heap")["heap"]["live_blocks"], NODES + LATER + LOST + 4, "blocks")
+    blocks = heap.look("blocks", "--type", "3")["blocks"]
+    check_equal(sorted(b["address"] for b in blocks), heap.lost, "blocks of type 3")
+    check_equal({b["asked_bytes"] for b in blocks}, {64}, "as asked for")
+    older = heap.look("-g", "1", "slabs")["slabs"]
+    check_equal(older, [], "the first generation, which no log follows any more")
+
+
+@test
+def leaks_are_what_no_named_root_leads_to(place):
+    heap = Heap(place)
+    found = heap.look("leaks")
+    check_equal((found["leaked"]["blocks"], found["leaked"]["bytes"]), (LOST, LOST * 64), "leaks")
+    check_equal([row["block_bytes"] for row in found["leaks"]], [64], "of one size")
+
+
+@test
+def roots_are_named_with_what_they_lead_to(place):
+    heap = Heap(place)
+    roots = {r["name"]: r for r in heap.look("roots")["roots"]}
+    check_equal(set(roots), {"tree", "list"}, "names")
+    check_equal((roots["tree"]["address"], roots["tree"]["type"]), (heap.said["top"], 1), "tree")
+    check_equal(roots["list"]["block"], heap.said["head"], "list")
+
+
+@test
+def retained_bytes_are_those_of_the_known_graph(place):
+    heap = Heap(place)
+    rows = heap.look("retained", "--limit", "5000")["retained"]
+    of_root = {r["name"]: r for r in rows if r["kind"] == "name"}
+    of_block = {r["address"]: r for r in rows if r["kind"] == "block"}
+    tree = LARGE + 3 * 112
+    check_equal((of_root["tree"]["retained_bytes"], of_root["tree"]["retained_blocks"]), (tree, 4),
+                "tree")
+    check_equal(of_root["list"]["retained_bytes"], 48 * (NODES + LATER), "list")
+    check_equal(of_block[heap.said["top"]]["retained_bytes"], tree, "the top of the tree")
+    check_equal(of_block[heap.said["left"]]["retained_bytes"], 112,
+                "one of two ways to the large block")
+    check_equal(of_block[heap.said["below"]]["retained_bytes"], LARGE, "the large block")
+    check(not set(heap.lost) & set(of_block), "what is lost is retained by nothing")
+    # Every node of the list keeps those behind it.
+    in_list = sorted((r["retained_bytes"] for a, r in of_block.items() if r["bytes"] == 48))
+    check_equal(in_list, [48 * i for i in range(1, NODES + LATER + 1)], "a chain")
+    one = heap.look("retained", str(heap.said["head"]))
+    check_equal(one["retained_by"]["retained_blocks"], NODES + LATER, "by address")
+    check_equal(len(one["retained"]), 1, "right below it: one")
+    check_equal(heap.look("retained", "tree")["retained_by"]["retained_bytes"], tree, "by name")
+    expect(place.pheap("inspect", heap.path, "retained", str(heap.lost[0])), REFUSED, "no root")
+
+
+@test
+def the_log_shows_its_records(place):
+    heap = Heap(place)
+    found = heap.look("log")
+    totals = found["log_totals"]
+    check_equal((totals["records"], totals["generation"], totals["breaks_off"]),
+                (2, heap.said["generation"], False), "totals")
+    check_equal([(r["allocations"], r["frees"]) for r in found["log"]], [(LATER, 0), (LOST // 2, 0)],
+                "records")
+    expect(place.pheap("inspect", "-g", "1", heap.path, "log"), REFUSED, "no log")
+
+
+@test
+def texts_and_bytes_of_the_log_are_found(place):
+    heap = Heap(place)
+    hits = heap.look("grep", "edon", "--limit", "2000")["hits"]
+    check_equal(len(hits), NODES + LATER, "in the generation and in the log")
+    texts = [t["text"] for t in heap.look("strings", "--min", "20")["strings"]]
+    check_equal(texts, ["a text in a large block"], "texts")
+    shown = heap.look("blocks", "--address", hex(heap.said["below"]))["block"]
+    check_equal((shown["type"], shown["asked_bytes"]), (4, LARGE), "type and bytes")
+    check_equal(len(shown["pointed_to_by"]), 2, "from left and right")
+
+
+@test
+def a_page_for_a_browser_has_the_same_figures(place):
+    heap = Heap(place)
+    page = place.path("page.html")
+    expect(place.pheap("inspect", "--html", page, heap.path), FINE)
+    with open(page, encoding="utf-8") as f:
+        check_in(f'"blocks":{LOST},', f.read(), "the page")
+    check_equal(heap.counts(), WHOLE, "and the heap is as it was")
+
+
+if __name__ == "__main__":
+    main()
