@@ -29,6 +29,7 @@
 #define REGION_SLICES (1u << REGION_SHIFT)
 #define WORKERS_MAX   16u
 #define BLOCKS_WORKER 20000u /* fewer are not worth a thread */
+#define NEAR_MAX      64u
 
 struct region {
     uint32_t spans; /* a bit a slice: the span that begins there may have grey blocks */
@@ -55,9 +56,16 @@ struct marker {
     uint32_t workers, waiting;
 };
 
+/* near: blocks of the region at hand, white no more and never grey: a list is followed without a
+ * search for its next one. */
 struct worker {
     struct marker *marker;
     struct queue own;
+    uint32_t region; /* the one at hand */
+    uint32_t near_count;
+    struct near {
+        uint64_t start, bytes;
+    } near[NEAR_MAX];
     pthread_t thread;
 };
 
@@ -116,23 +124,54 @@ static bool wait_for_more(struct worker *worker)
 
 /* --- marking --- */
 
-/* The block with this number, which holds address, is grey now, unless somebody was faster. */
-static inline void make_grey(struct worker *worker, uint64_t address, uint64_t number)
+/* Most blocks begin and end within two cache lines; of longer ones the processor sees the rest
+ * coming. */
+static inline void fetch(uint64_t block)
+{
+    __builtin_prefetch((const void *)block);
+    __builtin_prefetch((const void *)(block + 64));
+}
+
+static inline void add_near(struct worker *worker, const struct span_note *note, uint64_t number)
 {
     const struct marker *marker = worker->marker;
-    uint32_t slice = marker->map->notes[(address - marker->slot) >> SLICE_SHIFT].slice;
-    struct region *region = &marker->regions[slice >> REGION_SHIFT];
-    uint64_t bit = 1ull << number % 64;
+    struct near near = {.start = marker->slot + ((uint64_t)note->slice << SLICE_SHIFT) +
+                                 (uint64_t)note->start * BLOCK_UNIT,
+                        .bytes = marker->block_bytes[note->class]};
+
+    near.start += (number - note->number) * near.bytes;
+    fetch(near.start);
+    worker->near[worker->near_count++] = near;
+}
+
+static inline void make_grey(struct worker *worker, uint32_t slice, uint64_t number, uint64_t bit)
+{
+    struct region *region = &worker->marker->regions[slice >> REGION_SHIFT];
     uint32_t span = 1u << slice % REGION_SLICES;
 
-    if (!(__atomic_fetch_and(&marker->white[number / 64], ~bit, __ATOMIC_SEQ_CST) & bit))
-        return;
-    __atomic_fetch_or(&marker->grey[number / 64], bit, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&worker->marker->grey[number / 64], bit, __ATOMIC_SEQ_CST);
     if (!(__atomic_load_n(&region->spans, __ATOMIC_SEQ_CST) & span))
         __atomic_fetch_or(&region->spans, span, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&region->is_queued, __ATOMIC_SEQ_CST) &&
         !__atomic_exchange_n(&region->is_queued, 1, __ATOMIC_SEQ_CST))
-        put(marker, &worker->own, slice >> REGION_SHIFT);
+        put(worker->marker, &worker->own, slice >> REGION_SHIFT);
+}
+
+/* The block with this number, which holds address, is white no more, and will be looked through;
+ * unless somebody was faster. */
+static inline void reach_block(struct worker *worker, uint64_t address, uint64_t number)
+{
+    const struct marker *marker = worker->marker;
+    const struct span_note *note = &marker->map->notes[(address - marker->slot) >> SLICE_SHIFT];
+    uint64_t bit = 1ull << number % 64;
+
+    if (!(__atomic_fetch_and(&marker->white[number / 64], ~bit, __ATOMIC_SEQ_CST) & bit))
+        return;
+    if (note->slice >> REGION_SHIFT == worker->region && worker->near_count < NEAR_MAX &&
+        note->class != BLOCK_CLASS_LARGE)
+        add_near(worker, note, number);
+    else
+        make_grey(worker, note->slice, number, bit);
 }
 
 static inline void look_at(struct worker *worker, uint64_t word)
@@ -145,7 +184,7 @@ static inline void look_at(struct worker *worker, uint64_t word)
     number = block_map_number(marker->map, word);
     if (number != BLOCK_NONE &&
         __atomic_load_n(&marker->white[number / 64], __ATOMIC_RELAXED) >> number % 64 & 1)
-        make_grey(worker, word, number);
+        reach_block(worker, word, number);
 }
 
 static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
@@ -156,12 +195,13 @@ static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
         look_at(worker, words[i]);
 }
 
-/* Most blocks begin and end within two cache lines; of longer ones the processor sees the rest
- * coming. */
-static inline void fetch(uint64_t block)
+static void look_through_near(struct worker *worker)
 {
-    __builtin_prefetch((const void *)block);
-    __builtin_prefetch((const void *)(block + 64));
+    while (worker->near_count > 0) {
+        struct near near = worker->near[--worker->near_count];
+
+        look_through(worker, near.start, near.bytes);
+    }
 }
 
 /* A span: where its blocks are, as its note says. */
@@ -189,11 +229,12 @@ static void work_through_word(struct worker *worker, const struct row *row, uint
 {
     for (uint64_t bits = grey; bits; bits &= bits - 1)
         fetch(row->start + (number + (uint64_t)__builtin_ctzll(bits) - row->number) * row->bytes);
-    for (uint64_t bits = grey; bits; bits &= bits - 1)
-        look_through(worker,
-                     row->start +
-                         (number + (uint64_t)__builtin_ctzll(bits) - row->number) * row->bytes,
-                     row->bytes);
+    for (uint64_t bits = grey; bits; bits &= bits - 1) {
+        uint64_t index = number + (uint64_t)__builtin_ctzll(bits) - row->number;
+
+        look_through(worker, row->start + index * row->bytes, row->bytes);
+        look_through_near(worker);
+    }
 }
 
 /* Numbers of neighbouring spans share a word. */
@@ -227,6 +268,7 @@ static void work_through_region(struct worker *worker, uint32_t index)
     struct region *region = &worker->marker->regions[index];
     uint32_t spans;
 
+    worker->region = index;
     do {
         while ((spans = __atomic_exchange_n(&region->spans, 0, __ATOMIC_SEQ_CST)) != 0)
             for (; spans; spans &= spans - 1)
@@ -336,7 +378,7 @@ int reach_mark(struct reach *reach, const struct block_map *map, struct problem 
 {
     struct marker marker = {
         .map = map, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
-    struct worker workers[WORKERS_MAX] = {{.marker = &marker}};
+    struct worker workers[WORKERS_MAX] = {{.marker = &marker, .region = UINT32_MAX}};
     int status;
 
     memset(reach, 0, sizeof *reach);
