@@ -3,10 +3,14 @@
 known, part of it in a generation and part in the log."""
 import json
 import os
+import random
+import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, REFUSED, check, check_equal, check_in,  # noqa: E402
+import pool_bytes  # noqa: E402
+import pool_log  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, REFUSED, check, check_equal, check_in,  # noqa: E402
                         expect, main, test)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
@@ -133,6 +137,82 @@ def a_page_for_a_browser_has_the_same_figures(place):
     with open(page, encoding="utf-8") as f:
         check_in(f'"blocks":{LOST},', f.read(), "the page")
     check_equal(heap.counts(), WHOLE, "and the heap is as it was")
+
+
+# --- recover --check ---
+
+def checked(heap, status, *ids):
+    done = heap.place.pheap("recover", "--check", "--json", heap.path)
+    expect(done, status)
+    found = json.loads(done.stdout())
+    check_equal(sorted({f["id"] for f in found["findings"]}), sorted(ids), "findings")
+    return found
+
+
+@test
+def a_log_is_checked(place):
+    heap = Heap(place)
+    found = checked(heap, FINE)
+    check_equal((found["verdict"], found["log_records"], found["log_whole"]), ("fine", 2, True), "it")
+    check_in("fine", place.pheap("recover", "--check", "--all", heap.path).stdout(), "said")
+
+
+@test
+def every_flip_in_a_record_that_others_follow_is_found(place):
+    heap = Heap(place)
+    whole = pool_bytes.read(heap.path)
+    at, size = pool_log.Log(whole).records[0]
+    for _ in range(60):
+        content = bytearray(whole)
+        where, bit = at + random.randrange(size), random.randrange(8)
+        pool_bytes.flip(content, where, bit)
+        pool_bytes.write(heap.path, content)
+        found = checked(heap, DAMAGED, "LG-3")
+        check_equal((found["log_records"], found["log_whole"]), (0, False), f"{where}, bit {bit}")
+    done = place.run(PROGRAM, heap.path, "check", environment=PRELOADED)
+    check_in("log breaks off", done.stderr(), "pheap_open()")
+    shown = heap.look("slabs", status=FOUND)["slabs"]
+    check_equal([s["used"] for s in shown if s["block_bytes"] == 48], [NODES], "up to the break")
+
+
+def forged(heap, change, *ids):
+    content = pool_bytes.read(heap.path)
+    log = pool_log.Log(content)
+    change(log)
+    pool_bytes.write(heap.path, content)
+    return checked(heap, DAMAGED, *ids)
+
+
+@test
+def entries_that_make_no_sense_are_found(place):
+    def entry(kind, offset, form, value):
+        def change(log):
+            at = next(a for n in (0, 1) for a in log.entries(n)
+                      if struct.unpack_from("<I", log.content, a)[0] == kind)
+            struct.pack_into(form, log.content, at + offset, value)
+            log.seal()
+        return change
+
+    for number, change in enumerate((
+            entry(pool_log.ALLOC, 0, "<I", 9), entry(pool_log.ALLOC, 8, "<Q", 0x230008012491),
+            entry(pool_log.ALLOC, 16, "<Q", 1 << 60), entry(pool_log.ALLOC, 16, "<Q", 0),
+            entry(pool_log.ALLOC, 24, "<I", 5), entry(pool_log.ALLOC, 24, "<I", 0xfffffff0),
+            entry(pool_log.ALLOC, 28, "<I", 81), entry(pool_log.ALLOC, 28, "<I", 80),
+            entry(pool_log.WRITE, 8, "<Q", 0x230000000000), entry(pool_log.WRITE, 8, "<Q", 64),
+            entry(pool_log.WRITE, 16, "<Q", 1 << 63), entry(pool_log.WRITE, 0, "<I", pool_log.FREE))):
+        heap = Heap(place, f"heap{number}")
+        found = forged(heap, change, "LG-4")
+        check_equal(found["log_whole"], False, f"{number}")
+        done = place.run(PROGRAM, heap.path, "check", environment=PRELOADED)
+        expect(done, REFUSED)
+
+
+@test
+def a_log_in_the_wrong_place_is_found(place):
+    forged(Heap(place, "a"), lambda log: log.set_place(0, 1), "LG-2")
+    forged(Heap(place, "b"), lambda log: log.set_place(24, log.super.generations[-1]["root_frame"]),
+           "FR-2")
+    forged(Heap(place, "c"), lambda log: log.set_place(24, 1), "LG-1")
 
 
 if __name__ == "__main__":
