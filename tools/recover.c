@@ -33,7 +33,7 @@ static int help(void)
         "usage: pheap recover --check [--all] [--json] POOL\n"
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
         "       pheap recover --repair [--yes] POOL\n"
-        "       pheap recover --rollback N [--yes] POOL\n"
+        "       pheap recover --rollback N [--drop-log] [--yes] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
         "       pheap recover --clone FILE POOL\n\n"
         "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
@@ -52,6 +52,7 @@ static int help(void)
         "                  that are not whole are given up, the superblocks saved in POOL.backup\n"
         "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
         "                  newer ones are given up, after it was checked that N is whole\n"
+        "      --drop-log  ... and the transactions in the log of an opened heap\n"
         "      --yes       give them up without asking\n"
         "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
@@ -177,6 +178,8 @@ static bool set_option(struct recover_request *request, int option)
         return request->as_json = true;
     case 'y':
         return request->yes = true;
+    case 'l':
+        return request->drops_log = true;
     case 'o':
         request->output = optarg;
         return true;
@@ -192,6 +195,8 @@ static const char *misuse(const struct recover_request *request, enum action act
         return "--all and --json go with --check";
     if (request->output && action != COMPACT)
         return "-o goes with --compact";
+    if (request->drops_log && action != ROLLBACK)
+        return "--drop-log goes with --rollback";
     if (request->yes && action != ROLLBACK && action != REPAIR)
         return "--yes goes with --repair and --rollback";
     return NULL;
@@ -199,21 +204,15 @@ static const char *misuse(const struct recover_request *request, enum action act
 
 int command_recover(int argc, char **argv)
 {
-    static const struct option options[] = {{"pin", required_argument, NULL, PIN},
-                                            {"unpin", required_argument, NULL, UNPIN},
-                                            {"drop", required_argument, NULL, DROP},
-                                            {"rollback", required_argument, NULL, ROLLBACK},
-                                            {"check", no_argument, NULL, CHECK},
-                                            {"repair", no_argument, NULL, REPAIR},
-                                            {"compact", no_argument, NULL, COMPACT},
-                                            {"clone", required_argument, NULL, CLONE},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"yes", no_argument, NULL, 'y'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {0}};
+    static const struct option options[] = {
+        {"pin", required_argument, NULL, PIN},    {"unpin", required_argument, NULL, UNPIN},
+        {"drop", required_argument, NULL, DROP},  {"rollback", required_argument, NULL, ROLLBACK},
+        {"check", no_argument, NULL, CHECK},      {"repair", no_argument, NULL, REPAIR},
+        {"compact", no_argument, NULL, COMPACT},  {"clone", required_argument, NULL, CLONE},
+        {"all", no_argument, NULL, 'a'},          {"json", no_argument, NULL, 'j'},
+        {"yes", no_argument, NULL, 'y'},          {"drop-log", no_argument, NULL, 'l'},
+        {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {0}};
     struct recover_request request = {0};
     enum action action = NOTHING;
     int option, status;

@@ -14,7 +14,7 @@ struct recover_request {
     const char *clone;  /* --clone */
     const char *path;   /* the pool */
     uint64_t number;    /* of a generation */
-    bool all, as_json, yes;
+    bool all, as_json, yes, drops_log;
 };
 
 int recover_check(const struct recover_request *request);

@@ -171,9 +171,10 @@ MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why
 
 /*
  * After pool_load(): drops all generations that are newer than this one, as pool_drop() does but in
- * one step, and lets the run go on from it: one that has ended can be resumed again. Refused when a
- * newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when somebody
- * reads a newer one; STATUS_NO_GENERATION.
+ * one step, and lets the run go on from it: one that has ended can be resumed again. A pool with a
+ * log gets an empty one in the same step: the transactions in the old one are dropped too. Refused
+ * when a newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when
+ * somebody reads a newer one; STATUS_NO_GENERATION.
  */
 MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem *why);
 
@@ -182,9 +183,12 @@ MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem 
  * and lets the superblock count the frames that the file has: written to both places. No space is
  * given back and no frame becomes free before the pool is loaded (again), so that until then the
  * superblocks from before can be put back. STATUS_IN_USE when somebody reads one of them.
+ * log_keeps: POOL_LOG_AS_IS; else a new log takes the place of the present one, with so many bytes
+ * of it (whole records), or an empty one that follows the newest generation that is left.
  */
+#define POOL_LOG_AS_IS UINT64_MAX
 MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
-                            struct problem *why);
+                            uint64_t log_keeps, struct problem *why);
 
 /*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no

@@ -11,4 +11,15 @@
  * got all of them. */
 MUST_CHECK int pool_note_log(struct pool *pool, uint64_t oldest);
 
+/*
+ * A log in new frames at the end of the file, durable and listed nowhere yet: *place. With
+ * keep_bytes it begins with so many of the present one, which are whole records, and follows the
+ * same generation; else it is empty and follows `generation`.
+ *
+ * Crash: the file is longer, by frames that are free.
+ */
+#define POOL_LOG_BYTES (1ull << 20) /* at least; a power of two */
+MUST_CHECK int pool_make_log(struct pool *pool, uint64_t generation, uint64_t keep_bytes,
+                             struct log_place *place, struct problem *why);
+
 #endif

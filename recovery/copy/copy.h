@@ -16,7 +16,7 @@
 typedef void copy_progress(void *context, uint64_t bytes_done, uint64_t bytes_total);
 
 struct copy_request {
-    const struct pool *pool;
+    struct pool *pool;
     const char *to;        /* the new file */
     bool replaces;         /* a file that is there gives way; else it must not exist */
     bool new_identity;     /* another uuid and time of creation: a pool of its own */

@@ -41,10 +41,25 @@ static void plan_generations(struct repair_plan *plan, const struct check_result
     }
 }
 
-/* Damage that is not a generation's: nothing here helps against it. */
+/* A log that is not whole, or that does not follow what will be the newest generation. */
+static void plan_log(struct repair_plan *plan, const struct check_result *result)
+{
+    const struct superblock *super = &result->super;
+    bool follows = super->log.generation == plan->newest;
+
+    if (super->log.extent_count == 0 || (follows && !result->log_is_damaged))
+        return;
+    plan->renews_log = true;
+    if (follows) {
+        plan->log_records = result->log_records;
+        plan->log_bytes = result->log_bytes;
+    }
+}
+
+/* Damage that is neither a generation's nor the log's: nothing here helps against it. */
 static bool is_beyond_repair(const struct check_result *result)
 {
-    return result->worst == SEVERITY_DAMAGE && result->damaged == 0;
+    return result->worst == SEVERITY_DAMAGE && result->damaged == 0 && !result->log_is_damaged;
 }
 
 int repair_plan(struct repair_plan *plan, const char *path, const struct check_result *result,
@@ -68,6 +83,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
     plan->listed_frames = super->frame_count;
     plan->trims = plan->file_frames < plan->listed_frames;
     plan_generations(plan, result);
+    plan_log(plan, result);
     if (plan->gives_up_count > 0 && plan->gives_up_count == super->generation_count)
         return problem_set(why, STATUS_DAMAGED,
                            "%s: no generation is whole, nothing would be left: it cannot be "
@@ -78,7 +94,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
 
 bool repair_is_needed(const struct repair_plan *plan)
 {
-    return plan->writes_superblock || plan->trims || plan->gives_up_count > 0;
+    return plan->writes_superblock || plan->trims || plan->gives_up_count > 0 || plan->renews_log;
 }
 
 /* --- the backup --- */
@@ -145,7 +161,8 @@ static int change(const struct repair_plan *plan, struct pool *pool, const char 
         return status;
     status = back_up(pool, why);
     if (status == 0)
-        status = pool_give_up(pool, plan->gives_up, plan->gives_up_count, why);
+        status = pool_give_up(pool, plan->gives_up, plan->gives_up_count,
+                              plan->renews_log ? plan->log_bytes : POOL_LOG_AS_IS, why);
     if (status == STATUS_IN_USE) /* of a generation: nothing was written */
         (void)sys_call(SYS_unlinkat, AT_FDCWD, backup_name(backup, pool), 0);
     pool_close(pool);

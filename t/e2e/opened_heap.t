@@ -215,5 +215,98 @@ def a_log_in_the_wrong_place_is_found(place):
     forged(Heap(place, "c"), lambda log: log.set_place(24, 1), "LG-1")
 
 
+# --- copies, repairs, going back ---
+
+def spoil_record(heap, number):
+    content = pool_bytes.read(heap.path)
+    at, size = pool_log.Log(content).records[number]
+    pool_bytes.flip(content, at + size - 1)
+    pool_bytes.write(heap.path, content)
+
+
+@test
+def a_copy_has_the_generations_and_the_log(place):
+    heap = Heap(place)
+    uuid = place.inspect(heap.path)["uuid"]
+    clone, other = place.path("clone"), place.path("other")
+    expect(place.pheap("recover", "--clone", clone, heap.path), FINE)
+    expect(place.pheap("recover", "--compact", "-o", other, heap.path), FINE)
+    expect(place.pheap("recover", "--compact", heap.path), FINE)
+    check(place.inspect(clone)["uuid"] != uuid, "a clone has its own identity")
+    check_equal(place.inspect(other)["uuid"], uuid, "a copy has not")
+    for path in (heap.path, clone, other):
+        expect(place.pheap("recover", "--check", "--all", path), FINE)
+        check_equal(place.inspect(path, "log")["log_totals"]["records"], 2, "records")
+        check_equal(heap.counts(path), WHOLE, path)
+    # Both go on from there.
+    for path in (clone, heap.path):
+        expect(place.run(PROGRAM, path, "build", environment=PRELOADED), FINE)
+        expect(place.pheap("recover", "--check", path), FINE)
+
+
+@test
+def a_log_that_is_damaged_is_not_copied(place):
+    heap = Heap(place)
+    spoil_record(heap, 0)
+    expect(place.pheap("recover", "--clone", place.path("clone"), heap.path), DAMAGED, "log")
+
+
+@test
+def a_repair_keeps_what_is_whole_of_the_log(place):
+    heap = Heap(place)
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    check_equal(heap.look("log")["log_totals"]["records"], 3, "records")
+    spoil_record(heap, 1)
+    expect(place.run(PROGRAM, heap.path, "check", environment=PRELOADED), REFUSED)
+    before = pool_bytes.read(heap.path)
+    done = place.pheap("recover", "--repair", heap.path)
+    expect(done, DAMAGED)
+    check_in("1 transactions", done.stdout(), "the plan")
+    check_equal(pool_bytes.read(heap.path), before, "nothing is changed")
+    expect(place.pheap("recover", "--repair", "--yes", heap.path), FINE)
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts(), {**WHOLE, "lost": LOST // 2}, "up to the damaged record")
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    check_equal(heap.counts()["lost"], LOST // 2 + 2, "and it goes on")
+    # What the backup has leads to what was there.
+    with open(heap.path + ".backup", "rb") as f:
+        before = f.read()
+    content = pool_bytes.read(heap.path)
+    content[:len(before)] = before
+    pool_bytes.write(heap.path, content)
+    checked(heap, DAMAGED, "LG-3")
+
+
+@test
+def a_repair_without_the_newest_generation_begins_a_new_log(place):
+    heap = Heap(place)
+    content = pool_bytes.read(heap.path)
+    pool_bytes.flip(content, pool_bytes.newest(content).generations[-1]["index_frame"] * 4096 + 40)
+    pool_bytes.write(heap.path, content)
+    done = place.pheap("recover", "--repair", "--yes", heap.path)
+    expect(done, FINE)
+    check_in("give up all transactions since generation 1", done.stdout(), "said")
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts(), dict.fromkeys(WHOLE, 0), "as it was made")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts(), WHOLE, "and it can be used")
+
+
+@test
+def going_back_says_what_it_drops_and_needs_a_flag(place):
+    heap = Heap(place)
+    expect(place.pheap("recover", "--rollback", "2", "--yes", heap.path), REFUSED, "2 transactions",
+           "--drop-log")
+    check_equal(heap.counts(), WHOLE, "nothing is changed")
+    expect(place.pheap("recover", "--rollback", "2", "--yes", "--drop-log", heap.path), FINE)
+    check_equal(heap.counts(), {**WHOLE, "list": NODES, "nodes": NODES, "lost": LOST // 2},
+                "the generation")
+    expect(place.pheap("recover", "--rollback", "1", "--yes", heap.path), FINE)
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts()["list"], 0, "the first generation")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts(), WHOLE, "and it can be used")
+
+
 if __name__ == "__main__":
     main()

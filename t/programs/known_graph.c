@@ -2,6 +2,7 @@
  * known_graph.c - for t/e2e/opened_heap.t: an opened heap of which everything is known.
  *
  *     known_graph POOL build     makes it: a part that is in a generation, and a part in the log
+ *     known_graph POOL lose      two more blocks that nothing leads to, in the log
  *     known_graph POOL check     counts its objects by type, and follows its roots
  *
  * "name value" on stdout. The graph:
@@ -167,6 +168,7 @@ int main(int argc, char **argv)
     char problem[512] = "";
     struct pheap_options options = {.slot = 3, .problem = problem, .problem_bytes = sizeof problem};
     int builds = argc == 3 && strcmp(argv[2], "build") == 0;
+    int loses = argc == 3 && strcmp(argv[2], "lose") == 0;
 
     if (argc != 3)
         return 2;
@@ -174,10 +176,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "known_graph: %s\n", problem);
         return 3;
     }
-    if (builds)
+    if (builds) {
         build();
-    else
+    } else if (loses) {
+        need(pheap_tx_begin(heap, &tx), "begin");
+        lose(2);
+        need(pheap_tx_commit(tx), "commit");
+    } else {
         check_heap();
+    }
     need(pheap_close(heap), "close");
     return 0;
 }
