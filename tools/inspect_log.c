@@ -4,62 +4,55 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include "core/tx/log_cursor.h"
 #include "recovery/view/opened_heap.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
 #define LIST_LIMIT 100
+#define KINDS      (LOG_OUTCOME + 1)
 
 struct listing {
     json_t *rows;
     uint64_t limit, records, bytes;
-    uint64_t entries[4]; /* by kind; 0: of another */
+    uint64_t entries[KINDS]; /* by kind; 0: of another */
 };
 
 /* Entries by kind; stops where one would reach beyond the record. */
-static void count_entries(const struct log_record *record, uint64_t counts[4], uint64_t *written)
+static void count_entries(const struct log_record *record, uint64_t counts[KINDS],
+                          uint64_t *written)
 {
-    const uint8_t *at = (const uint8_t *)(record + 1);
-    uint64_t left = record->bytes - sizeof *record;
+    const struct log_entry *entry;
+    struct log_cursor cursor;
 
-    for (uint64_t i = 0; i < record->entry_count && left >= sizeof(struct log_entry); i++) {
-        const struct log_entry *entry = (const struct log_entry *)at;
-        uint64_t bytes = sizeof *entry;
-
-        if (entry->kind == LOG_WRITE) {
-            if (entry->bytes > left - bytes)
-                return;
-            *written += entry->bytes;
-            bytes += (entry->bytes + 7) & ~7ull;
-        }
-        counts[entry->kind <= LOG_FREE ? entry->kind : 0]++;
-        if (bytes > left)
-            return;
-        at += bytes;
-        left -= bytes;
+    log_cursor_begin(&cursor, record);
+    while ((entry = log_cursor_next(&cursor))) {
+        counts[entry->kind < KINDS ? entry->kind : 0]++;
+        *written += entry->kind == LOG_WRITE ? entry->bytes : 0;
     }
 }
 
 static bool list_record(void *context, const struct log_record *record, uint64_t offset)
 {
     struct listing *listing = context;
-    uint64_t counts[4] = {0}, written = 0;
+    uint64_t counts[KINDS] = {0}, written = 0;
 
     count_entries(record, counts, &written);
     listing->records++;
     listing->bytes += record->bytes;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < KINDS; i++)
         listing->entries[i] += counts[i];
     if (listing->records > listing->limit)
         return true;
     json_array_append_new(
         listing->rows,
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sequence",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sequence",
                   (json_int_t)record->sequence, "offset", (json_int_t)offset, "bytes",
                   (json_int_t)record->bytes, "allocations", (json_int_t)counts[LOG_ALLOC], "writes",
-                  (json_int_t)counts[LOG_WRITE], "frees", (json_int_t)counts[LOG_FREE],
-                  "other_entries", (json_int_t)counts[0], "written_bytes", (json_int_t)written));
+                  (json_int_t)counts[LOG_WRITE], "frees", (json_int_t)counts[LOG_FREE], "promises",
+                  (json_int_t)counts[LOG_PREPARE], "outcomes", (json_int_t)counts[LOG_OUTCOME],
+                  "written_bytes", (json_int_t)written));
     return true;
 }
 

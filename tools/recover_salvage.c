@@ -370,8 +370,8 @@ static bool write_log_record(void *context, const struct log_record *record, uin
     struct log_files *files = context;
 
     fprintf(files->list,
-            "{\"sequence\": %" PRIu64 ", \"log_offset\": %" PRIu64 ", \"offset\": %" PRIu64
-            ", \"bytes\": %" PRIu64 ", \"entries\": %" PRIu64 "}\n",
+            "{\"sequence\": %" PRIu64 ", \"pool_offset\": %" PRIu64 ", \"offset\": %" PRIu64
+            ", \"bytes\": %" PRIu64 ", \"entries\": %" PRIu32 "}\n",
             record->sequence, offset, files->bytes, record->bytes, record->entry_count);
     fwrite(record, record->bytes, 1, files->raw);
     files->bytes += record->bytes;

@@ -6,6 +6,7 @@
  */
 #include "core/pool/pool_log.h"
 
+#include <string.h>
 #include "core/base/sys.h"
 
 #define PIECE_BYTES (64u << 10)
@@ -47,11 +48,9 @@ int pool_add_log_extent(struct pool *pool, uint64_t frames, struct problem *why)
 static void list_log(struct superblock *super, void *context)
 {
     const struct pool *pool = context;
-    const struct log_place before = super->log;
 
-    super->log = pool->next_log;
-    super->log.generation = before.generation;
-    super->log.nonce = before.nonce;
+    super->log.extent_count = pool->next_log.extent_count;
+    memcpy(super->log.extents, pool->next_log.extents, sizeof super->log.extents);
     super->frame_count = pool->persist.file_bytes >> FRAME_SHIFT;
 }
 
@@ -67,69 +66,51 @@ int pool_list_log(struct pool *pool, struct problem *why)
 /* --- another log in its place --- */
 
 /* Not guessed from the one before: what that one's frames hold must never count again. */
-static uint64_t new_nonce(void)
+static uint64_t new_root(void)
 {
-    uint64_t nonce = 0;
+    uint64_t root = 0;
 
-    if (sys_call(SYS_getrandom, &nonce, sizeof nonce, 0) != sizeof nonce || nonce == 0)
-        nonce = sys_clock_ns(CLOCK_REALTIME) * 0x9e3779b97f4a7c15ull | 1;
-    return nonce;
+    if (sys_call(SYS_getrandom, &root, sizeof root, 0) != sizeof root || root == 0)
+        root = sys_clock_ns(CLOCK_REALTIME) * 0x9e3779b97f4a7c15ull | 1;
+    return root;
 }
 
-/* Where in the file the log's byte at `at` lies, and in *run how many follow it there; 0: nowhere.
- */
-static uint64_t place_in_file(const struct log_place *log, uint64_t at, uint64_t *run)
+/* The records, and zeroes behind them. */
+static int fill_extent(struct pool *pool, uint64_t offset, uint64_t bytes,
+                       const struct pool_new_log *from)
 {
-    for (uint32_t i = 0; i < log->extent_count; i++) {
-        uint64_t bytes = log->extents[i].frames << FRAME_SHIFT;
-
-        if (at < bytes) {
-            *run = bytes - at;
-            return (log->extents[i].frame << FRAME_SHIFT) + at;
-        }
-        at -= bytes;
-    }
-    *run = 0;
-    return 0;
-}
-
-/* A piece of the new log: of the present one up to keep_bytes, then zeroes. */
-static int write_piece(struct pool *pool, uint64_t at, uint64_t keep_bytes, uint64_t offset)
-{
-    uint8_t piece[PIECE_BYTES] = {0};
-    uint64_t have = 0;
+    uint8_t piece[PIECE_BYTES];
     int status = 0;
 
-    while (status == 0 && have < sizeof piece && at + have < keep_bytes) {
-        uint64_t run, from = place_in_file(&pool->super.log, at + have, &run);
-        uint64_t left = keep_bytes - at - have;
+    for (uint64_t at = 0; status == 0 && at < bytes; at += PIECE_BYTES) {
+        uint64_t have = at < from->bytes ? from->bytes - at : 0;
 
-        run = run < left ? run : left;
-        run = run < sizeof piece - have ? run : sizeof piece - have;
-        if (run == 0)
-            return STATUS_DAMAGED;
-        status = sys_pread_all(pool->fd, piece + have, run, from);
-        have += run;
+        memset(piece, 0, sizeof piece);
+        if (have > 0)
+            memcpy(piece, (const uint8_t *)from->records + at,
+                   have < PIECE_BYTES ? have : PIECE_BYTES);
+        status = persist_write(&pool->persist, offset + at, piece, sizeof piece);
     }
-    return status < 0 ? status : persist_write(&pool->persist, offset, piece, sizeof piece);
+    return status;
 }
 
-int pool_make_log(struct pool *pool, uint64_t generation, uint64_t keep_bytes,
+int pool_make_log(struct pool *pool, uint64_t generation, const struct pool_new_log *from,
                   struct log_place *place, struct problem *why)
 {
     uint64_t first = pool->persist.file_bytes >> FRAME_SHIFT;
     uint64_t bytes = POOL_LOG_BYTES;
     int status;
 
-    while (bytes < keep_bytes + PIECE_BYTES)
+    while (bytes < from->bytes + PIECE_BYTES)
         bytes *= 2;
-    *place = (struct log_place){.generation = keep_bytes ? pool->super.log.generation : generation,
-                                .nonce = keep_bytes ? pool->super.log.nonce : new_nonce(),
+    *place = (struct log_place){.generation = generation,
+                                .root = from->bytes ? pool->super.log.root : new_root(),
+                                .sequence = from->bytes ? pool->super.log.sequence : 0,
                                 .extent_count = 1,
                                 .extents[0] = {first, bytes >> FRAME_SHIFT}};
     status = persist_grow(&pool->persist, (first << FRAME_SHIFT) + bytes);
-    for (uint64_t at = 0; status == 0 && at < bytes; at += PIECE_BYTES)
-        status = write_piece(pool, at, keep_bytes, (first << FRAME_SHIFT) + at);
+    if (status == 0)
+        status = fill_extent(pool, first << FRAME_SHIFT, bytes, from);
     if (status == 0)
         status = persist_sync(&pool->persist);
     if (status < 0)

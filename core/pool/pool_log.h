@@ -12,14 +12,15 @@
 MUST_CHECK int pool_note_log(struct pool *pool, uint64_t oldest);
 
 /*
- * A log in new frames at the end of the file, durable and listed nowhere yet: *place. With
- * keep_bytes it begins with so many of the present one, which are whole records, and follows the
- * same generation; else it is empty and follows `generation`.
+ * A log in new frames at the end of the file, durable and listed nowhere yet: *place. It has the
+ * records that it is given, or none, and follows `generation`. An empty one begins with sequence 0,
+ * so that who was promised a later record by this pool learns that it is gone.
  *
  * Crash: the file is longer, by frames that are free.
  */
 #define POOL_LOG_BYTES (1ull << 20) /* at least; a power of two */
-MUST_CHECK int pool_make_log(struct pool *pool, uint64_t generation, uint64_t keep_bytes,
-                             struct log_place *place, struct problem *why);
+MUST_CHECK int pool_make_log(struct pool *pool, uint64_t generation,
+                             const struct pool_new_log *from, struct log_place *place,
+                             struct problem *why);
 
 #endif

@@ -234,13 +234,14 @@ static uint32_t begin_drops(const struct pool *pool, const uint64_t *numbers, ui
  * none. */
 int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
 {
+    const struct pool_new_log nothing = {NULL, 0};
     struct going_back back = {.number = number};
     uint64_t newer[SUPERBLOCK_GENERATIONS];
     uint32_t count = 0, locked;
     int status = check_rollback(pool, number, why);
 
     if (status == 0 && pool->super.log.extent_count > 0)
-        status = pool_make_log(pool, number, 0, &back.log, why);
+        status = pool_make_log(pool, number, &nothing, &back.log, why);
     if (status < 0)
         return status;
     back.file_frames = pool->persist.file_bytes >> FRAME_SHIFT;
@@ -290,17 +291,17 @@ static uint64_t newest_left(const struct superblock *super, const uint64_t *numb
     return left.generation_count ? left.generations[left.generation_count - 1].number : 0;
 }
 
-int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count, uint64_t log_keeps,
-                 struct problem *why)
+int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
+                 const struct pool_new_log *log, struct problem *why)
 {
     struct giving_up giving_up = {.numbers = numbers, .count = count};
     uint32_t locked = begin_drops(pool, numbers, count, why);
     int status = locked < count ? STATUS_IN_USE : 0;
 
     giving_up.file_frames = pool->file_frames;
-    if (status == 0 && log_keeps != POOL_LOG_AS_IS) {
-        status = pool_make_log(pool, newest_left(&pool->super, numbers, count), log_keeps,
-                               &giving_up.log, why);
+    if (status == 0 && log != NULL) {
+        status = pool_make_log(pool, newest_left(&pool->super, numbers, count), log, &giving_up.log,
+                               why);
         giving_up.file_frames = pool->persist.file_bytes >> FRAME_SHIFT;
     }
     for (int i = 0; i < 2 && status == 0; i++)

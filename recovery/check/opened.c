@@ -320,7 +320,12 @@ static const char *apply_write(struct opened_model *model, const struct log_entr
     uint64_t roots = model->view->base + TX_ROOTS_OFFSET, at = entry->address;
     uint64_t data = view_slice_address(model->view, TX_DATA_SLICE);
     uint64_t end = view_slice_address(model->view, accessible(model));
+    uint64_t decisions = model->view->base + TX_DECISIONS_OFFSET;
 
+    if (at >= decisions && at < decisions + TX_DECISIONS * sizeof(struct tx_decision))
+        return entry->bytes <= decisions + TX_DECISIONS * sizeof(struct tx_decision) - at
+                   ? NULL
+                   : "a write within the decisions";
     if (at >= roots && at < roots + sizeof model->roots) {
         if (entry->bytes > roots + sizeof model->roots - at)
             return "a write within the roots";

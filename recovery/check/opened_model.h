@@ -5,6 +5,7 @@
 #ifndef PHEAP_RECOVERY_OPENED_MODEL_H
 #define PHEAP_RECOVERY_OPENED_MODEL_H
 
+#include "core/tx/log_cursor.h"
 #include "core/tx/log_format.h"
 #include "core/tx/tx_format.h"
 #include "recovery/check/heap_view.h"

@@ -125,6 +125,11 @@ static void judge_log(struct judging *judging)
           SUPER_OFFSET(log.extent_count), "none, in format 1 and 2", log->extent_count);
     judge(judging, log->generation < super->next_generation, LG_PLACE, SUPER_OFFSET(log.generation),
           "a generation below the next one", log->generation);
+    judge(judging,
+          log->extent_count == 0 ||
+              (log->start_extent < log->extent_count && log->start % LOG_ALIGN == 0 &&
+               log->start <= log->extents[log->start_extent].frames << FRAME_SHIFT),
+          LG_PLACE, SUPER_OFFSET(log.start), "a multiple of 64 in one of the extents", log->start);
     for (uint32_t i = 0; i < log->extent_count; i++)
         judge(judging,
               log->extents[i].frames > 0 &&

@@ -20,9 +20,8 @@ struct repair_plan {
     uint32_t gives_up_count;
     bool renews_log;      /* a new log takes the old one's place, with what is whole of it: */
     uint64_t log_records; /* so many records are kept */
-    uint64_t log_bytes;
-    uint64_t newest; /* what is then the newest generation that is no crash image; 0: none */
-    bool is_resumed; /* a program goes on from it */
+    uint64_t newest;      /* what is then the newest generation that is no crash image; 0: none */
+    bool is_resumed;      /* a program goes on from it */
 };
 
 /*

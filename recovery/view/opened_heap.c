@@ -43,6 +43,7 @@ int opened_apply_log(struct view *view, struct problem *why)
                                  .slices = TX_SLICES_MAX,
                                  .slices_max = TX_SLICES_MAX};
     struct problem found = {0};
+    struct promises promises;
     struct arena scratch;
     struct log log;
     int status;
@@ -53,9 +54,11 @@ int opened_apply_log(struct view *view, struct problem *why)
     if (status < 0)
         return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
     log_begin(&log, &view->pool);
-    status = replay_log(&log, &memory, &scratch, &found);
-    view->log_records = log.sequence;
-    view->log_bytes = log.used;
+    status = replay_log(&log, &memory, &scratch, &promises, &found);
+    view->log_records = log.sequence - view->pool.super.log.sequence;
+    view->log_bytes = log.bytes;
+    for (const struct promise *at = promises.first; at; at = at->next)
+        view->log_in_doubt++;
     arena_destroy(&scratch);
     if (status == STATUS_DAMAGED) {
         view->log_is_damaged = !has_moved_on(view);
@@ -64,6 +67,14 @@ int opened_apply_log(struct view *view, struct problem *why)
     if (status < 0 && why)
         *why = found;
     return status;
+}
+
+/* In the file, of the record that was read last. */
+static uint64_t offset_of(const struct log *log, const struct log_record *record)
+{
+    const struct log_extent *extent = &log->pool->super.log.extents[log->extent];
+
+    return (extent->frame << FRAME_SHIFT) + log->used - record->bytes;
 }
 
 int opened_each_record(struct view *view, opened_record_visit *visit, void *context,
@@ -80,12 +91,10 @@ int opened_each_record(struct view *view, opened_record_visit *visit, void *cont
         return 0;
     log_begin(&log, &view->pool);
     while (goes_on && status >= 0) {
-        uint64_t at = log.used;
-
         status = log_next(&log, &view->arena, &record);
         if (status != 1)
             break;
-        goes_on = visit(context, record, at);
+        goes_on = visit(context, record, offset_of(&log, record));
         arena_rewind(&view->arena, mark);
     }
     if (status == 0 && goes_on)

@@ -4,7 +4,8 @@
  *
  * After view_map_heap(). Nothing of the slot is believed: spans that contradict each other are
  * STATUS_DAMAGED, roots may lead anywhere. A log that breaks off is applied up to there, and
- * view->log_is_damaged says so.
+ * view->log_is_damaged says so. What was promised to a transaction across heaps and is not settled
+ * in the log is left out, and counted (view->log_in_doubt).
  */
 #ifndef PHEAP_RECOVERY_VIEW_OPENED_HEAP_H
 #define PHEAP_RECOVERY_VIEW_OPENED_HEAP_H
@@ -21,7 +22,7 @@ bool opened_has_log(const struct view *view);
 /* Part of view_map_heap(): applies the log to the mapped slot. */
 MUST_CHECK int opened_apply_log(struct view *view, struct problem *why);
 
-/* Each whole record, in order, and its offset in the log. visit returns false to stop. Works
+/* Each whole record, in order, and its offset in the file. visit returns false to stop. Works
  * without a mapped heap. *is_damaged: whole records follow the last that counts. */
 typedef bool opened_record_visit(void *context, const struct log_record *record, uint64_t offset);
 MUST_CHECK int opened_each_record(struct view *view, opened_record_visit *visit, void *context,

@@ -50,6 +50,7 @@ struct view {
     bool is_opened;      /* what is mapped is a heap that programs open by path (core/tx) */
     bool log_is_damaged; /* its log breaks off, and whole records follow */
     uint64_t log_records, log_bytes; /* that were applied to it */
+    uint64_t log_in_doubt;           /* records that wait for another pool's decision, left out */
     uint64_t cached_address;         /* of the page in `cached`; 1: none */
     uint8_t cached[PAGE_BYTES];
 };
