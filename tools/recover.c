@@ -34,6 +34,7 @@ static int help(void)
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
         "       pheap recover --repair [--yes] POOL\n"
         "       pheap recover --rollback N [--drop-log] [--yes] POOL\n"
+        "       pheap recover --collect [--dry-run] [--json] POOL\n"
         "       pheap recover --salvage DIR [-g N] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
         "       pheap recover --clone FILE POOL\n\n"
@@ -44,7 +45,7 @@ static int help(void)
         "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
         "                  the newest generation alone\n"
         "      --all       with --check: look into the heap of every generation\n"
-        "      --json      with --check: one object, for programs\n"
+        "      --json      with --check and --collect: one object, for programs\n"
         "      --pin N     keep generation N until it is unpinned; at most %u are\n"
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
@@ -55,6 +56,8 @@ static int help(void)
         "                  newer ones are given up, after it was checked that N is whole\n"
         "      --drop-log  ... and the transactions in the log of an opened heap\n"
         "      --yes       give them up without asking\n"
+        "      --collect   free what nothing leads to in a heap that programs open by themselves\n"
+        "  -n, --dry-run   ... only say how much that is\n"
         "      --salvage DIR   write all that can still be read of POOL, whatever its damage, "
         "into\n"
         "                  files in DIR, which is made; -g N: of generation N alone\n"
@@ -137,9 +140,22 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, SALVAGE, NOTHING };
+enum action {
+    PIN,
+    UNPIN,
+    DROP,
+    ROLLBACK,
+    CHECK,
+    REPAIR,
+    COMPACT,
+    CLONE,
+    SALVAGE,
+    COLLECT,
+    NOTHING
+};
 #define ACTIONS_TEXT                                                                               \
-    "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone, --salvage"
+    "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone, --salvage, "       \
+    "--collect"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -150,6 +166,8 @@ static int run(const struct recover_request *request, enum action action)
         return recover_rollback(request);
     case REPAIR:
         return recover_repair(request);
+    case COLLECT:
+        return recover_collect(request);
     case SALVAGE:
         return recover_salvage(request);
     case COMPACT:
@@ -185,6 +203,8 @@ static bool set_option(struct recover_request *request, int option)
         return request->all = true;
     case 'j':
         return request->as_json = true;
+    case 'n':
+        return request->dry_run = true;
     case 'y':
         return request->yes = true;
     case 'l':
@@ -200,8 +220,12 @@ static bool set_option(struct recover_request *request, int option)
 /* What does not go with the action; NULL: nothing. */
 static const char *misuse(const struct recover_request *request, enum action action)
 {
-    if ((request->all || request->as_json) && action != CHECK)
-        return "--all and --json go with --check";
+    if (request->all && action != CHECK)
+        return "--all goes with --check";
+    if (request->as_json && action != CHECK && action != COLLECT)
+        return "--json goes with --check and --collect";
+    if (request->dry_run && action != COLLECT)
+        return "--dry-run goes with --collect";
     if (request->output && action != COMPACT)
         return "-o goes with --compact";
     if (request->generation && action != SALVAGE)
@@ -222,6 +246,8 @@ static const struct option options[] = {{"pin", required_argument, NULL, PIN},
                                         {"compact", no_argument, NULL, COMPACT},
                                         {"clone", required_argument, NULL, CLONE},
                                         {"salvage", required_argument, NULL, SALVAGE},
+                                        {"collect", no_argument, NULL, COLLECT},
+                                        {"dry-run", no_argument, NULL, 'n'},
                                         {"generation", required_argument, NULL, 'g'},
                                         {"all", no_argument, NULL, 'a'},
                                         {"json", no_argument, NULL, 'j'},
@@ -250,7 +276,7 @@ int command_recover(int argc, char **argv)
     enum action action = NOTHING;
     int option, status;
 
-    while ((option = getopt_long(argc, argv, "ho:g:", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "ho:g:n", options, NULL)) != -1) {
         if (option == 'h')
             return help();
         if (option == 'V') {

@@ -16,13 +16,14 @@ struct recover_request {
     const char *path;      /* the pool */
     uint64_t number;       /* of a generation */
     uint64_t generation;   /* -g; 0: not given */
-    bool all, as_json, yes, drops_log;
+    bool all, as_json, yes, drops_log, dry_run;
 };
 
 int recover_check(const struct recover_request *request);
 int recover_rollback(const struct recover_request *request);
 int recover_repair(const struct recover_request *request);
 int recover_salvage(const struct recover_request *request);
+int recover_collect(const struct recover_request *request);
 /* With request->clone a pool of its own; else into request->output, or in the pool's place. */
 int recover_copy(const struct recover_request *request);
 

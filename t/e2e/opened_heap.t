@@ -6,12 +6,13 @@ import os
 import random
 import struct
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import pool_log  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, REFUSED, check, check_equal, check_in,  # noqa: E402
-                        expect, main, test)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
 PRELOADED = {"LD_PRELOAD": LIBRARY}
@@ -306,6 +307,78 @@ def going_back_says_what_it_drops_and_needs_a_flag(place):
     check_equal(heap.counts()["list"], 0, "the first generation")
     expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
     check_equal(heap.counts(), WHOLE, "and it can be used")
+
+
+# --- recover --collect ---
+
+@test
+def what_nothing_leads_to_is_freed_and_nothing_else(place):
+    heap = Heap(place)
+    before = pool_bytes.read(heap.path)
+    done = place.pheap("recover", "--collect", "--dry-run", "--json", heap.path)
+    expect(done, FINE)
+    found = json.loads(done.stdout())
+    check_equal((found["blocks"], found["bytes"], found["blocks_in_use"], found["freed"]),
+                (LOST, LOST * 64, NODES + LATER + LOST + 4, False), "a dry run")
+    check_equal(pool_bytes.read(heap.path), before, "changes nothing")
+    done = place.pheap("recover", "--collect", heap.path)
+    expect(done, FINE)
+    check_in(f"{LOST} of {NODES + LATER + LOST + 4} blocks", done.stdout(), "said")
+    check_equal(heap.counts(), {**WHOLE, "lost": 0}, "what is left")
+    check_equal(heap.look("log")["log_totals"]["records"], 0, "a generation has it")
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    found = json.loads(place.pheap("recover", "--collect", "--json", heap.path).stdout())
+    check_equal((found["blocks"], found["generation"]), (0, None), "once more")
+    # What a name led to, when the name is gone.
+    expect(place.run(PROGRAM, heap.path, "unname", environment=PRELOADED), FINE)
+    found = json.loads(place.pheap("recover", "--collect", "--json", heap.path).stdout())
+    check_equal(found["blocks"], NODES + LATER, "the list")
+    check_equal(heap.counts(), {**WHOLE, "lost": 0, "list": 0, "nodes": 0}, "the tree is left")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts()["list"], NODES + LATER, "and its blocks can be used again")
+
+
+@test
+def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
+    heap = Heap(place)
+    whole = pool_bytes.read(heap.path)
+    spoil_record(heap, 0)
+    before = pool_bytes.read(heap.path)
+    expect(place.pheap("recover", "--collect", heap.path), DAMAGED, "nothing is freed")
+    check_equal(pool_bytes.read(heap.path), before, "unchanged")
+    pool_bytes.write(heap.path, whole)
+    process = place.start(PROGRAM, heap.path, "stay", environment=PRELOADED)
+    wait_until(lambda: "ready" in process.stdout(), 20, "the program")
+    expect(place.pheap("recover", "--collect", heap.path), REFUSED, "in use")
+    expect(place.pheap("recover", "--collect", "--dry-run", heap.path), FINE)
+    process.kill()
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, "sleep", "1000")
+    place.wait_generation(pool, 1, process)
+    process.kill()
+    before = pool_bytes.read(pool)
+    done = place.pheap("recover", "--collect", pool)
+    expect(done, FINE)
+    check_in("nothing is freed", done.stdout(), "said")
+    check_equal(pool_bytes.read(pool), before, "unchanged")
+
+
+@test
+def a_collection_that_is_killed_leaves_a_heap_that_makes_sense(place):
+    heap = Heap(place)
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    whole = pool_bytes.read(heap.path)
+    for _ in range(8 * ROUNDS):
+        pool_bytes.write(heap.path, whole)
+        process = place.start(PHEAP, "recover", "--collect", heap.path)
+        time.sleep(random.random() * 0.03)
+        if process.running():
+            process.kill()
+        process.wait()
+        expect(place.pheap("recover", "--check", heap.path), FINE)
+        counts = heap.counts()
+        check_in(counts["lost"], (0, LOST + 2), "freed or not")
+        check_equal({**counts, "lost": 0}, {**WHOLE, "lost": 0}, "all else")
 
 
 if __name__ == "__main__":

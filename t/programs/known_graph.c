@@ -3,6 +3,8 @@
  *
  *     known_graph POOL build     makes it: a part that is in a generation, and a part in the log
  *     known_graph POOL lose      two more blocks that nothing leads to, in the log
+ *     known_graph POOL unname    takes the name "list" away
+ *     known_graph POOL stay      has it open until it is killed
  *     known_graph POOL check     counts its objects by type, and follows its roots
  *
  * "name value" on stdout. The graph:
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NODES       1000
 #define LATER       10
@@ -163,28 +166,52 @@ static void check_heap(void)
                               "a text in a large block") == 0);
 }
 
+static void unname(void)
+{
+    need(pheap_tx_begin(heap, &tx), "begin");
+    need(pheap_root_set(tx, "list", NULL, 0), "root");
+    need(pheap_tx_commit(tx), "commit");
+}
+
+static void lose_two(void)
+{
+    need(pheap_tx_begin(heap, &tx), "begin");
+    lose(2);
+    need(pheap_tx_commit(tx), "commit");
+}
+
+static void stay(void)
+{
+    puts("ready");
+    fflush(stdout);
+    pause();
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    unsigned flags;
+} commands[] = {
+    {"build", build, PHEAP_CREATE}, {"lose", lose_two, 0}, {"unname", unname, 0}, {"stay", stay, 0},
+    {"check", check_heap, 0},
+};
+
 int main(int argc, char **argv)
 {
     char problem[512] = "";
     struct pheap_options options = {.slot = 3, .problem = problem, .problem_bytes = sizeof problem};
-    int builds = argc == 3 && strcmp(argv[2], "build") == 0;
-    int loses = argc == 3 && strcmp(argv[2], "lose") == 0;
+    size_t i = 0;
 
-    if (argc != 3)
+    while (i < sizeof commands / sizeof commands[0] &&
+           (argc != 3 || strcmp(argv[2], commands[i].name) != 0))
+        i++;
+    if (i == sizeof commands / sizeof commands[0])
         return 2;
-    if (pheap_open(argv[1], builds ? PHEAP_CREATE : 0, &options, &heap) < 0) {
+    if (pheap_open(argv[1], commands[i].flags, &options, &heap) < 0) {
         fprintf(stderr, "known_graph: %s\n", problem);
         return 3;
     }
-    if (builds) {
-        build();
-    } else if (loses) {
-        need(pheap_tx_begin(heap, &tx), "begin");
-        lose(2);
-        need(pheap_tx_commit(tx), "commit");
-    } else {
-        check_heap();
-    }
+    commands[i].run();
     need(pheap_close(heap), "close");
     return 0;
 }
