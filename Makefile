@@ -87,7 +87,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
 
 # --- tools ---
-TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
+TOOL_LAYERS := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
 TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover pheap-doctor
 .PHONY: tools
 ## tools: build the tools alone
@@ -159,9 +159,10 @@ check-prove-serial:
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
+                     recovery_retained \
                      tx_damage tx_direct tx_failures,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans recovery_retained tx_direct
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
 SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
