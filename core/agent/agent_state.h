@@ -63,6 +63,7 @@ struct agent {
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
+    struct halt_table *halts; /* PHEAP_FREEZE=signal */
 
     /* when the next checkpoint is due */
     bool requested;

@@ -195,6 +195,8 @@ int options_from_environment(struct environment_options *out, char *const *envir
     status = take_tracking(environment, &out->track, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;
+    switch_status = take_switch(environment, "PHEAP_FREEZE", "signal", &out->by_signal, why);
+    status = status ? status : switch_status;
     if (keep && *keep) {
         if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)
             status = problem_set(why, STATUS_USAGE, "PHEAP_KEEP=%s: expected 1 to %d", keep,
