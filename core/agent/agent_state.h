@@ -22,6 +22,7 @@
 #include "core/image/image_writer.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/children.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -49,6 +50,7 @@ struct agent {
     struct address_range window;
     void *record; /* buffer of the process record, below scratch_mark */
     size_t record_bytes;
+    size_t record_more_bytes; /* than usual: the program has much shared memory */
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 
@@ -64,10 +66,16 @@ struct agent {
     struct restart_table *restarts;
     struct freeze freeze;
     struct halt_table *halts; /* PHEAP_FREEZE=signal */
+    struct children children; /* as they were last seen */
+    bool waits_for_child;     /* the last attempt did */
+    bool said_so;
 
     /* when the next checkpoint is due */
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
+    bool terminates;    /* the program is to end after a checkpoint */
+    bool terminated;    /* and that was taken: no crash image of what follows */
+    uint64_t termination_deadline_ns;
     uint64_t mailbox_deadline_ns;
     uint64_t next_ns;        /* CLOCK_MONOTONIC: by the interval */
     uint64_t earliest_ns;    /* by the watermark */
@@ -127,6 +135,10 @@ void control_close(struct agent *agent);
 void mailbox_serve(struct agent *agent);
 void mailbox_answer(struct agent *agent, int status);
 void mailbox_resume(struct agent_link *link); /* answers what an image asked */
+
+/* termination.c */
+void termination_serve(struct agent *agent);
+void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why);
 
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);

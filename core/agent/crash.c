@@ -79,8 +79,8 @@ static int write_image(struct crash *crash, int wait_status, struct record_write
  * could ask for the pool. */
 static bool is_possible(const struct agent *agent)
 {
-    return !agent->link->omits_crash && !agent->misled && agent->listen_fd >= 0 &&
-           !verify_is_under_way(&agent->verification);
+    return !agent->link->omits_crash && !agent->misled && !agent->terminated &&
+           agent->listen_fd >= 0 && !verify_is_under_way(&agent->verification);
 }
 
 void crash_take(struct agent *agent, int wait_status)

@@ -87,19 +87,18 @@ static void numbers_stay_within_their_limit(void)
     CHECK_EQ(value, 16);
 }
 
-static void an_owner_is_a_pid_and_a_start_time(void)
+static void an_owner_is_a_pid_a_start_time_and_a_number_of_filters(void)
 {
-    uint64_t start = 0;
-    int pid = 0;
+    static const char *const wrong[] = {"123",    "123:",    ":5:0",   "99999999999:5:0",
+                                        "1:5x:0", "123:456", "123:4:", "1:5:0x"};
+    struct options_owner owner = {0};
 
-    CHECK_EQ(options_owner("123:456", &pid, &start), 0);
-    CHECK_EQ(pid, 123);
-    CHECK_EQ(start, 456);
-    CHECK_EQ(options_owner("123", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("123:", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner(":5", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("99999999999:5", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("1:5x", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner("123:456:2", &owner), 0);
+    CHECK_EQ(owner.pid, 123);
+    CHECK_EQ(owner.start_time, 456);
+    CHECK_EQ(owner.filters, 2);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_EQ(options_owner(wrong[i], &owner), STATUS_USAGE);
 }
 
 static void the_environment_is_read_by_name(void)
@@ -188,7 +187,7 @@ int main(int argc, char **argv)
     RUN(what_is_no_duration_is_refused);
     RUN(sizes_are_in_powers_of_1024);
     RUN(numbers_stay_within_their_limit);
-    RUN(an_owner_is_a_pid_and_a_start_time);
+    RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);
     RUN(the_environment_is_read_by_name);
     RUN(the_ways_to_find_written_pages_have_names);
     RUN(threads_are_stopped_by_a_signal_if_that_is_asked_for);
