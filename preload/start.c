@@ -23,7 +23,9 @@
 #include "core/process/proc_text.h"
 #include "preload/program.h"
 
-#define START_TIME_FIELD     22 /* of /proc/self/stat */
+#define RSEQ_SIGNATURE       0x53053053u /* glibc's, on x86 */
+#define RSEQ_BYTES_MIN       32u         /* as it registers at least */
+#define START_TIME_FIELD     22          /* of /proc/self/stat */
 #define STATUS_BYTES         4096
 #define STAT_BYTES           1024
 #define ASK_TIMEOUT_MS       500
@@ -234,6 +236,21 @@ static int look_at_pool(const struct environment_options *options, enum ownershi
     return status;
 }
 
+/* Since glibc 2.35; a program that registers sequences of its own has switched libc's off. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+
+static struct capture_rseq libc_rseq(void)
+{
+    struct capture_rseq rseq = {0, 0, RSEQ_SIGNATURE};
+
+    if (&__rseq_offset && &__rseq_size && __rseq_size) {
+        rseq.offset = __rseq_offset;
+        rseq.bytes = __rseq_size > RSEQ_BYTES_MIN ? __rseq_size : RSEQ_BYTES_MIN;
+    }
+    return rseq;
+}
+
 static int start_owner(const struct environment_options *options, enum ownership ownership,
                        struct problem *why)
 {
@@ -252,6 +269,8 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->slot = heap_slot();
     link->track = options->track;
     link->checks_cuts = options->checks_cuts;
+    link->by_signal = options->by_signal;
+    link->rseq = libc_rseq();
     link->at_exit = options->at_exit;
     link->omits_crash = options->omits_crash;
     link->ignores_children = options->ignores_children;

@@ -95,6 +95,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .call_stack_top = agent->call_stack_top,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
+        .rseq = agent->link->rseq,
         .inherited_filters = agent->link->inherited_filters,
     };
 }

@@ -43,6 +43,7 @@ struct environment_options {
     uint32_t keep;         /* PHEAP_KEEP; 0: not said */
     enum tracking track;   /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
     bool checks_cuts;      /* PHEAP_CHECK=cut */
+    bool by_signal;        /* PHEAP_FREEZE=signal */
     bool at_exit;          /* PHEAP_AT_EXIT=1 */
     bool omits_crash;      /* PHEAP_CRASH=0 */
     bool ignores_children; /* PHEAP_CHILDREN=ignore */

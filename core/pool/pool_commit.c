@@ -277,6 +277,12 @@ static int explain_commit(const struct pool *pool, int status, const char *what,
                            "cannot %s pool '%s': %s; the last generation stays, make room and the "
                            "next attempt goes on",
                            what, pool->path, status_text(status));
+    if (status == -ESTALE)
+        return problem_set(
+            why, status,
+            "cannot %s pool '%s': the file was truncated by another process; no more "
+            "is written to it: start the program with another pool",
+            what, pool->path);
     if (pool->persist.failed)
         return problem_set(why, status,
                            "cannot %s pool '%s': making it durable failed (%s); the last "

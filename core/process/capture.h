@@ -22,6 +22,12 @@
 
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
+/* libc's restartable sequence of each thread, where only libc can tell; bytes 0: it has none. */
+struct capture_rseq {
+    int64_t offset; /* from the thread's fs base */
+    uint32_t bytes, signature;
+};
+
 struct capture {
     int pid;                /* of the program, in the agent's pid namespace */
     struct tracee *threads; /* [0] is the leader */
@@ -33,6 +39,7 @@ struct capture {
     uintptr_t call_stack_top;                /* a stack in agent memory for tracee_call, 64 KiB */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
+    struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 

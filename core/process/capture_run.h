@@ -30,6 +30,9 @@ struct capture_run {
     struct object_table *objects;       /* from capture_objects() on */
 };
 
+/* Whose memory to read: that of the program is the caller's own, where it may not be traced. */
+int capture_memory_pid(const struct capture_run *run);
+
 MUST_CHECK int capture_process(struct capture_run *run);
 MUST_CHECK int capture_directory(struct capture_run *run);
 MUST_CHECK int capture_memory_layout(struct capture_run *run);

@@ -12,6 +12,7 @@
 #include <linux/kcmp.h>
 #include <string.h>
 #include "core/base/format_text.h"
+#include "core/process/halt.h"
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 
@@ -60,6 +61,14 @@ int descriptor_borrow(struct capture_run *run, uint32_t number)
 {
     int fd;
 
+    if (run->capture->threads && run->capture->threads[0].halt) {
+        fd = halt_lend(&run->capture->threads[0], (int)number);
+        return fd >= 0 ? fd
+                       : problem_set(run->why, fd,
+                                     "fd %u: the program cannot hand it over (%s), and its agent "
+                                     "may not fetch it",
+                                     number, status_text(fd));
+    }
     if (run->pidfd < 0)
         run->pidfd = (int)sys_call(SYS_pidfd_open, run->capture->pid, 0);
     if (run->pidfd < 0)

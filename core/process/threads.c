@@ -58,10 +58,21 @@ static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *
         regs->rip = section.abort;
 }
 
-static int capture_rseq(struct tracee *tracee, struct record_thread *record)
+static int capture_rseq(const struct capture_run *run, const struct tracee *tracee,
+                        struct record_thread *record)
 {
     struct rseq_configuration rseq = {0};
-    long got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
+    long got;
+
+    if (tracee->halt) {
+        const struct capture_rseq *own = &run->capture->rseq;
+
+        record->rseq_address = own->bytes ? tracee->regs.fs_base + (uint64_t)own->offset : 0;
+        record->rseq_bytes = own->bytes;
+        record->rseq_signature = own->bytes ? own->signature : 0;
+        return 0;
+    }
+    got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
 
     if (got == -EIO || got == -EINVAL)
         return 0; /* a kernel without rseq */
@@ -102,11 +113,11 @@ static int capture_thread(struct capture_run *run, struct tracee *tracee)
         status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record.robust_head,
                                &record.robust_bytes);
     if (status == 0)
-        status = capture_rseq(tracee, &record);
+        status = capture_rseq(run, tracee, &record);
     if (status != 0)
         return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
     if (record.rseq_address != 0)
-        leave_rseq_section(run->capture->pid, record.rseq_address, &regs);
+        leave_rseq_section(capture_memory_pid(run), record.rseq_address, &regs);
     syscall_restart_for_image(&regs);
     memcpy(record.registers, &regs, sizeof regs);
     record.xstate_bytes = tracee->xstate_bytes;

@@ -467,6 +467,16 @@ static void any_operation_may_fail_with_a_full_disk(void)
     tap_note("%lu operations failed, one at a time", n);
 }
 
+static void any_operation_may_fail_for_a_quota(void)
+{
+    CHECK(fail_each(-EDQUOT) > 15);
+}
+
+static void any_operation_may_fail_on_a_file_system_turned_read_only(void)
+{
+    CHECK(fail_each(-EROFS) > 15);
+}
+
 static void any_operation_may_fail_with_an_input_output_error(void)
 {
     unsigned long n = fail_each(-EIO);
@@ -548,6 +558,8 @@ int main(int argc, char **argv)
     RUN(a_page_that_is_written_again_before_the_commit_stays_in_its_frame);
     RUN(a_page_whose_second_write_failed_is_forgotten);
     RUN(any_operation_may_fail_with_a_full_disk);
+    RUN(any_operation_may_fail_for_a_quota);
+    RUN(any_operation_may_fail_on_a_file_system_turned_read_only);
     RUN(any_operation_may_fail_with_an_input_output_error);
     RUN(the_number_of_a_failed_superblock_is_not_used_again);
     RUN(a_hundred_failed_superblocks_do_no_harm);
