@@ -105,6 +105,7 @@ class Watched:
         done = subprocess.run([PHEAP, "checkpoint", "--json", self.pool], capture_output=True,
                               text=True, check=False)
         if done.returncode != 0:
+            print(f"bench: pheap checkpoint: {done.stderr.strip()}", file=sys.stderr)
             return None
         return {**json.loads(done.stdout), "seconds": time.monotonic() - begin,
                 "at": time.monotonic()}
