@@ -150,8 +150,9 @@ MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, co
  * The log of a pool: frames of its own, content unspecified. pool_add_log_extent() takes `frames`
  * of them in one run, makes the file's new length durable, and appends them to pool->next_log;
  * -ENOSPC, STATUS_LIMIT (LOG_EXTENTS). They are listed, and lasting, with the next pool_commit(),
- * which also sets the generation that the log follows and the nonce; or with pool_list_log(), at
- * once, in a pool that has a log already. A pool that is loaded has next_log as it was listed.
+ * which also sets where the log begins, and the generation that it follows; or with
+ * pool_list_log(), at once, in a pool that has a log already. A pool that is loaded has next_log as
+ * it was listed.
  *
  * Crash: before they are listed the frames are free.
  */
