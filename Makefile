@@ -226,7 +226,7 @@ demo: packages
 # --- measurements ---
 .PHONY: bench-checkpoint bench-malloc
 ## bench-checkpoint: pauses, gaps, bytes, restores, beside a fork snapshot (BENCH_ARGS=--help)
-bench-checkpoint: all $(BUILD)/bench/checkpoint
+bench-checkpoint: bench-packages all $(BUILD)/bench/checkpoint
 	@bench/checkpoint.py $(BENCH_ARGS)
 
 $(BUILD)/bench/%: bench/%.c
