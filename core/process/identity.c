@@ -74,6 +74,7 @@ int capture_process(struct capture_run *run)
         .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
         .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),
     };
+    struct record_clocks clocks = {.boottime_ns = sys_clock_ns(CLOCK_BOOTTIME)};
     char root[8];
     int status = capture_status(run, &record);
 
@@ -92,6 +93,7 @@ int capture_process(struct capture_run *run)
     /* The executable is the first file, so its id is known before it is in the record. */
     record.executable = 0;
     record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
+    record_put(run->out, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));

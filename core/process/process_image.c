@@ -262,6 +262,16 @@ static int read_directory(struct reading *reading)
     return is_path(reading->image->directory) ? 0 : damaged(reading, "impossible directory");
 }
 
+static int read_clocks(struct reading *reading)
+{
+    struct process_image *image = reading->image;
+
+    if (image->clocks != NULL)
+        return damaged(reading, "clocks a second time");
+    image->clocks = record_fixed(&reading->item, sizeof *image->clocks);
+    return image->clocks != NULL ? 0 : damaged(reading, "short clocks");
+}
+
 typedef int read_item(struct reading *reading);
 
 static read_item *const readers[KINDS] = {
@@ -290,6 +300,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_INOTIFY_WATCH] = read_inotify_watch,
     [RECORD_CHILD] = read_child,
     [RECORD_TERMINAL] = read_terminal,
+    [RECORD_CLOCKS] = read_clocks,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };

@@ -47,6 +47,7 @@ enum record_kind {
 
     RECORD_CHILD = 26,    /* a child process that has ended */
     RECORD_TERMINAL = 27, /* at most one */
+    RECORD_CLOCKS = 28,   /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -523,6 +524,13 @@ struct record_terminal {
     uint32_t reserved;
 };
 
+/* OFFSET SIZE
+ *   0     8  CLOCK_BOOTTIME at the time of the capture */
+struct record_clocks {
+    uint64_t boottime_ns;
+};
+
+_Static_assert(sizeof(struct record_clocks) == 8, "as drawn");
 _Static_assert(sizeof(struct record_terminal) == 56, "as drawn");
 _Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
