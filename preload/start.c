@@ -19,6 +19,7 @@
 #include "core/heap/heap.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/seccomp_filter.h"
 #include "preload/program.h"
 
 #define START_TIME_FIELD     22 /* of /proc/self/stat */
@@ -212,6 +213,21 @@ static int look_at_pool(const struct environment_options *options, enum ownershi
     return status;
 }
 
+/* A program that this one has execed finds the filter there. */
+static void deny_io_uring(void)
+{
+    long found = sys_call(SYS_io_uring_setup, 0, 0);
+    int status = found == -ENOSYS ? 0 : filter_install();
+    char line[160];
+
+    program.link.denies_io_uring = status == 0;
+    if (status == 0)
+        return;
+    format_text(line, sizeof line, "--deny io_uring: seccomp: %s; the program may use it",
+                status_text(status));
+    program_say(line);
+}
+
 static int start_owner(const struct environment_options *options, enum ownership ownership,
                        struct problem *why)
 {
@@ -236,6 +252,8 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;
+    if (options->denies_io_uring)
+        deny_io_uring();
     program_find_pmem(link->pool_path, &link->pmem);
     status = agent_start(link, why);
     if (status < 0)

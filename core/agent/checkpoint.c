@@ -96,6 +96,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .call_stack_top = agent->call_stack_top,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
+        .denies_io_uring = agent->link->denies_io_uring != 0,
     };
 }
 

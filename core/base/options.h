@@ -45,6 +45,7 @@ struct environment_options {
     bool at_exit;          /* PHEAP_AT_EXIT=1 */
     bool omits_crash;      /* PHEAP_CRASH=0 */
     bool ignores_children; /* PHEAP_CHILDREN=ignore */
+    bool denies_io_uring;  /* PHEAP_DENY=io_uring */
     bool fresh;            /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool harden;           /* PHEAP_HARDEN=1 */
     bool stats;            /* PHEAP_STATS=1: statistics at exit */

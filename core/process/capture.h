@@ -12,6 +12,7 @@
 #ifndef PHEAP_PROCESS_CAPTURE_H
 #define PHEAP_PROCESS_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
@@ -33,6 +34,7 @@ struct capture {
     uintptr_t call_stack_top;                /* a stack in agent memory for tracee_call, 64 KiB */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
+    bool denies_io_uring; /* the program has the filter of seccomp_filter.h */
 };
 
 MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);

@@ -23,9 +23,12 @@ static int capture_status(struct capture_run *run, struct record_process *record
     if (bytes < 0)
         return problem_set(run->why, (int)bytes, "/proc/%d/status: %s", run->capture->pid,
                            status_text((int)bytes));
-    if (proc_number(run->text, "Seccomp", 10) != 0)
-        return problem_set(run->why, STATUS_UNSUPPORTED,
-                           "the program has a seccomp filter, which cannot be checkpointed");
+    if (proc_number(run->text, "Seccomp", 10) != 0) {
+        if (!run->capture->denies_io_uring || proc_number(run->text, "Seccomp_filters", 10) != 1)
+            return problem_set(run->why, STATUS_UNSUPPORTED,
+                               "the program has a seccomp filter, which cannot be checkpointed");
+        record->flags |= RECORD_DENIES_IO_URING;
+    }
     record->umask = (uint32_t)proc_number(run->text, "Umask", 8);
     if (proc_number(run->text, "NoNewPrivs", 10) != 0)
         record->flags |= RECORD_NO_NEW_PRIVILEGES;
@@ -166,4 +169,5 @@ void rebuild_identity(struct rebuild *rebuild)
     rebuild_process_attributes(rebuild);
     if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
         batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
+    rebuild_filter(rebuild);
 }

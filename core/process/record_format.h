@@ -88,6 +88,7 @@ enum record_process_flags {
     RECORD_NO_NEW_PRIVILEGES = 1u << 0,
     RECORD_LOCKS_FUTURE = 1u << 1,          /* mlockall(MCL_FUTURE) */
     RECORD_LOCKS_FUTURE_ON_FAULT = 1u << 2, /* with MCL_ONFAULT */
+    RECORD_DENIES_IO_URING = 1u << 3,       /* the one seccomp filter: see seccomp_filter.h */
 };
 
 /* OFFSET SIZE
