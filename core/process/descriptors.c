@@ -372,6 +372,7 @@ static const struct description_kind *kind_of(uint32_t kind)
     case DESCRIPTION_EPOLL:
     case DESCRIPTION_TIMERFD:
     case DESCRIPTION_SIGNALFD:
+    case DESCRIPTION_PIDFD:
         return &event_kind;
     case DESCRIPTION_SOCKET:
         return &socket_kind;

@@ -271,6 +271,7 @@ enum record_description_kind {
     DESCRIPTION_OBJECT = 13,      /* value: object id */
     DESCRIPTION_FIFO = 14, /* reopened by path; value: pipe id, RECORD_ID_NONE: not read here */
     DESCRIPTION_INOTIFY = 15,
+    DESCRIPTION_PIDFD = 16, /* value: pid of the process itself or of an ended child */
 };
 
 enum record_description_flags {
