@@ -12,9 +12,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,7 +24,7 @@
 #define MOVED 90
 
 static int plain, twin, appended, path_only, through_path, folder_fd, device, passed, own_pidfd;
-static int inner, outer, counter_fd, read_end, write_end;
+static int inner, outer, counter_fd, read_end, write_end, timer_fd, signals_fd;
 static DIR *folder;
 
 static int must(int fd, const char *what)
@@ -89,6 +91,8 @@ static void make_files(void)
 static void make_events(void)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = 0x123456789abcdef0};
+    const struct itimerspec far = {.it_value = {5000, 0}, .it_interval = {7, 9}};
+    sigset_t watched;
     int ends[2];
 
     counter_fd = must(eventfd(7, EFD_NONBLOCK), "eventfd");
@@ -103,6 +107,13 @@ static void make_events(void)
     write_end = ends[1];
     must(fcntl(write_end, F_SETPIPE_SZ, 1 << 20), "F_SETPIPE_SZ");
     must((int)write(write_end, "unread", 6), "write");
+    timer_fd = must(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), "timerfd");
+    must(timerfd_settime(timer_fd, 0, &far, NULL), "timerfd");
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGTERM);
+    signals_fd = must(signalfd(-1, &watched, SFD_CLOEXEC), "signalfd");
+    sigprocmask(SIG_BLOCK, &watched, NULL);
+    kill(getpid(), SIGTERM);
     own_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 }
 
@@ -146,6 +157,7 @@ static int child_finds_locks(void)
 static void report(void)
 {
     struct epoll_event event = {0};
+    struct itimerspec left;
     struct dirent *entry = readdir(folder);
     long position = telldir(folder);
     char text[8] = "";
@@ -170,6 +182,11 @@ static void report(void)
            fcntl(read_end, F_GETPIPE_SZ));
     if (write(write_end, "unread", 6) != 6)
         exit(98);
+    timerfd_gettime(timer_fd, &left);
+    printf("timerfd left %d interval %ld.%09ld; signalfd readable %d flags %x\n",
+           left.it_value.tv_sec > 4900, (long)left.it_interval.tv_sec, left.it_interval.tv_nsec,
+           poll(&(struct pollfd){signals_fd, POLLIN, 0}, 1, 0),
+           (unsigned)fcntl(signals_fd, F_GETFD));
     printf("epoll %d", epoll_wait(outer, &event, 1, 0));
     printf(" data %lu;", (unsigned long)event.data.u64);
     printf(" %d", poll(&(struct pollfd){counter_fd, POLLIN, 0}, 1, 0));

@@ -308,6 +308,15 @@ static bool moves(const volatile unsigned long *counter)
     return *counter != before;
 }
 
+/* Bytes of stack, touched on the way down. */
+static unsigned long deep(unsigned long bytes)
+{
+    volatile char room[4096];
+
+    room[0] = (char)bytes;
+    return bytes < sizeof room ? 0 : deep(bytes - sizeof room) + (room[0] == (char)bytes);
+}
+
 static void report(void)
 {
     int wanted = rounds_done + 2;
@@ -321,6 +330,7 @@ static void report(void)
                pthread_mutex_trylock(&mutexes[i]), pthread_mutex_unlock(&mutexes[i]));
     printf("handler: signal %d, on its stack %d, left %d\n", in_handler, handler_good,
            handler_left);
+    printf("the stack grows by %lu pages\n", deep(4 << 20));
     printf("vectors %d\n", vectors_good);
     printf("sequences end %d, registered %d\n", moves(&aborted), (int32_t)own_rseq()->cpu_id >= 0);
     printf("clock moves %d, back %d\n", moves(&ticks), went_back);
