@@ -24,7 +24,6 @@
 #define LARGE_PATIENCE_MAX   5000000000ull
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
-#define RED_ZONE_BYTES       128u /* below the stack pointer, a function's own (System V ABI) */
 #define RECORD_BYTES_BASE    ((16u << 20) + OBJECT_BYTES_USUAL)
 #define RECORD_BYTES_THREAD  (16u << 10)
 
@@ -97,6 +96,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
         .denies_io_uring = agent->link->denies_io_uring != 0,
+        .inherited_filters = agent->link->inherited_filters,
     };
 }
 
@@ -140,31 +140,6 @@ static int prepare(struct agent *agent, struct problem *why)
 }
 
 /*
- * What lies below the red zone of the stack pointers in [stack] itself. Elsewhere nothing is known
- * of what a stack is, and a thread whose pointer is not in [stack] may have left things there.
- */
-static struct address_range stack_garbage(const struct agent *agent,
-                                          const struct address_space *space)
-{
-    const struct freeze *freeze = &agent->freeze;
-    const struct mapping *stack = NULL;
-    uintptr_t lowest = UINTPTR_MAX;
-
-    for (uint32_t i = 0; i < space->count && stack == NULL; i++)
-        if (space->mappings[i].grows_down)
-            stack = &space->mappings[i];
-    for (uint32_t i = 0; i < freeze->count && stack != NULL; i++) {
-        uintptr_t pointer = freeze->tracees[i].regs.rsp;
-
-        if (pointer >= stack->start && pointer < stack->end && pointer < lowest)
-            lowest = pointer;
-    }
-    if (stack == NULL || lowest == UINTPTR_MAX || lowest - RED_ZONE_BYTES < stack->start)
-        return (struct address_range){0, 0};
-    return (struct address_range){stack->start, (lowest - RED_ZONE_BYTES) & -(uintptr_t)PAGE_BYTES};
-}
-
-/*
  * A living child would be lost: a shell has none between two commands. Who says that it may be
  * lost (--children=ignore) is not made to wait; but for one that writes to the same memory.
  */
@@ -202,7 +177,7 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     status = maps_read(&space, "/proc/self/maps", &agent->scratch);
     if (status < 0)
         return problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
-    space.garbage = stack_garbage(agent, &space);
+    garbage_of_stack(agent, &space);
     status = image_writer_cut(agent->writer, &space, max_pages, why);
     if (status == STATUS_DEFERRED)
         return too_much(agent, why);

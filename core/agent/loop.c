@@ -117,6 +117,7 @@ static void try_checkpoint(struct agent *agent)
     else
         failed(agent, now_ns, &why);
     control_checkpoint_done(agent, status, &why);
+    termination_checkpoint_done(agent, status, &why);
 }
 
 /* What the program went on from is damaged: it must not go on. */
@@ -224,6 +225,7 @@ void agent_loop(struct agent *agent)
                 return; /* the new program wants nothing of us */
         }
         mailbox_serve(agent);
+        termination_serve(agent);
         verify_some(agent);
         watermark_look(agent);
         if (is_due(agent, now_ns))

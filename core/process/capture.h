@@ -34,7 +34,8 @@ struct capture {
     uintptr_t call_stack_top;                /* a stack in agent memory for tracee_call, 64 KiB */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
-    bool denies_io_uring; /* the program has the filter of seccomp_filter.h */
+    bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
+    uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 
 MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);

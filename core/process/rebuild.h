@@ -37,6 +37,7 @@ struct rebuild {
     struct problem *why;
     uintptr_t staging;          /* free room for the vdso on its way, STAGING_BYTES */
     bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
+    uint32_t personality_now;   /* the new process's; containers let nobody change it */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */
 
     /* Descriptors of the new process that are not the program's; all numbers from first_private_fd
@@ -66,6 +67,7 @@ MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
 void rebuild_filter(struct rebuild *rebuild); /* of seccomp, behind no_new_privs */
+uint32_t identity_personality(int pid);       /* 0 if it cannot be read */
 /* Before the rebuild: which of the restorer's streams is a terminal that it is in the foreground
  * of, or -1. */
 int terminal_of_restorer(void);

@@ -215,6 +215,7 @@ static int prepare(struct drive *drive)
         .why = job->why,
         .staging = drive->scratch,
         .widened = job->widened,
+        .personality_now = identity_personality(drive->leader->tid),
         .stack_limit_bytes = stack < STACK_ROOM_MAX ? stack : STACK_ROOM_MAX,
         .first_private_fd = job->first_private_fd,
     };

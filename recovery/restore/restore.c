@@ -23,6 +23,7 @@
 #define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
 #define BUSY_PID_WAIT_NS     (50 * MS)
 #define LOWEST_PRIVATE_FD    16
+#define PLAN_BYTES_PAGE      64 /* leaves, runs, extents and fills, of a page that has a frame */
 
 void restore_note(const struct restore_job *job, const char *what)
 {
@@ -173,9 +174,11 @@ static void *plan(void *argument)
 {
     struct planning *planning = argument;
     struct restore_job *job = planning->job;
-    int status =
-        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
+    int status;
 
+    arena_expect(&job->plan_arena, job->generation.page_count * PLAN_BYTES_PAGE);
+    status =
+        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
     if (status == 0)
         status = contents_plan(job, &planning->why);
     planning->why.status = status;
@@ -286,6 +289,7 @@ static int build_anywhere(struct restore_job *job, struct restored *out)
 static int restore_locked(struct restore_job *job, uint64_t wanted, struct restored *out)
 {
     int status = resume_choose(&job->pool.super, wanted, &job->generation, job->why);
+    uint64_t held;
 
     if (status != 0)
         return status;
@@ -297,8 +301,11 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
         status = check(job);
     if (status == 0)
         status = resume_counter_start(job);
+    held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
+    if (status != 0)
+        restore_release_signals(held);
     resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;

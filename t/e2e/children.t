@@ -75,7 +75,7 @@ def the_window_of_vfork_is_waited_out(place):
     for options in ((), ("--children=ignore",)):
         pool = place.path("pool" + "".join(options))
         first = place.start(PHEAP, "run", "-i", "5ms", *options, pool, STATE, "vfork")
-        place.wait_generation(pool, 4, first)
+        place.wait_generation(pool, 2, first)
         first.kill()
         process = place.start(PHEAP, "restore", pool)
         check_equal(process.wait(), 0, "exit status")

@@ -5,14 +5,17 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
+import subprocess
 import sys
 import termios
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
-                        check_equal, check_in, main, wait_until)
+                        check_equal, check_in, children, expect, main, wait_until)
 
 STATE = os.path.join(BUILT_PROGRAMS, "terminal_state")
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
@@ -71,6 +74,49 @@ def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
         check(restore.running(), f"round {round_number}: the restored program has ended: "
                                  f"{restore.popen.returncode}")
         restore.kill(signal.SIGTERM)
+
+
+def a_signal_at_any_moment_of_a_restore_leaves_no_program_behind(place):
+    """Before the program runs it ends the restore, later the program: either way both."""
+    pool = place.path("pool")
+    killed_counter(place, pool)
+    saved = place.path("saved")
+    shutil.copyfile(pool, saved)
+    for moment in range(30):
+        shutil.copyfile(saved, pool)
+        with subprocess.Popen([PHEAP, "restore", pool], stderr=subprocess.PIPE,
+                              user=place.uid, group=place.uid) as restore:
+            if moment % 3:
+                time.sleep(moment * 0.001)
+            else:
+                restore.stderr.read(1)  # it says that the program runs
+            restore.send_signal(signal.SIGTERM)
+            check_equal(restore.wait(30), -signal.SIGTERM, "exit status")
+        check(not children(), f"moment {moment}: left behind: {children()}")
+
+
+def a_copy_is_restored_beside_the_program_that_goes_on(place):
+    """Restoring twice at once is refused, unless from a copy, which is a pool of its own."""
+    pool, copy = place.path("pool"), place.path("copy")
+    first = killed_counter(place, pool)
+    one = place.start(PHEAP, "restore", pool)
+    one.resumed()
+    generation = place.newest(pool)
+    expect(place.pheap("restore", pool), REFUSED, "in use")
+    two = place.start(PHEAP, "restore", "--copy", copy, pool)
+    two.resumed()
+    check(one.running(), "the first goes on")
+    lines = len(first.stdout().splitlines())
+    wait_until(lambda: len(first.stdout().splitlines()) > lines + 10, 20, "output of both")
+    for which in (pool, copy):
+        place.wait_generation(which, generation + 2, two)
+    check(place.inspect(pool)["uuid"] != place.inspect(copy)["uuid"], "two pools")
+    expect(place.pheap("restore", "--copy", copy, pool), REFUSED, "exists")
+    one.kill(signal.SIGTERM)
+    two.kill(signal.SIGTERM)
+    again = place.start(PHEAP, "restore", copy)
+    again.resumed()
+    again.kill(signal.SIGTERM)
 
 
 def two_more_generations(place, pool):
@@ -193,6 +239,8 @@ def as_user(function):
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
+                  a_copy_is_restored_beside_the_program_that_goes_on,
+                  a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,
                   a_terminal_stops_continues_and_ends_a_restored_program,
                   a_terminal_has_the_settings_that_the_program_made,
                   a_job_in_the_background_leaves_the_terminal_alone):

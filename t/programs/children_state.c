@@ -86,12 +86,12 @@ static int wait_in_vfork(void)
 {
     static volatile int shared;
 
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 30; i++) {
         pid_t pid = vfork();
         int status = 0;
 
         if (pid == 0) {
-            const struct timespec time = {0, 60000000};
+            const struct timespec time = {0, 40000000};
 
             nanosleep(&time, NULL);
             shared++;
@@ -99,7 +99,7 @@ static int wait_in_vfork(void)
         }
         if (waitpid(pid, &status, 0) != pid || status != i << 8 || shared != i + 1)
             return 97;
-        usleep(20000);
+        usleep(60000);
     }
     return 0;
 }

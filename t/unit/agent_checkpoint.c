@@ -20,6 +20,7 @@
 
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
+#include "core/base/kernel_features.h"
 #include "core/base/sys.h"
 #include "core/image/image_reader.h"
 #include "core/pool/pool.h"
@@ -31,7 +32,7 @@
 
 static char directory[64], pool_path[96];
 static struct agent_link program_link;
-static bool program_tracks_by_checksum;
+static enum tracking program_tracking;
 
 static void make_pool(void)
 {
@@ -55,7 +56,7 @@ static int start(uint64_t interval_ns, struct problem *why)
     strcpy(program_link.pool_path, pool_path);
     program_link.interval_ns = interval_ns;
     program_link.slot = SLOT;
-    program_link.by_checksum = program_tracks_by_checksum;
+    program_link.track = program_tracking;
     return agent_start(&program_link, why);
 }
 
@@ -581,7 +582,7 @@ static void the_last_memory_of_a_killed_program_is_in_its_crash_image(void)
 
 static int die_by_checksum(void)
 {
-    program_tracks_by_checksum = true;
+    program_tracking = TRACKING_CHECKSUM;
     return die_of_a_signal();
 }
 
