@@ -48,6 +48,22 @@ static int write_promise(const struct pheap *decides, struct arena *arena, struc
     return 0;
 }
 
+/* An empty record, once: whatever is promised later has a sequence that no copy has which was made
+ * before this opening. */
+static int announce(struct pheap *heap)
+{
+    _Alignas(LOG_ALIGN) struct log_record record = {.bytes = sizeof record};
+    int status = opened_may_change(heap);
+
+    if (status < 0 || __atomic_load_n(&heap->decides, __ATOMIC_ACQUIRE))
+        return status;
+    status = log_append(&heap->log, &record, NULL);
+    opened_note_log(heap, status);
+    if (status == 0)
+        __atomic_store_n(&heap->decides, true, __ATOMIC_RELEASE);
+    return status;
+}
+
 static void name_participants(const struct pheap_tx *tx, struct participants *participants)
 {
     for (const struct pheap_tx *part = tx->part; part; part = part->part)
@@ -68,7 +84,8 @@ static int open_agreement(struct agreement *agreement, struct pheap_tx *tx)
     name_participants(tx, &agreement->participants);
     agreement->old_count =
         decisions_find_old(decisions, &agreement->participants, agreement->old, OLD_MAX);
-    return write_promise(tx->heap, &tx->arena, &agreement->head);
+    status = announce(tx->heap);
+    return status < 0 ? status : write_promise(tx->heap, &tx->arena, &agreement->head);
 }
 
 /* Steps 1 and 2 of one heap are apart, so that all can become durable at once. */

@@ -26,3 +26,5 @@ $(BUILD)/t/unit/tx_crash_states: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD
 $(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic: $(BUILD)/obj/t/lib/persist_recorder.c.o
 # Whether what threads have read and written has a serial order.
 $(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o
+# What a power cut leaves of a transaction in two pools.
+$(BUILD)/t/unit/tx_two_pools: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_pair.c.o
