@@ -86,7 +86,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
 
 # --- tools ---
-TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
+TOOL_LAYERS := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
 TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover
 .PHONY: tools
 ## tools: build the tools alone

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include "core/base/arena.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
@@ -35,7 +36,8 @@ static int help(void)
         "       pheap recover --repair [--yes] POOL\n"
         "       pheap recover --rollback N [--yes] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
-        "       pheap recover --clone FILE POOL\n\n"
+        "       pheap recover --clone FILE POOL\n"
+        "       pheap recover --resolve commit|abort POOL\n\n"
         "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
         "generations lists them), or copies them. The first two work while a program runs on it.\n"
         "\n"
@@ -56,6 +58,8 @@ static int help(void)
         "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
         "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
+        "      --resolve commit|abort   a heap in doubt, for the pool that decides about a\n"
+        "                  transaction is gone for good: say what became of it\n"
         "      --help, --version\n",
         POOL_PINNED_MAX);
     return EXIT_FINE;
@@ -132,8 +136,9 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, NOTHING };
-#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone"
+enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, RESOLVE, NOTHING };
+#define ACTIONS_TEXT                                                                               \
+    "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone, --resolve"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -147,6 +152,8 @@ static int run(const struct recover_request *request, enum action action)
     case COMPACT:
     case CLONE:
         return recover_copy(request);
+    case RESOLVE:
+        return recover_resolve(request);
     case NOTHING:
         return report_usage("recover", "expected one of " ACTIONS_TEXT);
     default:
@@ -162,6 +169,9 @@ static int choose(struct recover_request *request, enum action *chosen, int opti
     *chosen = (enum action)option;
     if (*chosen == CLONE)
         request->clone = optarg;
+    request->commits = *chosen == RESOLVE && strcmp(optarg, "commit") == 0;
+    if (*chosen == RESOLVE && !request->commits && strcmp(optarg, "abort") != 0)
+        return report_usage("recover", "expected --resolve commit or --resolve abort");
     if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
@@ -207,6 +217,7 @@ int command_recover(int argc, char **argv)
                                             {"repair", no_argument, NULL, REPAIR},
                                             {"compact", no_argument, NULL, COMPACT},
                                             {"clone", required_argument, NULL, CLONE},
+                                            {"resolve", required_argument, NULL, RESOLVE},
                                             {"all", no_argument, NULL, 'a'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"yes", no_argument, NULL, 'y'},

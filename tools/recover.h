@@ -15,11 +15,13 @@ struct recover_request {
     const char *path;   /* the pool */
     uint64_t number;    /* of a generation */
     bool all, as_json, yes;
+    bool commits; /* --resolve commit, not abort */
 };
 
 int recover_check(const struct recover_request *request);
 int recover_rollback(const struct recover_request *request);
 int recover_repair(const struct recover_request *request);
+int recover_resolve(const struct recover_request *request);
 /* With request->clone a pool of its own; else into request->output, or in the pool's place. */
 int recover_copy(const struct recover_request *request);
 

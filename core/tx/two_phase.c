@@ -92,12 +92,15 @@ static int open_agreement(struct agreement *agreement, struct pheap_tx *tx)
 static int prepare_part(const struct agreement *agreement, struct pheap_tx *part)
 {
     struct log_record *record;
+    uint64_t sequence = 0;
     int status = opened_may_change(part->heap);
 
     if (status == 0)
         status = draft_record(part->first, &agreement->head, &part->arena, &record);
     if (status == 1)
-        status = log_write(&part->heap->log, record, &part->promised, NULL);
+        status = log_write(&part->heap->log, record, &sequence, NULL);
+    if (status == 0)
+        part->promised = sequence; /* there is something to tell an outcome of */
     opened_note_log(part->heap, status);
     return status;
 }
