@@ -356,9 +356,10 @@ PHEAP_FUNCTION struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx);
  *   PHEAP_TX_ABORT(tx)             out of the innermost block, undone
  * Each of them leaves the block when the transaction has lost or failed. In C that is a longjmp():
  * variables from outside the block that the block has changed since have no certain value after it
- * began anew or failed, unless they are volatile; variables within the block are new each time. In
- * C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch (...)
- * in the block must pass it on.
+ * began anew or failed, unless they are volatile; variables within the block are new each time.
+ * (gcc may warn of it where it need not, with -Wclobbered: give the block a function of its own.)
+ * In C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch
+ * (...) in the block must pass it on.
  */
 struct pheap_tx_run {
     struct pheap *heap;

@@ -113,10 +113,9 @@ static int prepare(const struct agreement *agreement)
         if (takes_part(part))
             status = prepare_part(agreement, part);
     for (struct pheap_tx *part = agreement->tx; status == 0 && part; part = part->part) {
-        if (!takes_part(part) || TX_MUTANT(TX_MUTANT_PREPARE_NOT_AWAITED))
+        if (part->whole == part || TX_MUTANT(TX_MUTANT_PREPARE_NOT_AWAITED))
             continue;
-        status = log_wait(&part->heap->log, part->promised, NULL);
-        opened_note_log(part->heap, status);
+        status = opened_wait(part->heap, part->promised); /* 0: for what it has read there */
     }
     return status;
 }

@@ -211,6 +211,24 @@ static void one_costs_a_sync_for_each_heap(void)
     close_all();
 }
 
+static void what_was_read_elsewhere_is_durable_before_it(void)
+{
+    struct pheap_tx *tx;
+    uint64_t value, sequence;
+
+    make_all();
+    tx = begin(0, true);
+    put(tx, 0, 0, 5);
+    CHECK_OK(tx_commit_soon(tx, &sequence));
+    CHECK(heaps[0]->log.durable < sequence);
+    tx = begin(0, true);
+    CHECK_OK(tx_read(tx, &value, &words[0][0], 8));
+    put(join(tx, 1), 1, 0, value);
+    CHECK_OK(tx_commit(tx));
+    CHECK(heaps[0]->log.durable >= sequence);
+    close_all();
+}
+
 static void a_decision_is_kept_until_its_heaps_know(void)
 {
     make_all();
@@ -454,6 +472,7 @@ int main(int argc, char **argv)
     RUN(nested_ones_are_nested_in_all_parts);
     RUN(a_conflict_in_one_heap_is_one_in_all);
     RUN(one_costs_a_sync_for_each_heap);
+    RUN(what_was_read_elsewhere_is_durable_before_it);
     RUN(a_decision_is_kept_until_its_heaps_know);
     RUN(with_a_full_table_everything_else_goes_on);
     RUN(a_failure_in_one_heap_leaves_both_alike);
