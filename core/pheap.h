@@ -64,6 +64,23 @@ enum pheap_error {
  */
 PHEAP_FUNCTION int64_t pheap_checkpoint(void);
 
+/*
+ * The generation that this process was last resumed from; 0: it has not been. Different after each
+ * resume from what an image of the process can hold, so it tells that what must not repeat (keys,
+ * seeds, connections) is to be made anew: keep the number beside it, and compare before use. Any
+ * thread, signal handlers too. It costs a load.
+ *
+ * A child finds the number in its environment, as PHEAP_GENERATION.
+ */
+PHEAP_FUNCTION uint64_t pheap_resumed_generation(void);
+
+/*
+ * From now on the process gets this signal when it is resumed, before it goes on; 0: none. With
+ * SA_SIGINFO the handler finds si_code SI_QUEUE and in si_value.sival_int the generation (its lower
+ * 32 bits). A process has one such signal. -EINVAL: no such signal.
+ */
+PHEAP_FUNCTION int pheap_on_resume(int signal_number);
+
 /* The text of an error, in English; never NULL. */
 PHEAP_FUNCTION const char *pheap_error_text(int64_t error);
 
