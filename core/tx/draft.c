@@ -43,7 +43,9 @@ static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
 {
     put_entry(draft, &(struct log_entry){.kind = LOG_WRITE, .address = address, .bytes = bytes});
     memcpy(draft->at, (const void *)address, bytes);
-    draft->at += (bytes + 7) & ~7ull;
+    draft->at += bytes;
+    for (; bytes % 8 != 0; bytes++)
+        *draft->at++ = 0;
 }
 
 static void put_alloc(struct draft *draft, const struct block *block)
@@ -89,11 +91,12 @@ int draft_record(const struct op *first, struct arena *arena, struct log_record 
     draft.record = arena_alloc(arena, bytes, 64);
     if (!draft.record)
         return -ENOMEM;
+    *draft.record = (struct log_record){.bytes = bytes};
     draft.at = (uint8_t *)(draft.record + 1);
     for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
         for (const struct op *op = first; op; op = op->after)
             put_op(&draft, op, kind);
-    draft.record->bytes = bytes;
+    memset(draft.at, 0, bytes - (uint64_t)(draft.at - (uint8_t *)draft.record));
     *record = draft.record;
     return 1;
 }
