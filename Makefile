@@ -232,17 +232,8 @@ $(BUILD)/bench/%: bench/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
 
-## bench-tx: transactions of opened heaps, beside raw pwrite + fdatasync, in memory and on TMPDIR
-.PHONY: bench-tx
-bench-tx: all $(BUILD)/bench/tx
-	@echo "/dev/shm as persistent memory"; PMEM_IS_PMEM_FORCE=1 $(BUILD)/bench/tx /dev/shm $(BENCH_SECONDS)
-	@for place in /dev/shm $${TMPDIR:-/var/tmp}; do \
-	  echo "$$place ($$(stat -f -c %T $$place))"; $(BUILD)/bench/tx $$place $(BENCH_SECONDS); done
-$(BUILD)/bench/tx: bench/tx.c core/pheap.h $(BUILD)/lib/libpheap.so
-	$(call say,CC,$<)
-	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -I. $(WARNINGS) -O2 -g -o $@ $< -L$(BUILD)/lib -lpheap \
-	  -Wl,-rpath,$(abspath $(BUILD)/lib)
+## bench-tx: transactions of opened heaps beside libpmemobj and LMDB (BENCH_ARGS=--help)
+-include bench/transactions/transactions.mk
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk

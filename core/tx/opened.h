@@ -53,6 +53,7 @@ struct pheap {
 
     /* seldom written, read by each transaction */
     _Alignas(64) struct gate gate; /* its passes are of transaction.c */
+    uint32_t tx_count;             /* of those passes */
     uint64_t id;                   /* no other heap of this process ever has the same */
     uint32_t *alive;               /* 1; in a forked child 0 */
     int failed;                    /* a status: the pool takes no more */

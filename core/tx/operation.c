@@ -13,8 +13,11 @@ struct op *operation_new(struct pheap_tx *tx, enum op_kind kind, size_t more_byt
 {
     struct op *op = arena_alloc(&tx->arena, sizeof *op + more_bytes, 16);
 
-    if (op)
+    if (op) {
+        op->after = NULL;
         op->kind = kind;
+        op->is_marked = false;
+    }
     return op;
 }
 

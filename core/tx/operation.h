@@ -43,6 +43,7 @@ struct level {
 struct pheap_tx {
     struct gate_pass pass; /* inside: a checkpoint waits for it */
     struct pheap *heap;
+    const void *thread; /* heap_holder() of who has it, or had it last */
     struct arena arena; /* this lies in it */
     uintptr_t arena_start;
     struct op *first, *last;

@@ -41,6 +41,8 @@ static int write_promise(const struct pheap *decides, struct arena *arena, struc
     length = sys_readlink(link, promise->path, PATH_MAX - 1);
     if (length < 0)
         return length;
+    promise->path[length] = 0;
+    promise->reserved = 0;
     memcpy(promise->pool, decides->pool.super.uuid, TX_POOL_BYTES);
     promise->sequence = __atomic_load_n(&decides->log.durable, __ATOMIC_ACQUIRE);
     head->promise = promise;
