@@ -121,7 +121,7 @@ static struct pheap_tx *take_another(struct pheap *heap, const struct pheap_tx *
 {
     struct pheap_tx *tx = NULL;
 
-    if (!is_shared(last) || heap->tx_count >= TX_UNSHARED_MAX)
+    if (!is_shared(last) || __atomic_load_n(&heap->tx_count, __ATOMIC_RELAXED) >= TX_UNSHARED_MAX)
         tx = take_any(heap);
     if (!tx)
         tx = make_tx(heap);
@@ -353,14 +353,16 @@ static int not_there(struct pheap_tx *tx, bool by_another)
     return STATUS_CONFLICT;
 }
 
-static bool find_block(struct pheap *heap, const void *start, struct block *block,
+static bool find_block(struct pheap *heap, const void *start, struct op *op,
                        enum tx_block_state *state)
 {
+    struct block *block = &op->block;
     bool found;
 
     lock_acquire(&heap->lock, heap_holder());
     found = block_find(&heap->memory, (uintptr_t)start, block);
     *state = found ? block_state(block) : TX_FREE;
+    op->freed_bytes = found ? block_bytes(block) : 0;
     lock_release(&heap->lock);
     return found && *state != TX_FREE;
 }
@@ -371,9 +373,9 @@ static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
 {
     enum tx_block_state state;
 
-    if (!find_block(tx->heap, start, &op->block, &state))
+    if (!find_block(tx->heap, start, op, &state))
         return -EINVAL;
-    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, block_bytes(&op->block));
+    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, op->freed_bytes);
     return operation_mark_freed(tx, op) ? 0 : -EINVAL;
 }
 
@@ -382,7 +384,7 @@ static int free_optimistically(struct pheap_tx *tx, const void *start, struct op
 {
     enum tx_block_state state;
 
-    find_block(tx->heap, start, &op->block, &state);
+    find_block(tx->heap, start, op, &state);
     return state == TX_USED ? 0 : not_there(tx, state == TX_FREEING);
 }
 
