@@ -114,7 +114,9 @@ bool pool_slot_is_valid(uint32_t slot);
 /*
  * Writes page contents: `pages` whole pages of `data` go to frames taken here and the index is
  * told; page_numbers[i] is the page of data + i * 4096, checksums[i] its checksum64. Contiguous
- * where the frames allow it. *bytes_written grows.
+ * where the frames allow it; a page that was written since the last commit stays in its frame.
+ * *bytes_written grows. After a failure the index has for each page the new content, or what it had
+ * before, or nothing: the caller looks at all of memory again before it commits.
  */
 MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
                                 const uint64_t *checksums, const void *data, uint64_t pages,

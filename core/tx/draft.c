@@ -73,19 +73,33 @@ static void put_op(struct draft *draft, const struct op *op, enum log_entry_kind
         put_entry(draft, &(struct log_entry){.kind = LOG_FREE, .address = op->block.address});
 }
 
-/* With the record's header. */
-static uint64_t bytes_of(const struct op *first)
+static uint64_t head_bytes(const struct draft_head *head)
 {
-    uint64_t bytes = sizeof(struct log_record);
+    return head ? write_bytes(head->bytes) : 0;
+}
+
+static void put_head(struct draft *draft, const struct draft_head *head)
+{
+    put_entry(draft,
+              &(struct log_entry){.kind = LOG_PREPARE, .address = head->id, .bytes = head->bytes});
+    memcpy(draft->at, head->promise, head->bytes);
+    draft->at += (head->bytes + 7) & ~7ull;
+}
+
+/* With the record's header. */
+static uint64_t bytes_of(const struct op *first, const struct draft_head *head)
+{
+    uint64_t bytes = sizeof(struct log_record) + head_bytes(head);
 
     for (const struct op *op = first; op; op = op->after)
         bytes += op_bytes(op);
     return (bytes + LOG_ALIGN - 1) & ~(uint64_t)(LOG_ALIGN - 1);
 }
 
-int draft_record(const struct op *first, struct arena *arena, struct log_record **record)
+int draft_record(const struct op *first, const struct draft_head *head, struct arena *arena,
+                 struct log_record **record)
 {
-    uint64_t bytes = bytes_of(first);
+    uint64_t bytes = bytes_of(first, head);
     struct draft draft;
 
     if (bytes == sizeof(struct log_record))
@@ -95,6 +109,8 @@ int draft_record(const struct op *first, struct arena *arena, struct log_record 
         return -ENOMEM;
     *draft.record = (struct log_record){.bytes = bytes};
     draft.at = (uint8_t *)(draft.record + 1);
+    if (head)
+        put_head(&draft, head);
     for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
         for (const struct op *op = first; op; op = op->after)
             put_op(&draft, op, kind);

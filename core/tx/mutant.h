@@ -23,12 +23,19 @@ enum tx_mutant {
     TX_MUTANT_SPAN_NOT_RECORDED,        /* a new block's record does not say what span it is of */
     TX_MUTANT_SESSION_GOES_ON,          /* records after an opening are of the session before */
     TX_MUTANT_COMMIT_NOT_VALIDATED,     /* what was read is not looked at again at the commit */
-    TX_MUTANT_READ_NOT_VALIDATED, /* what is newer than what was read before is taken as it is */
-    TX_MUTANT_READ_NOT_CHECKED,   /* a copy counts though its stripe was taken meanwhile */
-    TX_MUTANT_NOT_LOCKED,         /* a commit does not take its stripes */
-    TX_MUTANT_VERSION_NOT_RAISED, /* a commit leaves the versions as they are */
-    TX_MUTANT_DIRECT_NOT_HELD,    /* direct transactions do not take what they add */
-    TX_MUTANT_FREE_NOT_LOCKED,    /* a freed block's stripes keep their versions */
+    TX_MUTANT_READ_NOT_VALIDATED,   /* what is newer than what was read before is taken as it is */
+    TX_MUTANT_READ_NOT_CHECKED,     /* a copy counts though its stripe was taken meanwhile */
+    TX_MUTANT_NOT_LOCKED,           /* a commit does not take its stripes */
+    TX_MUTANT_VERSION_NOT_RAISED,   /* a commit leaves the versions as they are */
+    TX_MUTANT_DIRECT_NOT_HELD,      /* direct transactions do not take what they add */
+    TX_MUTANT_FREE_NOT_LOCKED,      /* a freed block's stripes keep their versions */
+    TX_MUTANT_PROMISE_KEPT_AT_ONCE, /* what was prepared counts whatever was decided */
+    TX_MUTANT_PREPARE_NOT_AWAITED,  /* it is decided before what was prepared is durable */
+    TX_MUTANT_OUTCOME_NOT_WRITTEN,  /* the other heaps' logs do not say what became of it */
+    TX_MUTANT_DECISION_NOT_KEPT,    /* a decision goes before the other heaps know it */
+    TX_MUTANT_OLD_POOL_DECIDES,     /* an older copy of the deciding pool counts */
+    TX_MUTANT_UNDECIDED_COMMITS,    /* what was not decided is taken for committed */
+    TX_MUTANT_DOUBT_IGNORED,        /* a heap in doubt is opened as if it had not been decided */
     TX_MUTANT_END,
 };
 

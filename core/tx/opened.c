@@ -13,6 +13,7 @@
 #include "core/heap/slot.h"
 #include "core/tx/opened_cut.h"
 #include "core/tx/replay.h"
+#include "core/tx/settle.h"
 #include "core/tx/transaction.h"
 
 #define ARENA_BYTES      (16ull << 30)
@@ -204,7 +205,8 @@ static int read_heap(struct pheap *heap, struct problem *why)
     if (status < 0)
         return status;
     log_begin(&heap->log, &heap->pool);
-    return replay_log(&heap->log, &heap->memory, &heap->scratch, why);
+    status = replay_log(&heap->log, &heap->memory, &heap->scratch, &heap->promises, why);
+    return status < 0 ? status : settle_promises(heap, why);
 }
 
 static int derive(struct pheap *heap, struct problem *why)
@@ -213,6 +215,7 @@ static int derive(struct pheap *heap, struct problem *why)
 
     if (status == 0)
         status = stripes_create(&heap->stripes, &heap->blocks_arena);
+    decisions_derive(&heap->decisions, heap->memory.base);
     if (status < 0)
         return problem_set(why, status, "the heap in pool '%s' cannot be used: %s", heap->pool.path,
                            status == STATUS_DAMAGED ? "its spans contradict each other"
@@ -264,7 +267,9 @@ static int load_for_writing(struct pheap *heap, struct problem *why)
     status = read_heap(heap, why);
     if (status == 0)
         status = derive(heap, why);
-    return status < 0 ? status : open_log(heap, why);
+    if (status == 0)
+        status = open_log(heap, why);
+    return status < 0 ? status : settle_tell(heap, why);
 }
 
 /* --- reading beside a writer --- */
@@ -302,6 +307,7 @@ static int read_once(struct pheap *heap, struct problem *why)
     if (lock < 0)
         return lock;
     status = read_heap(heap, why);
+    arena_rewind(&heap->scratch, heap->scratch.base);
     sys_close(lock);
     if (reopen(heap, NULL) == 0 && heap->pool.super.sequence != sequence)
         return 1;
@@ -346,11 +352,24 @@ int opened_load(struct pheap *heap, struct problem *why)
     return heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
 }
 
+void opened_fail(struct pheap *heap, int status)
+{
+    __atomic_store_n(&heap->failed, status, __ATOMIC_RELAXED);
+}
+
 int opened_may_change(const struct pheap *heap)
 {
     if (!opened_is_ours(heap))
         return -ESRCH;
     return heap->read_only ? -EROFS : __atomic_load_n(&heap->failed, __ATOMIC_RELAXED);
+}
+
+static void note_failure(struct pheap *heap)
+{
+    int failed = __atomic_load_n(&heap->log.failed, __ATOMIC_ACQUIRE);
+
+    if (failed < 0)
+        opened_fail(heap, failed);
 }
 
 int opened_wait(struct pheap *heap, uint64_t sequence)
@@ -360,16 +379,18 @@ int opened_wait(struct pheap *heap, uint64_t sequence)
 
     if (status == 0)
         status = log_wait(&heap->log, sequence == 0 || sequence > last ? last : sequence, NULL);
-    opened_note_failure(heap);
+    note_failure(heap);
     return status;
 }
 
-void opened_note_failure(struct pheap *heap)
+void opened_note_log(struct pheap *heap, int status)
 {
-    int failed = __atomic_load_n(&heap->log.failed, __ATOMIC_ACQUIRE);
+    uint64_t due_at = __atomic_load_n(&heap->checkpoint_at_bytes, __ATOMIC_RELAXED);
 
-    if (failed < 0)
-        __atomic_store_n(&heap->failed, failed, __ATOMIC_RELAXED);
+    if (log_bytes(&heap->log) >= due_at)
+        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
+    if (status < 0)
+        note_failure(heap);
 }
 
 bool opened_is_valid(struct pheap *heap)

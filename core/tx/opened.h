@@ -27,7 +27,9 @@
 #include "core/pool/pool.h"
 #include "core/tx/blocks.h"
 #include "core/tx/gate.h"
+#include "core/tx/decisions.h"
 #include "core/tx/log.h"
+#include "core/tx/replay.h"
 #include "core/tx/service.h"
 #include "core/tx/slot_memory.h"
 #include "core/tx/stripes.h"
@@ -41,6 +43,10 @@ struct pheap {
     struct address_range window; /* for the pool on DAX */
     struct blocks blocks;
     struct log log;
+    struct decisions decisions;
+    struct promises promises;   /* while it is loaded */
+    enum log_outcome settle_as; /* what is in doubt; 0: it stays so. Set before opened_load() */
+    uint32_t settled, in_doubt; /* promises, by opened_load() */
     struct stripes stripes;
     struct lock lock, checkpoint_lock;
     struct image_writer *writer; /* NULL before the first checkpoint */
@@ -73,9 +79,11 @@ void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem);
 /*
  * STATUS_REFUSED: the pool holds a program's checkpoints. STATUS_DAMAGED: its newest generation or
  * its log's place is damaged. STATUS_NO_GENERATION: read_only, and there is nothing to read.
- * -EEXIST: the slot is taken. After a failure only opened_close() may follow.
+ * -EEXIST: the slot is taken. STATUS_IN_DOUBT: for writing, and another pool's decision is missing
+ * (settle.h). After a failure only opened_close() may follow.
  *
- * Crash: nothing was written, or the first generation is there or not.
+ * Crash: nothing was written, or the first generation is there or not; what was promised to another
+ * heap's transaction is settled, or will be.
  */
 MUST_CHECK int opened_load(struct pheap *heap, struct problem *why);
 
@@ -103,8 +111,12 @@ int opened_close(struct pheap *heap);
 /* Until all commits up to this one (log_write()'s sequence) are durable; 0: all there are. */
 MUST_CHECK int opened_wait(struct pheap *heap, uint64_t sequence);
 
-/* After a failure of the log: if it takes no more, nor does the heap. */
-void opened_note_failure(struct pheap *heap);
+/* After something was written to the log, or not: if it takes no more, nor does the heap; if it has
+ * become long, a checkpoint is due. */
+void opened_note_log(struct pheap *heap, int status);
+
+/* The heap takes no more changes. */
+void opened_fail(struct pheap *heap, int status);
 
 /* 0, or why no transaction may begin or commit: forked, read-only, failed. */
 int opened_may_change(const struct pheap *heap);

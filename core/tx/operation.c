@@ -44,6 +44,17 @@ int operation_add_range(struct pheap_tx *tx, void *start, size_t bytes)
     return 0;
 }
 
+void operation_take_back(struct pheap_tx *tx, struct op *mark)
+{
+    for (struct op *op = tx->last; op != mark; op = op->before)
+        memcpy(op->range.start, op + 1, op->range.bytes);
+    tx->last = mark;
+    if (mark)
+        mark->after = NULL;
+    else
+        tx->first = NULL;
+}
+
 bool operation_mark_freed(struct pheap_tx *tx, struct op *op)
 {
     struct pheap *heap = tx->heap;

@@ -50,11 +50,13 @@ struct pheap_tx {
     struct level *level;           /* NULL: the outermost one */
     struct pheap_tx *whole;        /* the one this is a part of: itself, unless it was joined */
     struct pheap_tx *part;         /* the next part of the whole, in another heap */
+    void *user;                    /* tx_user() */
     struct stripe_set held;        /* exclusively, if it is optimistic: in its commit alone */
     struct optimistic *optimistic; /* NULL: it was never */
     bool is_optimistic;
     bool has_lost;      /* optimistic: nothing but beginning anew is left */
     bool soon;          /* its commit need not be durable when it returns, */
+    uint64_t promised;  /* in a commit across heaps: the sequence of its record; 0: none */
     uint64_t *sequence; /* but this is what to wait for, if anything is; NULL: nobody asks */
 };
 
@@ -64,6 +66,9 @@ void operation_append(struct pheap_tx *tx, struct op *op);
 
 /* Keeps the bytes that are there. -ENOMEM. */
 MUST_CHECK int operation_add_range(struct pheap_tx *tx, void *start, size_t bytes);
+
+/* Ranges added since `mark` was the last one: put back, and out of the list. */
+void operation_take_back(struct pheap_tx *tx, struct op *mark);
 
 /* The block of a FREE is TX_FREEING from here on; false: it is not in use. */
 bool operation_mark_freed(struct pheap_tx *tx, struct op *op);

@@ -25,6 +25,11 @@ struct pheap *tx_heap(const struct pheap_tx *tx)
     return tx->heap;
 }
 
+void **tx_user(struct pheap_tx *tx)
+{
+    return &tx->whole->user;
+}
+
 /* --- beginning and ending --- */
 
 /* The transaction that this thread had last, as long as that heap is open: a guess. Others may take
@@ -100,6 +105,7 @@ static void recycle(struct pheap_tx *tx)
     tx->first = tx->last = NULL;
     tx->level = NULL;
     tx->part = NULL;
+    tx->user = NULL;
     tx->is_optimistic = tx->has_lost = tx->soon = false;
     gate_leave(&tx->heap->gate, &tx->pass, GATE_FREE);
 }
@@ -171,7 +177,7 @@ static int begin_outermost(struct pheap *heap, struct pheap_tx **out, bool optim
     return 0;
 }
 
-static int begin_nested(struct pheap_tx *tx)
+static int push_level(struct pheap_tx *tx)
 {
     struct level *level = arena_alloc(&tx->arena, sizeof *level, 8);
 
@@ -182,6 +188,28 @@ static int begin_nested(struct pheap_tx *tx)
         level->before = write_buffer_mark(&tx->optimistic->buffer);
     tx->level = level;
     return 0;
+}
+
+static void pop_level(struct pheap_tx *tx)
+{
+    struct level *level = tx->level;
+
+    tx->level = level->outer;
+    arena_rewind(&tx->arena, (uintptr_t)level);
+}
+
+/* In all parts, or in none. */
+static int begin_nested(struct pheap_tx *tx)
+{
+    struct pheap_tx *part = tx;
+    int status = tx->whole == tx ? 0 : -EINVAL;
+
+    for (; status == 0 && part; part = part->part)
+        status = push_level(part);
+    if (status < 0 && tx->whole == tx)
+        for (struct pheap_tx *done = tx; done->part != part; done = done->part)
+            pop_level(done);
+    return status;
 }
 
 static int begin_any(struct pheap *heap, struct pheap_tx **tx, bool optimistic)
@@ -201,6 +229,55 @@ int tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx)
     return begin_any(heap, tx, true);
 }
 
+/* --- other heaps --- */
+
+/* As deep as the whole is. */
+static int sink(struct pheap_tx *part, const struct level *level)
+{
+    int status = 0;
+
+    for (; status == 0 && level; level = level->outer)
+        status = push_level(part);
+    return status;
+}
+
+static int add_part(struct pheap_tx *tx, struct pheap_tx *last, struct pheap *heap,
+                    struct pheap_tx **out)
+{
+    struct pheap_tx *part = NULL;
+    int status = begin_outermost(heap, &part, tx->is_optimistic);
+
+    if (status < 0)
+        return status;
+    status = sink(part, tx->level);
+    if (status < 0) {
+        recycle(part);
+        return status;
+    }
+    part->whole = tx;
+    last->part = part;
+    if (tx->is_optimistic)
+        optimistic_join(part->optimistic, tx->optimistic);
+    *out = part;
+    return 0;
+}
+
+int tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *part = tx;
+    unsigned count = 0;
+
+    if (tx->whole != tx)
+        return -EINVAL;
+    for (; part->heap != heap && part->part; part = part->part)
+        count++;
+    if (part->heap == heap) {
+        *out = part;
+        return 0;
+    }
+    return count < TX_PARTICIPANTS ? add_part(tx, part, heap, out) : (int)STATUS_LIMIT;
+}
+
 /* --- operations --- */
 
 int tx_add(struct pheap_tx *tx, void *start, size_t bytes)
@@ -217,7 +294,7 @@ int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
 
     if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)from, bytes))
         return -EINVAL;
-    if (tx->has_lost)
+    if (tx->whole->has_lost)
         return STATUS_CONFLICT;
     if (tx->is_optimistic) {
         status = optimistic_read(tx->optimistic, to, (uintptr_t)from, bytes);
@@ -226,7 +303,7 @@ int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
     }
     if (status == STATUS_CONFLICT)
-        tx->has_lost = true;
+        tx->whole->has_lost = true;
     return status;
 }
 
@@ -234,7 +311,7 @@ int tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
 {
     int status;
 
-    if (tx->has_lost)
+    if (tx->whole->has_lost)
         return STATUS_CONFLICT;
     if (!tx->is_optimistic) {
         status = tx_add(tx, to, bytes);
@@ -272,7 +349,7 @@ static int not_there(struct pheap_tx *tx, bool by_another)
 {
     if (!by_another && optimistic_look_again(tx->optimistic) == 0)
         return -EINVAL;
-    tx->has_lost = true;
+    tx->whole->has_lost = true;
     return STATUS_CONFLICT;
 }
 
@@ -314,7 +391,7 @@ int tx_free(struct pheap_tx *tx, void *start)
     struct op *op = operation_new(tx, OP_FREE, 0);
     int status;
 
-    if (tx->has_lost)
+    if (tx->whole->has_lost)
         return STATUS_CONFLICT;
     if (!op)
         return -ENOMEM;
@@ -367,6 +444,7 @@ static void end_all(struct pheap_tx *tx)
 
 void tx_abort(struct pheap_tx *tx)
 {
+    tx = tx->whole;
     if (tx->level) {
         for (struct pheap_tx *part = tx; part; part = part->part)
             ending_undo_nested(part);
@@ -385,8 +463,8 @@ static int lose(struct pheap_tx *tx)
     for (struct pheap_tx *part = tx; part; part = part->part) {
         operation_leave(part);
         optimistic_forget(part->optimistic);
-        part->has_lost = true;
     }
+    tx->has_lost = true;
     return STATUS_CONFLICT;
 }
 
@@ -402,8 +480,7 @@ int tx_retry(struct pheap_tx *tx)
         return status;
     }
     optimistic_back_off(tx->optimistic);
-    for (struct pheap_tx *part = tx; part; part = part->part)
-        part->has_lost = false;
+    tx->has_lost = false;
     optimistic_begin_again(tx->optimistic);
     return 0;
 }

@@ -49,6 +49,13 @@ MUST_CHECK int tx_free(struct pheap_tx *tx, void *start);
 MUST_CHECK int tx_on_commit(struct pheap_tx *tx, tx_call *call, void *context);
 MUST_CHECK int tx_on_abort(struct pheap_tx *tx, tx_call *call, void *context);
 
+/*
+ * The part of the transaction in another heap: for changes there; it begins and ends with tx, which
+ * decides (two_phase.h). The same part as long as tx is open, lost or not. -EINVAL: tx is itself a
+ * part. STATUS_LIMIT: that would be more than eight heaps. Else as tx_begin().
+ */
+MUST_CHECK int tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **part);
+
 /* Optimistic: what was committed at one moment, and what this one has written; STATUS_CONFLICT: it
  * has lost. Direct: held from now on, as what is added; added and stored. */
 MUST_CHECK int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes);
@@ -67,6 +74,9 @@ MUST_CHECK int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence);
 void tx_abort(struct pheap_tx *tx);
 
 struct pheap *tx_heap(const struct pheap_tx *tx);
+
+/* A pointer of the program's, NULL when the transaction begins. */
+void **tx_user(struct pheap_tx *tx);
 
 /* The memory of all transactions, none of which is open. */
 void tx_drop_all(struct pheap *heap);
