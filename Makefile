@@ -35,7 +35,7 @@ archive = $(BUILD)/lib/layer/$(subst /,-,$(1)).a
 
 .PHONY: all
 ## all: build the library and the tools (the default)
-all: $(BUILD)/lib/libpheap.so tools
+all: $(BUILD)/lib/libpheap.so $(BUILD)/lib/libpheap.a tools
 
 $(BUILD)/obj/%.c.o: %.c
 	$(call say,CC,$<)
@@ -84,6 +84,14 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $(LIB_OBJECTS) -Wl,--version-script=preload/preload.map \
 	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
+
+# The same for programs that link it in: one object, whose hidden symbols are nobody else's.
+$(BUILD)/lib/libpheap.a: $(LIB_OBJECTS)
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LD) -r -o $(BUILD)/lib/libpheap.o $(LIB_OBJECTS)
+	$(Q)objcopy --localize-hidden $(BUILD)/lib/libpheap.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(BUILD)/lib/libpheap.o && rm -f $(BUILD)/lib/libpheap.o
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
@@ -251,6 +259,7 @@ install: all
 	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
 	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -m 755 $(BUILD)/lib/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.so
+	install -m 644 $(BUILD)/lib/libpheap.a $(DESTDIR)$(LIBDIR)/libpheap.a
 	install -d $(DESTDIR)$(PREFIX)/include
 	install -m 644 core/pheap.h $(DESTDIR)$(PREFIX)/include/pheap.h
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
@@ -260,7 +269,8 @@ install: all
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
-	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
+	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.a \
+	  $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
 	  $(DESTDIR)$(PREFIX)/include/pheap.h
 
 -include t/unit/needs.mk

@@ -105,12 +105,15 @@ struct pheap_options {
     uint32_t keep; /* of a new heap: generations to keep, 1 to 16. 0: 3 */
     char *problem; /* one line of text goes there when opening fails; NULL: nowhere */
     size_t problem_bytes; /* its room, the NUL included */
+    uint32_t interval_ms; /* between checkpoints by the heap's agent, if something was committed.
+                             0: 10,000. UINT32_MAX: only when the log has grown by 16 MiB */
 };
 
 enum pheap_flags {
     PHEAP_CREATE = 1,       /* make the heap if the file is not there */
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
+    PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
 };
 
 /*
@@ -119,6 +122,12 @@ enum pheap_flags {
  * Reads the newest generation (all of it, and checks it), and applies the transactions committed
  * since. A heap opened with PHEAP_READ_ONLY stays as it was at that moment, in memory that cannot
  * be stored to.
+ *
+ * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
+ * one's memory, no thread and no child that wait() sees, gone when the heap is closed or the
+ * process has ended. Where there can be none the heap is right without. A program that ends without
+ * pheap_close() loses nothing. If the file is in use, waits up to 2 seconds for the agent of a
+ * process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
  * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
@@ -145,7 +154,8 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
 
 /*
  * Writes what has changed as the pool's next generation, and the log starts anew; opening is faster
- * then. Returns the generation's number. Happens by itself when the log has grown by 16 MiB.
+ * then. Returns the generation's number. Happens by itself: at an interval, and when the log has
+ * grown by 16 MiB.
  *
  * Waits up to 5 seconds until no transaction is open (PHEAP_ERROR_DEFERRED; so it always ends
  * within a transaction of the same thread); transactions that begin meanwhile wait for that, but

@@ -56,11 +56,13 @@ static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
 
 static void put_alloc(struct draft *draft, const struct block *block)
 {
+    uint32_t slice = TX_MUTANT(TX_MUTANT_SPAN_NOT_RECORDED) ? 0 : block->slice;
+
     put_entry(draft, &(struct log_entry){.kind = LOG_ALLOC,
                                          .type = block_type(block),
                                          .address = block->address,
                                          .bytes = block_bytes(block),
-                                         .slice = block->slice,
+                                         .slice = slice,
                                          .size_class = block->span->size_class});
 }
 

@@ -95,6 +95,14 @@ def a_shell_with_an_unwritable_home_and_a_closed_stdin_can_run_it(place):
     check_equal(done.status, 3, "exit status")
 
 
+def of_package(prefix, option):
+    done = subprocess.run(["pkg-config", option, "pheap"], check=True, text=True,
+                          capture_output=True,
+                          env={**os.environ,
+                               "PKG_CONFIG_PATH": os.path.join(prefix, "lib/pkgconfig")})
+    return done.stdout.strip()
+
+
 @test
 def make_install_makes_a_tree_that_works_in_place(place):
     for target in ("install", "uninstall"):
@@ -109,19 +117,20 @@ def make_install_makes_a_tree_that_works_in_place(place):
         if target == "uninstall":
             check_equal(left, [], "files left")
             break
-        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc",
-                                  "include/pheap.h"] +
+        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/libpheap.a",
+                                  "lib/pkgconfig/pheap.pc", "include/pheap.h"] +
                                  [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")
         pool = place.path("pool")
         done = place.run(os.path.join(prefix, "bin/pheap-run"), "-i", "50ms", pool,
                          os.path.join(BUILT_PROGRAMS, "counter"), "40")
         expect(done, FINE)
         check(place.newest(pool) > 0, "generations of a program under the installed pheap")
-        version = subprocess.run(["pkg-config", "--modversion", "pheap"], check=True, text=True,
-                                 capture_output=True,
-                                 env={**os.environ,
-                                      "PKG_CONFIG_PATH": os.path.join(prefix, "lib/pkgconfig")})
-        check_in(version.stdout.strip(), place.pheap("--version").stdout(), "pkg-config's version")
+        check_in(of_package(prefix, "--modversion"), place.pheap("--version").stdout(),
+                 "pkg-config's version")
+        # pkg-config names the places of a later installation, where DESTDIR is not.
+        check_equal(of_package(prefix, "--variable=static_library"), "/opt/pheap/lib/libpheap.a",
+                    "static library")
+        check_in("-DPHEAP_LINKED", of_package(prefix, "--cflags"), "flags")
 
 
 if __name__ == "__main__":

@@ -248,5 +248,41 @@ def who_resolves_by_hand_is_believed(place):
     expect(place.run(TWO_POOLS, *pools, "open", environment=PRELOADED), FINE)
 
 
+@test
+def the_static_library_is_malloc_and_the_api(place):
+    shared = os.path.dirname(LIBRARY)
+    place.run("cp", os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
+    binary, heap = place.path("accounts"), place.path("heap")
+    expect(place.run("cc", "-DPHEAP_LINKED", "-I", place.path(),
+                     os.path.join(ROOT, "docs/examples/accounts.c"), os.path.join(shared, "libpheap.a"),
+                     "-o", binary, "-lpthread"), FINE)
+    for words in ("open ann", "pay ann 100"):
+        expect(place.run(binary, heap, *words.split()), FINE)
+    check_equal(place.run(binary, heap, "list").stdout().split(), ["ann", "100"], "accounts")
+    defined = {line.split()[-1] for line in place.run("nm", "-g", "--defined-only", binary)
+               .stdout().splitlines()}
+    check({"malloc", "free", "calloc", "realloc", "pheap_open"} <= defined, "malloc is not pheap's")
+    strangers = {line.split()[-1] for line in
+                 place.run("nm", "-g", "--defined-only", os.path.join(shared, "libpheap.a"))
+                 .stdout().splitlines() if len(line.split()) == 3}
+    exported = {line.split()[-1] for line in place.run("nm", "-D", "--defined-only", LIBRARY)
+                .stdout().splitlines()}
+    check_equal(sorted(strangers), sorted(exported), "symbols of the static library")
+
+
+@test
+def the_header_is_clean_in_every_language(place):
+    place.run("cp", os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
+    for suffix, compiler, standard in (("c", "gcc", "c11"), ("c", "clang", "c11"),
+                                       ("cc", "g++", "c++11"), ("cc", "clang++", "c++20")):
+        with open(place.path("use." + suffix), "w", encoding="ascii") as f:
+            f.write('#include "pheap.h"\n'
+                    "int use(struct pheap *heap);\n"
+                    "int use(struct pheap *heap) { return pheap_sync(heap); }\n")
+        for define in ((), ("-DPHEAP_LINKED",)):
+            expect(place.run(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic",
+                             "-Werror", *define, "-fsyntax-only", place.path("use." + suffix)), FINE)
+
+
 if __name__ == "__main__":
     main()
