@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include "core/base/arena.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
@@ -37,7 +38,8 @@ static int help(void)
         "       pheap recover --collect [--dry-run] [--json] POOL\n"
         "       pheap recover --salvage DIR [-g N] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
-        "       pheap recover --clone FILE POOL\n\n"
+        "       pheap recover --clone FILE POOL\n"
+        "       pheap recover --resolve commit|abort POOL\n\n"
         "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
         "generations lists them), or copies them. The first two work while a program runs on it.\n"
         "\n"
@@ -64,6 +66,8 @@ static int help(void)
         "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
         "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
+        "      --resolve commit|abort   a heap in doubt, for the pool that decides about a\n"
+        "                  transaction is gone for good: say what became of it\n"
         "      --help, --version\n",
         POOL_PINNED_MAX);
     return EXIT_FINE;
@@ -151,11 +155,12 @@ enum action {
     CLONE,
     SALVAGE,
     COLLECT,
+    RESOLVE,
     NOTHING
 };
 #define ACTIONS_TEXT                                                                               \
     "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone, --salvage, "       \
-    "--collect"
+    "--collect, --resolve"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -173,6 +178,8 @@ static int run(const struct recover_request *request, enum action action)
     case COMPACT:
     case CLONE:
         return recover_copy(request);
+    case RESOLVE:
+        return recover_resolve(request);
     case NOTHING:
         return report_usage("recover", "expected one of " ACTIONS_TEXT);
     default:
@@ -190,6 +197,9 @@ static int choose(struct recover_request *request, enum action *chosen, int opti
         request->clone = optarg;
     if (*chosen == SALVAGE)
         request->directory = optarg;
+    request->commits = *chosen == RESOLVE && strcmp(optarg, "commit") == 0;
+    if (*chosen == RESOLVE && !request->commits && strcmp(optarg, "abort") != 0)
+        return report_usage("recover", "expected --resolve commit or --resolve abort");
     if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
@@ -247,6 +257,7 @@ static const struct option options[] = {{"pin", required_argument, NULL, PIN},
                                         {"clone", required_argument, NULL, CLONE},
                                         {"salvage", required_argument, NULL, SALVAGE},
                                         {"collect", no_argument, NULL, COLLECT},
+                                        {"resolve", required_argument, NULL, RESOLVE},
                                         {"dry-run", no_argument, NULL, 'n'},
                                         {"generation", required_argument, NULL, 'g'},
                                         {"all", no_argument, NULL, 'a'},

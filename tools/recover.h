@@ -17,6 +17,7 @@ struct recover_request {
     uint64_t number;       /* of a generation */
     uint64_t generation;   /* -g; 0: not given */
     bool all, as_json, yes, drops_log, dry_run;
+    bool commits; /* --resolve commit, not abort */
 };
 
 int recover_check(const struct recover_request *request);
@@ -24,6 +25,7 @@ int recover_rollback(const struct recover_request *request);
 int recover_repair(const struct recover_request *request);
 int recover_salvage(const struct recover_request *request);
 int recover_collect(const struct recover_request *request);
+int recover_resolve(const struct recover_request *request);
 /* With request->clone a pool of its own; else into request->output, or in the pool's place. */
 int recover_copy(const struct recover_request *request);
 
