@@ -195,6 +195,7 @@ int agent_start(struct agent_link *link, struct problem *why)
                            "by: %s",
                            status_text(status));
     }
+    link->halt_signal = agent->halts ? agent->halts->signal : 0;
     report_remember_stderr(agent);
     link->agent_pid = 0;
     link->state = 0;
