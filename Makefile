@@ -233,6 +233,11 @@ $(BUILD)/bench/%: bench/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
 
+## bench-views: how long each view of pheap inspect takes on heaps of 10 million blocks
+.PHONY: bench-views
+bench-views: all $(BUILD)/bench/many_blocks
+	@bench/views.py $(BENCH_ARGS)
+
 ## bench-tx: transactions of opened heaps, beside raw pwrite + fdatasync, in memory and on TMPDIR
 .PHONY: bench-tx
 bench-tx: all $(BUILD)/bench/tx
