@@ -123,6 +123,14 @@ MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
                                 uint64_t *bytes_written);
 
 /*
+ * Drops what the next commit of a process would drop, now: frames that only those generations refer
+ * to are free for the generation in progress. Until it is committed N - 1 are listed; nothing is
+ * done for N below 3, and what is pinned or read stays. One superblock and a sync. After a failure
+ * all are listed; the pool goes on unless the sync failed.
+ */
+MUST_CHECK int pool_make_room(struct pool *pool, struct problem *why);
+
+/*
  * Steps 1 (nodes and record) to 5 above. entry: kind, time_ns, slot, pause_ns and flags are the
  * caller's, freeze_written_bytes too; number, index root, counts and record fields are filled in
  * here (written_bytes counts pages since the last commit, nodes and record).
