@@ -246,6 +246,11 @@ $(BUILD)/bench/%: bench/%.c
 ## bench-tx: transactions of opened heaps beside libpmemobj and LMDB (BENCH_ARGS=--help)
 -include bench/transactions/transactions.mk
 
+## bench-views: how long each view of pheap inspect takes on heaps of 10 million blocks
+.PHONY: bench-views
+bench-views: all $(BUILD)/bench/many_blocks
+	@bench/views.py $(BENCH_ARGS)
+
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk
 
