@@ -160,7 +160,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
                      tx_damage tx_direct tx_failures,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_slab heap_spans tx_direct
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
 SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
