@@ -20,6 +20,7 @@
 #include "core/heap/heap.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/seccomp_filter.h"
 #include "core/process/proc_text.h"
 #include "preload/program.h"
 
@@ -251,6 +252,21 @@ static struct capture_rseq libc_rseq(void)
     return rseq;
 }
 
+/* A program that this one has execed finds the filter there. */
+static void deny_io_uring(void)
+{
+    bool is_there = seccomp_filters() > program.link.inherited_filters;
+    int status = is_there ? 0 : filter_install();
+    char line[160];
+
+    program.link.denies_io_uring = status == 0;
+    if (status == 0)
+        return;
+    format_text(line, sizeof line, "--deny io_uring: seccomp: %s; the program may use it",
+                status_text(status));
+    program_say(line);
+}
+
 static int start_owner(const struct environment_options *options, enum ownership ownership,
                        struct problem *why)
 {
@@ -277,6 +293,8 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;
+    if (options->denies_io_uring)
+        deny_io_uring();
     program_find_pmem(link->pool_path, &link->pmem);
     status = agent_start(link, why);
     if (status < 0)
@@ -349,7 +367,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     heap_note_restored();
     program.restored = true;
     program.owner_pid = sys_getpid();
-    link->inherited_filters = seccomp_filters();
+    link->inherited_filters = seccomp_filters() - (link->denies_io_uring ? 1 : 0);
     write_owner();
     program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);

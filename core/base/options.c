@@ -202,6 +202,8 @@ int options_from_environment(struct environment_options *out, char *const *envir
     switch_status =
         take_switch(environment, "PHEAP_CHILDREN", "ignore", &out->ignores_children, why);
     status = status ? status : switch_status;
+    switch_status = take_switch(environment, "PHEAP_DENY", "io_uring", &out->denies_io_uring, why);
+    status = status ? status : switch_status;
     if (keep && *keep) {
         if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)
             status = problem_set(why, STATUS_USAGE, "PHEAP_KEEP=%s: expected 1 to %d", keep,

@@ -12,6 +12,7 @@
 #ifndef PHEAP_PROCESS_CAPTURE_H
 #define PHEAP_PROCESS_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
@@ -40,6 +41,7 @@ struct capture {
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
     struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
+    bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 

@@ -199,6 +199,18 @@ static uint32_t add_description(struct descriptor_run *run, const struct open_de
     return run->count++;
 }
 
+static const char *what_to_do(const char *link)
+{
+    static const char *const gpus[] = {"/dev/nvidia", "/dev/dri/", "/dev/kfd"};
+
+    if (text_starts_with(link, "anon_inode:[io_uring]"))
+        return "start the program with pheap run --deny io_uring, and it does without";
+    for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
+        if (text_starts_with(link, gpus[i]))
+            return "what lies in a GPU cannot be saved; run the program without it";
+    return "close it, or run the program without it";
+}
+
 static int capture_description(struct descriptor_run *run, uint32_t id)
 {
     const struct open_description *description = &run->descriptions[id];
@@ -222,9 +234,8 @@ static int capture_description(struct descriptor_run *run, uint32_t id)
         }
     }
     return problem_set(run->run->why, STATUS_UNSUPPORTED,
-                       "fd %u: %s cannot be checkpointed yet; close it, or run the program without "
-                       "it",
-                       description->number, description->link);
+                       "fd %u: %s cannot be checkpointed yet; %s", description->number,
+                       description->link, what_to_do(description->link));
 }
 
 static void sort_numbers(uint32_t *numbers, uint32_t count)
@@ -370,6 +381,7 @@ static const struct description_kind *kind_of(uint32_t kind)
     case DESCRIPTION_EPOLL:
     case DESCRIPTION_TIMERFD:
     case DESCRIPTION_SIGNALFD:
+    case DESCRIPTION_PIDFD:
         return &event_kind;
     case DESCRIPTION_SOCKET:
         return &socket_kind;

@@ -1,7 +1,7 @@
 /*
  * deny_call.c - runs a command in which one system call fails, as a container's policy would have
- * it. Arguments: ptrace|tracing|userfaultfd|pagemap_scan|personality COMMAND [ARG...]. tracing: all
- * that takes the right to trace, as under Yama's scope 3.
+ * it. Arguments: ptrace|tracing|userfaultfd|pagemap_scan|unshare|personality COMMAND [ARG...].
+ * tracing: all that takes the right to trace, as under Yama's scope 3.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -48,6 +48,8 @@ int main(int argc, char **argv)
                  deny(SYS_process_vm_readv, EPERM, 0) || deny(SYS_process_vm_writev, EPERM, 0);
     else if (strcmp(argv[1], "userfaultfd") == 0)
         failed = deny(SYS_userfaultfd, EPERM, 0);
+    else if (strcmp(argv[1], "unshare") == 0)
+        failed = deny(SYS_unshare, EPERM, 0);
     else if (strcmp(argv[1], "pagemap_scan") == 0)
         failed = deny(SYS_ioctl, ENOTTY, PAGEMAP_SCAN_REQUEST);
     else if (strcmp(argv[1], "personality") == 0)
