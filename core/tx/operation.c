@@ -88,7 +88,7 @@ void operation_set_state(struct pheap *heap, const struct block *block, enum tx_
 
 void operation_enter(struct pheap_tx *tx)
 {
-    if (tx->pass.presence == GATE_INSIDE)
+    if (gate_is_inside(&tx->pass))
         return;
     if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(tx->heap);
@@ -97,6 +97,6 @@ void operation_enter(struct pheap_tx *tx)
 
 void operation_leave(struct pheap_tx *tx)
 {
-    if (tx->pass.presence == GATE_INSIDE)
+    if (gate_is_inside(&tx->pass))
         gate_leave(&tx->heap->gate, &tx->pass, GATE_HELD);
 }
