@@ -128,7 +128,8 @@ enum pheap_flags {
  * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
- * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED.
+ * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
+ * IN_DOUBT (pheap_tx_join()).
  * UNSUPPORTED: the process is itself checkpointed (pheap run), and may open heaps for reading only.
  * DEFERRED: for reading, while the writer takes one checkpoint after the other.
  *
@@ -329,6 +330,23 @@ PHEAP_FUNCTION int pheap_tx_write(struct pheap_tx *tx, void *to, const void *fro
  */
 PHEAP_FUNCTION int pheap_tx_retry(struct pheap_tx *tx);
 
+/*
+ * One transaction across several heaps that are open, direct or optimistic: *part is a transaction
+ * on the other heap, for changes there. It begins, nests, commits and aborts with tx; what is done
+ * through tx and all parts is durable in all heaps or in none. While tx is open, the same part for
+ * the same heap (also after pheap_tx_retry()).
+ *
+ * The heap that tx was begun on decides, the other ones promise to follow (two-phase commit, with a
+ * sync for each heap). If a crash leaves another heap not knowing what was decided, opening it
+ * looks into the deciding heap's file, where it was then or beside the heap itself. If that is not
+ * there, or is an older copy, the heap is in doubt: PHEAP_ERROR_IN_DOUBT for writing; for reading
+ * it shows what was before. Bring the file back, or `pheap recover --resolve commit|abort`.
+ *
+ * -EINVAL: tx is itself a part. PHEAP_ERROR_LIMIT: more than eight heaps; from pheap_tx_commit():
+ * 256 decisions that other heaps have not learnt of. Else as pheap_tx_begin().
+ */
+PHEAP_FUNCTION int pheap_tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **part);
+
 /* As pheap_root(), as the transaction sees it. *object NULL: no such name. type may be NULL. */
 PHEAP_FUNCTION int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object,
                                  uint32_t *type);
@@ -358,9 +376,10 @@ PHEAP_FUNCTION struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx);
  *   PHEAP_TX_ABORT(tx)             out of the innermost block, undone
  * Each of them leaves the block when the transaction has lost or failed. In C that is a longjmp():
  * variables from outside the block that the block has changed since have no certain value after it
- * began anew or failed, unless they are volatile; variables within the block are new each time. In
- * C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch (...)
- * in the block must pass it on.
+ * began anew or failed, unless they are volatile; variables within the block are new each time.
+ * (gcc may warn of it where it need not, with -Wclobbered: give the block a function of its own.)
+ * In C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch
+ * (...) in the block must pass it on.
  */
 struct pheap_tx_run {
     struct pheap *heap;

@@ -252,6 +252,11 @@ int pheap_tx_retry(struct pheap_tx *tx)
     return explained(tx_retry(tx));
 }
 
+int pheap_tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **part)
+{
+    return explained(tx_join(tx, heap, part));
+}
+
 int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object, uint32_t *type)
 {
     return root_get(tx, name, object, type);

@@ -104,6 +104,32 @@ static void sixteen(unsigned thread, uint64_t i)
     need(pheap_tx_commit(tx), "commit");
 }
 
+/* --- optimistic --- */
+
+static void add_one(unsigned thread, uint64_t i)
+{
+    uint64_t *word = &words[thread][i * 61 % OBJECTS], value;
+    struct pheap_tx *tx = NULL;
+
+    need(pheap_tx_begin_optimistic(heap, &tx), "begin");
+    need(pheap_tx_read(tx, &value, word, sizeof value), "read");
+    value++;
+    need(pheap_tx_write(tx, word, &value, sizeof value), "write");
+    need(pheap_tx_commit(tx), "commit"); /* nobody else is there */
+}
+
+static void look(unsigned thread, uint64_t i)
+{
+    struct pheap_tx *tx = NULL;
+    uint64_t value;
+
+    need(pheap_tx_begin_optimistic(heap, &tx), "begin");
+    for (unsigned k = 0; k < 16; k++)
+        need(pheap_tx_read(tx, &value, &words[thread][(i + k) * 61 % OBJECTS], sizeof value),
+             "read");
+    need(pheap_tx_commit(tx), "commit");
+}
+
 /* --- recovery --- */
 
 static void make_objects(uint32_t count)
@@ -164,7 +190,8 @@ int main(int argc, char **argv)
         {"raw", raw, 1, 1},           {"update", update, 1, 1},    {"update-2", update, 1, 2},
         {"update-16", update, 1, 16}, {"soon", update_soon, 1, 1}, {"replace", replace, 1, 1},
         {"replace-2", replace, 1, 2}, {"sixteen", sixteen, 16, 1}, {"empty", empty, 1, 1},
-        {"empty-2", empty, 1, 2},
+        {"empty-2", empty, 1, 2},     {"add", add_one, 1, 1},      {"add-2", add_one, 1, 2},
+        {"look", look, 1, 1},         {"look-2", look, 1, 2},
     };
 
     if (argc < 3 || strlen(argv[1]) > DIRECTORY_MAX)

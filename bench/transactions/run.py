@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("PHEAP_BUILD", os.path.join(HERE, "../../build"))
 DAX = {
     "pheap": ["update", "update-2", "replace", "replace-2", "sixteen", "empty", "empty-2",
-              "recovery"],
+              "add", "add-2", "look", "look-2", "recovery"],
     "pmemobj": ["update", "update-2", "replace", "replace-2", "sixteen", "empty", "empty-2"],
 }
 FILES = {
@@ -67,6 +67,9 @@ def rows_of(dax, files):
                               ("empty", "empty transaction", 25)):
         figures = of(dax, name)
         rows.append((what, "ns", figures, f"{bound} ns", figures["pheap"] <= bound))
+    for name, what in (("add", "one 8 B update, optimistic, DAX mode"),
+                       ("look", "16 words read, optimistic")):
+        rows.append((what, "ns", of(dax, name), "", None))
     raw = per_second(files["pheap", "raw"])
     one = {store: per_second(ns) for store, ns in of(files, "update").items()}
     many = {store: per_second(ns) for store, ns in of(files, "update-16").items()}
@@ -81,7 +84,9 @@ def rows_of(dax, files):
                  recovery["pheap"] <= 0.1))
     for name, what in (("update", "two threads: 8 B updates, times one"),
                        ("replace", "two threads: free + alloc + link, times one"),
-                       ("empty", "two threads: empty, times one")):
+                       ("empty", "two threads: empty, times one"),
+                       ("add", "two threads: optimistic updates, times one"),
+                       ("look", "two threads: optimistic reads, times one")):
         figures = scaling(name)
         rows.append((what, "x", figures, "1.8", figures["pheap"] >= 1.8))
     return rows, raw

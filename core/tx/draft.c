@@ -39,13 +39,19 @@ static void put_entry(struct draft *draft, const struct log_entry *entry)
     draft->record->entry_count++;
 }
 
+/* And zeroes up to a multiple of 8. */
+static void put_bytes(struct draft *draft, const void *bytes, uint64_t count)
+{
+    memcpy(draft->at, bytes, count);
+    draft->at += count;
+    for (; count % 8 != 0; count++)
+        *draft->at++ = 0;
+}
+
 static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
 {
     put_entry(draft, &(struct log_entry){.kind = LOG_WRITE, .address = address, .bytes = bytes});
-    memcpy(draft->at, (const void *)address, bytes);
-    draft->at += bytes;
-    for (; bytes % 8 != 0; bytes++)
-        *draft->at++ = 0;
+    put_bytes(draft, (const void *)address, bytes);
 }
 
 static void put_alloc(struct draft *draft, const struct block *block)
@@ -82,8 +88,7 @@ static void put_head(struct draft *draft, const struct draft_head *head)
 {
     put_entry(draft,
               &(struct log_entry){.kind = LOG_PREPARE, .address = head->id, .bytes = head->bytes});
-    memcpy(draft->at, head->promise, head->bytes);
-    draft->at += (head->bytes + 7) & ~7ull;
+    put_bytes(draft, head->promise, head->bytes);
 }
 
 /* With the record's header. */

@@ -6,6 +6,7 @@
 #define PHEAP_TX_LOG_CURSOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stddef.h>
 #include "core/tx/log_format.h"

@@ -46,6 +46,7 @@ struct pheap {
     struct decisions decisions;
     struct promises promises;   /* while it is loaded */
     enum log_outcome settle_as; /* what is in doubt; 0: it stays so. Set before opened_load() */
+    bool decides; /* its log says that it has been opened: copies of before are older than that */
     uint32_t settled, in_doubt; /* promises, by opened_load() */
     struct stripes stripes;
     struct lock lock, checkpoint_lock;

@@ -121,7 +121,7 @@ static struct pheap_tx *take_another(struct pheap *heap, const struct pheap_tx *
 {
     struct pheap_tx *tx = NULL;
 
-    if (!is_shared(last) || heap->tx_count >= TX_UNSHARED_MAX)
+    if (!is_shared(last) || __atomic_load_n(&heap->tx_count, __ATOMIC_RELAXED) >= TX_UNSHARED_MAX)
         tx = take_any(heap);
     if (!tx)
         tx = make_tx(heap);
@@ -198,7 +198,7 @@ static void pop_level(struct pheap_tx *tx)
     struct level *level = tx->level;
 
     tx->level = level->outer;
-    arena_rewind(&tx->arena, (uintptr_t)level);
+    arena_drop(&tx->arena, (uintptr_t)level);
 }
 
 /* In all parts, or in none. */
@@ -363,27 +363,40 @@ static int not_there(struct pheap_tx *tx, bool by_another)
     return STATUS_CONFLICT;
 }
 
-static bool find_block(struct pheap *heap, const void *start, struct block *block,
+static bool find_block(struct pheap *heap, const void *start, struct op *op,
                        enum tx_block_state *state)
 {
+    struct block *block = &op->block;
     bool found;
 
     lock_acquire(&heap->lock, heap_holder());
     found = block_find(&heap->memory, (uintptr_t)start, block);
     *state = found ? block_state(block) : TX_FREE;
+    op->freed_bytes = found ? block_bytes(block) : 0;
     lock_release(&heap->lock);
     return found && *state != TX_FREE;
 }
 
+/* Where a block that the caller may free does not change meanwhile, the first look at it takes no
+ * lock; the second one, that marks it, decides. */
+static bool look_at_block(const struct pheap *heap, const void *start, struct op *op)
+{
+    return block_find(&heap->memory, (uintptr_t)start, &op->block) &&
+           block_state(&op->block) != TX_FREE;
+}
+
 /* It is held before it is marked, so that a reader who came by an older pointer learns of it, and
- * whoever is about to free it has done so or given up. A block that the caller may free does not
- * change meanwhile, so the first look at it takes no lock; the second one decides. */
+ * whoever is about to free it has done so or given up. */
 static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
 {
-    if (!block_find(&tx->heap->memory, (uintptr_t)start, &op->block) ||
-        block_state(&op->block) == TX_FREE)
+    struct pheap *heap = tx->heap;
+    enum tx_block_state state;
+
+    if (heap->direct_only)
+        return look_at_block(heap, start, op) && operation_mark_freed(tx, op) ? 0 : -EINVAL;
+    if (!find_block(heap, start, op, &state))
         return -EINVAL;
-    hold(tx, op->block.address, block_bytes(&op->block));
+    stripes_hold(&heap->stripes, &tx->held, op->block.address, op->freed_bytes);
     return operation_mark_freed(tx, op) ? 0 : -EINVAL;
 }
 
@@ -392,7 +405,7 @@ static int free_optimistically(struct pheap_tx *tx, const void *start, struct op
 {
     enum tx_block_state state;
 
-    find_block(tx->heap, start, &op->block, &state);
+    find_block(tx->heap, start, op, &state);
     return state == TX_USED ? 0 : not_there(tx, state == TX_FREEING);
 }
 
