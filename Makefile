@@ -9,6 +9,7 @@ endif
 BUILD   ?= build
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
+MANDIR  ?= $(PREFIX)/share/man
 DESTDIR ?=
 VERSION := 0.1.0
 V       ?= 0
@@ -166,9 +167,10 @@ check-prove-serial:
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
+                     recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct \
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans recovery_retained tx_direct \
                    tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
@@ -233,7 +235,7 @@ demo: packages
 # --- measurements ---
 .PHONY: bench-checkpoint bench-malloc
 ## bench-checkpoint: pauses, gaps, bytes, restores, beside a fork snapshot (BENCH_ARGS=--help)
-bench-checkpoint: all $(BUILD)/bench/checkpoint
+bench-checkpoint: bench-packages all $(BUILD)/bench/checkpoint
 	@bench/checkpoint.py $(BENCH_ARGS)
 
 $(BUILD)/bench/%: bench/%.c
@@ -243,6 +245,11 @@ $(BUILD)/bench/%: bench/%.c
 
 ## bench-tx: transactions of opened heaps beside libpmemobj and LMDB (BENCH_ARGS=--help)
 -include bench/transactions/transactions.mk
+
+## bench-views: how long each view of pheap inspect takes on heaps of 10 million blocks
+.PHONY: bench-views
+bench-views: all $(BUILD)/bench/many_blocks
+	@bench/views.py $(BENCH_ARGS)
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk
@@ -254,7 +261,7 @@ $(BUILD)/bench/%: bench/%.c
 # --- install ---
 .PHONY: install uninstall
 ## install: into DESTDIR and PREFIX (/usr/local)
-install: all
+install: all man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
 	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
@@ -262,16 +269,25 @@ install: all
 	install -m 644 $(BUILD)/lib/libpheap.a $(DESTDIR)$(LIBDIR)/libpheap.a
 	install -d $(DESTDIR)$(PREFIX)/include
 	install -m 644 core/pheap.h $(DESTDIR)$(PREFIX)/include/pheap.h
+	install -d $(DESTDIR)$(MANDIR)/man3
+	install -m 644 $(BUILD)/man/*.3 $(DESTDIR)$(MANDIR)/man3
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  scripts/pheap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+
+.PHONY: man
+## man: manual pages of the functions of pheap.h, under build/man
+man:
+	@rm -rf $(BUILD)/man
+	@scripts/make-man core/pheap.h $(BUILD)/man $(VERSION) >/dev/null
 
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
 	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.a \
 	  $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
-	  $(DESTDIR)$(PREFIX)/include/pheap.h
+	  $(DESTDIR)$(PREFIX)/include/pheap.h $(DESTDIR)$(MANDIR)/man3/pheap*.3 \
+	  $(DESTDIR)$(MANDIR)/man3/PHEAP_TX.3
 
 -include t/unit/needs.mk
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

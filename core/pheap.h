@@ -105,8 +105,8 @@ struct pheap_options {
     uint32_t keep; /* of a new heap: generations to keep, 1 to 16. 0: 3 */
     char *problem; /* one line of text goes there when opening fails; NULL: nowhere */
     size_t problem_bytes; /* its room, the NUL included */
-    uint32_t interval_ms; /* between checkpoints by the heap's agent, if something was committed.
-                             0: 10,000. UINT32_MAX: only when the log has grown by 16 MiB */
+    uint32_t interval_ms; /* between checkpoints by the heap's agent; 0: 10,000; UINT32_MAX: none
+                             but when the log has grown by 16 MiB */
 };
 
 enum pheap_flags {
@@ -124,10 +124,8 @@ enum pheap_flags {
  * be stored to.
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
- * one's memory, no thread and no child that wait() sees, gone when the heap is closed or the
- * process has ended. Where there can be none the heap is right without. A program that ends without
- * pheap_close() loses nothing. If the file is in use, waits up to 2 seconds for the agent of a
- * process that has just ended.
+ * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
+ * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
  * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
@@ -154,8 +152,7 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
 
 /*
  * Writes what has changed as the pool's next generation, and the log starts anew; opening is faster
- * then. Returns the generation's number. Happens by itself: at an interval, and when the log has
- * grown by 16 MiB.
+ * then. Returns the generation's number. Happens by itself: see pheap_options, interval_ms.
  *
  * Waits up to 5 seconds until no transaction is open (PHEAP_ERROR_DEFERRED; so it always ends
  * within a transaction of the same thread); transactions that begin meanwhile wait for that, but
@@ -242,9 +239,8 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
 
 /*
  * Ends the innermost level. Of a nested one: 0. Of the outermost: 0 when it is durable; else it has
- * been undone and has ended too. One write and one fdatasync, which is shared with other threads
- * that commit meanwhile; neither when nothing was added, allocated or freed. On persistent memory
- * one copy and one fence.
+ * been undone and has ended too. One write and one fdatasync, shared with threads that commit
+ * meanwhile (persistent memory: one copy, one fence); neither when nothing was changed.
  *
  * -ENOSPC, -ENOMEM: the heap goes on. Any other: it is unknown whether the transaction is durable;
  * the heap takes no more changes, and the next opening shows it whole or not at all.
@@ -258,9 +254,8 @@ PHEAP_FUNCTION int pheap_tx_commit(struct pheap_tx *tx);
  * As pheap_tx_commit(), but returns when the record is written and before it is durable; one write,
  * no fdatasync (on persistent memory a commit is durable at once in any case). *ticket (unless
  * NULL) is for pheap_wait(); 0: there is nothing to wait for. It becomes durable with the next
- * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close().
- *
- * Other transactions see it at once, and come after it in the log. Errors as pheap_tx_commit().
+ * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close(). Errors
+ * as pheap_tx_commit().
  *
  * Crash: the process dies: it is there. The machine dies: of what was not durable yet there is a
  * beginning, in the order of the commits: this transaction never without those before it.
@@ -269,10 +264,8 @@ PHEAP_FUNCTION int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket);
 
 /*
  * Waits until the commit that gave this ticket, and all before it, are durable. pheap_sync(): until
- * all are. One fdatasync for all threads that wait, none if it has been done. From any thread; not
- * within a transaction whose end the ticket comes from.
- *
- * -EIO and the like: making it durable has failed, the heap takes no more changes.
+ * all are. One fdatasync for all threads that wait, none if it has been done. From any thread. -EIO
+ * and the like: making it durable has failed, the heap takes no more changes.
  */
 PHEAP_FUNCTION int pheap_wait(struct pheap *heap, uint64_t ticket);
 PHEAP_FUNCTION int pheap_sync(struct pheap *heap);

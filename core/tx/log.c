@@ -187,9 +187,12 @@ static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *pie
         uint64_t bytes = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
 
         status = read_at(log, (struct spot){extent, at}, piece, bytes);
-        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN)
-            status = is_later(log, (struct spot){extent, at + i},
-                              (const struct log_record *)(piece + i), arena);
+        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
+            const struct log_record *header = (const struct log_record *)(piece + i);
+
+            if (header->magic == LOG_MAGIC)
+                status = is_later(log, (struct spot){extent, at + i}, header, arena);
+        }
     }
     return status;
 }
