@@ -173,7 +173,7 @@ static void open_heap(void)
     struct pheap_tx *tx;
     void *array;
 
-    need(pheap_create(heap_path, NULL, &heap), heap_path);
+    need(pheap_open(heap_path, PHEAP_CREATE | PHEAP_DIRECT_ONLY, NULL, &heap), heap_path);
     tx = begin();
     for (unsigned t = 0; t < THREADS_MAX; t++) {
         need(pheap_tx_alloc(tx, OBJECTS * sizeof(uint64_t), 2, &array), "alloc");
