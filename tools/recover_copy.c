@@ -27,23 +27,17 @@ static int judge(const char *path, uint64_t *bytes, struct problem *why)
     int status = recover_check_quietly(path, &result, why);
 
     *bytes = result.checked_bytes + 2 * FRAME_BYTES;
+    if (status == 0 && result.log_is_damaged)
+        return problem_set(why, STATUS_DAMAGED,
+                           "%s: its log is not whole, nothing is copied; `pheap recover --check` "
+                           "says more, `--repair` keeps what is whole of it",
+                           path);
     if (status < 0 || result.damaged == 0)
         return status;
     return problem_set(why, STATUS_DAMAGED,
                        "%s: generation %" PRIu64 " is not whole, nothing is copied; `pheap recover "
                        "--check` says more, `--drop` gives it up",
                        path, result.super.generations[__builtin_ctz(result.damaged)].number);
-}
-
-static int absolute(char *out, size_t size, const char *path)
-{
-    char directory[3072] = "";
-    int used;
-
-    if (path[0] != '/' && getcwd(directory, sizeof directory - 1) == NULL)
-        return -errno;
-    used = snprintf(out, size, "%s%s%s", directory, directory[0] ? "/" : "", path);
-    return used < 0 || (size_t)used >= size ? -ENAMETOOLONG : 0;
 }
 
 static int copy(const char *path, struct copy_request *request, uint64_t *before, uint64_t *after,
@@ -84,11 +78,9 @@ int recover_copy(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
-    if (status == 0)
-        status = pool_state_refuse_log(&state, "be compacted or cloned", &why);
     if (status == 0 && output) {
         copying.to = to;
-        if (absolute(to, sizeof to, output) < 0)
+        if (parse_path(output, to, sizeof to) < 0)
             status = problem_set(&why, -ENAMETOOLONG, "'%s': the path is too long", output);
     }
     if (status == 0)

@@ -32,6 +32,8 @@ static const struct status_row rows[] = {
     {STATUS_REFUSED, EXIT_REFUSED, "refused"},
     {STATUS_LIMIT, EXIT_REFUSED, "a limit was reached"},
     {STATUS_ENDED, EXIT_REFUSED, "the run has ended"},
+    {STATUS_CONFLICT, EXIT_REFUSED, "another transaction was faster"},
+    {STATUS_IN_DOUBT, EXIT_REFUSED, "in doubt until another pool is there"},
     {-EPERM, EXIT_SYSTEM, "operation not permitted"},
     {-ENOENT, EXIT_SYSTEM, "no such file or directory"},
     {-ESRCH, EXIT_SYSTEM, "no such process"},
@@ -62,6 +64,8 @@ static const struct status_row rows[] = {
     {-ECONNREFUSED, EXIT_SYSTEM, "connection refused"},
     {-ETIMEDOUT, EXIT_SYSTEM, "timed out"},
     {-EDQUOT, EXIT_SYSTEM, "disk quota exceeded"},
+    {-ESTALE, EXIT_SYSTEM, "truncated by another process"},
+    {-ENOTTY, EXIT_SYSTEM, "not known to this kernel"},
 };
 
 static const struct status_row *find_row(int status)

@@ -4,16 +4,31 @@
  *
  * Always true: after the first failed sync nothing is written or synced any more (the kernel
  * drops the dirty pages of a failed write-back and reports the loss once, so a later success
- * would mean nothing). Space is reserved before it is written to.
+ * would mean nothing). Space is reserved before it is written to. A file that somebody has cut
+ * short is not written to either: it would grow again, with a hole where the frames were.
  */
 #include "core/pool/persist.h"
 
 #include <errno.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
+
+/* The back end stays failed: what was cut off is gone. */
+static int check_length(struct persist *persist)
+{
+    struct stat info;
+    int status = sys_fstat(persist->fd, &info);
+
+    if (status == 0 && S_ISREG(info.st_mode) && (uint64_t)info.st_size < persist->file_bytes)
+        persist->failed = status = -ESTALE;
+    return status;
+}
 
 static int file_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
 {
-    return sys_pwrite_all(persist->fd, data, bytes, offset);
+    int status = check_length(persist);
+
+    return status < 0 ? status : sys_pwrite_all(persist->fd, data, bytes, offset);
 }
 
 static int file_sync(struct persist *persist)
@@ -24,7 +39,7 @@ static int file_sync(struct persist *persist)
     do
         status = (int)sys_call(SYS_fdatasync, persist->fd);
     while (status == -EINTR);
-    return status;
+    return status < 0 ? status : check_length(persist);
 }
 
 /* On file systems without fallocate zeroes reserve space as well, only slower. */
@@ -93,6 +108,24 @@ const struct persist_ops persist_file_ops = {
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
 {
     *persist = (struct persist){.ops = &persist_file_ops, .fd = fd, .file_bytes = file_bytes};
+}
+
+int persist_share(struct persist *out, const struct persist *first)
+{
+    char link[32];
+
+    format_text(link, sizeof link, "/proc/self/fd/%d", first->fd);
+    *out = *first;
+    out->bytes_written = out->syncs = out->file_syncs = 0;
+    out->fd = sys_open(link, O_RDWR | O_CLOEXEC, 0);
+    return out->fd < 0 ? out->fd : 0;
+}
+
+void persist_unshare(struct persist *second)
+{
+    if (second->ops && second->fd >= 0)
+        sys_close(second->fd);
+    *second = (struct persist){.fd = -1};
 }
 
 int persist_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)

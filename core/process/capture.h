@@ -12,14 +12,22 @@
 #ifndef PHEAP_PROCESS_CAPTURE_H
 #define PHEAP_PROCESS_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
 #include "core/image/maps.h"
+#include "core/process/memory_attributes.h"
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
 struct capture_cache; /* build-ids and the like, in the agent's arena */
+
+/* libc's restartable sequence of each thread, where only libc can tell; bytes 0: it has none. */
+struct capture_rseq {
+    int64_t offset; /* from the thread's fs base */
+    uint32_t bytes, signature;
+};
 
 struct capture {
     int pid;                /* of the program, in the agent's pid namespace */
@@ -27,10 +35,14 @@ struct capture {
     uint32_t thread_count;
     const struct address_space *space;
     struct capture_cache *cache;
-    struct arena *scratch;    /* rewound by the caller after the checkpoint */
-    uintptr_t call_stack_top; /* a stack in agent memory for tracee_call, 64 KiB */
-    uintptr_t resume_entry;   /* long resume_entry(const struct resume_arguments *): see below */
+    const struct memory_calls *memory_calls; /* of the program, see memory_attributes.h */
+    struct arena *scratch;                   /* rewound by the caller after the checkpoint */
+    uintptr_t call_stack_top;                /* a stack in agent memory for tracee_call, 64 KiB */
+    uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
+    struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
+    bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
+    uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 
 MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);

@@ -2,7 +2,8 @@
  * identity.c - record_process and the working directory: who the process is to the kernel.
  *
  * Always true: what would change what the program may do, and cannot be given back (a seccomp
- * filter, a changed root directory), is refused.
+ * filter of its own, a changed root directory), is refused. Filters that the run began with are
+ * those of a container or a service: a restore is under those of its own surroundings.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -19,13 +20,18 @@ static int capture_status(struct capture_run *run, struct record_process *record
 {
     ssize_t bytes = proc_read(run->capture->pid, "status", run->text, CAPTURE_TEXT_BYTES);
     const char *ids;
+    uint32_t filters;
 
     if (bytes < 0)
         return problem_set(run->why, (int)bytes, "/proc/%d/status: %s", run->capture->pid,
                            status_text((int)bytes));
-    if (proc_number(run->text, "Seccomp", 10) != 0)
+    filters = run->capture->inherited_filters + (run->capture->denies_io_uring ? 1u : 0u);
+    if (proc_seccomp_filters(run->text) != filters)
         return problem_set(run->why, STATUS_UNSUPPORTED,
-                           "the program has a seccomp filter, which cannot be checkpointed");
+                           "the program has put a seccomp filter on itself, which cannot be "
+                           "checkpointed");
+    if (run->capture->denies_io_uring)
+        record->flags |= RECORD_DENIES_IO_URING;
     record->umask = (uint32_t)proc_number(run->text, "Umask", 8);
     if (proc_number(run->text, "NoNewPrivs", 10) != 0)
         record->flags |= RECORD_NO_NEW_PRIVILEGES;
@@ -61,6 +67,15 @@ static void capture_kernel(struct record_process *record)
     memcpy(record->kernel_release, name.release, strlen(name.release));
 }
 
+uint32_t identity_personality(int pid)
+{
+    char text[16];
+    const char *at = text;
+
+    return proc_read(pid, "personality", text, sizeof text) > 0 ? (uint32_t)text_number(&at, 16)
+                                                                : 0;
+}
+
 int capture_process(struct capture_run *run)
 {
     const struct capture *capture = run->capture;
@@ -69,10 +84,12 @@ int capture_process(struct capture_run *run)
         .pid = capture->pid,
         .thread_count = capture->thread_count,
         .slot = capture->slot,
+        .flags = memory_calls_flags(capture->memory_calls),
         .resume_entry = capture->resume_entry,
         .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
         .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),
     };
+    struct record_clocks clocks = {.boottime_ns = sys_clock_ns(CLOCK_BOOTTIME)};
     char root[8];
     int status = capture_status(run, &record);
 
@@ -82,15 +99,12 @@ int capture_process(struct capture_run *run)
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "the program has changed its root directory (chroot), which cannot be "
                            "checkpointed");
-    if (proc_read(capture->pid, "personality", run->text, CAPTURE_TEXT_BYTES) > 0) {
-        const char *at = run->text;
-
-        record.personality = (uint32_t)text_number(&at, 16);
-    }
+    record.personality = identity_personality(capture->pid);
     capture_kernel(&record);
     /* The executable is the first file, so its id is known before it is in the record. */
     record.executable = 0;
     record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
+    record_put(run->out, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));
@@ -155,7 +169,8 @@ void rebuild_identity(struct rebuild *rebuild)
     batch_add(batch, image->directory, SYS_chdir,
               BATCH_ARGS(batch_string(batch, image->directory)));
     batch_add(batch, "umask", SYS_umask, BATCH_ARGS(image->process->umask & 0777));
-    batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
+    if (image->process->personality != rebuild->personality_now)
+        batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
     for (size_t i = 0; i < sizeof barriers / sizeof *barriers; i++) {
         batch_add(batch, "membarrier", SYS_membarrier, BATCH_ARGS(barriers[i], 0, 0));
         batch_may_fail(batch);
@@ -163,4 +178,5 @@ void rebuild_identity(struct rebuild *rebuild)
     rebuild_process_attributes(rebuild);
     if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
         batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
+    rebuild_filter(rebuild);
 }

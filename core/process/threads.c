@@ -4,7 +4,7 @@
  *
  * Always true: the saved registers are such that a new kernel, which knows nothing of an
  * interrupted call or of a restartable sequence, goes on correctly from them; the running
- * thread's own are not touched.
+ * thread's own are not touched, but for one inside a restartable sequence: that is over for it too.
  */
 #include <errno.h>
 #include <sched.h>
@@ -42,10 +42,15 @@ struct rseq_section { /* struct rseq_cs */
     uint64_t start, length, abort;
 };
 
-/* A thread stopped inside a restartable sequence begins again at its abort handler, as the kernel
- * has it after any preemption. */
-static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *regs)
+/*
+ * A thread stopped inside a restartable sequence begins again at its abort handler, as the kernel
+ * has it after any preemption. So does the running thread: what is run in it below takes it to
+ * user mode outside of the sequence, whereupon the kernel forgets that it was in one, and would let
+ * it go on in the middle.
+ */
+static void leave_rseq_section(int pid, uint64_t rseq, struct tracee *tracee)
 {
+    struct user_regs_struct *regs = &tracee->regs;
     struct rseq_section section;
     uint64_t address = 0;
 
@@ -54,14 +59,27 @@ static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *
         return;
     if (process_memory_read(pid, address, &section, sizeof section) != 0)
         return;
-    if (regs->rip - section.start < section.length)
+    if (regs->rip - section.start < section.length) {
         regs->rip = section.abort;
+        tracee->regs_changed = true;
+    }
 }
 
-static int capture_rseq(struct tracee *tracee, struct record_thread *record)
+static int capture_rseq(const struct capture_run *run, const struct tracee *tracee,
+                        struct record_thread *record)
 {
     struct rseq_configuration rseq = {0};
-    long got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
+    long got;
+
+    if (tracee->halt) {
+        const struct capture_rseq *own = &run->capture->rseq;
+
+        record->rseq_address = own->bytes ? tracee->regs.fs_base + (uint64_t)own->offset : 0;
+        record->rseq_bytes = own->bytes;
+        record->rseq_signature = own->bytes ? own->signature : 0;
+        return 0;
+    }
+    got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
 
     if (got == -EIO || got == -EINVAL)
         return 0; /* a kernel without rseq */
@@ -88,11 +106,16 @@ static void capture_thread_name(struct capture_run *run, struct record_thread *r
 
 static int capture_thread(struct capture_run *run, struct tracee *tracee)
 {
-    struct user_regs_struct regs = tracee->regs;
+    struct user_regs_struct regs;
     struct record_thread record = {.tid = tracee->tid, .signal_mask = tracee->signal_mask};
     long said = 0;
     int status = tracee_read_xstate(tracee);
 
+    if (status == 0)
+        status = capture_rseq(run, tracee, &record);
+    if (status == 0 && record.rseq_address != 0)
+        leave_rseq_section(capture_memory_pid(run), record.rseq_address, tracee);
+    regs = tracee->regs;
     if (status == 0)
         status = tracee_call(tracee, (uintptr_t)parasite_collect, (uintptr_t)run->report,
                              run->capture->call_stack_top, (uintptr_t)parasite_trap, &said);
@@ -101,12 +124,8 @@ static int capture_thread(struct capture_run *run, struct tracee *tracee)
     if (status == 0)
         status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record.robust_head,
                                &record.robust_bytes);
-    if (status == 0)
-        status = capture_rseq(tracee, &record);
     if (status != 0)
         return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
-    if (record.rseq_address != 0)
-        leave_rseq_section(run->capture->pid, record.rseq_address, &regs);
     syscall_restart_for_image(&regs);
     memcpy(record.registers, &regs, sizeof regs);
     record.xstate_bytes = tracee->xstate_bytes;

@@ -66,6 +66,16 @@ enum finding_kind {
     HP_TABLE,
     HP_NEWER,
     HP_LOCK,
+    LG_PLACE,
+    LG_FOLLOWS,
+    LG_BREAKS,
+    LG_ENTRY,
+    OH_HEADER,
+    OH_SPAN,
+    OH_NOTE,
+    OH_ROOT,
+    OH_DANGLING,
+    OH_TYPE,
     FINDING_KINDS
 };
 

@@ -25,6 +25,8 @@
 struct restore_job {
     struct problem *why;
     bool verbose;
+    bool shifts_clocks; /* in the namespace, if the process is put into one */
+    int terminal;       /* see struct rebuild; asked before there is any namespace */
     uint64_t began_ns;
     struct arena arena;
     struct pool pool;
@@ -71,6 +73,13 @@ MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
  * and writable. */
 MUST_CHECK int contents_fill(struct restore_job *job, int pid);
 
+/* clocks.c */
+bool clocks_are_behind(const struct process_image *image);
+/* Puts processes that are begun from here on into a time namespace where they are not. -EPERM, or
+ * what else prevents it. */
+MUST_CHECK int clocks_shift(const struct process_image *image);
+void clocks_say_behind(const struct process_image *image, int status);
+
 /* resume_counter.c: what needs time and no new process, done beside the building: the resume is
  * counted. Started once, waited for by whoever builds (again, if need be). */
 MUST_CHECK int resume_counter_start(struct restore_job *job);
@@ -88,6 +97,11 @@ MUST_CHECK int spawn_stopped(struct restore_job *job, bool in_user_namespace, st
 typedef int namespace_main(struct restore_job *job, bool in_user_namespace, int *pid);
 MUST_CHECK int spawn_namespace(struct restore_job *job, namespace_main *body, struct restored *out);
 void child_kill(int pid);
+
+/* wait.c: what would be forwarded waits from here on until restore_wait(), or until it is released,
+ * when it ends us. The mask before. */
+uint64_t restore_hold_signals(void);
+void restore_release_signals(uint64_t before);
 
 /* drive.c: from the stopped executable to the running program. */
 MUST_CHECK int drive_rebuild(struct restore_job *job, struct spawned *spawned);

@@ -57,7 +57,7 @@ class Superblock:
          self.run_state, self.end_status, self.keep, self.run_first, self.resumed,
          self.resume_count, self.count, self.next, self.frames) = self.FIELDS.unpack_from(data)
         self.checksum_fits = struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088])
-        self.log_generation, self.log_nonce, self.log_count = struct.unpack_from("<QQI", data, 3328)
+        self.log_generation, self.log_root, self.log_count = struct.unpack_from("<QQI", data, 3328)
         self.log = [struct.unpack_from("<QQ", data, 3352 + i * 16)
                     for i in range(min(self.log_count, 16))]
         self.generations = [Generation(data[256 + i * 128:384 + i * 128])

@@ -109,7 +109,7 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
 {
     struct pool *pool = arena_alloc(arena, sizeof *pool, 16);
     struct image_writer *writer;
-    struct image_writer_options options = {.by_checksum = true, .scratch_bytes = 32 << 20};
+    struct image_writer_options options = {.track = TRACKING_CHECKSUM, .scratch_bytes = 32 << 20};
     struct kernel_features features = {0};
     struct address_space space = {0};
     struct freeze freeze;
@@ -142,7 +142,7 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
     status = process_capture_prepare(&capture, why);
     if (status < 0)
         return status;
-    freeze_create(&freeze, arena, table, program);
+    freeze_create(&freeze, arena, table, program, NULL);
     status = freeze_stop(&freeze, 500000000, why);
     if (status < 0)
         return status;

@@ -3,7 +3,9 @@
  * acknowledged, all of each, and of the one in flight all or nothing.
  *
  * A scenario (a heap is made; transactions that store, allocate and free, nested and aborted and
- * interleaved ones; checkpoints; a log that grows; lives that end without a word) is recorded once.
+ * interleaved ones; some that need not be durable at once, so that any part of several is there; on
+ * persistent memory two at once; checkpoints, with transactions between the cut and the commit; a
+ * log that grows; lives that end without a word) is recorded once.
  * crash_states.h builds the files that a cut at each point could leave. Each is opened, and
  * compared with what the test knows: every word, every object and its bytes, the number of objects.
  * A share of them is gone on with, and cut again meanwhile. On a block device and on persistent
@@ -14,13 +16,23 @@
 
 static enum tx_mutant tx_mutant;
 #undef TX_MUTANT
-#define TX_MUTANT(name)  (tx_mutant == (name))
-#define LOG_FIRST_FRAMES 4u
+#define TX_MUTANT(name)          (tx_mutant == (name))
+#define LOG_FIRST_FRAMES         4u
+#define LOG_BEFORE_STORE(record) let_another_go_first()
+#define OPENED_AFTER_CUT(heap)   commit_after_the_cut()
+static void let_another_go_first(void);
+static void commit_after_the_cut(void);
+#include "core/tx/draft.c"
+#include "core/tx/ending.c"
 #include "core/tx/log.c"
+#include "core/tx/log_append.c"
 #include "core/tx/opened.c"
+#include "core/tx/opened_cut.c"
+#include "core/tx/operation.c"
 #include "core/tx/replay.c"
 #include "core/tx/transaction.c"
 
+#include <pthread.h>
 #include "t/lib/crash_states.h"
 #include "t/lib/tx_fixture.h"
 
@@ -31,6 +43,8 @@ static enum tx_mutant tx_mutant;
 #define WRITE_EVERY       13 /* one state in so many is opened for writing and gone on with, */
 #define NESTED_EVERY      70 /* and one in so many of those is cut again meanwhile */
 #define TEST_WINDOW_BYTES (64u << 20)
+
+#define LARGE_BYTES 6000u
 
 #define TYPE_TABLE  1u
 #define TYPE_OBJECT 2u
@@ -45,6 +59,10 @@ static const char *const mutant_names[TX_MUTANT_END] = {
     [TX_MUTANT_FREE_AT_ONCE] = "blocks free before the commit",
     [TX_MUTANT_NEW_BLOCK_NOT_WRITTEN] = "new blocks not in the record",
     [TX_MUTANT_GROWTH_NOT_LISTED] = "a log's growth that is not listed",
+    [TX_MUTANT_PREDECESSORS_NOT_AWAITED] = "a record durable before the one before it",
+    [TX_MUTANT_HOLES_ARE_DAMAGE] = "what a crash has torn taken for damage",
+    [TX_MUTANT_SPACE_FREE_AT_CUT] = "a log's space used again too early",
+    [TX_MUTANT_SESSION_GOES_ON] = "a session that goes on after opening",
 };
 
 /* In the heap, under the root "table". */
@@ -178,6 +196,14 @@ static void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t 
     model->fill[i] = fill;
 }
 
+/* It will be durable with the next that is acknowledged, or before. */
+static void note(const struct model *model)
+{
+    now = *model;
+    if (recorded)
+        recorded->acks[recorded->ack_count++] = now;
+}
+
 /* A commit that fails (on purpose, in one test) has left memory as it was. */
 static int end(struct pheap_tx *tx, const struct model *model)
 {
@@ -274,6 +300,24 @@ static void words(unsigned rounds, uint64_t seed)
     }
 }
 
+/* Several records that no sync has covered. */
+static void words_soon(unsigned rounds, uint64_t seed)
+{
+    for (unsigned i = 0; i < rounds && !text[0]; i++) {
+        struct pheap_tx *tx = begin();
+        struct model model = now;
+        uint64_t sequence;
+
+        put_word(tx, 1 + i % (WORDS - 1), seed + i, &model);
+        step(tx_commit_soon(tx, &sequence), "commit");
+        note(&model);
+    }
+    if (!text[0])
+        step(opened_wait(heap, 0), "wait");
+    if (!text[0])
+        acknowledge();
+}
+
 static void objects(unsigned rounds, uint32_t seed)
 {
     for (unsigned i = 0; i < rounds && !text[0]; i++) {
@@ -339,6 +383,108 @@ static void interleaved(uint8_t seed, bool commits)
         aborted(one);
 }
 
+/* --- two at once, on persistent memory --- */
+
+static pthread_mutex_t marks = PTHREAD_MUTEX_INITIALIZER;
+
+struct other {
+    pthread_t thread;
+    struct pheap_tx *tx;
+    unsigned acked; /* what is acknowledged when it is durable */
+    volatile bool has_begun, has_ended;
+};
+
+static struct other *other; /* waits for let_another_go_first(); NULL: none */
+
+static void mark(unsigned acked)
+{
+    pthread_mutex_lock(&marks);
+    if (recorded)
+        recording_mark(&recorded->recording, acked);
+    pthread_mutex_unlock(&marks);
+}
+
+static void *commit_other(void *argument)
+{
+    struct other *me = argument;
+
+    step(tx_commit(me->tx), "commit of the other");
+    mark(me->acked);
+    me->has_ended = true;
+    return NULL;
+}
+
+/* The first record has its place, and is not stored before the second one is. */
+static void let_another_go_first(void)
+{
+    struct other *now_other = other;
+    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + 3000000000u;
+    size_t before;
+
+    other = NULL;
+    if (!now_other)
+        return;
+    before = recorded ? ((volatile struct recording *)&recorded->recording)->count : 0;
+    pthread_create(&now_other->thread, NULL, commit_other, now_other);
+    while (!now_other->has_ended && recorded &&
+           ((volatile struct recording *)&recorded->recording)->count < before + 2 &&
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline)
+        (void)sched_yield();
+    (void)usleep(2000); /* who does not wait for us has ended then */
+}
+
+static void two_at_once(uint64_t seed)
+{
+    struct other second = {0};
+    struct model model = now;
+    struct pheap_tx *first;
+    unsigned acked;
+
+    if (!recorded || medium != CRASH_DAX || text[0])
+        return;
+    first = begin();
+    second.tx = begin();
+    put_word(first, 5, seed, &model);
+    note(&model);
+    put_word(second.tx, 6, seed, &model);
+    note(&model);
+    acked = recorded->ack_count - 2;
+    second.acked = acked + 1;
+    other = &second;
+    step(tx_commit(first), "commit of the first");
+    mark(acked);
+    pthread_join(second.thread, NULL);
+}
+
+/* --- between the cut and the commit of a generation --- */
+
+static bool commits_after_cuts;
+
+static void put_large(uint8_t seed)
+{
+    struct pheap_tx *tx = begin();
+    struct model model = now;
+
+    put_object(tx, 20, LARGE_BYTES, seed, &model);
+    put_word(tx, 20, seed, &model);
+    step(end(tx, &model), "commit");
+}
+
+/* No more than there is room for: the log cannot grow then. */
+static void commit_after_the_cut(void)
+{
+    const unsigned bytes = LARGE_BYTES + 512;
+
+    for (unsigned i = 0; i < 8 && commits_after_cuts && !text[0]; i++) {
+        const struct log_place *place = &heap->pool.next_log;
+        uint64_t left = log_extent_bytes(place, heap->log.extent) - heap->log.used;
+
+        if (left < bytes && find_extent(&heap->log, 0, bytes) >= place->extent_count)
+            return;
+        put_large((uint8_t)(7 * heap->pool.super.next_generation + i));
+    }
+}
+
 static void checkpoint(void)
 {
     if (text[0])
@@ -390,6 +536,8 @@ static void live(void)
     words(3, 200);
     next_life();
     words(2, 300);
+    words_soon(4, 350);
+    two_at_once(360);
     objects(12, 11);
     if (!text[0])
         nested_and_aborted(5);
@@ -400,8 +548,11 @@ static void live(void)
         interleaved(60, true);
     objects(14, 90); /* more than the log had room for */
     next_life();
+    commits_after_cuts = true;
     checkpoint();
+    words_soon(3, 380);
     checkpoint();
+    commits_after_cuts = false;
     words(1, 400);
     next_life();
     objects(4, 33);
@@ -431,19 +582,30 @@ static int acked_at(const struct history *history, size_t position)
     int acked = -1;
 
     for (size_t i = 0; i < position; i++)
-        if (history->recording.trace[i].kind == RECORDED_MARK)
+        if (history->recording.trace[i].kind == RECORDED_MARK &&
+            (int)history->recording.trace[i].mark > acked)
             acked = (int)history->recording.trace[i].mark;
     return acked;
 }
 
-/* Is the heap as it was acknowledged, or as it will be next? Then *model is that. */
+/* What may be there too: all that was under way (two at once: their marks come in any order). */
+static int begun_at(const struct history *history, size_t position)
+{
+    for (size_t i = position; i < history->recording.count; i++)
+        if (history->recording.trace[i].kind == RECORDED_MARK)
+            return (int)history->recording.trace[i].mark + 1;
+    return (int)history->ack_count - 1;
+}
+
+/* Is the heap as it was acknowledged, or as it will be when what was under way is durable, in part
+ * or as a whole? Then *model is that. */
 static bool is_right(const struct history *history, const struct pheap *at, size_t position,
                      struct model *model)
 {
-    int acked = acked_at(history, position);
+    int acked = acked_at(history, position), begun = begun_at(history, position);
     const char *fault = "nothing is right before the first";
 
-    for (int i = acked < 0 ? 0 : acked; i <= acked + 1 && i < (int)history->ack_count; i++) {
+    for (int i = acked < 0 ? 0 : acked; i <= begun && i < (int)history->ack_count; i++) {
         *model = history->acks[i];
         fault = difference(at, model);
         if (!fault)
@@ -489,6 +651,7 @@ static bool judge_writing(struct verdict *verdict, const char *path, size_t posi
         now = model;
         acknowledge();
         words(2, 7000);
+        words_soon(2, 7100);
         objects(2, 70);
         checkpoint();
         words(1, 8000);
@@ -575,14 +738,67 @@ static void so_they_do_on_persistent_memory(void)
     survive_a_cut_at_every_point(CRASH_DAX);
 }
 
+/* Of three records that no sync had covered the first is not there after a power cut. */
+static void try_leftovers(enum tx_mutant mutant)
+{
+    uint8_t zeroes[LOG_ALIGN] = {0};
+    uint64_t at = 0;
+
+    medium = CRASH_BLOCK;
+    tx_mutant = mutant;
+    if (!prepare())
+        abort();
+    step(attach(pool_path), why.text);
+    make_table();
+    words(1, 10);
+    for (unsigned i = 0; i < 3 && !text[0]; i++) {
+        struct model model = now;
+        struct pheap_tx *tx = begin();
+        uint64_t sequence;
+
+        if (i == 0)
+            at = log_offset(&heap->pool.super.log, heap->log.extent, heap->log.used);
+        put_word(tx, 2 + i, 20 + i, &model);
+        step(tx_commit_soon(tx, &sequence), "commit");
+    }
+    if (!text[0])
+        step(sys_pwrite_all(heap->pool.fd, zeroes, sizeof zeroes, at), "pwrite");
+    memset(&now, 0, sizeof now);
+    now.words[0] = 1;
+    now.words[1] = 10;
+    next_life();
+    words(1, 30); /* exactly where the first was */
+    next_life();
+    end_life();
+    tx_mutant = TX_MUTANT_NONE;
+}
+
+static void what_a_torn_group_has_left_does_not_come_to_life(void)
+{
+    try_leftovers(TX_MUTANT_NONE);
+    CHECK_STR(text, "");
+}
+
+static bool does_not_apply(enum tx_mutant mutant, enum crash_media on)
+{
+    return (on == CRASH_BLOCK && mutant == TX_MUTANT_PREDECESSORS_NOT_AWAITED) ||
+           (on == CRASH_DAX &&
+            (mutant == TX_MUTANT_LEFTOVERS_COUNT || mutant == TX_MUTANT_SESSION_GOES_ON));
+}
+
 static void every_mutant_is_caught(void)
 {
     unsigned caught = 0, tried = 0;
-    unsigned long states;
+    unsigned long states = 0;
 
     for (enum tx_mutant mutant = TX_MUTANT_NONE + 1; mutant < TX_MUTANT_END; mutant++)
-        for (enum crash_media on = CRASH_BLOCK; on <= CRASH_DAX; on++) {
-            (void)try_scenario(on, mutant, false, &states);
+        for (enum crash_media on = CRASH_BLOCK; mutant_names[mutant] && on <= CRASH_DAX; on++) {
+            if (does_not_apply(mutant, on))
+                continue;
+            if (mutant == TX_MUTANT_LEFTOVERS_COUNT || mutant == TX_MUTANT_SESSION_GOES_ON)
+                try_leftovers(mutant);
+            else
+                (void)try_scenario(on, mutant, false, &states);
             CHECK(text[0] != 0);
             tap_note("mutant '%s' on %s: state %lu: %s", mutant_names[mutant],
                      on == CRASH_DAX ? "dax" : "block", states, text);
@@ -604,6 +820,7 @@ int main(int argc, char **argv)
     tap_arguments(argc, argv);
     RUN(acknowledged_transactions_survive_a_cut_at_every_point);
     RUN(so_they_do_on_persistent_memory);
+    RUN(what_a_torn_group_has_left_does_not_come_to_life);
     RUN(every_mutant_is_caught);
     recording_free(&scenario.recording);
     recording_free(&again.recording);
