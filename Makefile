@@ -36,7 +36,7 @@ archive = $(BUILD)/lib/layer/$(subst /,-,$(1)).a
 
 .PHONY: all
 ## all: build the library and the tools (the default)
-all: $(BUILD)/lib/libpheap.so tools
+all: $(BUILD)/lib/libpheap.so $(BUILD)/lib/libpheap.a tools
 
 $(BUILD)/obj/%.c.o: %.c
 	$(call say,CC,$<)
@@ -85,6 +85,14 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $(LIB_OBJECTS) -Wl,--version-script=preload/preload.map \
 	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
+
+# The same for programs that link it in: one object, whose hidden symbols are nobody else's.
+$(BUILD)/lib/libpheap.a: $(LIB_OBJECTS)
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LD) -r -o $(BUILD)/lib/libpheap.o $(LIB_OBJECTS)
+	$(Q)objcopy --localize-hidden $(BUILD)/lib/libpheap.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(BUILD)/lib/libpheap.o && rm -f $(BUILD)/lib/libpheap.o
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
@@ -160,10 +168,10 @@ check-prove-serial:
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
                      recovery_retained \
-                     tx_damage tx_direct tx_failures,$(UNIT_SOURCES:t/unit/%.c=%))
+                     tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_slab heap_spans \
-                   recovery_retained tx_direct
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_slab heap_spans recovery_retained tx_direct \
+                   tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
 SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
@@ -235,17 +243,13 @@ $(BUILD)/bench/%: bench/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -g -o $@ $< -lpthread
 
-## bench-tx: transactions of opened heaps, beside raw pwrite + fdatasync, in memory and on TMPDIR
-.PHONY: bench-tx
-bench-tx: all $(BUILD)/bench/tx
-	@echo "/dev/shm as persistent memory"; PMEM_IS_PMEM_FORCE=1 $(BUILD)/bench/tx /dev/shm $(BENCH_SECONDS)
-	@for place in /dev/shm $${TMPDIR:-/var/tmp}; do \
-	  echo "$$place ($$(stat -f -c %T $$place))"; $(BUILD)/bench/tx $$place $(BENCH_SECONDS); done
-$(BUILD)/bench/tx: bench/tx.c core/pheap.h $(BUILD)/lib/libpheap.so
-	$(call say,CC,$<)
-	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -I. $(WARNINGS) -O2 -g -o $@ $< -L$(BUILD)/lib -lpheap \
-	  -Wl,-rpath,$(abspath $(BUILD)/lib)
+## bench-tx: transactions of opened heaps beside libpmemobj and LMDB (BENCH_ARGS=--help)
+-include bench/transactions/transactions.mk
+
+## bench-views: how long each view of pheap inspect takes on heaps of 10 million blocks
+.PHONY: bench-views
+bench-views: all $(BUILD)/bench/many_blocks
+	@bench/views.py $(BENCH_ARGS)
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk
@@ -262,6 +266,7 @@ install: all man
 	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
 	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -m 755 $(BUILD)/lib/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.so
+	install -m 644 $(BUILD)/lib/libpheap.a $(DESTDIR)$(LIBDIR)/libpheap.a
 	install -d $(DESTDIR)$(PREFIX)/include
 	install -m 644 core/pheap.h $(DESTDIR)$(PREFIX)/include/pheap.h
 	install -d $(DESTDIR)$(MANDIR)/man3
@@ -279,7 +284,8 @@ man:
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
-	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
+	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.a \
+	  $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
 	  $(DESTDIR)$(PREFIX)/include/pheap.h $(DESTDIR)$(MANDIR)/man3/pheap*.3 \
 	  $(DESTDIR)$(MANDIR)/man3/PHEAP_TX.3
 

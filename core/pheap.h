@@ -105,12 +105,15 @@ struct pheap_options {
     uint32_t keep; /* of a new heap: generations to keep, 1 to 16. 0: 3 */
     char *problem; /* one line of text goes there when opening fails; NULL: nowhere */
     size_t problem_bytes; /* its room, the NUL included */
+    uint32_t interval_ms; /* between checkpoints by the heap's agent; 0: 10,000; UINT32_MAX: none
+                             but when the log has grown by 16 MiB */
 };
 
 enum pheap_flags {
     PHEAP_CREATE = 1,       /* make the heap if the file is not there */
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
+    PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
 };
 
 /*
@@ -120,8 +123,13 @@ enum pheap_flags {
  * since. A heap opened with PHEAP_READ_ONLY stays as it was at that moment, in memory that cannot
  * be stored to.
  *
+ * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
+ * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
+ * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
+ *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
- * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED.
+ * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
+ * IN_DOUBT (pheap_tx_join()).
  * UNSUPPORTED: the process is itself checkpointed (pheap run), and may open heaps for reading only.
  * DEFERRED: for reading, while the writer takes one checkpoint after the other.
  *
@@ -144,7 +152,7 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
 
 /*
  * Writes what has changed as the pool's next generation, and the log starts anew; opening is faster
- * then. Returns the generation's number. Happens by itself when the log has grown by 16 MiB.
+ * then. Returns the generation's number. Happens by itself: see pheap_options, interval_ms.
  *
  * Waits up to 5 seconds until no transaction is open (PHEAP_ERROR_DEFERRED; so it always ends
  * within a transaction of the same thread); transactions that begin meanwhile wait for that, but
@@ -231,9 +239,8 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
 
 /*
  * Ends the innermost level. Of a nested one: 0. Of the outermost: 0 when it is durable; else it has
- * been undone and has ended too. One write and one fdatasync, which is shared with other threads
- * that commit meanwhile; neither when nothing was added, allocated or freed. On persistent memory
- * one copy and one fence.
+ * been undone and has ended too. One write and one fdatasync, shared with threads that commit
+ * meanwhile (persistent memory: one copy, one fence); neither when nothing was changed.
  *
  * -ENOSPC, -ENOMEM: the heap goes on. Any other: it is unknown whether the transaction is durable;
  * the heap takes no more changes, and the next opening shows it whole or not at all.
@@ -247,9 +254,8 @@ PHEAP_FUNCTION int pheap_tx_commit(struct pheap_tx *tx);
  * As pheap_tx_commit(), but returns when the record is written and before it is durable; one write,
  * no fdatasync (on persistent memory a commit is durable at once in any case). *ticket (unless
  * NULL) is for pheap_wait(); 0: there is nothing to wait for. It becomes durable with the next
- * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close().
- *
- * Other transactions see it at once, and come after it in the log. Errors as pheap_tx_commit().
+ * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close(). Errors
+ * as pheap_tx_commit().
  *
  * Crash: the process dies: it is there. The machine dies: of what was not durable yet there is a
  * beginning, in the order of the commits: this transaction never without those before it.
@@ -258,10 +264,8 @@ PHEAP_FUNCTION int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket);
 
 /*
  * Waits until the commit that gave this ticket, and all before it, are durable. pheap_sync(): until
- * all are. One fdatasync for all threads that wait, none if it has been done. From any thread; not
- * within a transaction whose end the ticket comes from.
- *
- * -EIO and the like: making it durable has failed, the heap takes no more changes.
+ * all are. One fdatasync for all threads that wait, none if it has been done. From any thread. -EIO
+ * and the like: making it durable has failed, the heap takes no more changes.
  */
 PHEAP_FUNCTION int pheap_wait(struct pheap *heap, uint64_t ticket);
 PHEAP_FUNCTION int pheap_sync(struct pheap *heap);
@@ -326,6 +330,23 @@ PHEAP_FUNCTION int pheap_tx_write(struct pheap_tx *tx, void *to, const void *fro
  */
 PHEAP_FUNCTION int pheap_tx_retry(struct pheap_tx *tx);
 
+/*
+ * One transaction across several heaps that are open, direct or optimistic: *part is a transaction
+ * on the other heap, for changes there. It begins, nests, commits and aborts with tx; what is done
+ * through tx and all parts is durable in all heaps or in none. While tx is open, the same part for
+ * the same heap (also after pheap_tx_retry()).
+ *
+ * The heap that tx was begun on decides, the other ones promise to follow (two-phase commit, with a
+ * sync for each heap). If a crash leaves another heap not knowing what was decided, opening it
+ * looks into the deciding heap's file, where it was then or beside the heap itself. If that is not
+ * there, or is an older copy, the heap is in doubt: PHEAP_ERROR_IN_DOUBT for writing; for reading
+ * it shows what was before. Bring the file back, or `pheap recover --resolve commit|abort`.
+ *
+ * -EINVAL: tx is itself a part. PHEAP_ERROR_LIMIT: more than eight heaps; from pheap_tx_commit():
+ * 256 decisions that other heaps have not learnt of. Else as pheap_tx_begin().
+ */
+PHEAP_FUNCTION int pheap_tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **part);
+
 /* As pheap_root(), as the transaction sees it. *object NULL: no such name. type may be NULL. */
 PHEAP_FUNCTION int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object,
                                  uint32_t *type);
@@ -355,9 +376,10 @@ PHEAP_FUNCTION struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx);
  *   PHEAP_TX_ABORT(tx)             out of the innermost block, undone
  * Each of them leaves the block when the transaction has lost or failed. In C that is a longjmp():
  * variables from outside the block that the block has changed since have no certain value after it
- * began anew or failed, unless they are volatile; variables within the block are new each time. In
- * C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch (...)
- * in the block must pass it on.
+ * began anew or failed, unless they are volatile; variables within the block are new each time.
+ * (gcc may warn of it where it need not, with -Wclobbered: give the block a function of its own.)
+ * In C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch
+ * (...) in the block must pass it on.
  */
 struct pheap_tx_run {
     struct pheap *heap;

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include "core/agent/heap_agent.h"
+#include "core/base/sys.h"
 #include "core/tx/opened.h"
 #include "core/tx/roots.h"
 #include "core/tx/transaction.h"
@@ -14,6 +16,10 @@
 
 #define KEEP_DEFAULT          3
 #define CHECKPOINT_TIMEOUT_NS 5000000000u
+#define INTERVAL_MS           10000u
+#define NS_PER_MS             1000000ull
+#define LOCK_PATIENCE_NS      2000000000ull
+#define LOCK_RETRY_NS         2000000
 
 _Static_assert((int)PHEAP_ERROR_NOT_A_POOL == (int)STATUS_NOT_A_POOL, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_DAMAGED == (int)STATUS_DAMAGED, "as in status.h");
@@ -61,11 +67,35 @@ static int make_pool(const char *path, const struct pheap_options *options, stru
     return pool_create(path, slot, keep, why);
 }
 
-static int open_heap(const char *path, unsigned flags, struct pheap **heap, struct problem *why)
+/* The pool's lock may still be with the agent of a process that has ended or called exec. */
+static int attach(struct pheap **opened, const char *path, bool read_only, struct problem *why)
+{
+    uint64_t deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + LOCK_PATIENCE_NS;
+    const struct timespec retry = {0, LOCK_RETRY_NS};
+    int status;
+
+    while ((status = opened_attach(opened, path, read_only, why)) == STATUS_IN_USE &&
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline_ns)
+        (void)sys_call(SYS_nanosleep, &retry, 0);
+    return status;
+}
+
+static void start_agent(struct pheap *heap, unsigned flags, const struct pheap_options *options)
+{
+    uint64_t ms = options && options->interval_ms ? options->interval_ms : INTERVAL_MS;
+
+    if (flags & (PHEAP_READ_ONLY | PHEAP_NO_AGENT))
+        return;
+    if (heap_agent_start(heap, ms == UINT32_MAX ? 0 : ms * NS_PER_MS) < 0)
+        return; /* checkpoints are taken here then */
+}
+
+static int open_heap(const char *path, unsigned flags, const struct pheap_options *options,
+                     struct pheap **heap, struct problem *why)
 {
     struct persist_pmem pmem;
     struct pheap *opened;
-    int status = opened_attach(&opened, path, flags & PHEAP_READ_ONLY, why);
+    int status = attach(&opened, path, flags & PHEAP_READ_ONLY, why);
 
     if (status < 0)
         return status;
@@ -73,12 +103,14 @@ static int open_heap(const char *path, unsigned flags, struct pheap **heap, stru
     if (pmem.copy && !(flags & PHEAP_READ_ONLY))
         opened_use_dax(opened, &pmem);
     status = opened_load(opened, why);
-    opened->commits_soon = flags & PHEAP_COMMITS_SOON;
-    if (status < 0)
+    if (status < 0) {
         (void)opened_close(opened);
-    else
-        *heap = opened;
-    return status;
+        return status;
+    }
+    opened->commits_soon = flags & PHEAP_COMMITS_SOON;
+    start_agent(opened, flags, options);
+    *heap = opened;
+    return 0;
 }
 
 #pragma GCC visibility push(default)
@@ -89,14 +121,14 @@ int pheap_open(const char *path, unsigned flags, const struct pheap_options *opt
     struct problem why = {0};
     int status = refuse_if_checkpointed(flags, &why);
 
-    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON))
+    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON | PHEAP_NO_AGENT))
         return -EINVAL;
     if (status == 0)
-        status = open_heap(path, flags, heap, &why);
+        status = open_heap(path, flags, options, heap, &why);
     if (status == -ENOENT && (flags & PHEAP_CREATE) && !(flags & PHEAP_READ_ONLY)) {
         status = make_pool(path, options, &why);
         if (status == 0 || status == -EEXIST) /* somebody was faster */
-            status = open_heap(path, flags, heap, &why);
+            status = open_heap(path, flags, options, heap, &why);
     }
     if (status < 0)
         tell(options, &why);
@@ -111,7 +143,7 @@ int pheap_create(const char *path, const struct pheap_options *options, struct p
     if (status == 0)
         status = make_pool(path, options, &why);
     if (status == 0)
-        status = open_heap(path, 0, heap, &why);
+        status = open_heap(path, 0, options, heap, &why);
     if (status < 0)
         tell(options, &why);
     return status;
@@ -126,7 +158,7 @@ int64_t pheap_heap_checkpoint(struct pheap *heap)
 {
     int status = opened_may_change(heap);
 
-    return status < 0 ? explained(status) : opened_checkpoint(heap, CHECKPOINT_TIMEOUT_NS, NULL);
+    return status < 0 ? explained(status) : opened_request_checkpoint(heap, CHECKPOINT_TIMEOUT_NS);
 }
 
 void *pheap_root(const struct pheap *heap, const char *name, uint32_t *type)
@@ -216,6 +248,11 @@ int pheap_tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes
 int pheap_tx_retry(struct pheap_tx *tx)
 {
     return explained(tx_retry(tx));
+}
+
+int pheap_tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **part)
+{
+    return explained(tx_join(tx, heap, part));
 }
 
 int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object, uint32_t *type)

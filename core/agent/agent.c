@@ -10,11 +10,11 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "core/agent/companion.h"
 #include "core/base/sys.h"
 
 #define RESERVE_BYTES       (64ull << 30)
@@ -158,48 +158,6 @@ static int agent_main(void *argument)
     return begun ? 0 : 1;
 }
 
-/* clone() without libc: the child calls entry(argument) on the stack that ends at stack_top, and
- * ends with what it returns. */
-static long clone_process(unsigned long flags, uintptr_t stack_top, int (*entry)(void *),
-                          void *argument)
-{
-    register long r10 __asm__("r10") = 0;
-    register long r8 __asm__("r8") = 0;
-    register int (*r12)(void *) __asm__("r12") = entry;
-    register void *r13 __asm__("r13") = argument;
-    long result;
-
-    __asm__ volatile("syscall\n\t"
-                     "test %%rax, %%rax\n\t"
-                     "jnz 1f\n\t"
-                     "xor %%ebp, %%ebp\n\t"
-                     "mov %%r13, %%rdi\n\t"
-                     "call *%%r12\n\t"
-                     "mov %%eax, %%edi\n\t"
-                     "mov %[exit_group], %%eax\n\t"
-                     "syscall\n\t"
-                     "ud2\n"
-                     "1:"
-                     : "=a"(result)
-                     : "a"((long)SYS_clone), "D"(flags), "S"(stack_top), "d"(0l), "r"(r10), "r"(r8),
-                       "r"(r12), "r"(r13), [exit_group] "i"(SYS_exit_group)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-/* All signals are blocked around the clone: the agent inherits that. */
-static long clone_agent(struct agent *agent, uintptr_t stack_top)
-{
-    const uint64_t all = ~0ull;
-    uint64_t before = 0;
-    long pid;
-
-    (void)sys_call(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &before, sizeof all);
-    pid = clone_process(CLONE_VM | CLONE_UNTRACED, stack_top, agent_main, agent);
-    (void)sys_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &before, 0, sizeof before);
-    return pid;
-}
-
 /* Waits for the agent's answer; it may also die without one. */
 static int wait_for_answer(struct agent_link *link, int pid)
 {
@@ -237,12 +195,14 @@ int agent_start(struct agent_link *link, struct problem *why)
                            "by: %s",
                            status_text(status));
     }
+    link->halt_signal = agent->halts ? agent->halts->signal : 0;
     report_remember_stderr(agent);
     link->agent_pid = 0;
     link->state = 0;
     link->committed_generation = 0;
     mailbox_resume(link);
-    pid = stack && call_stack ? clone_agent(agent, stack + STACK_BYTES) : -ENOMEM;
+    pid =
+        stack && call_stack ? companion_clone(stack + STACK_BYTES, 0, agent_main, agent) : -ENOMEM;
     if (pid < 0) {
         status = problem_set(why, (int)pid, "cannot start the agent: %s", status_text((int)pid));
         arena_destroy(&agent->whole);

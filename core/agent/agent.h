@@ -53,6 +53,7 @@ struct agent_link {
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t by_signal;          /* PHEAP_FREEZE=signal: threads halt themselves, nobody traces */
     struct capture_rseq rseq;    /* libc's, for that */
+    int32_t halt_signal;         /* which; 0: none. Written by agent_start() */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint32_t ignores_children;   /* --children=ignore */
     uint32_t denies_io_uring;    /* --deny io_uring, and the filter is there */

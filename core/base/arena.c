@@ -96,22 +96,31 @@ uintptr_t arena_mark(const struct arena *arena)
     return arena->used_end;
 }
 
-void arena_rewind(struct arena *arena, uintptr_t mark)
+/* Pages that are far beyond the mark go back to the kernel. Returns the end of what is still as it
+ * was. Refused for memory that is locked, as all is after mlockall() in the program. */
+static uintptr_t drop_pages(struct arena *arena, uintptr_t mark)
 {
-    uintptr_t keep_end = round_up(mark, PAGE_BYTES);
-    uintptr_t clear_end = arena->used_end;
+    uintptr_t end = arena->used_end;
+    uintptr_t drop = round_up(mark, PAGE_BYTES) + REWIND_KEEP_BYTES;
 
     arena->used_end = mark;
-    if (clear_end > keep_end + REWIND_KEEP_BYTES) {
-        uintptr_t drop = keep_end + REWIND_KEEP_BYTES;
+    if (end > drop &&
+        sys_madvise((void *)drop, round_up(end, PAGE_BYTES) - drop, MADV_DONTNEED) == 0)
+        return drop;
+    return end;
+}
 
-        /* Refused for memory that is locked, as all is after mlockall() in the program. */
-        if (sys_madvise((void *)drop, round_up(clear_end, PAGE_BYTES) - drop, MADV_DONTNEED) == 0)
-            clear_end = drop;
-    }
-    /* arena_alloc() promises zeroed memory: what was used is cleared here, by who knows how much.
-     */
+/* arena_alloc() promises zeroed memory: what was used is cleared here, by who knows how much. */
+void arena_rewind(struct arena *arena, uintptr_t mark)
+{
+    uintptr_t clear_end = drop_pages(arena, mark);
+
     __builtin_memset((void *)mark, 0, clear_end - mark);
+}
+
+void arena_drop(struct arena *arena, uintptr_t mark)
+{
+    (void)drop_pages(arena, mark);
 }
 
 bool arena_covers(const struct arena *arena, uintptr_t start, uintptr_t end)

@@ -5,8 +5,8 @@
  * being saved. An arena is one reserved range of address space, filled upwards; the agent's arena
  * is left out of every image (arena_covers() tells which mapping that is). Tools use arenas too.
  *
- * An arena gives back memory in two ways only: arena_rewind() to a mark (scratch of one
- * checkpoint), and arena_destroy().
+ * An arena gives back memory in two ways only: arena_rewind() or arena_drop() to a mark (scratch of
+ * one checkpoint), and arena_destroy().
  *
  * Thread safety: one user at a time.
  * Invariant: base <= used_end <= committed_end <= reserved_end, all but used_end page-aligned.
@@ -30,7 +30,8 @@ struct arena {
 int arena_create(struct arena *arena, size_t reserve_bytes) __attribute__((warn_unused_result));
 void arena_destroy(struct arena *arena);
 
-/* Zeroed memory, aligned to align (a power of two, at most 4096). NULL when there is no more. */
+/* Zeroed memory (but for arena_drop()), aligned to align (a power of two, at most 4096). NULL when
+ * there is no more. */
 void *arena_alloc(struct arena *arena, size_t bytes, size_t align);
 
 /* About so much will be allocated soon: it is committed in one step and lies in huge pages, where
@@ -41,6 +42,10 @@ void arena_expect(struct arena *arena, size_t bytes);
  * kernel when they are many. */
 uintptr_t arena_mark(const struct arena *arena);
 void arena_rewind(struct arena *arena, uintptr_t mark);
+
+/* As arena_rewind(), but what is allocated next is not zeroed. For an arena of which all that is
+ * taken behind the mark is filled in by who takes it. */
+void arena_drop(struct arena *arena, uintptr_t mark);
 
 bool arena_covers(const struct arena *arena, uintptr_t start, uintptr_t end);
 bool arena_is_valid(const struct arena *arena);

@@ -33,6 +33,7 @@
 #define XSTATE_MAGIC  0x46505853u /* FP_XSTATE_MAGIC1 */
 #define XSTATE_SW     464         /* of struct _fpx_sw_bytes in the frame */
 #define XSTATE_LEGACY 512
+#define STAT_BYTES    1024
 #define STATUS_BYTES  4096
 
 struct kernel_sigaction {
@@ -223,9 +224,22 @@ int halt_begin(struct halt_table *table, struct tracee *tracee, int pid, int tid
     return status;
 }
 
+/* From its last stores until it sleeps on the futex the thread still writes to its stack. */
+static bool is_asleep(int tid)
+{
+    char text[STAT_BYTES];
+    const char *end;
+
+    if (proc_read(tid, "stat", text, sizeof text) <= 0)
+        return false;
+    end = strrchr(text, ')'); /* the last one ends the name */
+    return end && end[1] == ' ' && end[2] == 'S';
+}
+
 int halt_has_arrived(const struct tracee *tracee)
 {
-    return __atomic_load_n(&tracee->halt->state, __ATOMIC_ACQUIRE) == HALT_ARRIVED;
+    return __atomic_load_n(&tracee->halt->state, __ATOMIC_ACQUIRE) == HALT_ARRIVED &&
+           is_asleep(tracee->tid);
 }
 
 void halt_wait(struct halt_table *table, uint32_t seen, uint64_t longest_ns)

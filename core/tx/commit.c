@@ -33,9 +33,22 @@ static int commit_part(struct pheap_tx *part, const struct pheap_tx *whole)
     return status == 1 ? append_record(part, whole, record) : status;
 }
 
+/* What it may have read in heaps that it has not changed: with commits that return before they are
+ * durable it must not outlive that. */
+static int await_others(struct pheap_tx *tx, const struct pheap_tx *changed)
+{
+    int status = 0;
+
+    for (struct pheap_tx *part = tx; status == 0 && part; part = part->part)
+        if (part != changed && !tx->soon)
+            status = opened_wait(part->heap, 0);
+    return status;
+}
+
 int commit_durably(struct pheap_tx *tx)
 {
     struct pheap_tx *changed = NULL;
+    int status;
 
     for (struct pheap_tx *part = tx; part; part = part->part) {
         if (!operation_has_changed(part))
@@ -44,5 +57,8 @@ int commit_durably(struct pheap_tx *tx)
             return two_phase_commit(tx);
         changed = part;
     }
-    return changed ? commit_part(changed, tx) : 0;
+    if (!changed)
+        return 0;
+    status = await_others(tx, changed);
+    return status < 0 ? status : commit_part(changed, tx);
 }

@@ -39,20 +39,30 @@ static void put_entry(struct draft *draft, const struct log_entry *entry)
     draft->record->entry_count++;
 }
 
+/* And zeroes up to a multiple of 8. */
+static void put_bytes(struct draft *draft, const void *bytes, uint64_t count)
+{
+    memcpy(draft->at, bytes, count);
+    draft->at += count;
+    for (; count % 8 != 0; count++)
+        *draft->at++ = 0;
+}
+
 static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
 {
     put_entry(draft, &(struct log_entry){.kind = LOG_WRITE, .address = address, .bytes = bytes});
-    memcpy(draft->at, (const void *)address, bytes);
-    draft->at += (bytes + 7) & ~7ull;
+    put_bytes(draft, (const void *)address, bytes);
 }
 
 static void put_alloc(struct draft *draft, const struct block *block)
 {
+    uint32_t slice = TX_MUTANT(TX_MUTANT_SPAN_NOT_RECORDED) ? 0 : block->slice;
+
     put_entry(draft, &(struct log_entry){.kind = LOG_ALLOC,
                                          .type = block_type(block),
                                          .address = block->address,
                                          .bytes = block_bytes(block),
-                                         .slice = block->slice,
+                                         .slice = slice,
                                          .size_class = block->span->size_class});
 }
 
@@ -78,8 +88,7 @@ static void put_head(struct draft *draft, const struct draft_head *head)
 {
     put_entry(draft,
               &(struct log_entry){.kind = LOG_PREPARE, .address = head->id, .bytes = head->bytes});
-    memcpy(draft->at, head->promise, head->bytes);
-    draft->at += (head->bytes + 7) & ~7ull;
+    put_bytes(draft, head->promise, head->bytes);
 }
 
 /* With the record's header. */
@@ -103,13 +112,14 @@ int draft_record(const struct op *first, const struct draft_head *head, struct a
     draft.record = arena_alloc(arena, bytes, 64);
     if (!draft.record)
         return -ENOMEM;
+    *draft.record = (struct log_record){.bytes = bytes};
     draft.at = (uint8_t *)(draft.record + 1);
     if (head)
         put_head(&draft, head);
     for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
         for (const struct op *op = first; op; op = op->after)
             put_op(&draft, op, kind);
-    draft.record->bytes = bytes;
+    memset(draft.at, 0, bytes - (uint64_t)(draft.at - (uint8_t *)draft.record));
     *record = draft.record;
     return 1;
 }

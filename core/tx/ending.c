@@ -8,6 +8,7 @@
 #include "core/tx/ending.h"
 
 #include <string.h>
+#include "core/heap/slot.h"
 #include "core/tx/mutant.h"
 #include "core/tx/opened.h"
 
@@ -61,7 +62,7 @@ void ending_undo_nested(struct pheap_tx *tx)
     undo_to(tx, level->last);
     call_on_abort(tx, level->last);
     tx->level = level->outer;
-    arena_rewind(&tx->arena, (uintptr_t)level);
+    arena_drop(&tx->arena, (uintptr_t)level);
 }
 
 /* A commit that has lost before it stored anything leaves no trace. */
@@ -84,20 +85,35 @@ void ending_undo(struct pheap_tx *tx)
     for (struct pheap_tx *part = tx; part; part = part->part) {
         call_on_abort(part, NULL);
         part->level = NULL;
-        arena_rewind(&part->arena, part->arena_start);
+        arena_drop(&part->arena, part->arena_start);
     }
 }
 
 /* --- step 3 of a commit --- */
+
+static void free_blocks(struct pheap_tx *tx)
+{
+    struct pheap *heap = tx->heap;
+    bool locked = false;
+
+    for (const struct op *op = tx->first; op; op = op->after) {
+        if (op->kind != OP_FREE || TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
+            continue;
+        if (!locked)
+            lock_acquire(&heap->lock, heap_holder());
+        locked = true;
+        blocks_set_state(&heap->blocks, &op->block, TX_FREE);
+    }
+    if (locked)
+        lock_release(&heap->lock);
+}
 
 void ending_finish(struct pheap_tx *tx)
 {
     for (struct pheap_tx *part = tx; part; part = part->part)
         stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
     for (struct pheap_tx *part = tx; part; part = part->part)
-        for (const struct op *op = part->first; op; op = op->after)
-            if (op->kind == OP_FREE && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-                operation_set_state(part->heap, &op->block, TX_FREE);
+        free_blocks(part);
     for (struct pheap_tx *part = tx; part; part = part->part)
         for (const struct op *op = part->first; op; op = op->after)
             if (op->kind == OP_ON_COMMIT)

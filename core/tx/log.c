@@ -76,16 +76,24 @@ static bool header_is_next(const struct log *log, const struct log_record *heade
 
 /* What lies behind the log's end may be what a program has stored, of whatever origin: nobody who
  * does not know the pool's uuid can make it look like a record. */
-uint64_t log_record_checksum(const struct log *log, struct log_record *record)
+uint64_t log_seal(const struct log *log, struct log_record *record, uint64_t body)
 {
-    memcpy(&record->checksum, log->pool->super.uuid, sizeof record->checksum);
-    return checksum64(record, record->bytes);
+    uint64_t uuid;
+
+    memcpy(&uuid, log->pool->super.uuid, sizeof uuid);
+    record->checksum = body ^ uuid;
+    return checksum64(record, sizeof *record);
+}
+
+uint64_t log_body_checksum(const struct log_record *record)
+{
+    return checksum64(record + 1, record->bytes - sizeof *record);
 }
 
 static bool record_is_whole(const struct log *log, struct log_record *record)
 {
     uint64_t expected = record->checksum;
-    bool whole = log_record_checksum(log, record) == expected;
+    bool whole = log_seal(log, record, log_body_checksum(record)) == expected;
 
     record->checksum = expected;
     return whole || TX_MUTANT(TX_MUTANT_CHECKSUM_NOT_CHECKED);
@@ -179,9 +187,12 @@ static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *pie
         uint64_t bytes = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
 
         status = read_at(log, (struct spot){extent, at}, piece, bytes);
-        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN)
-            status = is_later(log, (struct spot){extent, at + i},
-                              (const struct log_record *)(piece + i), arena);
+        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
+            const struct log_record *header = (const struct log_record *)(piece + i);
+
+            if (header->magic == LOG_MAGIC)
+                status = is_later(log, (struct spot){extent, at + i}, header, arena);
+        }
     }
     return status;
 }

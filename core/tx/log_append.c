@@ -173,10 +173,10 @@ static void wait_for(const uint64_t *word, uint64_t value)
 
 /* Before the fence the record may be there or not, or in part; after it, it is. Records of other
  * threads may have got places before it and not be there yet: it is durable when they are. */
-static int store_record(struct log *log, struct log_record *record, uint64_t offset)
+static int store_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset)
 {
     LOG_BEFORE_STORE(record);
-    record->checksum = log_record_checksum(log, record);
+    record->checksum = log_seal(log, record, body);
     persist_store(&log->persist, offset, record, record->bytes);
     if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
         persist_fence(&log->persist);
@@ -209,11 +209,11 @@ static void take_back(struct log *log, uint64_t bytes, uint64_t offset)
 
 /* Under the lock. What lies beyond the mapping of a pool on DAX is made durable at once: the fence
  * of another thread would not do. */
-static int write_record(struct log *log, struct log_record *record, uint64_t offset)
+static int write_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset)
 {
     int status;
 
-    record->checksum = log_record_checksum(log, record);
+    record->checksum = log_seal(log, record, body);
     status = persist_write(&log->persist, offset, record, record->bytes);
     if (status == 0 && log->persist.dax.window)
         status = persist_sync(&log->persist);
@@ -313,7 +313,7 @@ int log_wait(struct log *log, uint64_t sequence, struct problem *why)
  */
 int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
 {
-    uint64_t offset;
+    uint64_t body = log_body_checksum(record), offset;
     int status;
 
     lock_acquire(&log->lock, heap_holder());
@@ -329,9 +329,9 @@ int log_write(struct log *log, struct log_record *record, uint64_t *sequence, st
     if (persist_is_mapped(&log->persist, offset, record->bytes)) {
         log->sequence = record->sequence;
         lock_release(&log->lock);
-        return store_record(log, record, offset);
+        return store_record(log, record, body, offset);
     }
-    status = write_record(log, record, offset);
+    status = write_record(log, record, body, offset);
     lock_release(&log->lock);
     return status < 0 ? explain(log, status, why) : 0;
 }

@@ -18,7 +18,7 @@ struct log_record {
     uint64_t session;  /* random, the same for all records of one writer since its last cut */
     uint64_t durable;  /* all records up to this sequence were durable when this one was written */
     uint64_t reserved; /* 0 */
-    uint64_t checksum; /* of all bytes, with the uuid's first 8 here */
+    uint64_t checksum; /* of this header, with here that of the entries, xor the uuid's first 8 */
 };
 
 /*

@@ -18,7 +18,9 @@ static inline uint64_t log_offset(const struct log_place *place, uint32_t extent
     return (place->extents[extent].frame << FRAME_SHIFT) + at;
 }
 
-/* Writes the uuid where the checksum goes. */
-uint64_t log_record_checksum(const struct log *log, struct log_record *record);
+/* Of the entries; and of the header, with that and the uuid where the result goes: that of the
+ * whole record. The first can be had before the record has a place. */
+uint64_t log_body_checksum(const struct log_record *record);
+uint64_t log_seal(const struct log *log, struct log_record *record, uint64_t body);
 
 #endif

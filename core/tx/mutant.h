@@ -19,6 +19,8 @@ enum tx_mutant {
     TX_MUTANT_PREDECESSORS_NOT_AWAITED, /* a record is durable though one before it is not */
     TX_MUTANT_HOLES_ARE_DAMAGE,         /* whole records behind one that is not count as damage */
     TX_MUTANT_SPACE_FREE_AT_CUT,        /* the log's space is used again before the generation is */
+    TX_MUTANT_CUT_WHILE_OPEN,           /* a cut does not wait for open transactions */
+    TX_MUTANT_SPAN_NOT_RECORDED,        /* a new block's record does not say what span it is of */
     TX_MUTANT_SESSION_GOES_ON,          /* records after an opening are of the session before */
     TX_MUTANT_COMMIT_NOT_VALIDATED,     /* what was read is not looked at again at the commit */
     TX_MUTANT_READ_NOT_VALIDATED,   /* what is newer than what was read before is taken as it is */

@@ -43,18 +43,22 @@ static int watch_forks(struct pheap *heap)
 
 static int make(struct pheap **out, bool read_only)
 {
-    struct arena arena, scratch;
+    struct arena arena, scratch = {0}, blocks_arena = {0};
     struct pheap *heap;
     int status = arena_create(&arena, ARENA_BYTES);
 
     if (status < 0)
         return status;
     status = arena_create(&scratch, SCRATCH_BYTES);
+    if (status == 0)
+        status = arena_create(&blocks_arena, ARENA_BYTES);
     heap = status < 0 ? NULL : arena_alloc(&arena, sizeof *heap, 64);
     if (!heap) {
+        arena_destroy(&scratch);
         arena_destroy(&arena);
         return status < 0 ? status : -ENOMEM;
     }
+    heap->blocks_arena = blocks_arena;
     heap->arena = arena;
     heap->scratch = scratch;
     heap->pool.fd = -1;
@@ -105,24 +109,34 @@ void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem)
         close_window(heap);
 }
 
+/* Not in a forked child. */
+static bool opened_is_ours(const struct pheap *heap)
+{
+    return !heap->alive || __atomic_load_n(heap->alive, __ATOMIC_RELAXED) != 0;
+}
+
 int opened_close(struct pheap *heap)
 {
     struct arena arena = heap->arena, scratch = heap->scratch;
+    struct arena blocks_arena = heap->blocks_arena;
     int status = 0;
 
     if (gate_count_taken(&heap->gate) > 0)
         return STATUS_DEFERRED;
+    if (!opened_is_ours(heap))
+        heap->service = (struct service){0}; /* it is the parent's */
     if (heap->log.sequence > 0 && opened_may_change(heap) == 0)
         status = opened_wait(heap, 0);
+    service_stop(&heap->service);
     tx_drop_all(heap);
-    if (heap->writer)
-        image_writer_destroy(heap->writer);
+    opened_drop_writer(heap);
     log_close(&heap->log);
     pool_close(&heap->pool);
     close_window(heap);
     slot_memory_release(&heap->memory);
     if (heap->alive)
         (void)sys_munmap(heap->alive, PAGE_BYTES);
+    arena_destroy(&blocks_arena);
     arena_destroy(&scratch);
     arena_destroy(&arena); /* heap lies in it */
     return status;
@@ -197,10 +211,10 @@ static int read_heap(struct pheap *heap, struct problem *why)
 
 static int derive(struct pheap *heap, struct problem *why)
 {
-    int status = blocks_derive(&heap->blocks, &heap->memory, &heap->arena);
+    int status = blocks_derive(&heap->blocks, &heap->memory, &heap->blocks_arena);
 
     if (status == 0)
-        status = stripes_create(&heap->stripes, &heap->arena);
+        status = stripes_create(&heap->stripes, &heap->blocks_arena);
     decisions_derive(&heap->decisions, heap->memory.base);
     if (status < 0)
         return problem_set(why, status, "the heap in pool '%s' cannot be used: %s", heap->pool.path,
@@ -345,7 +359,7 @@ void opened_fail(struct pheap *heap, int status)
 
 int opened_may_change(const struct pheap *heap)
 {
-    if (__atomic_load_n(heap->alive, __ATOMIC_RELAXED) == 0)
+    if (!opened_is_ours(heap))
         return -ESRCH;
     return heap->read_only ? -EROFS : __atomic_load_n(&heap->failed, __ATOMIC_RELAXED);
 }

@@ -30,12 +30,14 @@
 #include "core/tx/decisions.h"
 #include "core/tx/log.h"
 #include "core/tx/replay.h"
+#include "core/tx/service.h"
 #include "core/tx/slot_memory.h"
 #include "core/tx/stripes.h"
 
 struct pheap {
-    struct arena arena;   /* this, the pool, the blocks, the writer: as long as it is open */
+    struct arena arena;   /* this, the pool, the writer: as long as it is open */
     struct arena scratch; /* records that are replayed, maps */
+    struct arena blocks_arena;
     struct pool pool;
     struct slot_memory memory;
     struct address_range window; /* for the pool on DAX */
@@ -44,14 +46,21 @@ struct pheap {
     struct decisions decisions;
     struct promises promises;   /* while it is loaded */
     enum log_outcome settle_as; /* what is in doubt; 0: it stays so. Set before opened_load() */
+    bool decides; /* its log says that it has been opened: copies of before are older than that */
     uint32_t settled, in_doubt; /* promises, by opened_load() */
     struct stripes stripes;
     struct lock lock, checkpoint_lock;
     struct image_writer *writer; /* NULL before the first checkpoint */
-    struct address_space space;  /* of the checkpoint at hand */
+    int writer_pid;              /* whose descriptors it has */
+    image_writer_step *step;     /* for the agent's writer */
+    void *step_context;
+    struct address_space space; /* of the checkpoint at hand */
+
+    struct service service;
 
     /* seldom written, read by each transaction */
     _Alignas(64) struct gate gate; /* its passes are of transaction.c */
+    uint32_t tx_count;             /* of those passes */
     uint64_t id;                   /* no other heap of this process ever has the same */
     uint32_t *alive;               /* 1; in a forked child 0 */
     int failed;                    /* a status: the pool takes no more */
@@ -82,11 +91,19 @@ MUST_CHECK int opened_load(struct pheap *heap, struct problem *why);
 /*
  * The next generation, its number; the log begins anew behind what is in it. Waits timeout_ns for
  * another checkpoint, or for open transactions, to end: STATUS_DEFERRED. Other errors as
- * pool_commit(): the heap goes on, unless heap->failed is set.
+ * pool_commit(): the heap goes on, unless heap->failed is set. For a heap that has an agent the
+ * agent alone calls this; others ask it (service.h).
  *
  * Crash: the generation before with its log, or the new one. Both show the same.
  */
 MUST_CHECK int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct problem *why);
+
+/* Closes the descriptors of the writer, if they are this process's; the next checkpoint makes one.
+ */
+void opened_drop_writer(struct pheap *heap);
+
+/* By the agent, if there is one. Beyond timeout_ns waits for the generation to be written. */
+MUST_CHECK int64_t opened_request_checkpoint(struct pheap *heap, uint64_t timeout_ns);
 
 /* STATUS_DEFERRED: a transaction is open, and the heap stays. Takes no checkpoint; makes durable
  * what is not yet, and has ended whether or not that succeeds. */

@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/slot.h"
 #include "core/image/memory.h"
+#include "core/tx/mutant.h"
 
 #define WRITER_SCRATCH    (16ull << 20)
 #define USER_SPACE_END    0x7ffffffff000ull
@@ -19,6 +20,8 @@
 #define PRECOPY_PAGES_MIN 256 /* fewer are left to the cut */
 #define DUE_PATIENCE_NS   20000000u
 #define RETRY_NS          1000000
+#define WRITE_TIMEOUT_NS  60000000000u /* of a generation, by the agent */
+#define BEHIND_MAX        8            /* logs that are due: then who begins waits for the agent */
 
 #ifndef OPENED_AFTER_CUT /* a test commits transactions there */
 #define OPENED_AFTER_CUT(heap) (void)(heap)
@@ -44,7 +47,18 @@ static int make_writer(struct pheap *heap, struct problem *why)
     if (status < 0)
         return problem_set(why, status, "cannot see how pool %s shows in /proc/self/maps: %s",
                            heap->pool.path, status_text(status));
-    return image_writer_create(&heap->writer, &heap->arena, &heap->pool, &options, why);
+    status = image_writer_create(&heap->writer, &heap->arena, &heap->pool, &options, why);
+    if (status == 0 && sys_getpid() == heap->service.pid)
+        image_writer_set_step(heap->writer, heap->step, heap->step_context);
+    heap->writer_pid = sys_getpid();
+    return status;
+}
+
+void opened_drop_writer(struct pheap *heap)
+{
+    if (heap->writer && heap->writer_pid == sys_getpid())
+        image_writer_destroy(heap->writer);
+    heap->writer = NULL;
 }
 
 /* While transactions go on: what they change meanwhile is copied again. */
@@ -88,7 +102,7 @@ static int copy_ahead(struct pheap *heap, struct problem *why)
     int status = 0;
 
     lock_acquire(&heap->log.pool_lock, heap_holder());
-    if (!heap->writer)
+    if (!heap->writer || heap->writer_pid != sys_getpid())
         status = make_writer(heap, why);
     if (status == 0)
         status = precopy(heap, why);
@@ -117,7 +131,7 @@ static int64_t take(struct pheap *heap, uint64_t timeout_ns, struct problem *why
     int64_t number = 0;
     int status = copy_ahead(heap, why);
 
-    if (status == 0)
+    if (status == 0 && !TX_MUTANT(TX_MUTANT_CUT_WHILE_OPEN))
         status = shut(heap, timeout_ns, why);
     if (status < 0)
         return status;
@@ -161,18 +175,31 @@ int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct proble
     if (status < 0)
         return status;
     number = take(heap, timeout_ns, why);
+    if (number >= 0)
+        __atomic_store_n(&heap->checkpoint_at_bytes, OPENED_LOG_BYTES, __ATOMIC_RELAXED);
     memory_set_protection_keys(keys); /* copying opens them all for its thread */
     lock_release(&heap->checkpoint_lock);
     return number;
 }
 
+int64_t opened_request_checkpoint(struct pheap *heap, uint64_t timeout_ns)
+{
+    int64_t number = -ESRCH;
+
+    if (service_runs(&heap->service))
+        number = service_ask(&heap->service, timeout_ns + WRITE_TIMEOUT_NS);
+    return number == -ESRCH ? opened_checkpoint(heap, timeout_ns, NULL) : number;
+}
+
 void opened_checkpoint_if_due(struct pheap *heap)
 {
-    uint64_t next = OPENED_LOG_BYTES;
+    uint64_t bytes = log_bytes(&heap->log);
 
     if (!__atomic_exchange_n(&heap->is_due, false, __ATOMIC_RELAXED))
         return;
-    if (opened_checkpoint(heap, DUE_PATIENCE_NS, NULL) < 0)
-        next += log_bytes(&heap->log);
-    __atomic_store_n(&heap->checkpoint_at_bytes, next, __ATOMIC_RELAXED);
+    __atomic_store_n(&heap->checkpoint_at_bytes, bytes + OPENED_LOG_BYTES, __ATOMIC_RELAXED);
+    if (service_runs(&heap->service) && bytes < OPENED_LOG_BYTES * BEHIND_MAX)
+        service_kick(&heap->service);
+    else if (opened_request_checkpoint(heap, DUE_PATIENCE_NS) < 0)
+        return; /* the log grows */
 }

@@ -8,7 +8,7 @@
 
 #define OPENED_LOG_BYTES (16ull << 20) /* of log: the next begin takes a checkpoint */
 
-/* If one is due and no transaction is open: takes it, or sees to it that the next is due later. */
+/* If one is due: the agent is told, or it is taken here. */
 void opened_checkpoint_if_due(struct pheap *heap);
 
 #endif

@@ -13,8 +13,11 @@ struct op *operation_new(struct pheap_tx *tx, enum op_kind kind, size_t more_byt
 {
     struct op *op = arena_alloc(&tx->arena, sizeof *op + more_bytes, 16);
 
-    if (op)
+    if (op) {
+        op->after = NULL;
         op->kind = kind;
+        op->is_marked = false;
+    }
     return op;
 }
 
@@ -83,9 +86,15 @@ void operation_set_state(struct pheap *heap, const struct block *block, enum tx_
 
 /* --- the gate --- */
 
+/* Others look at it, in vain. */
+static bool is_inside(const struct pheap_tx *tx)
+{
+    return __atomic_load_n(&tx->pass.presence, __ATOMIC_RELAXED) == GATE_INSIDE;
+}
+
 void operation_enter(struct pheap_tx *tx)
 {
-    if (tx->pass.presence == GATE_INSIDE)
+    if (is_inside(tx))
         return;
     if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(tx->heap);
@@ -94,6 +103,6 @@ void operation_enter(struct pheap_tx *tx)
 
 void operation_leave(struct pheap_tx *tx)
 {
-    if (tx->pass.presence == GATE_INSIDE)
+    if (is_inside(tx))
         gate_leave(&tx->heap->gate, &tx->pass, GATE_HELD);
 }

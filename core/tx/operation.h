@@ -19,7 +19,8 @@ enum op_kind { OP_RANGE, OP_ALLOC, OP_FREE, OP_ON_COMMIT, OP_ON_ABORT };
 struct op {
     struct op *before, *after;
     enum op_kind kind;
-    bool is_marked; /* OP_FREE */
+    bool is_marked;       /* OP_FREE: its block is TX_FREEING */
+    uint64_t freed_bytes; /* OP_FREE: how long that was when it was found */
     union {
         struct {
             uint8_t *start;
@@ -43,6 +44,7 @@ struct level {
 struct pheap_tx {
     struct gate_pass pass; /* inside: a checkpoint waits for it */
     struct pheap *heap;
+    const void *thread; /* heap_holder() of who has it, or had it last */
     struct arena arena; /* this lies in it */
     uintptr_t arena_start;
     struct op *first, *last;

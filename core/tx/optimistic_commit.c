@@ -15,7 +15,7 @@ static int lock_part(struct pheap_tx *tx)
 
     for (const struct op *op = tx->first; status == 0 && op; op = op->after)
         if (op->kind == OP_FREE && !TX_MUTANT(TX_MUTANT_FREE_NOT_LOCKED) &&
-            !stripes_lock(stripes, &tx->held, op->block.address, block_bytes(&op->block)))
+            !stripes_lock(stripes, &tx->held, op->block.address, op->freed_bytes))
             status = STATUS_CONFLICT;
     return status;
 }

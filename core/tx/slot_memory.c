@@ -4,11 +4,14 @@
 #include "core/tx/slot_memory.h"
 
 #include <errno.h>
+#include "core/base/checksum.h"
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
 
 #define RESERVE_MIN_BYTES (1ull << 30)
 #define SPAN_BYTES        ((uint64_t)sizeof(struct tx_span))
+#define RUN_PAGES         64u /* read in one call, and still in the cache when they are summed */
+#define POPULATE_WRITE    23  /* MADV_POPULATE_WRITE of Linux 5.14 */
 
 static int reserve_at(uintptr_t base, uint64_t bytes)
 {
@@ -107,6 +110,48 @@ static int extend_for(struct slot_memory *memory, const struct image_plan *plan)
     return slot_memory_extend(memory, slices);
 }
 
+/* Pages from here on that lie side by side in memory and in the pool. */
+static uint64_t count_neighbours(const struct image_plan *plan, uint64_t first)
+{
+    const struct plan_fill *fills = plan->fills + first;
+    uint64_t count = 1;
+
+    while (first + count < plan->fill_count && count < RUN_PAGES &&
+           fills->entry.frame > FRAME_ZERO && fills[count].page == fills->page + count &&
+           fills[count].entry.frame == fills->entry.frame + count)
+        count++;
+    return count;
+}
+
+static bool are_whole(const struct plan_fill *fills, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (checksum64((void *)(fills[i].page << PAGE_SHIFT), PAGE_BYTES) !=
+            fills[i].entry.checksum)
+            return false;
+    return true;
+}
+
+/* Several in one call, into memory that is made in one call. What is not as it should be is read
+ * page by page, which says what is wrong. */
+static int read_neighbours(const struct pool *pool, const struct plan_fill *fills, uint64_t count,
+                           struct problem *why)
+{
+    void *start = (void *)(fills->page << PAGE_SHIFT);
+    uint64_t bytes = count << PAGE_SHIFT;
+    int status = 0;
+
+    if (count > 1) {
+        (void)sys_madvise(start, bytes, POPULATE_WRITE);
+        if (sys_pread_all(pool->fd, start, bytes, fills->entry.frame << FRAME_SHIFT) == 0 &&
+            are_whole(fills, count))
+            return 0;
+    }
+    for (uint64_t i = 0; status == 0 && i < count; i++)
+        status = pool_read_page(pool, fills[i].entry, (uint8_t *)start + (i << PAGE_SHIFT), why);
+    return status;
+}
+
 int slot_memory_fill(struct slot_memory *memory, struct image *image, struct problem *why)
 {
     uint64_t first = memory->base >> PAGE_SHIFT;
@@ -120,9 +165,10 @@ int slot_memory_fill(struct slot_memory *memory, struct image *image, struct pro
     if (status < 0)
         return problem_set(why, status, "cannot make room for the heap of pool '%s': %s",
                            image->pool->path, status_text(status));
-    for (uint64_t i = 0; status == 0 && i < plan.fill_count; i++)
-        status = pool_read_page(image->pool, plan.fills[i].entry,
-                                (void *)(plan.fills[i].page << PAGE_SHIFT), why);
+    for (uint64_t i = 0, count; status == 0 && i < plan.fill_count; i += count) {
+        count = count_neighbours(&plan, i);
+        status = read_neighbours(image->pool, &plan.fills[i], count, why);
+    }
     return status;
 }
 

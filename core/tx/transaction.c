@@ -17,7 +17,8 @@
 #include "core/tx/optimistic_commit.h"
 #include "core/tx/opened_cut.h"
 
-#define TX_ARENA_BYTES (8ull << 30)
+#define TX_ARENA_BYTES  (8ull << 30)
+#define TX_UNSHARED_MAX 64 /* when there are so many, threads take what is free */
 
 struct pheap *tx_heap(const struct pheap_tx *tx)
 {
@@ -66,6 +67,7 @@ static struct pheap_tx *make_tx(struct pheap *heap)
     tx->arena_start = arena_mark(&arena);
     tx->pass.presence = GATE_HELD;
     gate_add(&heap->gate, &tx->pass);
+    __atomic_fetch_add(&heap->tx_count, 1, __ATOMIC_RELAXED);
     return tx;
 }
 
@@ -99,7 +101,7 @@ static int make_optimistic(struct pheap_tx *tx)
 /* The heap may be closed from here on by others. */
 static void recycle(struct pheap_tx *tx)
 {
-    arena_rewind(&tx->arena, tx->arena_start);
+    arena_drop(&tx->arena, tx->arena_start);
     tx->first = tx->last = NULL;
     tx->level = NULL;
     tx->part = NULL;
@@ -108,17 +110,30 @@ static void recycle(struct pheap_tx *tx)
     gate_leave(&tx->heap->gate, &tx->pass, GATE_FREE);
 }
 
-static struct pheap_tx *take_tx(struct pheap *heap)
+/* Does another thread have what this one had last? Two that share one slow each other down. */
+static bool is_shared(const struct pheap_tx *tx)
 {
-    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+    return tx && __atomic_load_n(&tx->thread, __ATOMIC_RELAXED) != heap_holder();
+}
 
-    if (tx && gate_take(&tx->pass))
-        return tx;
-    tx = take_any(heap);
+/* `last` is not to be had. */
+static struct pheap_tx *take_another(struct pheap *heap, const struct pheap_tx *last)
+{
+    struct pheap_tx *tx = NULL;
+
+    if (!is_shared(last) || __atomic_load_n(&heap->tx_count, __ATOMIC_RELAXED) >= TX_UNSHARED_MAX)
+        tx = take_any(heap);
     if (!tx)
         tx = make_tx(heap);
     last_tx = (struct last_tx){heap->id, tx};
     return tx;
+}
+
+static struct pheap_tx *take_tx(struct pheap *heap)
+{
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+
+    return tx && gate_take(&tx->pass) ? tx : take_another(heap, tx);
 }
 
 static int begin_optimistic(struct pheap *heap, struct pheap_tx **out)
@@ -140,7 +155,7 @@ static int begin_direct(struct pheap *heap, struct pheap_tx **out)
     if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(heap);
     if (!tx || !gate_take_and_enter(&heap->gate, &tx->pass)) {
-        tx = take_tx(heap);
+        tx = take_another(heap, tx);
         if (!tx)
             return -ENOMEM;
         gate_enter(&heap->gate, &tx->pass);
@@ -155,9 +170,11 @@ static int begin_outermost(struct pheap *heap, struct pheap_tx **out, bool optim
 
     if (status == 0)
         status = optimistic ? begin_optimistic(heap, out) : begin_direct(heap, out);
-    if (status == 0)
-        (*out)->whole = *out;
-    return status;
+    if (status < 0)
+        return status;
+    (*out)->whole = *out;
+    __atomic_store_n(&(*out)->thread, heap_holder(), __ATOMIC_RELAXED);
+    return 0;
 }
 
 static int push_level(struct pheap_tx *tx)
@@ -178,7 +195,7 @@ static void pop_level(struct pheap_tx *tx)
     struct level *level = tx->level;
 
     tx->level = level->outer;
-    arena_rewind(&tx->arena, (uintptr_t)level);
+    arena_drop(&tx->arena, (uintptr_t)level);
 }
 
 /* In all parts, or in none. */
@@ -336,14 +353,16 @@ static int not_there(struct pheap_tx *tx, bool by_another)
     return STATUS_CONFLICT;
 }
 
-static bool find_block(struct pheap *heap, const void *start, struct block *block,
+static bool find_block(struct pheap *heap, const void *start, struct op *op,
                        enum tx_block_state *state)
 {
+    struct block *block = &op->block;
     bool found;
 
     lock_acquire(&heap->lock, heap_holder());
     found = block_find(&heap->memory, (uintptr_t)start, block);
     *state = found ? block_state(block) : TX_FREE;
+    op->freed_bytes = found ? block_bytes(block) : 0;
     lock_release(&heap->lock);
     return found && *state != TX_FREE;
 }
@@ -354,9 +373,9 @@ static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
 {
     enum tx_block_state state;
 
-    if (!find_block(tx->heap, start, &op->block, &state))
+    if (!find_block(tx->heap, start, op, &state))
         return -EINVAL;
-    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, block_bytes(&op->block));
+    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, op->freed_bytes);
     return operation_mark_freed(tx, op) ? 0 : -EINVAL;
 }
 
@@ -365,7 +384,7 @@ static int free_optimistically(struct pheap_tx *tx, const void *start, struct op
 {
     enum tx_block_state state;
 
-    find_block(tx->heap, start, &op->block, &state);
+    find_block(tx->heap, start, op, &state);
     return state == TX_USED ? 0 : not_there(tx, state == TX_FREEING);
 }
 

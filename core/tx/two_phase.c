@@ -41,11 +41,29 @@ static int write_promise(const struct pheap *decides, struct arena *arena, struc
     length = sys_readlink(link, promise->path, PATH_MAX - 1);
     if (length < 0)
         return length;
+    promise->path[length] = 0;
+    promise->reserved = 0;
     memcpy(promise->pool, decides->pool.super.uuid, TX_POOL_BYTES);
     promise->sequence = __atomic_load_n(&decides->log.durable, __ATOMIC_ACQUIRE);
     head->promise = promise;
     head->bytes = sizeof *promise + (size_t)length + 1;
     return 0;
+}
+
+/* An empty record, once: whatever is promised later has a sequence that no copy has which was made
+ * before this opening. */
+static int announce(struct pheap *heap)
+{
+    _Alignas(LOG_ALIGN) struct log_record record = {.bytes = sizeof record};
+    int status = opened_may_change(heap);
+
+    if (status < 0 || __atomic_load_n(&heap->decides, __ATOMIC_ACQUIRE))
+        return status;
+    status = log_append(&heap->log, &record, NULL);
+    opened_note_log(heap, status);
+    if (status == 0)
+        __atomic_store_n(&heap->decides, true, __ATOMIC_RELEASE);
+    return status;
 }
 
 static void name_participants(const struct pheap_tx *tx, struct participants *participants)
@@ -68,19 +86,23 @@ static int open_agreement(struct agreement *agreement, struct pheap_tx *tx)
     name_participants(tx, &agreement->participants);
     agreement->old_count =
         decisions_find_old(decisions, &agreement->participants, agreement->old, OLD_MAX);
-    return write_promise(tx->heap, &tx->arena, &agreement->head);
+    status = announce(tx->heap);
+    return status < 0 ? status : write_promise(tx->heap, &tx->arena, &agreement->head);
 }
 
 /* Steps 1 and 2 of one heap are apart, so that all can become durable at once. */
 static int prepare_part(const struct agreement *agreement, struct pheap_tx *part)
 {
     struct log_record *record;
+    uint64_t sequence = 0;
     int status = opened_may_change(part->heap);
 
     if (status == 0)
         status = draft_record(part->first, &agreement->head, &part->arena, &record);
     if (status == 1)
-        status = log_write(&part->heap->log, record, &part->promised, NULL);
+        status = log_write(&part->heap->log, record, &sequence, NULL);
+    if (status == 0)
+        part->promised = sequence; /* there is something to tell an outcome of */
     opened_note_log(part->heap, status);
     return status;
 }
@@ -93,10 +115,9 @@ static int prepare(const struct agreement *agreement)
         if (takes_part(part))
             status = prepare_part(agreement, part);
     for (struct pheap_tx *part = agreement->tx; status == 0 && part; part = part->part) {
-        if (!takes_part(part) || TX_MUTANT(TX_MUTANT_PREPARE_NOT_AWAITED))
+        if (part->whole == part || TX_MUTANT(TX_MUTANT_PREPARE_NOT_AWAITED))
             continue;
-        status = log_wait(&part->heap->log, part->promised, NULL);
-        opened_note_log(part->heap, status);
+        status = opened_wait(part->heap, part->promised); /* 0: for what it has read there */
     }
     return status;
 }

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, check, check_equal,  # noqa: E402
                         check_in, expect, main, test, wait_until)
 
+DENY = os.path.join(BUILT_PROGRAMS, "deny_call")
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 BLOCKS = os.path.join(BUILT_PROGRAMS, "churned_blocks")
 BY_SIGNAL = {"PHEAP_FREEZE": "signal"}
@@ -50,6 +51,17 @@ def a_program_is_killed_twice_and_resumed(place):
 @test
 def one_with_threads_that_allocate_likewise(place):
     check_equal(killed_and_resumed(place, BLOCKS, "3", "30000"), "90000\n", "blocks that were right")
+
+
+@test
+def where_everything_that_is_tracing_is_denied_too(place):
+    pool = place.path("pool")
+    first = place.start(DENY, "tracing", PHEAP, "run", "-i", "20ms", pool, COUNTER, "100", "0", "20",
+                        environment=CHECKED)
+    place.wait_generation(pool, 3, first)
+    first.kill()
+    check_equal(place.pheap("restore", pool).status, 0, "exit status, where tracing is allowed")
+    check_equal(first.stdout().splitlines()[-1:], ["100 5050"], "its last line")
 
 
 SLEEPERS = """
@@ -105,8 +117,26 @@ def refused(place, text, *parts):
 
 @test
 def a_thread_that_blocks_the_signal_is_named(place):
-    refused(place, "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])",
+    # Past libc: what goes through it is seen to (below).
+    refused(place, "import ctypes\nmask = ctypes.c_uint64(1 << 22)\n"
+            "ctypes.CDLL(None).syscall(14, 0, ctypes.byref(mask), None, 8)",
             "blocks signal 23")
+
+
+@test
+def threads_that_block_all_signals_are_stopped_all_the_same(place):
+    pool, process = sleeping_python(place, '''
+import signal, threading, time
+def sleep():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(1000)
+threading.Thread(target=sleep, daemon=True).start()
+while not signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()):
+    time.sleep(0.01)
+assert signal.SIGURG not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+''')
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
 
 
 @test

@@ -246,6 +246,17 @@ def a_copy_has_the_generations_and_the_log(place):
 
 
 @test
+def a_copy_for_another_slot_is_refused_by_the_words_that_are_addresses(place):
+    heap = Heap(place)
+    done = place.pheap("recover", "--clone", place.path("clone"), "--slot", "7", heap.path)
+    expect(done, REFUSED, "words of the heap are addresses in it")
+    check(not os.path.exists(place.path("clone")), "no copy")
+    words = 2 + 2 + NODES + LATER - 1 + 2 * 3  # tree, list, two pairs of lost ones
+    check_in(f"{words} words", done.stderr(), "how many")
+    expect(place.pheap("recover", "--clone", place.path("clone"), "--slot", "3", heap.path), FINE)
+
+
+@test
 def a_log_that_is_damaged_is_not_copied(place):
     heap = Heap(place)
     spoil_record(heap, 0)

@@ -113,6 +113,14 @@ def check_pages(place, pages):
         check_equal((done.status, done.stderr()), (0, ""), "groff's warnings")
 
 
+def of_package(prefix, option):
+    done = subprocess.run(["pkg-config", option, "pheap"], check=True, text=True,
+                          capture_output=True,
+                          env={**os.environ,
+                               "PKG_CONFIG_PATH": os.path.join(prefix, "lib/pkgconfig")})
+    return done.stdout.strip()
+
+
 @test
 def make_install_makes_a_tree_that_works_in_place(place):
     for target in ("install", "uninstall"):
@@ -128,22 +136,23 @@ def make_install_makes_a_tree_that_works_in_place(place):
             check_equal(left, [], "files left")
             break
         pages = [path for path in left if path.startswith("share/man/man3/")]
-        check_equal(len(pages), len(left) - 4 - len(COMMANDS), "files that are no manual pages")
+        check_equal(len(pages), len(left) - 5 - len(COMMANDS), "files that are no manual pages")
         check_pages(place, [os.path.join(prefix, page) for page in pages])
         left = [path for path in left if path not in pages]
-        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc",
-                                  "include/pheap.h"] +
+        check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/libpheap.a",
+                                  "lib/pkgconfig/pheap.pc", "include/pheap.h"] +
                                  [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")
         pool = place.path("pool")
         done = place.run(os.path.join(prefix, "bin/pheap-run"), "-i", "50ms", pool,
                          os.path.join(BUILT_PROGRAMS, "counter"), "40")
         expect(done, FINE)
         check(place.newest(pool) > 0, "generations of a program under the installed pheap")
-        version = subprocess.run(["pkg-config", "--modversion", "pheap"], check=True, text=True,
-                                 capture_output=True,
-                                 env={**os.environ,
-                                      "PKG_CONFIG_PATH": os.path.join(prefix, "lib/pkgconfig")})
-        check_in(version.stdout.strip(), place.pheap("--version").stdout(), "pkg-config's version")
+        check_in(of_package(prefix, "--modversion"), place.pheap("--version").stdout(),
+                 "pkg-config's version")
+        # pkg-config names the places of a later installation, where DESTDIR is not.
+        check_equal(of_package(prefix, "--variable=static_library"), "/opt/pheap/lib/libpheap.a",
+                    "static library")
+        check_in("-DPHEAP_LINKED", of_package(prefix, "--cflags"), "flags")
 
 
 if __name__ == "__main__":

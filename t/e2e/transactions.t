@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS, USAGE,  # noqa: E402
                         check, check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "transfers")
@@ -169,6 +169,122 @@ def optimistic_blocks_in_c_and_in_cpp(place):
             pool = place.path(f"pool-{compiler}-{len(options)}-{threads}")
             done = place.run(binary, pool, threads, 2000 * ROUNDS, environment=PRELOADED)
             check_equal(done.stdout(), "fine\n", f"{compiler} {options}, {threads} threads")
+
+
+TWO_POOLS = os.path.join(BUILT_PROGRAMS, "two_pools")
+
+
+def count_until_killed(place, pools):
+    """Returns the last number that was said to be durable."""
+    process = place.start(TWO_POOLS, *pools, "run", environment=PRELOADED)
+    wait_until(lambda: "\n" in process.stdout(), 20, "a count")
+    time.sleep(random.random() * 0.1)
+    process.kill()
+    lines = [line for line in process.stdout().splitlines(keepends=True) if line.endswith("\n")]
+    return int(lines[-1])
+
+
+def counted(place, pools):
+    done = place.run(TWO_POOLS, *pools, "check", environment=PRELOADED)
+    expect(done, FINE)
+    return int(done.stdout())
+
+
+@test
+def two_heaps_agree_after_kill_9(place):
+    pools = place.path("first"), place.path("second")
+    for round_number in range(KILLS * ROUNDS):
+        said_last = count_until_killed(place, pools)
+        if round_number % 2:
+            place.run(TWO_POOLS, *pools, "open", environment=PRELOADED)
+        check(counted(place, pools) >= said_last, f"round {round_number}: {said_last} was said")
+    place.note(f"{KILLS * ROUNDS} kills, {counted(place, pools)} transactions in both")
+
+
+@test
+def a_heap_in_doubt_says_so_and_is_settled_by_hand(place):
+    pools = place.path("first"), place.path("second")
+    away = place.path("away")
+    for round_number in range(200):
+        said_last = count_until_killed(place, pools)
+        os.rename(pools[0], away)
+        done = place.run(TWO_POOLS, *pools, "open", environment=PRELOADED)
+        if done.status != FINE:
+            break
+        os.rename(away, pools[0])
+    check_in("(-5015)", done.stdout(), "in doubt")
+    for word in (pools[0], pools[1], "is not there", "pheap recover --resolve"):
+        check_in(word, done.stdout(), "the problem")
+    done = place.run(TWO_POOLS, *pools, "read", environment=PRELOADED)
+    expect(done, FINE)
+    check(int(done.stdout()) in range(said_last - 1, said_last + 2), "what a reader sees")
+    expect(place.pheap("recover", "--resolve", "perhaps", pools[1]), USAGE)
+    expect(place.pheap("recover", "--check", pools[1]), FINE)
+    os.rename(away, pools[0])  # it decides itself
+    first, second = [place.pheap("recover", "--resolve", how, pools[1]) for how in ("commit", "abort")]
+    expect(second, FINE)
+    if first.status == FINE:
+        check_in("nothing is in doubt", second.stdout(), "settled by the first")
+    else:
+        expect(first, REFUSED, "which decides, is there")
+    check(counted(place, pools) >= said_last, "settled as it was decided")
+    place.note(f"in doubt after {round_number + 1} kills")
+
+
+@test
+def who_resolves_by_hand_is_believed(place):
+    pools = place.path("first"), place.path("second")
+    away = place.path("away")
+    for round_number in range(200):
+        count_until_killed(place, pools)
+        os.rename(pools[0], away)
+        if place.run(TWO_POOLS, *pools, "open", environment=PRELOADED).status != FINE:
+            break
+        os.rename(away, pools[0])
+    before = int(place.run(TWO_POOLS, *pools, "read", environment=PRELOADED).stdout())
+    done = place.pheap("recover", "--resolve", "commit", pools[1])
+    expect(done, FINE)
+    check_in("1 transaction that another pool decides: committed", done.stdout(), "said")
+    check_in("nothing is in doubt", place.pheap("recover", "--resolve", "abort", pools[1]).stdout(), "said")
+    after = int(place.run(TWO_POOLS, *pools, "read", environment=PRELOADED).stdout())
+    check_equal(after, before + 1, "the counter")
+    expect(place.run(TWO_POOLS, *pools, "open", environment=PRELOADED), FINE)
+
+
+@test
+def the_static_library_is_malloc_and_the_api(place):
+    shared = os.path.dirname(LIBRARY)
+    place.run("cp", os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
+    binary, heap = place.path("accounts"), place.path("heap")
+    expect(place.run("cc", "-DPHEAP_LINKED", "-I", place.path(),
+                     os.path.join(ROOT, "docs/examples/accounts.c"), os.path.join(shared, "libpheap.a"),
+                     "-o", binary, "-lpthread"), FINE)
+    for words in ("open ann", "pay ann 100"):
+        expect(place.run(binary, heap, *words.split()), FINE)
+    check_equal(place.run(binary, heap, "list").stdout().split(), ["ann", "100"], "accounts")
+    defined = {line.split()[-1] for line in place.run("nm", "-g", "--defined-only", binary)
+               .stdout().splitlines()}
+    check({"malloc", "free", "calloc", "realloc", "pheap_open"} <= defined, "malloc is not pheap's")
+    strangers = {line.split()[-1] for line in
+                 place.run("nm", "-g", "--defined-only", os.path.join(shared, "libpheap.a"))
+                 .stdout().splitlines() if len(line.split()) == 3}
+    exported = {line.split()[-1] for line in place.run("nm", "-D", "--defined-only", LIBRARY)
+                .stdout().splitlines()}
+    check_equal(sorted(strangers), sorted(exported), "symbols of the static library")
+
+
+@test
+def the_header_is_clean_in_every_language(place):
+    place.run("cp", os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
+    for suffix, compiler, standard in (("c", "gcc", "c11"), ("c", "clang", "c11"),
+                                       ("cc", "g++", "c++11"), ("cc", "clang++", "c++20")):
+        with open(place.path("use." + suffix), "w", encoding="ascii") as f:
+            f.write('#include "pheap.h"\n'
+                    "int use(struct pheap *heap);\n"
+                    "int use(struct pheap *heap) { return pheap_sync(heap); }\n")
+        for define in ((), ("-DPHEAP_LINKED",)):
+            expect(place.run(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic",
+                             "-Werror", *define, "-fsyntax-only", place.path("use." + suffix)), FINE)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static uint64_t last_when;
+
 static void append(struct recording *recording, struct recorded operation)
 {
+    operation.when = ++last_when;
     if (recording->count == recording->capacity) {
         recording->capacity = recording->capacity ? recording->capacity * 2 : 256;
         recording->trace =

@@ -39,6 +39,7 @@ struct recorded {
     size_t bytes;
     uint8_t *data;
     unsigned mark;
+    uint64_t when; /* counts the operations of all recordings */
 };
 
 struct recording {

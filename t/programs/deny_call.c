@@ -1,6 +1,8 @@
 /*
  * deny_call.c - runs a command in which one system call fails, as a container's policy would have
- * it. Arguments: ptrace|userfaultfd|pagemap_scan|unshare|personality COMMAND [ARG...].
+ * it. Arguments: ptrace|tracing|userfaultfd|unshare|pagemap_scan|personality COMMAND [ARG...].
+ * tracing: all
+ * that takes the right to trace, as under Yama's scope 3.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -42,6 +44,9 @@ int main(int argc, char **argv)
         return 2;
     if (strcmp(argv[1], "ptrace") == 0)
         failed = deny(SYS_ptrace, EPERM, 0);
+    else if (strcmp(argv[1], "tracing") == 0)
+        failed = deny(SYS_ptrace, EPERM, 0) || deny(SYS_pidfd_getfd, EPERM, 0) ||
+                 deny(SYS_process_vm_readv, EPERM, 0) || deny(SYS_process_vm_writev, EPERM, 0);
     else if (strcmp(argv[1], "userfaultfd") == 0)
         failed = deny(SYS_userfaultfd, EPERM, 0);
     else if (strcmp(argv[1], "unshare") == 0)

@@ -62,6 +62,8 @@ static const char *const mutant_names[TX_MUTANT_END] = {
     [TX_MUTANT_PREDECESSORS_NOT_AWAITED] = "a record durable before the one before it",
     [TX_MUTANT_HOLES_ARE_DAMAGE] = "what a crash has torn taken for damage",
     [TX_MUTANT_SPACE_FREE_AT_CUT] = "a log's space used again too early",
+    [TX_MUTANT_CUT_WHILE_OPEN] = "a cut while a transaction is open",
+    [TX_MUTANT_SPAN_NOT_RECORDED] = "spans that are not in the log",
     [TX_MUTANT_SESSION_GOES_ON] = "a session that goes on after opening",
 };
 
@@ -493,6 +495,21 @@ static void checkpoint(void)
     acknowledge();
 }
 
+static void checkpoint_while_open(uint64_t seed)
+{
+    struct model ignored = now;
+    struct pheap_tx *tx;
+
+    if (text[0])
+        return;
+    tx = begin();
+    put_word(tx, 7, seed, &ignored);
+    if (opened_checkpoint(heap, 0, &why) != STATUS_DEFERRED && tx_mutant == TX_MUTANT_NONE)
+        wrong("a checkpoint was taken while a transaction is open", 0, "");
+    aborted(tx);
+    acknowledge();
+}
+
 static void end_life(void)
 {
     if (heap)
@@ -536,6 +553,7 @@ static void live(void)
     words(3, 200);
     next_life();
     words(2, 300);
+    checkpoint_while_open(340);
     words_soon(4, 350);
     two_at_once(360);
     objects(12, 11);
