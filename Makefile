@@ -50,7 +50,7 @@ $(BUILD)/obj/%.S.o: %.S
 $(BUILD)/obj/tools/page.S.o: tools/page.html
 
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
-GENERAL_REGS := -mgeneral-regs-only -fno-builtin \
+GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS)
@@ -135,7 +135,8 @@ check: packages
 	+@$(MAKE) --no-print-directory check-clang
 	+@$(MAKE) --no-print-directory lint
 	+@$(MAKE) --no-print-directory sanitizer-builds
-	@$(PROVE) -j2 $(UNIT_TESTS) $(SANITIZED_TESTS) $(E2E_TESTS)
+	+@$(MAKE) --no-print-directory fault-builds
+	@$(PROVE) -j2 $(UNIT_TESTS) $(SANITIZED_TESTS) $(FAULT_TESTS) $(E2E_TESTS)
 
 ## check-unit: the unit tests alone
 check-unit: tests
@@ -148,11 +149,12 @@ check-e2e: tests
 ## check-long: all tests, ten rounds where check makes one (hours)
 check-long: packages
 	+@$(MAKE) --no-print-directory tests
+	+@$(MAKE) --no-print-directory fault-builds
 	+@$(MAKE) --no-print-directory run-fuzz
 	@PHEAP_TEST_LONG=1 $(MAKE) --no-print-directory TEST_SECONDS=14400 check-prove-serial
 .PHONY: check-prove-serial
 check-prove-serial:
-	@$(PROVE) $(UNIT_TESTS) $(E2E_TESTS)
+	@$(PROVE) $(UNIT_TESTS) $(FAULT_TESTS) $(E2E_TESTS)
 
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
@@ -176,6 +178,23 @@ sanitizer-builds:
 	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
 check-sanitizers: sanitizer-builds
 	@$(PROVE) -j2 $(SANITIZED_TESTS)
+
+# --- what fails: t/faults/xxx.c, with layers whose system calls a test can make fail ---
+FAULT_SOURCES := $(wildcard t/faults/*.c)
+FAULT_TESTS   := $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/faults/t/faults/%)
+$(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
+                     $(BUILD)/obj/t/lib/sys_faults.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -Wl,--wrap=arena_alloc -lpthread $(LDFLAGS)
+
+## check-faults: the n-th system call, or allocation, fails (part of check)
+.PHONY: check-faults fault-tests fault-builds
+fault-tests: $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/t/faults/%)
+fault-builds:
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/faults OPT='$(OPT) -DSYS_FAULTS' fault-tests
+check-faults: fault-builds
+	@$(PROVE) -j2 $(FAULT_TESTS)
 
 # --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; seeds are t/pools ---
 FUZZ_SECONDS ?= 60

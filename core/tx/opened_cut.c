@@ -152,8 +152,11 @@ static int cut(struct pheap *heap, struct problem *why)
     int64_t copied = image_writer_precopy(heap->writer, &heap->space, why);
     int status = copied < 0 ? (int)copied : 0;
 
-    if (status == 0)
+    if (status == 0) {
         status = maps_read(&heap->space, "/proc/self/maps", &heap->scratch);
+        if (status < 0)
+            problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
+    }
     if (status == 0)
         status = image_writer_cut(heap->writer, &heap->space, 0, why);
     arena_rewind(&heap->scratch, heap->scratch.base);
