@@ -220,11 +220,13 @@ int agent_start(struct agent_link *link, struct problem *why)
 {
     uintptr_t stack, call_stack;
     struct agent *agent;
+    struct arena whole; /* a copy: the agent lies in it */
     int status = make_agent(&agent, link);
     long pid;
 
     if (status < 0)
         return problem_set(why, status, "no address space for the agent: %s", status_text(status));
+    whole = agent->whole;
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
     call_stack = (uintptr_t)arena_alloc(&agent->core, CALL_STACK_BYTES, PAGE_BYTES);
     agent->call_stack_top = call_stack + CALL_STACK_BYTES;
@@ -236,15 +238,13 @@ int agent_start(struct agent_link *link, struct problem *why)
     pid = stack && call_stack ? clone_agent(agent, stack + STACK_BYTES) : -ENOMEM;
     if (pid < 0) {
         status = problem_set(why, (int)pid, "cannot start the agent: %s", status_text((int)pid));
-        arena_destroy(&agent->whole);
+        arena_destroy(&whole);
         return status;
     }
     (void)sys_call(SYS_prctl, PR_SET_PTRACER, pid, 0, 0, 0); /* where Yama asks for it */
     __atomic_store_n(&link->agent_pid, (int32_t)pid, __ATOMIC_RELEASE);
     status = wait_for_answer(link, (int)pid);
     if (status < 0) {
-        struct arena whole = agent->whole;
-
         link->agent_pid = 0;
         if (status == -ECHILD)
             (void)problem_set(why, status, "the agent died while it started");

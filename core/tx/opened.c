@@ -50,6 +50,8 @@ static int make(struct pheap **out, bool read_only)
     heap = status < 0 ? NULL : arena_alloc(&arena, sizeof *heap, 64);
     if (!heap) {
         arena_destroy(&arena);
+        if (status == 0)
+            arena_destroy(&scratch);
         return status < 0 ? status : -ENOMEM;
     }
     heap->arena = arena;
