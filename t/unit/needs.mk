@@ -24,3 +24,4 @@ $(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/hea
 # What a power cut leaves of transactions.
 $(BUILD)/t/unit/tx_crash_states: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
 $(BUILD)/t/unit/tx_failures: $(BUILD)/obj/t/lib/persist_recorder.c.o
+$(BUILD)/t/faults/tools: $(POOL_TEST_PARTS)
