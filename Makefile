@@ -165,7 +165,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
 THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
-SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
+SANITIZED_TESTS   = $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) $(REPLAYS) \
                     $(THREADED_NAMES:%=$(BUILD)/tsan/t/unit/%)
 
 ## check-sanitizers: unit tests under ASan and UBSan, and under TSan
@@ -173,7 +173,7 @@ SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
 sanitized-tests: $(SANITIZED_NAMES:%=$(BUILD)/t/unit/%)
 sanitizer-builds:
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT='-O1 -g $(SANITIZE_ADDRESS)' \
-	  LDFLAGS='$(SANITIZE_ADDRESS)' sanitized-tests
+	  LDFLAGS='$(SANITIZE_ADDRESS)' sanitized-tests replays
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT='-O1 -g $(SANITIZE_THREAD)' \
 	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
 check-sanitizers: sanitizer-builds
@@ -196,24 +196,45 @@ fault-builds:
 check-faults: fault-builds
 	@$(PROVE) -j2 $(FAULT_TESTS)
 
-# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; seeds are t/pools ---
+# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer or AFL++; what they found is in t/fuzz/corpus,
+# which make check goes through without a fuzzer ---
 FUZZ_SECONDS ?= 60
+FUZZ_NAMES   := check_pool open_heap process_record read_pool view_pool
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
-$(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
-	$(call say,LD,$@)
-	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -lpthread $(LDFLAGS)
+FUZZ_LINK     = $(call say,LD,$@)mkdir -p $(@D) && \
+                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread $(LDFLAGS)
+FUZZ_PARTS   := $(BUILD)/obj/t/fuzz/packed_pool.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+REPLAYS      := $(FUZZ_NAMES:%=$(BUILD)/asan/t/replay/%)
+$(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(FUZZ_PARTS)
+	$(Q)$(FUZZ_LINK)
+$(BUILD)/t/replay/%: $(BUILD)/obj/t/fuzz/%.c.o $(BUILD)/obj/t/fuzz/replay.c.o $(FUZZ_PARTS)
+	$(Q)$(FUZZ_LINK)
 
-## fuzz: build build/fuzz/t/fuzz/check_pool (run-fuzz: and run it for FUZZ_SECONDS)
-.PHONY: fuzz run-fuzz
+## fuzz: build/fuzz/t/fuzz/*, with libFuzzer (run-fuzz: and each of them for FUZZ_SECONDS)
+.PHONY: fuzz run-fuzz fuzz-targets fuzz-afl run-fuzz-afl replays
+fuzz-targets: $(FUZZ_NAMES:%=$(BUILD)/t/fuzz/%)
+replays: $(FUZZ_NAMES:%=$(BUILD)/t/replay/%)
 fuzz:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz \
 	  OPT='-O1 -g -fsanitize=fuzzer-no-link $(FUZZ_FLAGS)' \
-	  LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' $(BUILD)/fuzz/t/fuzz/check_pool
+	  LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' fuzz-targets
 run-fuzz: fuzz
-	@mkdir -p $(BUILD)/fuzz/corpus
-	@$(BUILD)/fuzz/t/fuzz/check_pool -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=131072 \
-	  -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 -verbosity=0 $(BUILD)/fuzz/corpus t/pools
+	@for name in $(FUZZ_NAMES); do mkdir -p $(BUILD)/fuzz/found/$$name && \
+	  $(BUILD)/fuzz/t/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=65536 \
+	    -artifact_prefix=$(BUILD)/fuzz/$$name- -print_final_stats=1 -verbosity=0 \
+	    $(BUILD)/fuzz/found/$$name t/fuzz/corpus/$$name || exit 1; done
+
+## fuzz-afl: the same targets for AFL++ (run-fuzz-afl: and each of them for FUZZ_SECONDS)
+fuzz-afl:
+	+@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 $(MAKE) --no-print-directory CC=afl-clang-fast \
+	  BUILD=$(BUILD)/afl OPT='-O1 -g' LDFLAGS=-fsanitize=fuzzer fuzz-targets
+run-fuzz-afl: fuzz-afl
+	@for name in $(FUZZ_NAMES); do mkdir -p $(BUILD)/afl/found/$$name && \
+	  AFL_SKIP_CPUFREQ=1 AFL_NO_UI=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 \
+	  AFL_BENCH_UNTIL_CRASH=1 afl-fuzz -V $(FUZZ_SECONDS) -t 2000 -i t/fuzz/corpus/$$name \
+	    -o $(BUILD)/afl/found/$$name -- $(BUILD)/afl/t/fuzz/$$name >$(BUILD)/afl/$$name.log 2>&1; \
+	  crashes=$$(ls $(BUILD)/afl/found/$$name/default/crashes 2>/dev/null | grep -c id:); \
+	  echo "$$name: $$crashes crashes"; [ "$$crashes" = 0 ] || exit 1; done
 
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages

@@ -5,6 +5,9 @@ the library. It must agree with the library on every pool (t/e2e/pool_second_rea
     second_reader.py list POOL              all generations, their pages and records
     second_reader.py page POOL GEN PAGE     4096 bytes to stdout (zeroes where nothing is stored)
     second_reader.py record POOL GEN        the record's bytes to stdout
+    second_reader.py log POOL               the log's records
+    second_reader.py word POOL ADDRESS...   8 bytes of memory each, as the newest generation and the
+                                            log behind it have it
 """
 import struct
 import sys
@@ -14,6 +17,10 @@ import xxhash
 FRAME = 4096
 ENTRIES = 256
 LEVELS = 5
+
+
+LOG_RECORD = struct.Struct("<8sQQQQQQQ")
+LOG_ENTRY = struct.Struct("<IIQQII")
 
 
 class Damaged(Exception):
@@ -177,6 +184,57 @@ class Pool:
         return data
 
 
+    def log_bytes(self):
+        parts = []
+        for first, frames in self.superblock.log[:self.superblock.log_count]:
+            self.file.seek(first * FRAME)
+            parts.append(self.file.read(frames * FRAME))
+        return b"".join(parts)
+
+    def log_record(self, data, at, sequence, previous):
+        """The record at this offset, or None if the log ends before it."""
+        if len(data) - at < 64:
+            return None
+        magic, number, size, before, _, _, generation, expected = LOG_RECORD.unpack_from(data, at)
+        if (magic != b"PHEAPREC" or number != sequence or before != previous or size < 64 or
+                size % 8 or size > len(data) - at or
+                generation != self.superblock.log_generation):
+            return None
+        body = data[at:at + 56] + self.superblock.uuid[:8] + data[at + 64:at + size]
+        return body if checksum(body) == expected else None
+
+    def log_records(self):
+        """(sequence, bytes, checksum) of each, in their order."""
+        data, at, sequence, previous = self.log_bytes(), 0, 1, self.superblock.log_nonce
+        while (record := self.log_record(data, at, sequence, previous)) is not None:
+            previous = checksum(record)
+            yield sequence, record, previous
+            sequence += 1
+            at = (at + len(record) + 63) // 64 * 64
+
+    def log_writes(self):
+        """(address, bytes) of all that the log writes, in its order."""
+        for _, record, _ in self.log_records():
+            count, at = LOG_RECORD.unpack_from(record)[5], 64
+            for _ in range(count):
+                kind, _, address, size, _, _ = LOG_ENTRY.unpack_from(record, at)
+                at += 32
+                if kind == 2:
+                    yield address, record[at:at + size]
+                    at += (size + 7) // 8 * 8
+
+    def word(self, address):
+        generation = self.superblock.generations[-1]
+        memory = bytearray()
+        for page in (address // FRAME, address // FRAME + 1):
+            memory += self.content(*self.lookup(generation, page))
+        first = address // FRAME * FRAME
+        for start, data in self.log_writes():
+            for i in range(max(start, first), min(start + len(data), first + len(memory))):
+                memory[i - first] = data[i - start]
+        return struct.unpack_from("<Q", memory, address - first)[0]
+
+
 def list_pool(pool):
     s = pool.superblock
     print(f"pool sequence {s.sequence} slot {s.slot} run {s.run_state} end {s.end_status} "
@@ -202,6 +260,12 @@ def main(arguments):
         generation = pool.generation(int(arguments[2]))
         entry = pool.lookup(generation, int(arguments[3], 0))
         sys.stdout.buffer.write(pool.content(*entry))
+    elif command == "log":
+        for sequence, record, expected in pool.log_records():
+            print(f"record {sequence} bytes {len(record)} checksum {expected:016x}")
+    elif command == "word":
+        for address in arguments[2:]:
+            print(f"word {int(address, 0):#x} {pool.word(int(address, 0))}")
     else:
         sys.stdout.buffer.write(pool.record(pool.generation(int(arguments[2]))))
 

@@ -1,0 +1,84 @@
+/*
+ * open_heap.c - fuzz target: opening a heap. The newest generation is read, the log replayed, the
+ * blocks derived; a heap that opens can be walked, changed, checkpointed and opened again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "core/tx/opened.h"
+#include "core/tx/roots.h"
+#include "core/tx/transaction.h"
+#include "t/fuzz/packed_pool.h"
+#include "t/fuzz/target.h"
+
+#define TYPE       2u
+#define BLOCKS_MAX 10000u
+
+static struct problem why;
+
+static int open_heap(struct pheap **heap, const char *path, bool read_only)
+{
+    int status = opened_attach(heap, path, read_only, &why);
+
+    if (status == 0)
+        status = opened_load(*heap, &why);
+    if (status < 0 && why.text[0] == 0)
+        abort();
+    if (status < 0 && *heap)
+        (void)opened_close(*heap);
+    return status;
+}
+
+static void walk(const struct pheap *heap)
+{
+    struct block block = {0};
+
+    (void)root_find(heap, "words", NULL);
+    for (unsigned i = 0; i < BLOCKS_MAX; i++)
+        if (!blocks_next(&heap->blocks, block.address, TYPE, &block))
+            break;
+}
+
+static void must(int status, const char *what)
+{
+    if (status == 0)
+        return;
+    fprintf(stderr, "opened, but: %s: %d %s\n", what, status, why.text);
+    abort();
+}
+
+/* Its slot may be so full that there is no room. */
+static void change(struct pheap *heap)
+{
+    struct pheap_tx *tx = NULL;
+    void *block;
+    int status = tx_begin(heap, &tx);
+
+    must(status, "tx_begin");
+    status = tx_alloc(tx, 100, TYPE, &block);
+    if (status < 0)
+        tx_abort(tx);
+    else
+        must(tx_commit(tx), "tx_commit");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *path = packed_pool_write(data, size);
+    struct pheap *heap;
+
+    if (open_heap(&heap, path, true) == 0) {
+        walk(heap);
+        (void)opened_close(heap);
+    }
+    if (open_heap(&heap, path, false) < 0)
+        return 0;
+    if (!opened_is_valid(heap))
+        abort();
+    walk(heap);
+    change(heap);
+    must(opened_checkpoint(heap, 0, &why) > 0 ? 0 : -1, "checkpoint");
+    (void)opened_close(heap);
+    must(open_heap(&heap, path, true), "opened again");
+    (void)opened_close(heap);
+    return 0;
+}
