@@ -15,6 +15,8 @@ POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist
                    $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o \
                    $(BUILD)/obj/t/lib/dax_fixture.c.o
 $(filter $(BUILD)/t/unit/pool_% $(BUILD)/t/unit/recovery_check% $(BUILD)/t/unit/recovery_copy $(BUILD)/t/unit/recovery_repair,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
+# What a power cut leaves of pools.
+$(BUILD)/t/unit/pool_crash_states $(BUILD)/t/unit/pool_crash_mutants: $(BUILD)/obj/t/lib/pool_crash.c.o
 # What stops the threads of the tests of system calls.
 $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/stop_fixture.c.o
 # Random calls against an interval map.
