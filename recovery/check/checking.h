@@ -58,7 +58,7 @@ struct checking {
 /* The steps, in their order. 0, or a negative status with why filled in. */
 typedef int check_step(struct checking *checking);
 check_step check_superblocks, check_generations, check_indexes, check_contents, check_records,
-    check_heaps;
+    check_log, check_heaps;
 
 /* --- checking.c --- */
 

@@ -58,6 +58,10 @@ static const struct {
     [HP_TABLE] = {"HP-12", "a hardened slab's table makes no sense"},
     [HP_NEWER] = {"HP-13", "the heap was written by a newer pheap"},
     [HP_LOCK] = {"HP-14", "a lock of the heap is held by what is no thread"},
+    [LG_PLACE] = {"LG-1", "the log's place in a superblock is impossible"},
+    [LG_GENERATION] = {"LG-2", "the log follows another generation than the newest"},
+    [LG_BROKEN] = {"LG-3", "the log breaks off, and does not end there"},
+    [LG_TORN] = {"LG-4", "the log's last record is torn"},
 };
 
 const char *finding_id(enum finding_kind kind)

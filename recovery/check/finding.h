@@ -66,6 +66,10 @@ enum finding_kind {
     HP_TABLE,
     HP_NEWER,
     HP_LOCK,
+    LG_PLACE,
+    LG_GENERATION,
+    LG_BROKEN,
+    LG_TORN,
     FINDING_KINDS
 };
 

@@ -113,6 +113,26 @@ static void judge_numbers(struct judging *judging)
           SUPER_OFFSET(frame_count), "2 to 2^40 - 1", super->frame_count);
 }
 
+static void judge_log(struct judging *judging)
+{
+    const struct superblock *super = judging->super;
+    const struct log_place *log = &super->log;
+    uint32_t extents = log->extent_count < LOG_EXTENTS ? log->extent_count : LOG_EXTENTS;
+
+    judge(judging, log->extent_count <= LOG_EXTENTS, LG_PLACE, SUPER_OFFSET(log.extent_count),
+          "0 to 16", log->extent_count);
+    judge(judging, log->extent_count == 0 || super->format_version > POOL_FORMAT_NO_LOG, LG_PLACE,
+          SUPER_OFFSET(log.extent_count), "0: the format has no log", log->extent_count);
+    judge(judging, log->generation < super->next_generation, LG_PLACE, SUPER_OFFSET(log.generation),
+          "below the next generation's", log->generation);
+    for (uint32_t i = 0; i < extents; i++)
+        judge(judging,
+              log->extents[i].frames > 0 &&
+                  run_fits(log->extents[i].frame, log->extents[i].frames, super->frame_count),
+              LG_PLACE, SUPER_OFFSET(log.extents) + i * sizeof log->extents[0],
+              "a run of frames of the pool", log->extents[i].frame);
+}
+
 /* True: everything about it is right, the numbers of its generations too. */
 static bool judge_super(struct checking *checking, unsigned which, enum severity severity)
 {
@@ -125,11 +145,12 @@ static bool judge_super(struct checking *checking, unsigned which, enum severity
         !judge(&judging,
                super->format_version >= POOL_FORMAT_OLDEST &&
                    super->format_version <= POOL_FORMAT_VERSION,
-               SB_VERSION, SUPER_OFFSET(format_version), "1 or 2", super->format_version))
+               SB_VERSION, SUPER_OFFSET(format_version), "1, 2 or 3", super->format_version))
         return false;
     judge(&judging, super->sequence % 2 == which, SB_PLACE, SUPER_OFFSET(sequence),
           which ? "odd, in frame 1" : "even, in frame 0", super->sequence);
     judge_numbers(&judging);
+    judge_log(&judging);
     if (!judge(&judging, super->generation_count <= SUPERBLOCK_GENERATIONS, SB_LIST,
                SUPER_OFFSET(generation_count), "0 to 24", super->generation_count))
         return false;
