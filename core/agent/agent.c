@@ -26,7 +26,6 @@
 #define CORE_BYTES_MIN      (16ull << 20)
 #define WRITER_BYTES_MIN    (32ull << 20) /* what image_writer_create() takes at least */
 #define STACK_BYTES         (512u << 10)
-#define CALL_STACK_BYTES    (64u << 10)
 #define START_WAIT_SLICE_NS 50000000
 
 static uintptr_t carve(struct arena *arena, uintptr_t start, uint64_t bytes)
@@ -228,8 +227,8 @@ int agent_start(struct agent_link *link, struct problem *why)
         return problem_set(why, status, "no address space for the agent: %s", status_text(status));
     whole = agent->whole;
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
-    call_stack = (uintptr_t)arena_alloc(&agent->core, CALL_STACK_BYTES, PAGE_BYTES);
-    agent->call_stack_top = call_stack + CALL_STACK_BYTES;
+    call_stack = (uintptr_t)arena_alloc(&agent->core, CAPTURE_STACK_BYTES, PAGE_BYTES);
+    agent->call_stack_top = call_stack + CAPTURE_STACK_BYTES;
     report_remember_stderr(agent);
     link->agent_pid = 0;
     link->state = 0;

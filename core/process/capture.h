@@ -19,6 +19,8 @@
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
+#define CAPTURE_STACK_BYTES (64u << 10)
+
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
 struct capture {
@@ -28,7 +30,7 @@ struct capture {
     const struct address_space *space;
     struct capture_cache *cache;
     struct arena *scratch;    /* rewound by the caller after the checkpoint */
-    uintptr_t call_stack_top; /* a stack in agent memory for tracee_call, 64 KiB */
+    uintptr_t call_stack_top; /* stacks in agent memory for injected calls, CAPTURE_STACK_BYTES */
     uintptr_t resume_entry;   /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
 };

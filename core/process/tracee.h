@@ -61,6 +61,14 @@ int tracee_detach(struct tracee *tracee);
 MUST_CHECK int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
                            uintptr_t stack_top, uintptr_t trap_address, long *result);
 
+/*
+ * The same in two steps, so that several threads run at once: each that was started, and only
+ * those, must be finished before anything else is done with it.
+ */
+MUST_CHECK int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
+                                 uintptr_t stack_top, uintptr_t trap_address);
+MUST_CHECK int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result);
+
 /* One system call in the stopped thread, at syscall_address (where the bytes 0f 05 are), by single
  * step. *result: the kernel's value. */
 MUST_CHECK int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
