@@ -87,7 +87,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 
 # --- tools ---
 TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
-TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover
+TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover pheap-doctor
 .PHONY: tools
 ## tools: build the tools alone
 tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)
@@ -240,6 +240,13 @@ run-fuzz-afl: fuzz-afl
 check-dax: packages
 	+@$(MAKE) --no-print-directory tests
 	@scripts/check-dax
+
+## check-programs: programs too large for make check, killed and resumed; a table of them
+.PHONY: check-programs
+check-programs:
+	@scripts/install-packages scripts/packages scripts/packages-programs
+	+@$(MAKE) --no-print-directory tests
+	@t/compat/programs.t
 
 ## check-clang: everything compiles with clang without a warning
 check-clang:

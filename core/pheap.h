@@ -17,8 +17,11 @@
 #ifndef PHEAP_H
 #define PHEAP_H
 
+#include <errno.h>
+#include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,7 +44,10 @@ enum pheap_error {
     PHEAP_ERROR_DEFERRED = -5008,      /* not now: a child lives, a thread cannot be stopped */
     PHEAP_ERROR_NOT_PERMITTED = -5009, /* the process may not be traced */
     PHEAP_ERROR_REFUSED = -5011,       /* the pool holds a program's checkpoints, not a heap */
-    PHEAP_ERROR_LIMIT = -5012,         /* too many named roots, or a log in too many pieces */
+    PHEAP_ERROR_LIMIT = -5012,         /* too many named roots, or a log in too many pieces,
+                                          or heaps in a transaction, or callers at once */
+    PHEAP_ERROR_CONFLICT = -5014,      /* an optimistic transaction has lost: pheap_tx_retry() */
+    PHEAP_ERROR_IN_DOUBT = -5015,      /* a transaction waits for another pool's decision */
     PHEAP_ERROR_NO_POOL = -5100,       /* this process has no pool: it was not started under pheap,
                                           or is a child of one that was, or its agent is gone */
 };
@@ -57,6 +63,23 @@ enum pheap_error {
  * defers it, and a minute at most.
  */
 PHEAP_FUNCTION int64_t pheap_checkpoint(void);
+
+/*
+ * The generation that this process was last resumed from; 0: it has not been. Different after each
+ * resume from what an image of the process can hold, so it tells that what must not repeat (keys,
+ * seeds, connections) is to be made anew: keep the number beside it, and compare before use. Any
+ * thread, signal handlers too. It costs a load.
+ *
+ * A child finds the number in its environment, as PHEAP_GENERATION.
+ */
+PHEAP_FUNCTION uint64_t pheap_resumed_generation(void);
+
+/*
+ * From now on the process gets this signal when it is resumed, before it goes on; 0: none. With
+ * SA_SIGINFO the handler finds si_code SI_QUEUE and in si_value.sival_int the generation (its lower
+ * 32 bits). A process has one such signal. -EINVAL: no such signal.
+ */
+PHEAP_FUNCTION int pheap_on_resume(int signal_number);
 
 /* The text of an error, in English; never NULL. */
 PHEAP_FUNCTION const char *pheap_error_text(int64_t error);
@@ -85,8 +108,9 @@ struct pheap_options {
 };
 
 enum pheap_flags {
-    PHEAP_CREATE = 1,    /* make the heap if the file is not there */
-    PHEAP_READ_ONLY = 2, /* as it was last committed; also while another process writes it */
+    PHEAP_CREATE = 1,       /* make the heap if the file is not there */
+    PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
+    PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
 };
 
 /*
@@ -112,9 +136,9 @@ PHEAP_FUNCTION int pheap_create(const char *path, const struct pheap_options *op
                                 struct pheap **heap);
 
 /*
- * Takes the heap out of memory: pointers into it are void. All that was committed is durable
- * already. PHEAP_ERROR_DEFERRED: a transaction is open, and the heap stays. No other thread may use
- * the heap.
+ * Takes the heap out of memory: pointers into it are void. All that was committed is durable then.
+ * PHEAP_ERROR_DEFERRED: a transaction is open, and the heap stays. -EIO and the like: it is closed,
+ * but what pheap_tx_commit_soon() has left to be done has failed. No other thread may use the heap.
  */
 PHEAP_FUNCTION int pheap_close(struct pheap *heap);
 
@@ -123,9 +147,9 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
  * then. Returns the generation's number. Happens by itself when the log has grown by 16 MiB.
  *
  * Waits up to 5 seconds until no transaction is open (PHEAP_ERROR_DEFERRED; so it always ends
- * within a transaction of the same thread); transactions that begin meanwhile wait for it. -ENOSPC
- * and the like: the heap goes on. -EIO: if making it durable has failed, the heap takes no more
- * changes until it is opened again. From any thread.
+ * within a transaction of the same thread); transactions that begin meanwhile wait for that, but
+ * not while the generation is written. -ENOSPC and the like: the heap goes on. -EIO: if making it
+ * durable has failed, the heap takes no more changes until it is opened again. From any thread.
  *
  * Crash: the same content, from the generation before and its log or from the new one.
  */
@@ -207,8 +231,9 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
 
 /*
  * Ends the innermost level. Of a nested one: 0. Of the outermost: 0 when it is durable; else it has
- * been undone and has ended too. One write and one fdatasync; none when nothing was added,
- * allocated or freed.
+ * been undone and has ended too. One write and one fdatasync, which is shared with other threads
+ * that commit meanwhile; neither when nothing was added, allocated or freed. On persistent memory
+ * one copy and one fence.
  *
  * -ENOSPC, -ENOMEM: the heap goes on. Any other: it is unknown whether the transaction is durable;
  * the heap takes no more changes, and the next opening shows it whole or not at all.
@@ -218,8 +243,342 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
  */
 PHEAP_FUNCTION int pheap_tx_commit(struct pheap_tx *tx);
 
+/*
+ * As pheap_tx_commit(), but returns when the record is written and before it is durable; one write,
+ * no fdatasync (on persistent memory a commit is durable at once in any case). *ticket (unless
+ * NULL) is for pheap_wait(); 0: there is nothing to wait for. It becomes durable with the next
+ * pheap_tx_commit() of any thread, pheap_wait(), pheap_sync(), checkpoint, or pheap_close().
+ *
+ * Other transactions see it at once, and come after it in the log. Errors as pheap_tx_commit().
+ *
+ * Crash: the process dies: it is there. The machine dies: of what was not durable yet there is a
+ * beginning, in the order of the commits: this transaction never without those before it.
+ */
+PHEAP_FUNCTION int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket);
+
+/*
+ * Waits until the commit that gave this ticket, and all before it, are durable. pheap_sync(): until
+ * all are. One fdatasync for all threads that wait, none if it has been done. From any thread; not
+ * within a transaction whose end the ticket comes from.
+ *
+ * -EIO and the like: making it durable has failed, the heap takes no more changes.
+ */
+PHEAP_FUNCTION int pheap_wait(struct pheap *heap, uint64_t ticket);
+PHEAP_FUNCTION int pheap_sync(struct pheap *heap);
+
 /* Ends the innermost level; what it did is undone. */
 PHEAP_FUNCTION void pheap_tx_abort(struct pheap_tx *tx);
+
+/*
+ * --- Optimistic transactions ---
+ *
+ * They need no locks. What a transaction reads with pheap_tx_read() was committed, all of it at one
+ * moment; what it writes with pheap_tx_write() is its own until it commits. If others have changed
+ * meanwhile what it has read, it has lost: PHEAP_ERROR_CONFLICT from one of its calls, and it
+ * begins anew. A transaction never sees, not even when it will fail, what no serial order of the
+ * committed ones gives. One that only reads writes nothing, neither to the pool nor to what threads
+ * share, but for a spare list.
+ *
+ *     PHEAP_TX(heap) {
+ *         struct account *from = ..., *to = ...;
+ *
+ *         PHEAP_SET(tx, &from->balance, PHEAP_GET(tx, &from->balance) - 10);
+ *         PHEAP_SET(tx, &to->balance, PHEAP_GET(tx, &to->balance) + 10);
+ *     } PHEAP_TX_END_WITH(status);
+ *
+ * Objects, roots, calls and nesting are as in direct ones. A new object, until it is committed, can
+ * be stored to with plain stores; everything else is read and written through the transaction. An
+ * object that another transaction frees can still be read by one that does not know it yet: that
+ * one learns at once that it has lost, and memory that was once the heap's stays mapped until the
+ * heap is closed.
+ *
+ * With direct transactions on the same data: what a direct one has added, freed, or read with
+ * pheap_tx_read(), optimistic ones neither read nor commit until it has ended; and pheap_tx_add()
+ * waits for one that is just committing there. So a direct one adds what optimistic ones may write
+ * before it looks at it. A thread does not use in an optimistic transaction what it has added in a
+ * direct one that is still open: it would wait for itself.
+ *
+ * One that has lost eight times is let go first by all others, for 10 ms, then twice that, and so
+ * on: it commits in the end, also if it is long.
+ */
+
+/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. */
+PHEAP_FUNCTION int pheap_tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx);
+
+/*
+ * Copies bytes of the heap as the transaction sees them: with what it has written itself. In a
+ * direct transaction: as they are now, held from now on as if they were added.
+ *
+ * PHEAP_ERROR_CONFLICT: it has lost (*to is undefined). -EINVAL: not in the heap. -ENOMEM.
+ */
+PHEAP_FUNCTION int pheap_tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes);
+
+/* Writes to the heap when the transaction commits. In a direct transaction: adds and stores.
+ * Errors as above. */
+PHEAP_FUNCTION int pheap_tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes);
+
+/*
+ * Undoes all levels and begins the outermost one anew, after a while that is longer the more often
+ * it has lost. pheap_tx_commit() of an optimistic one that returns PHEAP_ERROR_CONFLICT has undone
+ * it and left it to this, or to pheap_tx_abort(). Its on-abort calls were made, and are forgotten.
+ *
+ * Negative: the transaction has ended. -EINVAL: it is a direct one, and goes on.
+ */
+PHEAP_FUNCTION int pheap_tx_retry(struct pheap_tx *tx);
+
+/* As pheap_root(), as the transaction sees it. *object NULL: no such name. type may be NULL. */
+PHEAP_FUNCTION int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object,
+                                 uint32_t *type);
+
+/* The heap it was begun on. */
+PHEAP_FUNCTION struct pheap *pheap_tx_heap(const struct pheap_tx *tx);
+
+/* Whose PHEAP_TX the transaction is in: for the macros. */
+PHEAP_FUNCTION struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx);
+
+/*
+ * PHEAP_TX(heap) { ... } PHEAP_TX_END
+ *
+ * Runs the block as an optimistic transaction `tx`, again and again until it has committed or
+ * failed. PHEAP_TX_END_WITH(status) ends it too and says how it went: 0, -ECANCELED (left by
+ * PHEAP_TX_ABORT), or another error; with PHEAP_TX_END a failure leaves no trace but that nothing
+ * has changed. Leaving the block by return or goto aborts; so does break. What the block does
+ * besides the transaction (input, output, plain variables) is done as often as it runs.
+ *
+ * PHEAP_TX_NESTED(tx) { ... } PHEAP_TX_END: a part that may be aborted by itself. When it loses,
+ * the whole begins anew.
+ *
+ * Within, also in functions that are called with tx:
+ *   PHEAP_GET(tx, pointer)         the value there
+ *   PHEAP_SET(tx, pointer, value)
+ *   PHEAP_TRY(tx, call)            a call that returns a status: on to the next line if it is 0
+ *   PHEAP_TX_ABORT(tx)             out of the innermost block, undone
+ * Each of them leaves the block when the transaction has lost or failed. In C that is a longjmp():
+ * variables from outside the block that the block has changed since have no certain value after it
+ * began anew or failed, unless they are volatile; variables within the block are new each time. In
+ * C++ with exceptions it is one (pheap_tx_leaving), and variables keep their values; a catch (...)
+ * in the block must pass it on.
+ */
+struct pheap_tx_run {
+    struct pheap *heap;
+    struct pheap_tx *volatile tx; /* NULL: not open */
+    struct pheap_tx_run *outer;   /* of a nested one */
+    volatile int status;
+    volatile int is_nested, has_begun;
+    jmp_buf jump;
+};
+
+static inline void pheap_tx_run_close(struct pheap_tx_run *run, int status)
+{
+    if (run->tx)
+        *pheap_tx_run_of(run->tx) = run->outer;
+    run->tx = NULL;
+    run->status = status;
+}
+
+/* The end of its scope, however it was left. */
+static inline void pheap_tx_run_left(struct pheap_tx_run *run)
+{
+    struct pheap_tx *tx = run->tx;
+
+    if (!tx)
+        return;
+    pheap_tx_run_close(run, -ECANCELED);
+    pheap_tx_abort(tx);
+}
+
+static inline struct pheap_tx *pheap_tx_run_begin(struct pheap_tx_run *run)
+{
+    struct pheap_tx *tx = run->tx; /* of the outer one, if there is one */
+    struct pheap_tx_run **innermost;
+
+    run->tx = NULL;
+    run->has_begun = 1;
+    run->status =
+        run->is_nested ? pheap_tx_begin(run->heap, &tx) : pheap_tx_begin_optimistic(run->heap, &tx);
+    if (run->status < 0)
+        return NULL;
+    innermost = pheap_tx_run_of(tx);
+    run->outer = *innermost;
+    *innermost = run;
+    run->tx = tx;
+    return tx;
+}
+
+/* After it has lost; NULL: it has failed. A nested one without an outer run gives up. */
+static inline struct pheap_tx *pheap_tx_run_again(struct pheap_tx_run *run)
+{
+    struct pheap_tx *tx = run->tx;
+    int status;
+
+    if (run->is_nested) {
+        pheap_tx_run_close(run, PHEAP_ERROR_CONFLICT);
+        pheap_tx_abort(tx);
+        return NULL;
+    }
+    *pheap_tx_run_of(tx) = run;
+    status = pheap_tx_retry(tx);
+    run->status = status;
+    if (status < 0)
+        run->tx = NULL;
+    return status < 0 ? NULL : tx;
+}
+
+/* How the block goes on: it begins, begins anew, or is over. */
+static inline struct pheap_tx *pheap_tx_run_next(struct pheap_tx_run *run)
+{
+    int status = run->status;
+
+    if (!run->has_begun)
+        return pheap_tx_run_begin(run);
+    if (status == PHEAP_ERROR_CONFLICT && run->tx)
+        return pheap_tx_run_again(run);
+    pheap_tx_run_left(run);
+    run->status = status;
+    return NULL;
+}
+
+#ifdef __cpp_exceptions
+#define PHEAP_TX_THROWS
+struct pheap_tx_leaving {
+    struct pheap_tx_run *to;
+};
+#endif
+
+/* To where the block of `to` is looked after. */
+__attribute__((noreturn)) static inline void pheap_tx_run_leave(struct pheap_tx_run *to, int status)
+{
+    to->status = status;
+#ifdef PHEAP_TX_THROWS
+    throw pheap_tx_leaving{to};
+#else
+    longjmp(to->jump, 1);
+#endif
+}
+
+/* What a call in a block has returned. (Outside of any, there is nowhere to go to: abort().) */
+static inline void pheap_tx_check(struct pheap_tx *tx, int status)
+{
+    struct pheap_tx_run *run;
+
+    if (status >= 0)
+        return;
+    run = *pheap_tx_run_of(tx);
+    if (!run)
+        abort();
+    while (status == PHEAP_ERROR_CONFLICT && run->outer)
+        run = run->outer;
+    pheap_tx_run_leave(run, status);
+}
+
+/* The block has come to its end. */
+static inline struct pheap_tx *pheap_tx_run_commit(struct pheap_tx_run *run)
+{
+    struct pheap_tx *tx = run->tx;
+    struct pheap_tx_run *outer = run->outer;
+    int status;
+
+    if (run->status < 0) /* C++: it was left */
+        return pheap_tx_run_next(run);
+    *pheap_tx_run_of(tx) = outer;
+    status = pheap_tx_commit(tx);
+    if (status == PHEAP_ERROR_CONFLICT && !run->is_nested)
+        return pheap_tx_run_again(run);
+    run->tx = NULL;
+    run->status = status;
+    if (status == PHEAP_ERROR_CONFLICT && outer)
+        pheap_tx_check(tx, status);
+    return NULL;
+}
+
+static inline void pheap_tx_run_create(struct pheap_tx_run *run, struct pheap *heap,
+                                       struct pheap_tx *outer)
+{
+    run->heap = heap;
+    run->tx = outer;
+    run->outer = NULL;
+    run->status = 0;
+    run->is_nested = outer != NULL;
+    run->has_begun = 0;
+}
+
+#define PHEAP_TX_RUN(heap, outer)                                                                  \
+    do {                                                                                           \
+        struct pheap_tx_run pheap_run_ __attribute__((cleanup(pheap_tx_run_left)));                \
+        pheap_tx_run_create(&pheap_run_, (heap), (outer));
+#define PHEAP_TX_LOOP                                                                              \
+    for (struct pheap_tx *volatile tx = pheap_tx_run_next(&pheap_run_); tx;                        \
+         tx = pheap_tx_run_commit(&pheap_run_))
+
+#ifdef PHEAP_TX_THROWS
+#define PHEAP_TX_TRIED                                                                             \
+    PHEAP_TX_LOOP                                                                                  \
+    try
+#define PHEAP_TX_CAUGHT                                                                            \
+    catch (const pheap_tx_leaving &pheap_leaving_)                                                 \
+    {                                                                                              \
+        if (pheap_leaving_.to != &pheap_run_)                                                      \
+            throw;                                                                                 \
+    }
+#else
+#define PHEAP_TX_TRIED                                                                             \
+    (void)setjmp(pheap_run_.jump);                                                                 \
+    PHEAP_TX_LOOP
+#define PHEAP_TX_CAUGHT
+#endif
+
+#define PHEAP_TX(heap)                                                                             \
+    PHEAP_TX_RUN(heap, NULL)                                                                       \
+    PHEAP_TX_TRIED
+#define PHEAP_TX_NESTED(outer)                                                                     \
+    PHEAP_TX_RUN(pheap_tx_heap(outer), outer)                                                      \
+    PHEAP_TX_TRIED
+#define PHEAP_TX_END                                                                               \
+    PHEAP_TX_CAUGHT                                                                                \
+    pheap_tx_run_left(&pheap_run_); /* by break */                                                 \
+    }                                                                                              \
+    while (0)
+#define PHEAP_TX_END_WITH(result)                                                                  \
+    PHEAP_TX_CAUGHT                                                                                \
+    pheap_tx_run_left(&pheap_run_);                                                                \
+    (result) = pheap_run_.status;                                                                  \
+    }                                                                                              \
+    while (0)
+
+#define PHEAP_TRY(tx, call) pheap_tx_check((tx), (call))
+#define PHEAP_TX_ABORT(tx)  pheap_tx_run_leave(*pheap_tx_run_of(tx), -ECANCELED)
+
+#ifdef __cplusplus
+}
+template <class T> inline T pheap_tx_get(struct pheap_tx *tx, const T *pointer)
+{
+    T value;
+
+    pheap_tx_check(tx, pheap_tx_read(tx, &value, pointer, sizeof value));
+    return value;
+}
+template <class T, class V> inline void pheap_tx_set(struct pheap_tx *tx, T *pointer, V value)
+{
+    T stored = static_cast<T>(value);
+
+    pheap_tx_check(tx, pheap_tx_write(tx, pointer, &stored, sizeof stored));
+}
+extern "C" {
+#define PHEAP_GET(tx, pointer)        pheap_tx_get((tx), (pointer))
+#define PHEAP_SET(tx, pointer, value) pheap_tx_set((tx), (pointer), (value))
+#else
+#define PHEAP_GET(tx, pointer)                                                                     \
+    __extension__({                                                                                \
+        __typeof__(((void)0, *(pointer))) pheap_got_;                                              \
+        pheap_tx_check((tx), pheap_tx_read((tx), &pheap_got_, (pointer), sizeof pheap_got_));      \
+        pheap_got_;                                                                                \
+    })
+#define PHEAP_SET(tx, pointer, value)                                                              \
+    do {                                                                                           \
+        __typeof__(*(pointer)) pheap_set_ = (value);                                               \
+        pheap_tx_check((tx), pheap_tx_write((tx), (pointer), &pheap_set_, sizeof pheap_set_));     \
+    } while (0)
+#endif
 
 /* Whether libpheap is in this process. */
 static inline int pheap_is_present(void)

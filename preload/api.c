@@ -9,6 +9,7 @@
 #include "preload/program.h"
 
 #define CHECKPOINT_TIMEOUT_MS 60000
+#define SIGRTMAX_KERNEL       64
 
 _Static_assert((int)PHEAP_ERROR_UNSUPPORTED == (int)STATUS_UNSUPPORTED, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_DEFERRED == (int)STATUS_DEFERRED, "as in status.h");
@@ -22,6 +23,19 @@ int64_t pheap_checkpoint(void)
         program_owns_pool() ? agent_checkpoint(&program.link, CHECKPOINT_TIMEOUT_MS) : -ESRCH;
 
     return number == -ESRCH ? PHEAP_ERROR_NO_POOL : number;
+}
+
+uint64_t pheap_resumed_generation(void)
+{
+    return __atomic_load_n(&program.link.resumed_generation, __ATOMIC_RELAXED);
+}
+
+int pheap_on_resume(int signal_number)
+{
+    if (signal_number < 0 || signal_number > SIGRTMAX_KERNEL)
+        return -EINVAL;
+    program.resume_signal = signal_number;
+    return 0;
 }
 
 const char *pheap_error_text(int64_t error)

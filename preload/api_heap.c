@@ -23,6 +23,8 @@ _Static_assert((int)PHEAP_ERROR_NOT_OWNER == (int)STATUS_NOT_OWNER, "as in statu
 _Static_assert((int)PHEAP_ERROR_NO_GENERATION == (int)STATUS_NO_GENERATION, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_REFUSED == (int)STATUS_REFUSED, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_LIMIT == (int)STATUS_LIMIT, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_CONFLICT == (int)STATUS_CONFLICT, "as in status.h");
+_Static_assert((int)PHEAP_ERROR_IN_DOUBT == (int)STATUS_IN_DOUBT, "as in status.h");
 
 /* A forked child's -ESRCH, as pheap_checkpoint() has it. */
 static int explained(int status)
@@ -71,6 +73,7 @@ static int open_heap(const char *path, unsigned flags, struct pheap **heap, stru
     if (pmem.copy && !(flags & PHEAP_READ_ONLY))
         opened_use_dax(opened, &pmem);
     status = opened_load(opened, why);
+    opened->commits_soon = flags & PHEAP_COMMITS_SOON;
     if (status < 0)
         (void)opened_close(opened);
     else
@@ -86,7 +89,7 @@ int pheap_open(const char *path, unsigned flags, const struct pheap_options *opt
     struct problem why = {0};
     int status = refuse_if_checkpointed(flags, &why);
 
-    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY))
+    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON))
         return -EINVAL;
     if (status == 0)
         status = open_heap(path, flags, heap, &why);
@@ -193,6 +196,61 @@ int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), void *context)
 int pheap_tx_commit(struct pheap_tx *tx)
 {
     return explained(tx_commit(tx));
+}
+
+int pheap_tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx)
+{
+    return explained(tx_begin_optimistic(heap, tx));
+}
+
+int pheap_tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    return tx_read(tx, to, from, bytes);
+}
+
+int pheap_tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    return tx_write(tx, to, from, bytes);
+}
+
+int pheap_tx_retry(struct pheap_tx *tx)
+{
+    return explained(tx_retry(tx));
+}
+
+int pheap_tx_root(struct pheap_tx *tx, const char *name, void **object, uint32_t *type)
+{
+    return root_get(tx, name, object, type);
+}
+
+struct pheap *pheap_tx_heap(const struct pheap_tx *tx)
+{
+    return tx_heap(tx);
+}
+
+struct pheap_tx_run **pheap_tx_run_of(struct pheap_tx *tx)
+{
+    return (struct pheap_tx_run **)tx_user(tx);
+}
+
+int pheap_tx_commit_soon(struct pheap_tx *tx, uint64_t *ticket)
+{
+    uint64_t sequence;
+    int status = tx_commit_soon(tx, &sequence);
+
+    if (ticket)
+        *ticket = sequence;
+    return explained(status);
+}
+
+int pheap_wait(struct pheap *heap, uint64_t ticket)
+{
+    return ticket == 0 ? 0 : explained(opened_wait(heap, ticket));
+}
+
+int pheap_sync(struct pheap *heap)
+{
+    return explained(opened_wait(heap, 0));
 }
 
 void pheap_tx_abort(struct pheap_tx *tx)

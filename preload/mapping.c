@@ -1,10 +1,13 @@
 /*
- * mapping.c - the two calls on mappings through which pheap could be seen.
+ * mapping.c - the calls on mappings through which pheap could be seen, or which it must see.
  *
  * mremap: a range of which one part is registered for dirty tracking and the other is not cannot
  * be moved or grown as one (EFAULT): the agent takes it out of tracking, and the call is made
  * again. madvise: in a restored process slot memory is mapped from the pool's frames, and
  * MADV_DONTNEED would bring an old content back instead of zeroes.
+ *
+ * What madvise and mlock set, only a slow look at the mappings tells: calls that set something are
+ * counted, so that the agent knows when to look (core/process/memory_attributes.h).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -53,20 +56,101 @@ static bool drops_slot_memory(const void *start, size_t bytes, int advice)
            (uintptr_t)start % PAGE_BYTES == 0 && heap_owns(first) && heap_owns(first + bytes - 1);
 }
 
+static void setting_begins(void)
+{
+    __atomic_fetch_add(&program.link.memory_calls.begun, 1, __ATOMIC_SEQ_CST);
+}
+
+static void setting_ends(void)
+{
+    __atomic_fetch_add(&program.link.memory_calls.ended, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Is it a setting that stays? */
+static bool sets_something(int advice)
+{
+    switch (advice) {
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_REMOVE:
+    case MADV_COLD:
+    case MADV_PAGEOUT:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static int returned(long result)
+{
+    if (!sys_failed(result))
+        return (int)result;
+    errno = (int)-result;
+    return -1;
+}
+
+static int set_lock(long number, uintptr_t first, uintptr_t second, uintptr_t third)
+{
+    long result;
+
+    setting_begins();
+    result = sys_call(number, first, second, third);
+    setting_ends();
+    return returned(result);
+}
+
+static int lock_all(long number, int flags)
+{
+    int result = set_lock(number, (uintptr_t)flags, 0, 0);
+
+    if (result == 0)
+        program.link.memory_calls.lock_future =
+            flags & MCL_FUTURE ? (uint32_t)flags & (MCL_FUTURE | MCL_ONFAULT) : 0;
+    return result;
+}
+
+int mlock(const void *start, size_t bytes)
+{
+    return set_lock(SYS_mlock, (uintptr_t)start, bytes, 0);
+}
+
+int mlock2(const void *start, size_t bytes, unsigned flags)
+{
+    return set_lock(SYS_mlock2, (uintptr_t)start, bytes, flags);
+}
+
+int munlock(const void *start, size_t bytes)
+{
+    return set_lock(SYS_munlock, (uintptr_t)start, bytes, 0);
+}
+
+int mlockall(int flags)
+{
+    return lock_all(SYS_mlockall, flags);
+}
+
+int munlockall(void)
+{
+    return lock_all(SYS_munlockall, 0);
+}
+
 int madvise(void *start, size_t bytes, int advice)
 {
-    bool drops_slot = drops_slot_memory(start, bytes, advice);
+    bool drops_slot = drops_slot_memory(start, bytes, advice), sets = sets_something(advice);
     long result = 0;
 
+    if (sets)
+        setting_begins();
     if (!drops_slot || !program.restored)
         result = sys_madvise(start, bytes, advice);
+    if (sets)
+        setting_ends();
     /* Looked at after the call: an image may have been cut just before it. */
     if (drops_slot && program.restored)
         result = (long)sys_mmap(start, bytes, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    if (sys_failed(result)) {
-        errno = (int)-result;
-        return -1;
-    }
-    return 0;
+    return returned(result);
 }

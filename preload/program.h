@@ -11,8 +11,9 @@
 #include "core/agent/agent.h"
 
 struct program {
-    int owner_pid; /* of the process that the pool belongs to; 0: none */
-    bool restored; /* slot memory may be mapped from the pool's frames */
+    int owner_pid;     /* of the process that the pool belongs to; 0: none */
+    bool restored;     /* slot memory may be mapped from the pool's frames */
+    int resume_signal; /* what a resumed program is told by; 0: nothing */
     struct agent_link link;
 };
 
@@ -31,6 +32,9 @@ bool program_start_heap(void);
 void program_watch_forks(void);
 void program_watch_exit(void);
 
+/* on_term.c: SIGTERM is a checkpoint and the end, from here on */
+void program_watch_term(void);
+
 /* debug.c */
 void program_explain_faults(void);           /* PHEAP_HARDEN=1 */
 void program_print_statistics_at_exit(void); /* PHEAP_STATS=1 */
@@ -41,6 +45,9 @@ void program_write_statistics(const char *title);
 
 /* pmem.c: what writing a pool on DAX takes; all zero (but for `forced`) elsewhere. */
 void program_find_pmem(const char *pool_path, struct persist_pmem *pmem);
+
+/* deepbind.c: PHEAP_DEEPBIND=1 */
+void program_keep_deepbind(void);
 
 /* environment.c. The string must live for ever. Not setenv(): a program may define its own (bash
  * does), which is not ready for calls before main(). */

@@ -7,6 +7,7 @@
  * privileges (AT_SECURE) the environment is not listened to.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -19,9 +20,11 @@
 #include "core/heap/heap.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/proc_text.h"
 #include "preload/program.h"
 
 #define START_TIME_FIELD     22 /* of /proc/self/stat */
+#define STATUS_BYTES         4096
 #define STAT_BYTES           1024
 #define ASK_TIMEOUT_MS       500
 #define TAKE_OVER_TIMEOUT_MS 2000
@@ -34,7 +37,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments);
 struct program program;
 
 /* What is put into the environment lives here, so that a resume can correct it in place. */
-static char owner_text[64], slot_text[32], pool_text[AGENT_PATH_BYTES + 16];
+static char owner_text[64], generation_text[64], slot_text[32], pool_text[AGENT_PATH_BYTES + 16];
 
 void program_say(const char *text)
 {
@@ -67,9 +70,24 @@ static uint64_t start_time(void)
     return value;
 }
 
+static uint32_t seccomp_filters(void)
+{
+    char status[STATUS_BYTES];
+
+    return sys_read_file("/proc/self/status", status, sizeof status) > 0
+               ? proc_seccomp_filters(status)
+               : 0;
+}
+
 static void write_owner(void)
 {
-    format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu", sys_getpid(), start_time());
+    format_text(owner_text, sizeof owner_text, "PHEAP_OWNER=%d:%lu:%u", sys_getpid(), start_time(),
+                program.link.inherited_filters);
+}
+
+static void write_generation(uint64_t number)
+{
+    format_text(generation_text, sizeof generation_text, "PHEAP_GENERATION=%lu", number);
 }
 
 static bool ask(const uint8_t uuid[16], uint32_t kind, struct control_answer *answer)
@@ -100,16 +118,18 @@ enum ownership { OWNER_OTHER, OWNER_US, OWNER_CLAIMED };
 
 static enum ownership whose_pool(const struct environment_options *options, const char *path)
 {
-    uint64_t owner_start = 0;
-    int owner_pid = 0;
+    struct options_owner owner;
 
-    if (!options->owner || !*options->owner)
+    if (!options->owner || !*options->owner) {
+        program.link.inherited_filters = seccomp_filters();
         return OWNER_CLAIMED;
-    if (options_owner(options->owner, &owner_pid, &owner_start) < 0 || owner_pid != sys_getpid())
+    }
+    if (options_owner(options->owner, &owner) < 0 || owner.pid != sys_getpid())
         return OWNER_OTHER;
-    if (owner_start == start_time() || agent_knows_us(path))
-        return OWNER_US;
-    return OWNER_OTHER;
+    if (owner.start_time != start_time() && !agent_knows_us(path))
+        return OWNER_OTHER;
+    program.link.inherited_filters = (uint32_t)owner.filters;
+    return OWNER_US;
 }
 
 /* Children find an owner that is not them; a program that this one execs finds itself. */
@@ -117,6 +137,8 @@ static void mark_environment(bool relative, bool slot_unset)
 {
     write_owner();
     environment_put(owner_text);
+    write_generation(0);
+    environment_put(generation_text);
     environment_remove("PHEAP_FRESH");
     if (relative) {
         format_text(pool_text, sizeof pool_text, "PHEAP_POOL=%s", program.link.pool_path);
@@ -228,10 +250,11 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->dirty_bytes = options->dirty_bytes;
     link->keep = options->keep;
     link->slot = heap_slot();
-    link->by_checksum = options->by_checksum;
+    link->track = options->track;
     link->checks_cuts = options->checks_cuts;
     link->at_exit = options->at_exit;
     link->omits_crash = options->omits_crash;
+    link->ignores_children = options->ignores_children;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;
@@ -241,6 +264,8 @@ static int start_owner(const struct environment_options *options, enum ownership
         return status;
     program.owner_pid = sys_getpid();
     program_watch_exit();
+    if (options->on_term)
+        program_watch_term();
     return 0;
 }
 
@@ -255,6 +280,8 @@ __attribute__((constructor)) static void start(void)
         return;
     if (options_from_environment(&options, environ, &why) < 0 && options.pool)
         program_say(why.text);
+    if (options.deepbind)
+        program_keep_deepbind();
     if (options.harden && program_start_heap())
         program_explain_faults();
     if (options.stats)
@@ -276,6 +303,20 @@ __attribute__((constructor)) static void start(void)
 
 /* ---- after a restore --------------------------------------------------------------------- */
 
+/* The signal waits until the program goes on: all are blocked now. */
+static void tell_resumed(uint64_t generation)
+{
+    siginfo_t info = {0};
+
+    if (program.resume_signal == 0)
+        return;
+    info.si_code = SI_QUEUE;
+    info.si_pid = sys_getpid();
+    info.si_uid = (uid_t)sys_call(SYS_getuid);
+    info.si_value.sival_int = (int)generation;
+    (void)sys_call(SYS_rt_sigqueueinfo, sys_getpid(), program.resume_signal, &info);
+}
+
 /*
  * Called by pheap-restore in the leader, while every thread is stopped and registers are not yet
  * the program's: raw system calls only.
@@ -289,10 +330,13 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     heap_note_restored();
     program.restored = true;
     program.owner_pid = sys_getpid();
+    link->inherited_filters = seccomp_filters();
     write_owner();
     program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);
     link->resumed_generation = arguments->generation;
+    write_generation(arguments->generation);
+    tell_resumed(arguments->generation);
     link->run_goes_on = 1;
     status = agent_start(link, &why);
     if (why.text[0])

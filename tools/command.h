@@ -7,6 +7,7 @@
 #ifndef PHEAP_TOOLS_COMMAND_H
 #define PHEAP_TOOLS_COMMAND_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include "core/base/status.h"
 
@@ -15,6 +16,7 @@ int command_checkpoint(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_recover(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 
 /* "pheap NAME: text" on stderr; returns exit_status, so that a command can end with it. */
 int report(const char *command, int exit_status, const char *format, ...)
@@ -33,5 +35,8 @@ const char *show_ns(char buffer[32], uint64_t ns);
 
 /* A decimal number within [low, high]. 0 or STATUS_USAGE. */
 MUST_CHECK int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out);
+
+/* The path of a file to be made, absolute. 0 or -ENAMETOOLONG. */
+MUST_CHECK int parse_path(const char *path, char *out, size_t size);
 
 #endif

@@ -28,7 +28,10 @@ static const struct command {
     {"restore", "pheap restore", command_restore,
      "resume a killed program from its newest checkpoint"},
     {"inspect", "pheap inspect", command_inspect, "show what a pool holds"},
-    {"recover", "pheap recover", command_recover, "pin, unpin and drop generations of a pool"},
+    {"recover", "pheap recover", command_recover,
+     "check a pool, repair it, copy it; keep and drop generations"},
+    {"doctor", "pheap doctor", command_doctor,
+     "say what this machine and a program allow, and what to change"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

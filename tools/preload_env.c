@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "core/process/proc_text.h"
 
 #define LIBRARY_NAME "libpheap.so"
 
@@ -130,7 +131,7 @@ static void set_or_unset(const char *name, bool on)
 /* Pid and start time (field 22 of /proc/PID/stat) name one process for ever; exec keeps both. */
 static int set_owner(struct problem *why)
 {
-    char stat[1024], owner[64], *field;
+    char stat[1024], status[4096], owner[64], *field;
     FILE *file = fopen("/proc/self/stat", "re");
     size_t length = file ? fread(stat, 1, sizeof stat - 1, file) : 0;
 
@@ -142,7 +143,10 @@ static int set_owner(struct problem *why)
         field = strchr(field + 1, ' ');
     if (!field)
         return problem_set(why, -ENOENT, "cannot read /proc/self/stat; is /proc mounted?");
-    snprintf(owner, sizeof owner, "%d:%llu", getpid(), strtoull(field + 1, NULL, 10));
+    if (proc_read(getpid(), "status", status, sizeof status) < 0)
+        return problem_set(why, -ENOENT, "cannot read /proc/self/status; is /proc mounted?");
+    snprintf(owner, sizeof owner, "%d:%llu:%u", getpid(), strtoull(field + 1, NULL, 10),
+             proc_seccomp_filters(status));
     setenv("PHEAP_OWNER", owner, 1);
     return 0;
 }
@@ -167,6 +171,9 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
         unsetenv("PHEAP_KEEP");
     set_or_unset("PHEAP_FRESH", options->fresh);
     set_or_unset("PHEAP_AT_EXIT", options->at_exit);
+    set_or_unset("PHEAP_ON_TERM", options->on_term);
+    if (options->ignores_children)
+        setenv("PHEAP_CHILDREN", "ignore", 1);
     if (options->no_crash)
         setenv("PHEAP_CRASH", "0", 1);
     return 0;

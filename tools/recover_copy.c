@@ -35,17 +35,6 @@ static int judge(const char *path, uint64_t *bytes, struct problem *why)
                        path, result.super.generations[__builtin_ctz(result.damaged)].number);
 }
 
-static int absolute(char *out, size_t size, const char *path)
-{
-    char directory[3072] = "";
-    int used;
-
-    if (path[0] != '/' && getcwd(directory, sizeof directory - 1) == NULL)
-        return -errno;
-    used = snprintf(out, size, "%s%s%s", directory, directory[0] ? "/" : "", path);
-    return used < 0 || (size_t)used >= size ? -ENAMETOOLONG : 0;
-}
-
 static int copy(const char *path, struct copy_request *request, uint64_t *before, uint64_t *after,
                 struct problem *why)
 {
@@ -88,7 +77,7 @@ int recover_copy(const struct recover_request *request)
         status = pool_state_refuse_log(&state, "be compacted or cloned", &why);
     if (status == 0 && output) {
         copying.to = to;
-        if (absolute(to, sizeof to, output) < 0)
+        if (parse_path(output, to, sizeof to) < 0)
             status = problem_set(&why, -ENAMETOOLONG, "'%s': the path is too long", output);
     }
     if (status == 0)

@@ -4,10 +4,12 @@
  */
 #include "tools/command.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "core/base/options.h"
 
 int report(const char *command, int exit_status, const char *format, ...)
@@ -78,4 +80,15 @@ int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *out)
         return STATUS_USAGE;
     *out = value;
     return 0;
+}
+
+int parse_path(const char *path, char *out, size_t size)
+{
+    char directory[3072] = "";
+    int used;
+
+    if (path[0] != '/' && getcwd(directory, sizeof directory - 1) == NULL)
+        return -errno;
+    used = snprintf(out, size, "%s%s%s", directory, directory[0] ? "/" : "", path);
+    return used < 0 || (size_t)used >= size ? -ENAMETOOLONG : 0;
 }

@@ -41,6 +41,8 @@ static int help(void)
         "      --resume          go on from the last checkpoint if there is one, else start\n"
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
+        "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
+        "      --children=ignore checkpoints while child processes live, which a resume loses\n"
         "      --no-crash        no image of the memory, for inspection, after a kill\n"
         "      --help, --version\n\n"
         "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
@@ -148,8 +150,9 @@ static int parse_options(int argc, char **argv, struct run *run)
         {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
         {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
         {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
-        {"no-crash", no_argument, NULL, 'c'},       {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},        {0}};
+        {"no-crash", no_argument, NULL, 'c'},       {"on-term", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
+        {"children", required_argument, NULL, 'C'}, {0}};
     uint64_t keep;
     int option;
 
@@ -178,8 +181,16 @@ static int parse_options(int argc, char **argv, struct run *run)
         case 'x':
             run->preload.at_exit = true;
             break;
+        case 'C':
+            if (strcmp(optarg, "ignore") != 0 && strcmp(optarg, "wait") != 0)
+                return report_usage("run", "--children takes ignore, or wait");
+            run->preload.ignores_children = strcmp(optarg, "ignore") == 0;
+            break;
         case 'c':
             run->preload.no_crash = true;
+            break;
+        case 't':
+            run->preload.on_term = true;
             break;
         case 'h':
             help();

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "core/base/status.h"
 #include "core/pool/persist.h"
+#include "core/process/memory_attributes.h"
 
 #define AGENT_PATH_BYTES 4096
 
@@ -33,6 +34,13 @@ struct agent_mailbox {
     uint64_t generation; /* with the last answer to CONTROL_CHECKPOINT, if its status is 0 */
 };
 
+enum agent_termination {
+    AGENT_TERMINATION_NONE,
+    AGENT_TERMINATION_ASKED,   /* by the program: a checkpoint, and then SIGTERM */
+    AGENT_TERMINATION_SAVED,   /* by the agent, with SIGTERM: it is durable */
+    AGENT_TERMINATION_REFUSED, /* by the agent, with SIGTERM: there is none */
+};
+
 struct agent_link {
     /* written by the program before agent_start() */
     char pool_path[AGENT_PATH_BYTES]; /* absolute */
@@ -40,12 +48,14 @@ struct agent_link {
     uint64_t dirty_bytes;             /* a checkpoint when so much was written; 0: never */
     uint32_t keep;                    /* 0: the pool's own */
     uint32_t slot;
-    uint32_t by_checksum;        /* PHEAP_TRACK=checksum */
+    uint32_t track;              /* enum tracking: PHEAP_TRACK */
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
+    uint32_t ignores_children;   /* --children=ignore */
     uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */
+    uint32_t inherited_filters;  /* seccomp filters that the run began with */
     uintptr_t resume_entry;
     /* Found by the constructor when the pool lay on DAX. An image holds it with the library that it
      * points into; where the pool lies when that is resumed is looked at anew. */
@@ -55,6 +65,9 @@ struct agent_link {
     uint32_t exit_noted; /* 1: exit_status is what exit or _exit was called with; an image that was
                             cut after it holds it, and will end with it */
     int32_t exit_status;
+    uint32_t termination; /* enum agent_termination; never ASKED in an image */
+
+    struct memory_calls memory_calls;
 
     /* written by the agent */
     int32_t agent_pid;             /* 0: none */

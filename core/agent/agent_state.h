@@ -22,6 +22,7 @@
 #include "core/image/image_writer.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/children.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -49,6 +50,7 @@ struct agent {
     struct address_range window;
     void *record; /* buffer of the process record, below scratch_mark */
     size_t record_bytes;
+    size_t record_more_bytes; /* than usual: the program has much shared memory */
     uintptr_t scratch_mark;
     uintptr_t call_stack_top;
 
@@ -58,14 +60,21 @@ struct agent {
     struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;
     struct address_space precopy_space;
-    bool does_direct_io; /* the program, or it did once */
+    bool does_direct_io;                /* the program, or it did once */
+    struct address_range stack_garbage; /* of [stack], at the last cut */
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
+    struct children children; /* as they were last seen */
+    bool waits_for_child;     /* the last attempt did */
+    bool said_so;
 
     /* when the next checkpoint is due */
     bool requested;
     bool mailbox_waits; /* for a checkpoint */
+    bool terminates;    /* the program is to end after a checkpoint */
+    bool terminated;    /* and that was taken: no crash image of what follows */
+    uint64_t termination_deadline_ns;
     uint64_t mailbox_deadline_ns;
     uint64_t next_ns;        /* CLOCK_MONOTONIC: by the interval */
     uint64_t earliest_ns;    /* by the watermark */
@@ -99,6 +108,10 @@ MUST_CHECK int checkpoint_take(struct agent *agent, struct problem *why);
 MUST_CHECK int checkpoint_make_record(struct agent *agent, struct record_writer *record,
                                       struct problem *why);
 
+/* garbage.c: what a checkpoint leaves out */
+void garbage_of_stack(struct agent *agent, const struct address_space *space); /* in the freeze */
+uint32_t garbage_find(void *agent, bool stopped, struct page_span *out, uint32_t limit);
+
 /* crash.c: wait_status as wait() gives it, negative: not known */
 void crash_take(struct agent *agent, int wait_status);
 
@@ -121,6 +134,10 @@ void control_close(struct agent *agent);
 void mailbox_serve(struct agent *agent);
 void mailbox_answer(struct agent *agent, int status);
 void mailbox_resume(struct agent_link *link); /* answers what an image asked */
+
+/* termination.c */
+void termination_serve(struct agent *agent);
+void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why);
 
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);

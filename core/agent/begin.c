@@ -155,21 +155,35 @@ static int watch_pool_mappings(struct agent *agent, struct problem *why)
     return 0;
 }
 
+/* Asking for soft-dirty bits protects the program's pages: only where they will be used. */
+static void probe_kernel(struct agent *agent)
+{
+    struct kernel_features *features = &agent->features;
+    bool by_protection;
+
+    kernel_features_probe(features);
+    by_protection = features->pagemap_scan && features->userfaultfd_wp_async;
+    if (agent->link->track == TRACKING_SOFT_DIRTY ||
+        (agent->link->track == TRACKING_BEST && !by_protection))
+        kernel_features_probe_soft_dirty(features);
+}
+
 static int make_tools(struct agent *agent, struct problem *why)
 {
     uint64_t scratch_bytes =
         (agent->window.start - agent->whole.base) / SCRATCH_SHARE & ~(uint64_t)0xffff;
     const struct image_writer_options options = {
         .features = &agent->features,
-        .by_checksum = agent->link->by_checksum != 0,
+        .track = (enum tracking)agent->link->track,
         .scratch_bytes = scratch_bytes < SCRATCH_BYTES_MAX ? scratch_bytes : 0,
     };
     int status;
 
-    kernel_features_probe(&agent->features);
+    probe_kernel(agent);
     status = image_writer_create(&agent->writer, &agent->writer_arena, &agent->pool, &options, why);
     if (status < 0)
         return status;
+    image_writer_set_garbage(agent->writer, garbage_find, agent);
     status = capture_cache_create(&agent->capture_cache, &agent->core);
     if (status == 0)
         status = restart_table_create(&agent->restarts, &agent->core);

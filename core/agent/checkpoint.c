@@ -24,8 +24,7 @@
 #define LARGE_PATIENCE_MAX   5000000000ull
 #define PATIENCE_NS          5000000ull /* for all threads to stop */
 #define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
-#define RED_ZONE_BYTES       128u /* below the stack pointer, a function's own (System V ABI) */
-#define RECORD_BYTES_BASE    ((16u << 20) + OBJECT_BYTES_MAX)
+#define RECORD_BYTES_BASE    ((16u << 20) + OBJECT_BYTES_USUAL)
 #define RECORD_BYTES_THREAD  (16u << 10)
 
 /* More is left to copy than a freeze should. */
@@ -91,10 +90,12 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .thread_count = agent->freeze.count,
         .space = space,
         .cache = agent->capture_cache,
+        .memory_calls = &agent->link->memory_calls,
         .scratch = &agent->scratch,
         .call_stack_top = agent->call_stack_top,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
+        .inherited_filters = agent->link->inherited_filters,
     };
 }
 
@@ -102,7 +103,8 @@ static void make_capture(struct agent *agent, struct capture *capture,
  * with little of it has little to record, and what does not fit is refused by the capture. */
 static size_t record_bytes_for(const struct agent *agent)
 {
-    size_t wanted = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD;
+    size_t wanted = RECORD_BYTES_BASE + (size_t)agent->freeze.capacity * RECORD_BYTES_THREAD +
+                    agent->record_more_bytes;
     size_t half = (agent->scratch.reserved_end - agent->scratch.base) / 2;
 
     return wanted < half ? wanted : half & ~(size_t)(PAGE_BYTES - 1);
@@ -137,28 +139,27 @@ static int prepare(struct agent *agent, struct problem *why)
 }
 
 /*
- * What lies below the red zone of the stack pointers in [stack] itself. Elsewhere nothing is known
- * of what a stack is, and a thread whose pointer is not in [stack] may have left things there.
+ * A living child would be lost: a shell has none between two commands. Who says that it may be
+ * lost (--children=ignore) is not made to wait; but for one that writes to the same memory.
  */
-static struct address_range stack_garbage(const struct agent *agent,
-                                          const struct address_space *space)
+static int check_children(struct agent *agent, struct problem *why)
 {
-    const struct freeze *freeze = &agent->freeze;
-    const struct mapping *stack = NULL;
-    uintptr_t lowest = UINTPTR_MAX;
+    struct children *children = &agent->children;
+    int status = tasks_children(agent->program_pid, agent->self_pid, children);
+    int child = agent->link->ignores_children ? children->sharing : children->living;
+    char name[TASK_NAME_BYTES];
 
-    for (uint32_t i = 0; i < space->count && stack == NULL; i++)
-        if (space->mappings[i].grows_down)
-            stack = &space->mappings[i];
-    for (uint32_t i = 0; i < freeze->count && stack != NULL; i++) {
-        uintptr_t pointer = freeze->tracees[i].regs.rsp;
-
-        if (pointer >= stack->start && pointer < stack->end && pointer < lowest)
-            lowest = pointer;
-    }
-    if (stack == NULL || lowest == UINTPTR_MAX || lowest - RED_ZONE_BYTES < stack->start)
-        return (struct address_range){0, 0};
-    return (struct address_range){stack->start, (lowest - RED_ZONE_BYTES) & -(uintptr_t)PAGE_BYTES};
+    agent->waits_for_child = status == 0 && child != 0;
+    if (status == -ESRCH)
+        return problem_set(why, STATUS_ENDED, "process %d has ended", agent->program_pid);
+    if (!agent->waits_for_child)
+        return 0;
+    task_name(child, name);
+    return problem_set(why, STATUS_DEFERRED, "child process %d (%s) %s", child, name,
+                       child == children->sharing
+                           ? "shares the program's memory"
+                           : "lives: a program is checkpointed when it has none, or with "
+                             "pheap run --children=ignore, without them");
 }
 
 /* Everything that must see the program standing still. */
@@ -169,13 +170,13 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     struct capture capture;
     int status;
 
-    status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    status = check_children(agent, why);
     if (status < 0)
         return status;
     status = maps_read(&space, "/proc/self/maps", &agent->scratch);
     if (status < 0)
         return problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
-    space.garbage = stack_garbage(agent, &space);
+    garbage_of_stack(agent, &space);
     status = image_writer_cut(agent->writer, &space, max_pages, why);
     if (status == STATUS_DEFERRED)
         return too_much(agent, why);
@@ -243,11 +244,27 @@ static int commit(struct agent *agent, const struct record_writer *record,
     return 0;
 }
 
-static int take(struct agent *agent, struct problem *why)
+/* Much shared memory: the next attempt has room for twice as much, if there is any. */
+static bool make_record_larger(struct agent *agent)
+{
+    size_t more =
+        agent->record_more_bytes > 0 ? 2 * agent->record_more_bytes : 2 * OBJECT_BYTES_USUAL;
+    size_t before = agent->record_more_bytes, bytes = record_bytes_for(agent);
+
+    if (more > OBJECT_BYTES_MAX)
+        return false;
+    agent->record_more_bytes = more;
+    if (record_bytes_for(agent) > bytes)
+        return true;
+    agent->record_more_bytes = before;
+    return false;
+}
+
+static int take_once(struct agent *agent, bool *is_full, struct problem *why)
 {
     struct generation_entry entry = {0};
-    struct record_writer record;
-    int status = freeze_check_children(agent->program_pid, agent->self_pid, why);
+    struct record_writer record = {0};
+    int status = check_children(agent, why);
 
     if (status < 0)
         return status;
@@ -260,8 +277,20 @@ static int take(struct agent *agent, struct problem *why)
         status = prepare(agent, why);
     if (status == 0)
         status = freeze_and_cut(agent, &record, &entry, why);
+    *is_full = record.failed != 0;
     if (status == 0)
         status = commit(agent, &record, &entry, why);
+    return status;
+}
+
+static int take(struct agent *agent, struct problem *why)
+{
+    bool is_full = false;
+    int status;
+
+    do
+        status = take_once(agent, &is_full, why);
+    while (status == STATUS_LIMIT && is_full && make_record_larger(agent));
     return status;
 }
 

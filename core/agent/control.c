@@ -84,7 +84,8 @@ static void describe_tracking(const struct agent *agent, char *text, size_t size
     const struct kernel_features *features = &agent->features;
     const char *tracking = image_writer_tracking(agent->writer);
 
-    if (agent->link->by_checksum || (features->userfaultfd_wp_async && features->pagemap_scan))
+    if (agent->link->track != TRACKING_BEST ||
+        (features->userfaultfd_wp_async && features->pagemap_scan))
         format_text(text, size, "%s", tracking);
     else if (features->pagemap_scan)
         format_text(text, size, "%s (no userfaultfd: %s)", tracking,

@@ -79,8 +79,8 @@ static int write_image(struct crash *crash, int wait_status, struct record_write
  * could ask for the pool. */
 static bool is_possible(const struct agent *agent)
 {
-    return !agent->link->omits_crash && !agent->misled && agent->listen_fd >= 0 &&
-           !verify_is_under_way(&agent->verification);
+    return !agent->link->omits_crash && !agent->misled && !agent->terminated &&
+           agent->listen_fd >= 0 && !verify_is_under_way(&agent->verification);
 }
 
 void crash_take(struct agent *agent, int wait_status)
@@ -94,6 +94,7 @@ void crash_take(struct agent *agent, int wait_status)
     if (!is_possible(agent) || checkpoint_make_record(agent, &record, NULL) < 0)
         return;
     entry.time_ns = sys_clock_ns(CLOCK_REALTIME);
+    image_writer_set_garbage(agent->writer, NULL, NULL); /* what was freed is evidence */
     image_writer_set_step(agent->writer, go_on, &crash);
     if (write_image(&crash, wait_status, &record) == 0)
         (void)!image_writer_commit(agent->writer, &entry, record.buffer, record.used, NULL);

@@ -290,19 +290,3 @@ bool freeze_settle(struct freeze *freeze)
     freeze_release(freeze);
     return freeze->count == 0;
 }
-
-int freeze_check_children(int pid, int except, struct problem *why)
-{
-    int child = tasks_child(pid, except);
-    char name[TASK_NAME_BYTES];
-
-    if (child == -ESRCH)
-        return problem_set(why, STATUS_ENDED, "process %d has ended", pid);
-    if (child <= 0)
-        return 0;
-    task_name(child, name);
-    return problem_set(why, STATUS_DEFERRED,
-                       "child process %d (%s) %s: a program is checkpointed when it has none",
-                       child, name,
-                       task_state(child, child) == 'Z' ? "has not been waited for" : "lives");
-}

@@ -43,7 +43,4 @@ MUST_CHECK int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct p
 void freeze_release(struct freeze *freeze);
 bool freeze_settle(struct freeze *freeze);
 
-/* STATUS_DEFERRED and the name of a child of process pid other than `except`; 0: there is none. */
-MUST_CHECK int freeze_check_children(int pid, int except, struct problem *why);
-
 #endif

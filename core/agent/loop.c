@@ -23,6 +23,7 @@
 #define STRAGGLER_TICK_NS (20 * NS_PER_MS)
 #define LONG_PAUSE_NS     (50 * NS_PER_MS)
 #define LONG_DEFERRAL_NS  (30000 * NS_PER_MS)
+#define CHILD_DEFERRAL_NS (1000 * NS_PER_MS) /* at least: a command may take its time */
 #define PAUSE_SHARE       10 /* the program runs at least so many times as long as it is stopped */
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -63,6 +64,14 @@ static void succeeded(struct agent *agent, uint64_t began_ns, uint64_t now_ns)
     }
 }
 
+/* Some programs always have a child: that is said once, and soon. */
+static uint64_t deferral_to_tell_ns(const struct agent *agent)
+{
+    if (!agent->waits_for_child)
+        return LONG_DEFERRAL_NS;
+    return agent->said_so ? UINT64_MAX : larger(agent->link->interval_ns, CHILD_DEFERRAL_NS);
+}
+
 static void deferred(struct agent *agent, uint64_t now_ns, const struct problem *why)
 {
     if (agent->deferrals++ == 0)
@@ -70,11 +79,13 @@ static void deferred(struct agent *agent, uint64_t now_ns, const struct problem 
     agent->deferred_total++;
     agent->next_ns = now_ns + doubled(RETRY_FIRST_NS, agent->deferrals - 1, RETRY_LAST_NS);
     agent->earliest_ns = agent->next_ns;
-    if (now_ns - agent->deferred_since_ns > LONG_DEFERRAL_NS) {
+    if (now_ns - agent->deferred_since_ns > deferral_to_tell_ns(agent)) {
         struct problem note;
 
+        agent->said_so |= agent->waits_for_child;
         (void)problem_set(&note, STATUS_DEFERRED, "no checkpoint for %u s: %s",
-                          (unsigned)(LONG_DEFERRAL_NS / (1000 * NS_PER_MS)), why->text);
+                          (unsigned)((now_ns - agent->deferred_since_ns) / (1000 * NS_PER_MS)),
+                          why->text);
         report_once(agent, STATUS_DEFERRED, note.text);
     }
 }
@@ -106,6 +117,7 @@ static void try_checkpoint(struct agent *agent)
     else
         failed(agent, now_ns, &why);
     control_checkpoint_done(agent, status, &why);
+    termination_checkpoint_done(agent, status, &why);
 }
 
 /* What the program went on from is damaged: it must not go on. */
@@ -213,6 +225,7 @@ void agent_loop(struct agent *agent)
                 return; /* the new program wants nothing of us */
         }
         mailbox_serve(agent);
+        termination_serve(agent);
         verify_some(agent);
         watermark_look(agent);
         if (is_due(agent, now_ns))

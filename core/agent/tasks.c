@@ -14,7 +14,6 @@
 #include "core/process/proc_text.h"
 
 #define DIRECTORY_BYTES 8192
-#define CHILDREN_BYTES  4096
 #define STAT_BYTES      1024
 #define STATUS_BYTES    4096
 #define KCMP_VM_TYPE    1 /* KCMP_VM */
@@ -61,47 +60,25 @@ int tasks_each(int pid, task_visit *visit, void *context)
     return status;
 }
 
-/* An agent of before an exec: a zombie that nobody can wait for by accident. */
-static bool is_agent(int pid)
-{
-    char name[TASK_NAME_BYTES];
-
-    task_name(pid, name);
-    return strcmp(name, AGENT_NAME) == 0;
-}
-
 struct child_search {
-    int pid, except, found;
+    int pid, except;
+    struct children *found;
 };
 
-static int look_for_child(void *context, int tid)
+static int look_for_children(void *context, int tid)
 {
-    struct child_search *search = context;
-    char path[64], children[CHILDREN_BYTES];
-    const char *text = children;
-    ssize_t length;
+    const struct child_search *search = context;
 
-    format_text(path, sizeof path, "/proc/%d/task/%d/children", search->pid, tid);
-    length = sys_read_file(path, children, sizeof children);
-    if (length < 0 && length != -E2BIG)
-        return 0; /* the thread is gone, or the kernel keeps no such file */
-    while (*text >= '0' && *text <= '9') {
-        int child = parse_number(&text);
-
-        if (child != search->except && !is_agent(child))
-            search->found = child;
-        while (*text == ' ')
-            text++;
-    }
-    return search->found ? -ECHILD : 0;
+    children_add(search->found, search->pid, tid, search->except);
+    return 0;
 }
 
-int tasks_child(int pid, int except)
+int tasks_children(int pid, int except, struct children *out)
 {
-    struct child_search search = {pid, except, 0};
-    int status = tasks_each(pid, look_for_child, &search);
+    struct child_search search = {pid, except, out};
 
-    return search.found ? search.found : status;
+    memset(out, 0, sizeof *out);
+    return tasks_each(pid, look_for_children, &search);
 }
 
 char task_state(int pid, int tid)

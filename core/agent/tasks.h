@@ -7,17 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "core/base/status.h"
+#include "core/process/children.h"
 
 #define TASK_NAME_BYTES 16
-#define AGENT_NAME      "pheap-agent" /* of every agent, as /proc/PID/comm shows it */
 
 /* Called for each thread; a negative result ends the walk and is returned. */
 typedef int task_visit(void *context, int tid);
 MUST_CHECK int tasks_each(int pid, task_visit *visit, void *context);
 
-/* A child of any of its threads other than `except` and other agents: its pid, 0 when there is
- * none, or negative. */
-MUST_CHECK int tasks_child(int pid, int except);
+/* The children of all its threads but `except` and other agents. */
+MUST_CHECK int tasks_children(int pid, int except, struct children *out);
 
 /* Is the process's memory another than ours, its agent's? Then it has called exec. False of a
  * process that has ended. */

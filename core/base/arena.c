@@ -11,6 +11,7 @@
 #define RESERVE_BYTES_MIN (1ull << 20)
 #define COMMIT_STEP_BYTES (64ull << 10)
 #define REWIND_KEEP_BYTES (4ull << 20) /* scratch pages kept for the next checkpoint */
+#define HUGE_PAGE_BYTES   (2ull << 20)
 
 static uintptr_t round_up(uintptr_t value, uintptr_t align)
 {
@@ -59,6 +60,22 @@ static bool commit(struct arena *arena, uintptr_t end)
         return false;
     arena->committed_end = target;
     return true;
+}
+
+void arena_expect(struct arena *arena, size_t bytes)
+{
+    uintptr_t start = round_up(arena->used_end, HUGE_PAGE_BYTES), end;
+
+    if (start >= arena->reserved_end || bytes < HUGE_PAGE_BYTES)
+        return;
+    if (bytes > arena->reserved_end - start)
+        bytes = arena->reserved_end - start;
+    end = start + (bytes & ~(HUGE_PAGE_BYTES - 1));
+    if (end <= start || (end > arena->committed_end && !commit(arena, end)))
+        return;
+    /* A kernel that has none, or is told not to use them, refuses: small pages do. */
+    (void)sys_madvise((void *)start, end - start, MADV_HUGEPAGE);
+    arena->used_end = start;
 }
 
 void *arena_alloc(struct arena *arena, size_t bytes, size_t align)

@@ -86,8 +86,9 @@ void kernel_features_probe(struct kernel_features *features)
     volatile char *memory = mapped;
     int uffd = -1, pagemap = -1;
 
-    *features =
-        (struct kernel_features){.userfaultfd_error = -ENOMEM, .pagemap_scan_error = -ENOMEM};
+    *features = (struct kernel_features){.userfaultfd_error = -ENOMEM,
+                                         .pagemap_scan_error = -ENOMEM,
+                                         .soft_dirty_error = -EOPNOTSUPP};
     if (sys_failed((long)mapped))
         return;
     sys_madvise(mapped, PROBE_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
@@ -106,4 +107,60 @@ void kernel_features_probe(struct kernel_features *features)
     if (pagemap >= 0)
         sys_close(pagemap);
     sys_munmap(mapped, PROBE_PAGES * PAGE_BYTES);
+}
+
+/* --- soft-dirty bits --- */
+
+/* 1 or 0: the page's bit; or a negative status. */
+static int soft_dirty_bit(int pagemap, const volatile char *page)
+{
+    uint64_t entry = 0;
+    ssize_t got =
+        sys_pread(pagemap, &entry, sizeof entry, (uintptr_t)page / PAGE_BYTES * sizeof entry);
+
+    if (got != (ssize_t)sizeof entry)
+        return got < 0 ? (int)got : -EIO;
+    return (entry & PAGEMAP_SOFT_DIRTY) != 0;
+}
+
+/* A page that was written has the bit, loses it when the bits are cleared, and gets it again. */
+static int probe_soft_dirty(int pagemap, int clear_refs, volatile char *page)
+{
+    int bit;
+
+    page[0] = 1;
+    bit = soft_dirty_bit(pagemap, page);
+    if (bit != 1) /* a kernel without them: nothing is cleared */
+        return bit < 0 ? bit : -EOPNOTSUPP;
+    if (sys_write(clear_refs, CLEAR_SOFT_DIRTY, 1) != 1)
+        return -EOPNOTSUPP;
+    bit = soft_dirty_bit(pagemap, page);
+    if (bit != 0)
+        return bit < 0 ? bit : -EOPNOTSUPP;
+    page[0] = 2;
+    bit = soft_dirty_bit(pagemap, page);
+    return bit == 1 ? 0 : bit < 0 ? bit : -EOPNOTSUPP;
+}
+
+void kernel_features_probe_soft_dirty(struct kernel_features *features)
+{
+    void *mapped =
+        sys_mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int pagemap = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    int clear_refs = sys_open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC, 0);
+
+    if (sys_failed((long)mapped))
+        features->soft_dirty_error = (int)(long)mapped;
+    else if (pagemap < 0 || clear_refs < 0)
+        features->soft_dirty_error = pagemap < 0 ? pagemap : clear_refs;
+    else
+        features->soft_dirty_error = probe_soft_dirty(pagemap, clear_refs, mapped);
+    features->soft_dirty = features->soft_dirty_error == 0;
+
+    if (clear_refs >= 0)
+        sys_close(clear_refs);
+    if (pagemap >= 0)
+        sys_close(pagemap);
+    if (!sys_failed((long)mapped))
+        sys_munmap(mapped, PAGE_BYTES);
 }

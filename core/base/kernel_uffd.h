@@ -1,7 +1,8 @@
 /*
  * kernel_uffd.h - the kernel's interface to dirty tracking: PAGEMAP_SCAN (Linux 6.7) and the
  * userfaultfd features that go with it (6.4, 6.7). Debian 12's headers are of 6.1 and lack them,
- * so they are defined here, with the kernel's names and values.
+ * so they are defined here, with the kernel's names and values. And the classic pagemap, which no
+ * header has (Documentation/admin-guide/mm/pagemap.rst).
  */
 #ifndef PHEAP_BASE_KERNEL_UFFD_H
 #define PHEAP_BASE_KERNEL_UFFD_H
@@ -56,6 +57,15 @@ struct pm_scan_arg {
 
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
+
+/* Bits of an entry of /proc/PID/pagemap, eight bytes a page. */
+#define PAGEMAP_PRESENT    (1ull << 63)
+#define PAGEMAP_SWAPPED    (1ull << 62)
+#define PAGEMAP_FILE       (1ull << 61) /* a file's page, or shared anonymous memory */
+#define PAGEMAP_EXCLUSIVE  (1ull << 56) /* mapped here alone; never the shared zero page */
+#define PAGEMAP_SOFT_DIRTY (1ull << 55)
+
+#define CLEAR_SOFT_DIRTY "4" /* written to /proc/PID/clear_refs */
 
 _Static_assert(sizeof(struct page_region) == 24, "as the kernel has it");
 _Static_assert(sizeof(struct pm_scan_arg) == 96, "as the kernel has it");

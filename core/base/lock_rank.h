@@ -12,8 +12,10 @@ enum lock_rank {
     LOCK_RANK_THREAD_HEAP,  /* one thread heap's slab lists */
     LOCK_RANK_HARDENED,     /* everything of a hardened heap but the runs */
     LOCK_RANK_SPANS,        /* free runs, top, commit */
-    LOCK_RANK_LOG,          /* an opened heap's log; held while it is written and synced */
-    LOCK_RANK_OPENED, /* an opened heap's gate and blocks; never together with the one above */
+    LOCK_RANK_CHECKPOINT,   /* an opened heap's checkpoint, as a whole */
+    LOCK_RANK_LOG,          /* an opened heap's log: places of records */
+    LOCK_RANK_POOL,         /* an opened heap's pool: held while a generation is written */
+    LOCK_RANK_OPENED,       /* an opened heap's blocks */
     LOCK_RANK_COUNT
 };
 

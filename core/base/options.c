@@ -154,6 +154,25 @@ static int take_switch(char *const *environment, const char *name, const char *v
                        found, value);
 }
 
+static int take_tracking(char *const *environment, enum tracking *out, struct problem *why)
+{
+    const char *found = options_variable(environment, "PHEAP_TRACK");
+
+    *out = TRACKING_BEST;
+    if (!found || !*found)
+        return 0;
+    if (strcmp(found, "checksum") == 0)
+        *out = TRACKING_CHECKSUM;
+    else if (strcmp(found, "soft-dirty") == 0)
+        *out = TRACKING_SOFT_DIRTY;
+    else
+        return problem_set(why, STATUS_USAGE,
+                           "PHEAP_TRACK=%s is not understood; it can be checksum, soft-dirty or "
+                           "unset",
+                           found);
+    return 0;
+}
+
 int options_from_environment(struct environment_options *out, char *const *environment,
                              struct problem *why)
 {
@@ -169,12 +188,17 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->owner = options_variable(environment, "PHEAP_OWNER");
     out->interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     out->at_exit = options_switch(environment, "PHEAP_AT_EXIT");
+    out->deepbind = options_switch(environment, "PHEAP_DEEPBIND");
+    out->on_term = options_switch(environment, "PHEAP_ON_TERM");
     out->fresh = options_switch(environment, "PHEAP_FRESH");
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
     out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));
-    status = take_switch(environment, "PHEAP_TRACK", "checksum", &out->by_checksum, why);
+    status = take_tracking(environment, &out->track, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
+    status = status ? status : switch_status;
+    switch_status =
+        take_switch(environment, "PHEAP_CHILDREN", "ignore", &out->ignores_children, why);
     status = status ? status : switch_status;
     if (keep && *keep) {
         if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)
@@ -193,13 +217,15 @@ int options_from_environment(struct environment_options *out, char *const *envir
     return status;
 }
 
-int options_owner(const char *text, int *pid, uint64_t *start_time)
+int options_owner(const char *text, struct options_owner *out)
 {
     uint64_t number = 0;
 
     if (!take_digits(&text, &number) || number > INT32_MAX || *text != ':')
         return STATUS_USAGE;
-    *pid = (int)number;
+    out->pid = (int)number;
     text++;
-    return take_digits(&text, start_time) && *text == 0 ? 0 : STATUS_USAGE;
+    if (!take_digits(&text, &out->start_time) || *text++ != ':')
+        return STATUS_USAGE;
+    return take_digits(&text, &out->filters) && *text == 0 ? 0 : STATUS_USAGE;
 }

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "core/base/kernel_features.h"
 #include "core/base/status.h"
 
 #define OPTIONS_INTERVAL_DEFAULT_NS 1000000000ull
@@ -35,18 +36,21 @@ MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
 const char *options_variable(char *const *environment, const char *name);
 
 struct environment_options {
-    const char *pool;     /* PHEAP_POOL; NULL: none, or empty */
-    const char *owner;    /* PHEAP_OWNER */
-    uint64_t interval_ns; /* PHEAP_INTERVAL; 0: only on request */
-    uint64_t dirty_bytes; /* PHEAP_DIRTY; 0: not said */
-    uint32_t keep;        /* PHEAP_KEEP; 0: not said */
-    bool by_checksum;     /* PHEAP_TRACK=checksum */
-    bool checks_cuts;     /* PHEAP_CHECK=cut */
-    bool at_exit;         /* PHEAP_AT_EXIT=1 */
-    bool omits_crash;     /* PHEAP_CRASH=0 */
-    bool fresh;           /* PHEAP_FRESH=1: start anew although there is something to resume */
-    bool harden;          /* PHEAP_HARDEN=1 */
-    bool stats;           /* PHEAP_STATS=1: statistics at exit */
+    const char *pool;      /* PHEAP_POOL; NULL: none, or empty */
+    const char *owner;     /* PHEAP_OWNER */
+    uint64_t interval_ns;  /* PHEAP_INTERVAL; 0: only on request */
+    uint64_t dirty_bytes;  /* PHEAP_DIRTY; 0: not said */
+    uint32_t keep;         /* PHEAP_KEEP; 0: not said */
+    enum tracking track;   /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
+    bool checks_cuts;      /* PHEAP_CHECK=cut */
+    bool at_exit;          /* PHEAP_AT_EXIT=1 */
+    bool omits_crash;      /* PHEAP_CRASH=0 */
+    bool ignores_children; /* PHEAP_CHILDREN=ignore */
+    bool on_term;          /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
+    bool fresh;            /* PHEAP_FRESH=1: start anew although there is something to resume */
+    bool deepbind;         /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
+    bool harden;           /* PHEAP_HARDEN=1 */
+    bool stats;            /* PHEAP_STATS=1: statistics at exit */
 };
 
 /* 0, or STATUS_USAGE with the variable and its value in *why; what is wrong has its default. */
@@ -56,7 +60,13 @@ MUST_CHECK int options_from_environment(struct environment_options *out, char *c
 /* Whether a variable is set to anything but nothing and 0. */
 bool options_switch(char *const *environment, const char *name);
 
-/* PHEAP_OWNER's value, "pid:starttime". 0 or STATUS_USAGE. */
-MUST_CHECK int options_owner(const char *text, int *pid, uint64_t *start_time);
+/* PHEAP_OWNER's value, "pid:starttime:filters": the last is how many seccomp filters the process
+ * had when it became the owner. 0 or STATUS_USAGE. */
+struct options_owner {
+    int pid;
+    uint64_t start_time;
+    uint64_t filters;
+};
+MUST_CHECK int options_owner(const char *text, struct options_owner *out);
 
 #endif

@@ -32,6 +32,8 @@ static const struct status_row rows[] = {
     {STATUS_REFUSED, EXIT_REFUSED, "refused"},
     {STATUS_LIMIT, EXIT_REFUSED, "a limit was reached"},
     {STATUS_ENDED, EXIT_REFUSED, "the run has ended"},
+    {STATUS_CONFLICT, EXIT_REFUSED, "another transaction was faster"},
+    {STATUS_IN_DOUBT, EXIT_REFUSED, "in doubt until another pool is there"},
     {-EPERM, EXIT_SYSTEM, "operation not permitted"},
     {-ENOENT, EXIT_SYSTEM, "no such file or directory"},
     {-ESRCH, EXIT_SYSTEM, "no such process"},

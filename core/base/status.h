@@ -34,6 +34,8 @@ enum status {
     STATUS_REFUSED = -5011,       /* would lose something; the message says how to insist */
     STATUS_LIMIT = -5012,         /* a limit of the format or of this build */
     STATUS_ENDED = -5013,         /* the run has ended: there is nothing to resume */
+    STATUS_CONFLICT = -5014,      /* another transaction was faster: once more */
+    STATUS_IN_DOUBT = -5015,      /* waits for another pool's decision */
 };
 
 /* Exit statuses of the tools (DESIGN.md 11). */

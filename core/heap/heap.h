@@ -63,6 +63,19 @@ void heap_fork_child(void);
  */
 void heap_note_restored(void);
 
+/*
+ * core/heap/garbage.c: memory of this process's heap that nobody will read before writing to it:
+ * free spans, what was never carved of slabs that are being used. Whether it keeps its content or
+ * becomes zero makes no difference to anybody. Of a hardened heap there is none: what was freed is
+ * evidence.
+ *
+ * For a caller that is no thread of the program. While threads run the answer may be wrong. True
+ * when all stand still: false means that a thread was stopped in the middle of changing the spans,
+ * or that visit returned false; nothing that was told counts.
+ */
+typedef bool heap_garbage_visit(void *context, uintptr_t start, uintptr_t end);
+MUST_CHECK bool heap_each_garbage(heap_garbage_visit *visit, void *context);
+
 struct heap_totals {
     uint64_t live_bytes; /* in blocks handed out, usable size */
     uint64_t live_blocks;

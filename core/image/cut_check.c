@@ -10,8 +10,7 @@
 
 struct check {
     struct image_writer *writer;
-    uint64_t flags; /* MEMORY_FILE or 0, of the group at hand */
-    const struct address_range *garbage;
+    uint64_t flags;         /* MEMORY_FILE or 0, of the group at hand */
     uint64_t known_entries; /* of the index, that a page of the group bears out */
     uint64_t wrong, first;  /* pages that differ or are gone, and the lowest that differs */
 };
@@ -38,11 +37,13 @@ static int check_page(struct check *check, uint64_t page_and_flags)
 static int check_run(void *context, const struct page_run *run)
 {
     struct check *check = context;
+    const struct page_set *garbage = &check->writer->garbage;
+    uint64_t page = run->page, stop = 0;
     int status = 0;
 
-    for (uint64_t page = run->page; page < run->end && status >= 0; page++)
-        if (page < check->garbage->start >> PAGE_SHIFT || page >= check->garbage->end >> PAGE_SHIFT)
-            status = check_page(check, page | check->flags);
+    for (; page_set_next_outside(garbage, &page, run->end, &stop); page = stop)
+        for (uint64_t at = page; at < stop && status >= 0; at++)
+            status = check_page(check, at | check->flags);
     return status;
 }
 
@@ -78,7 +79,7 @@ static int check_group(void *context, const struct tracker_group *group)
 int image_writer_check_cut(struct image_writer *writer, const struct address_space *space,
                            struct problem *why)
 {
-    struct check check = {.writer = writer, .garbage = &space->garbage};
+    struct check check = {.writer = writer};
     int status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
 
     if (status >= 0)

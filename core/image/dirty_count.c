@@ -3,7 +3,7 @@
  *
  * The question of a pre-copy round, only that nothing is protected: what was written in registered
  * mappings, and everything in mappings that are new. As many pages as the last round found in
- * mappings that are never registered are subtracted.
+ * mappings that are never registered are subtracted. By soft-dirty bits: what they say.
  */
 #include "core/image/image_writer.h"
 
@@ -38,12 +38,21 @@ static int count_run(void *context, const struct page_run *run)
     return count->pages >= count->limit ? -ECANCELED : 0;
 }
 
+static int count_soft_dirty_run(void *context, const struct page_run *run)
+{
+    return run->flags & RUN_ABSENT ? 0 : count_run(context, run);
+}
+
 static int count_group(void *context, const struct tracker_group *group)
 {
     struct counting *counting = context;
+    struct tracker *tracker = &counting->writer->tracker;
 
-    return pagemap_look_written(&counting->writer->tracker.pagemap, group->start, group->end,
-                                group->backing, count_run, &counting->count);
+    if (tracker->way == TRACKING_SOFT_DIRTY)
+        return pagemap_soft_dirty(&tracker->pagemap, group->start, group->end, group->backing,
+                                  false, count_soft_dirty_run, &counting->count);
+    return pagemap_look_written(&tracker->pagemap, group->start, group->end, group->backing,
+                                count_run, &counting->count);
 }
 
 static uint64_t number_at(const char **text)
@@ -86,12 +95,17 @@ int64_t image_writer_count_dirty(struct image_writer *writer, struct address_spa
     struct counting counting = {writer, {0, limit + untracked, 0}};
     int status;
 
-    if (writer->tracker.uffd < 0)
+    if (writer->tracker.way == TRACKING_CHECKSUM)
         return growth(writer);
+    status = pagemap_refresh(&writer->tracker.pagemap);
+    if (status < 0)
+        return status;
     arena_rewind(&writer->maps_arena, writer->maps_arena.base);
     status = maps_read(space, "/proc/self/maps", &writer->maps_arena);
     if (status == 0)
-        status = tracker_each_backing(space, count_group, &counting);
+        status = writer->tracker.way == TRACKING_SOFT_DIRTY
+                     ? tracker_each_group(&writer->tracker, space, count_group, &counting)
+                     : tracker_each_backing(space, count_group, &counting);
     if (status < 0 && status != -ECANCELED)
         return status;
     return counting.count.pages > untracked ? (int64_t)(counting.count.pages - untracked) : 0;

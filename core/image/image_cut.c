@@ -5,7 +5,7 @@
  *
  * The order: unregistered mappings are found (and registered, so that stores after the freeze
  * are tracked); entries outside all saved mappings are cleared; then, group by group, written pages
- * are copied and entries of absent pages cleared.
+ * are copied and entries of absent pages cleared; last, entries of garbage are cleared.
  */
 #include <errno.h>
 
@@ -77,28 +77,12 @@ static int cut_step(const struct cut *cut, uint64_t page)
     return page % STEP_PAGES == 0 ? writer_step(cut->writer) : 0;
 }
 
-static bool is_garbage(const struct cut *cut, uint64_t page)
+static int cut_pages(struct cut *cut, uint64_t page, uint64_t end, uint64_t flags)
 {
-    const struct address_range *garbage = &cut->space->garbage;
-
-    return page >= garbage->start >> PAGE_SHIFT && page < garbage->end >> PAGE_SHIFT;
-}
-
-static int cut_run(void *context, const struct page_run *run)
-{
-    struct cut *cut = context;
     struct stage *scratch = &cut->writer->scratch;
-    uint64_t flags = cut->flags;
     int status = 0;
 
-    cut->writer->stats.candidate_pages += run->end - run->page;
-    if ((run->flags & RUN_ZERO) && !(flags & MEMORY_FILE))
-        return clear(cut, run->page, run->end);
-    if (run->flags & RUN_SWAPPED)
-        flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
-    for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
-        if (is_garbage(cut, page))
-            continue;
+    for (; page < end && status >= 0; page++) {
         status = cut_step(cut, page);
         if (status >= 0)
             status = is_worth_copying(cut, page | flags);
@@ -107,6 +91,24 @@ static int cut_run(void *context, const struct page_run *run)
         stage_add(scratch, page | flags);
         if (stage_room(scratch) == 0)
             status = cut_settle(cut);
+    }
+    return status;
+}
+
+static int cut_run(void *context, const struct page_run *run)
+{
+    struct cut *cut = context;
+    uint64_t flags = cut->flags, page = run->page, stop = 0;
+    int status = 0;
+
+    cut->writer->stats.candidate_pages += run->end - run->page;
+    if ((run->flags & RUN_ZERO) && !(flags & MEMORY_FILE))
+        return clear(cut, run->page, run->end);
+    if (run->flags & RUN_SWAPPED)
+        flags = (flags | MEMORY_SWAPPED) & ~MEMORY_DIRECT;
+    while (status >= 0 && page_set_next_outside(&cut->writer->garbage, &page, run->end, &stop)) {
+        status = cut_pages(cut, page, stop, flags);
+        page = stop;
     }
     return status;
 }
@@ -174,6 +176,32 @@ static int clear_absent(struct cut *cut, const struct tracker_group *group)
     return 0;
 }
 
+/* Compares saved pages of [page, end) that lie in the group with the index where they are. */
+static int cut_compare(struct cut *cut, const struct tracker_group *group, uint64_t page,
+                       uint64_t end)
+{
+    uint64_t start = page << PAGE_SHIFT, stop = end << PAGE_SHIFT;
+
+    start = start > group->start ? start : group->start;
+    stop = stop < group->end ? stop : group->end;
+    if (start >= stop)
+        return 0;
+    return pagemap_saved(&cut->writer->tracker.pagemap, start, stop, group->backing, cut_run, cut);
+}
+
+/* What was left out of a tracked group as garbage, and is in use again. */
+static int cut_missed(struct cut *cut, const struct tracker_group *group)
+{
+    uint64_t page = group->start >> PAGE_SHIFT, end = group->end >> PAGE_SHIFT, stop = 0;
+    int status = 0;
+
+    cut->suspect = true;
+    for (; status >= 0 && page_set_next_inside(&cut->writer->missed, &page, end, &stop);
+         page = stop)
+        status = cut_compare(cut, group, page, stop);
+    return status < 0 ? status : cut_settle(cut);
+}
+
 /* Compares with the index, once more, what was pre-copied of a tracked group. */
 static int cut_precopied(struct cut *cut, const struct tracker_group *group)
 {
@@ -183,16 +211,8 @@ static int cut_precopied(struct cut *cut, const struct tracker_group *group)
     if (!writer->distrusts_precopy || cut->suspect)
         return 0;
     cut->suspect = true;
-    for (uint32_t i = 0; i < writer->span_count && status >= 0; i++) {
-        uint64_t start = writer->spans[i].page << PAGE_SHIFT;
-        uint64_t end = writer->spans[i].end << PAGE_SHIFT;
-
-        start = start > group->start ? start : group->start;
-        end = end < group->end ? end : group->end;
-        if (start < end)
-            status =
-                pagemap_saved(&writer->tracker.pagemap, start, end, group->backing, cut_run, cut);
-    }
+    for (uint32_t i = 0; i < writer->span_count && status >= 0; i++)
+        status = cut_compare(cut, group, writer->spans[i].page, writer->spans[i].end);
     return status < 0 ? status : cut_settle(cut);
 }
 
@@ -220,6 +240,19 @@ static int cut_tracked(struct cut *cut, const struct tracker_group *group)
     return status < 0 || in_one ? status : clear_absent(cut, group);
 }
 
+/*
+ * By soft-dirty bits: one walk too. What was pre-copied is told again, since the bits stay until
+ * the cut is done; it is compared where it is.
+ */
+static int cut_soft_dirty(struct cut *cut, const struct tracker_group *group)
+{
+    struct image_writer *writer = cut->writer;
+    int status = pagemap_soft_dirty(&writer->tracker.pagemap, group->start, group->end,
+                                    group->backing, writer->suspect_all, cut_changed_run, cut);
+
+    return status < 0 ? status : cut_settle(cut);
+}
+
 static int cut_untracked(struct cut *cut, const struct tracker_group *group)
 {
     bool of_pool = group->backing == BACKING_POOL;
@@ -234,12 +267,37 @@ static int cut_untracked(struct cut *cut, const struct tracker_group *group)
 static int cut_group(void *context, const struct tracker_group *group)
 {
     struct cut *cut = context;
+    bool by_soft_dirty = cut->writer->tracker.way == TRACKING_SOFT_DIRTY;
+    int status;
 
     cut->flags =
         (group->backing == BACKING_FILE ? MEMORY_FILE : 0) | (group->readable ? MEMORY_DIRECT : 0);
-    cut->suspect = !group->tracked || cut->writer->suspect_all;
+    cut->suspect = !group->tracked || by_soft_dirty || cut->writer->suspect_all;
     cut->covered = group->start >> PAGE_SHIFT;
-    return group->tracked ? cut_tracked(cut, group) : cut_untracked(cut, group);
+    if (!group->tracked)
+        return cut_untracked(cut, group);
+    status = by_soft_dirty ? cut_soft_dirty(cut, group) : cut_tracked(cut, group);
+    return status < 0 ? status : cut_missed(cut, group);
+}
+
+/* Nobody needs it: no entries. */
+static int clear_garbage(struct cut *cut)
+{
+    const struct page_set *garbage = &cut->writer->garbage;
+    int status = 0;
+
+    for (uint32_t i = 0; i < garbage->count && status >= 0; i++)
+        status = clear(cut, garbage->spans[i].page, garbage->spans[i].end);
+    return status;
+}
+
+/* What was left out of a cut that is given up is to be looked at by the next one. */
+static int give_up(struct image_writer *writer, uint64_t max_pages, struct problem *why)
+{
+    if (!page_set_join(&writer->left_out, &writer->garbage))
+        writer->suspect_all = true;
+    return problem_set(why, STATUS_DEFERRED, "more than %lu pages to copy",
+                       (unsigned long)max_pages);
 }
 
 /* Entries where no saved mapping is. */
@@ -290,7 +348,7 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
     struct cut cut = {
         .writer = writer,
         .space = space,
-        .max_changed_pages = max_pages ? max_pages : UINT64_MAX,
+        .max_changed_pages = max_pages && image_writer_tracks(writer) ? max_pages : UINT64_MAX,
     };
     uint64_t start_ns = sys_clock_ns(CLOCK_MONOTONIC);
     int status = 0;
@@ -298,6 +356,7 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
     writer_begin(writer);
     memory_open_protection_keys();
     writer->suspect_all |= writer->distrusts_precopy && writer->spans_overflowed;
+    writer_find_garbage(writer, true);
     /* Pages of an abandoned cut are older than what is found now. */
     status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
     if (status >= 0)
@@ -309,14 +368,17 @@ int image_writer_cut(struct image_writer *writer, const struct address_space *sp
     if (status >= 0)
         status = cut_unread_pages(&cut);
     if (status >= 0)
-        status = clear(&cut, space->garbage.start >> PAGE_SHIFT, space->garbage.end >> PAGE_SHIFT);
+        status = clear_garbage(&cut);
+    if (status >= 0)
+        status = tracker_cut_done(&writer->tracker);
     if (status == STATUS_DEFERRED)
-        return problem_set(why, status, "more than %lu pages to copy", (unsigned long)max_pages);
+        return give_up(writer, max_pages, why);
     if (status < 0)
         return writer_failed(writer, status, "cannot copy dirty pages", why);
-    if (writer->tracker.uffd < 0)
+    if (writer->tracker.way == TRACKING_CHECKSUM)
         writer->resident_pages = writer_resident_pages();
     writer->suspect_all = false;
+    writer_note_garbage(writer);
     writer->unread_count = writer->span_count = 0;
     writer->distrusts_precopy = writer->spans_overflowed = false;
     writer->stats.copy_ns = cut.copy_ns;

@@ -54,7 +54,13 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
     if (status >= 0)
         status = rewriter_create(&writer->rewriter, arena, pool);
     if (status >= 0)
-        status = tracker_open(&writer->tracker, arena, options->features, options->by_checksum);
+        status = page_set_create(&writer->garbage, arena, GARBAGE_SPANS_MAX);
+    if (status >= 0)
+        status = page_set_create(&writer->left_out, arena, GARBAGE_SPANS_MAX);
+    if (status >= 0)
+        status = page_set_create(&writer->missed, arena, 2 * GARBAGE_SPANS_MAX);
+    if (status >= 0)
+        status = tracker_open(&writer->tracker, arena, options->features, options->track);
     if (status < 0)
         goto out;
     status = memory_open(&writer->memory);
@@ -62,10 +68,17 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
         tracker_close(&writer->tracker);
         goto out;
     }
+    /* Whoever cleared the bits before knew nothing of this generation. */
+    writer->suspect_all = writer->tracker.way == TRACKING_SOFT_DIRTY;
     stage_prefault(&writer->scratch, SCRATCH_PAGES_MIN);
     *out = writer;
     return 0;
 out:
+    if (status == STATUS_UNSUPPORTED)
+        return problem_set(why, status,
+                           "PHEAP_TRACK=soft-dirty: this kernel has no soft-dirty bits "
+                           "(CONFIG_MEM_SOFT_DIRTY): %s; unset PHEAP_TRACK",
+                           status_text(options->features->soft_dirty_error));
     return problem_set(why, status, "cannot set up dirty tracking: %s", status_text(status));
 }
 
@@ -89,6 +102,33 @@ void writer_begin(struct image_writer *writer)
         return;
     writer->committed = false;
     writer->stats = (struct image_writer_stats){0};
+}
+
+/* --- garbage --- */
+
+void image_writer_set_garbage(struct image_writer *writer, image_writer_garbage *find,
+                              void *context)
+{
+    writer->find_garbage = find;
+    writer->garbage_context = context;
+}
+
+void writer_find_garbage(struct image_writer *writer, bool stopped)
+{
+    struct page_set *garbage = &writer->garbage;
+
+    garbage->count = 0;
+    if (writer->find_garbage)
+        garbage->count =
+            writer->find_garbage(writer->garbage_context, stopped, garbage->spans, garbage->limit);
+    page_set_settle(garbage);
+    if (!page_set_subtract(&writer->missed, &writer->left_out, garbage))
+        writer->suspect_all = true; /* in more pieces than we can remember */
+}
+
+void writer_note_garbage(struct image_writer *writer)
+{
+    page_set_copy(&writer->left_out, &writer->garbage);
 }
 
 /* --- pre-copy --- */
@@ -165,11 +205,24 @@ static int keep_ascending(struct precopy *precopy, const struct page_run *run)
     return goes_back && status >= 0 ? precopy_write(precopy) : status;
 }
 
+static int precopy_pages(struct precopy *precopy, uint64_t page, uint64_t end)
+{
+    struct stage *stage = &precopy->writer->stage;
+    int status = 0;
+
+    for (; page < end && status >= 0; page++) {
+        stage_add(stage, page | precopy->flags);
+        if (stage->named - stage->read_count == READ_PAGES || stage_room(stage) == 0)
+            status = precopy_settle(precopy);
+    }
+    return status;
+}
+
 static int precopy_run(void *context, const struct page_run *run)
 {
     struct precopy *precopy = context;
     struct image_writer *writer = precopy->writer;
-    struct stage *stage = &writer->stage;
+    uint64_t page = run->page, stop = 0;
     int status = keep_ascending(precopy, run);
 
     if (status < 0)
@@ -178,28 +231,57 @@ static int precopy_run(void *context, const struct page_run *run)
     note_span(writer, run->page, run->end);
     if ((run->flags & RUN_ZERO) && !(precopy->flags & MEMORY_FILE))
         return index_clear(writer->pool->index, writer->pool->frames, run->page, run->end);
-    for (uint64_t page = run->page; page < run->end && status >= 0; page++) {
-        stage_add(stage, page | precopy->flags);
-        if (stage->named - stage->read_count == READ_PAGES || stage_room(stage) == 0)
-            status = precopy_settle(precopy);
+    while (status >= 0 && page_set_next_outside(&writer->garbage, &page, run->end, &stop)) {
+        status = precopy_pages(precopy, page, stop);
+        page = stop;
     }
+    return status;
+}
+
+/* What is absent is dealt with by the cut. */
+static int precopy_soft_dirty_run(void *context, const struct page_run *run)
+{
+    return run->flags & RUN_ABSENT ? 0 : precopy_run(context, run);
+}
+
+/* Pages [start, end) of a tracked group that were written; all: or not. */
+static int precopy_written(struct precopy *precopy, const struct tracker_group *group,
+                           uint64_t start, uint64_t end, bool all)
+{
+    struct tracker *tracker = &precopy->writer->tracker;
+
+    if (tracker->way == TRACKING_SOFT_DIRTY)
+        return pagemap_soft_dirty(&tracker->pagemap, start, end, group->backing, all,
+                                  precopy_soft_dirty_run, precopy);
+    return pagemap_written(&tracker->pagemap, start, end, group->backing, all, precopy_run,
+                           precopy);
+}
+
+/* What was left out of it as garbage and is in use again. */
+static int precopy_missed(struct precopy *precopy, const struct tracker_group *group)
+{
+    uint64_t page = group->start >> PAGE_SHIFT, end = group->end >> PAGE_SHIFT, stop = 0;
+    int status = 0;
+
+    for (; status >= 0 && page_set_next_inside(&precopy->writer->missed, &page, end, &stop);
+         page = stop)
+        status = precopy_written(precopy, group, page << PAGE_SHIFT, stop << PAGE_SHIFT, true);
     return status;
 }
 
 static int precopy_group(void *context, const struct tracker_group *group)
 {
     struct precopy *precopy = context;
-    struct image_writer *writer = precopy->writer;
-    struct pagemap *pagemap = &writer->tracker.pagemap;
     int status = 0;
 
     precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
     if (group->tracked)
-        status = pagemap_written(pagemap, group->start, group->end, group->backing, precopy->all,
-                                 precopy_run, precopy);
-    else
-        status =
-            pagemap_saved(pagemap, group->start, group->end, group->backing, precopy_run, precopy);
+        status = precopy_missed(precopy, group);
+    if (group->tracked && status >= 0)
+        status = precopy_written(precopy, group, group->start, group->end, precopy->all);
+    else if (!group->tracked)
+        status = pagemap_saved(&precopy->writer->tracker.pagemap, group->start, group->end,
+                               group->backing, precopy_run, precopy);
     /* What is named carries the group's flags: it is settled before they change. */
     return status < 0 ? status : precopy_settle(precopy);
 }
@@ -243,14 +325,17 @@ static void expect_cut_of(struct image_writer *writer, uint64_t pages)
 int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
                              struct problem *why)
 {
-    struct precopy precopy = {.writer = writer, .all = writer->suspect_all};
+    struct precopy precopy = {.writer = writer};
     int status = 0;
 
     writer_begin(writer);
+    writer_find_garbage(writer, false);
+    precopy.all = writer->suspect_all;
     writer->suspect_all = false; /* set again by what fails from here on */
     status = precopy_round(&precopy, space);
     if (status < 0)
         return writer_failed(writer, status, "cannot write dirty pages", why);
+    writer_note_garbage(writer);
     expect_cut_of(writer, precopy.copied_pages);
     return (int64_t)precopy.copied_pages;
 }
@@ -313,6 +398,12 @@ bool image_writer_tracks(const struct image_writer *writer)
 
 const char *image_writer_tracking(const struct image_writer *writer)
 {
-    return writer->tracker.uffd >= 0 ? "userfaultfd write protection and PAGEMAP_SCAN"
-                                     : "page checksums";
+    switch (writer->tracker.way) {
+    case TRACKING_WRITE_PROTECTION:
+        return "userfaultfd write protection and PAGEMAP_SCAN";
+    case TRACKING_SOFT_DIRTY:
+        return "soft-dirty bits";
+    default:
+        return "page checksums";
+    }
 }

@@ -19,8 +19,9 @@
  *
  * How dirty pages are found: see tracker.h. With tracking, a page is a candidate when the kernel
  * says it was written since it was last protected; re-protection precedes the copy, so a page that
- * is torn by a concurrent store is a candidate again. By checksums (PHEAP_TRACK=checksum, or no
- * kernel support) every present anonymous page is a candidate each time.
+ * is torn by a concurrent store is a candidate again. By soft-dirty bits a page is a candidate, of
+ * each round and of the cut, when it was written since the last cut. By checksums every present
+ * anonymous page is a candidate each time.
  *
  * After a failure at any point (a full disk) nothing is lost: what was found dirty and not
  * committed is looked at again, by checksum, in the next attempt.
@@ -37,6 +38,7 @@
 #include "core/base/kernel_features.h"
 #include "core/base/status.h"
 #include "core/image/maps.h"
+#include "core/image/page_set.h"
 #include "core/pool/pool.h"
 
 struct image_writer;
@@ -54,7 +56,7 @@ struct image_writer_stats {        /* of the generation in progress, since the l
 
 struct image_writer_options {
     const struct kernel_features *features;
-    bool by_checksum;       /* force the fallback */
+    enum tracking track;    /* TRACKING_BEST, or a fallback by force */
     uint64_t scratch_bytes; /* preallocated for the freeze; 0: 64 MiB */
 };
 
@@ -78,6 +80,18 @@ MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct addr
  * in the next cut, when no such transfer can be under way.
  */
 void image_writer_distrust_precopy(struct image_writer *writer);
+
+/*
+ * What need not be written: pages that nobody will read before writing to them, as of free memory.
+ * In a generation they have no entry, so they read as zero after a restore, or as they were if they
+ * are not garbage any more at its cut. The callback appends at most limit spans, in any order, and
+ * returns how many; asked while the program runs (not stopped) it may be wrong. NULL: there is no
+ * garbage.
+ */
+typedef uint32_t image_writer_garbage(void *context, bool stopped, struct page_span *out,
+                                      uint32_t limit);
+void image_writer_set_garbage(struct image_writer *writer, image_writer_garbage *find,
+                              void *context);
 
 /*
  * Called between pieces of a round or a cut, after at most a few megabytes: a negative status ends
@@ -125,10 +139,11 @@ MUST_CHECK int64_t image_writer_count_dirty(struct image_writer *writer,
 
 const struct image_writer_stats *image_writer_stats(const struct image_writer *writer);
 
-/* Whether the kernel tells what was written. */
+/* Whether a round makes the next one shorter: by write protection. */
 bool image_writer_tracks(const struct image_writer *writer);
 
-/* "userfaultfd write protection and PAGEMAP_SCAN" or "page checksums", for messages. */
+/* "userfaultfd write protection and PAGEMAP_SCAN", "soft-dirty bits" or "page checksums", for
+ * messages. */
 const char *image_writer_tracking(const struct image_writer *writer);
 
 #endif

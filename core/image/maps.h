@@ -52,9 +52,6 @@ struct address_space {
     uint32_t excluded_count;
     uint32_t pool_dev_major, pool_dev_minor; /* of the open pool, to recognise MAPPING_POOL */
     uint64_t pool_inode;                     /* 0: none */
-    /* set by the caller before a cut: whole pages that no thread can find anything in any more, as
-     * below the stack pointer; they read as zero after a restore. Empty: none. */
-    struct address_range garbage;
 };
 
 /* Reads path ("/proc/self/maps", "/proc/123/maps") anew; memory comes from arena. An excluded range

@@ -14,15 +14,14 @@
 #define DETAIL_REGIONS 256u
 #define DETAIL_PAGES   8u /* a run of so many pages is worth a question of its own */
 #define CLASSIC_PAGES  32768u
+#define RUN_NONE       UINT32_MAX
 
-/* Bits of an entry of the classic pagemap. */
-#define ENTRY_PRESENT (1ull << 63)
-#define ENTRY_SWAPPED (1ull << 62)
-#define ENTRY_FILE    (1ull << 61) /* a file's page, or shared anonymous memory */
-
-int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan)
+int pagemap_open(struct pagemap *pagemap, struct arena *arena, enum pagemap_way way)
 {
-    *pagemap = (struct pagemap){.by_scan = by_scan};
+    bool by_scan = way == PAGEMAP_BY_SCAN;
+    int status;
+
+    *pagemap = (struct pagemap){.way = way, .fd = -1, .clear_fd = -1};
     if (by_scan) {
         pagemap->regions = arena_alloc(arena, SCAN_REGIONS * sizeof(struct page_region), 64);
         pagemap->details = arena_alloc(arena, DETAIL_REGIONS * sizeof(struct page_region), 64);
@@ -31,20 +30,29 @@ int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan)
     }
     if (by_scan ? !pagemap->regions || !pagemap->details : !pagemap->entries)
         return -ENOMEM;
-    pagemap->fd = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-    return pagemap->fd < 0 ? pagemap->fd : 0;
+    if (way == PAGEMAP_BY_SOFT_DIRTY) {
+        pagemap->clear_fd = sys_open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC, 0);
+        if (pagemap->clear_fd < 0)
+            return pagemap->clear_fd;
+    }
+    pagemap->fd = status = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    if (status < 0)
+        pagemap_close(pagemap);
+    return status < 0 ? status : 0;
 }
 
 void pagemap_close(struct pagemap *pagemap)
 {
     if (pagemap->fd >= 0)
         sys_close(pagemap->fd);
-    pagemap->fd = -1;
+    if (pagemap->clear_fd >= 0)
+        sys_close(pagemap->clear_fd);
+    pagemap->fd = pagemap->clear_fd = -1;
 }
 
 int pagemap_refresh(struct pagemap *pagemap)
 {
-    if (pagemap->by_scan)
+    if (pagemap->way == PAGEMAP_BY_SCAN)
         return 0;
     return smaps_find_empty(pagemap);
 }
@@ -111,8 +119,43 @@ static int scan_all(struct pagemap *pagemap, struct pm_scan_arg *scan, uint64_t 
     return ask(pagemap, scan, pagemap->regions, SCAN_REGIONS, skip, visit, context);
 }
 
-static int classic_saved(struct pagemap *pagemap, uint64_t start, uint64_t end,
-                         page_run_visit *visit, void *context)
+/* --- the classic file --- */
+
+struct classic_question {
+    enum page_backing backing;
+    bool all; /* whatever the soft-dirty bits say */
+    bool tells_absent;
+};
+
+/*
+ * As the index had it when the bits were last cleared. The bit is of what is mapped, not of the
+ * address: a page that was dropped and read again is the kernel's zero page, which is not marked
+ * and not ours alone. Swapped out in a file mapping may be a marker with nothing behind it.
+ */
+static bool is_clean(const struct classic_question *question, uint64_t entry)
+{
+    if (question->all || (entry & PAGEMAP_SOFT_DIRTY))
+        return false;
+    if (entry & PAGEMAP_SWAPPED)
+        return question->backing != BACKING_FILE;
+    return (entry & PAGEMAP_EXCLUSIVE) != 0;
+}
+
+/* The flags of the run that a page belongs to, or RUN_NONE. */
+static uint32_t classic_flags(const struct classic_question *question, uint64_t entry)
+{
+    bool is_there = (entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
+
+    if (!is_there || ((entry & PAGEMAP_FILE) && !(entry & PAGEMAP_SWAPPED)))
+        return question->tells_absent ? RUN_ABSENT : RUN_NONE;
+    if (is_clean(question, entry))
+        return RUN_NONE;
+    return entry & PAGEMAP_SWAPPED ? RUN_SWAPPED : 0;
+}
+
+static int classic_walk(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                        const struct classic_question *question, page_run_visit *visit,
+                        void *context)
 {
     struct page_run run = {0, 0, 0};
     uint64_t page = start >> PAGE_SHIFT, last = end >> PAGE_SHIFT;
@@ -125,11 +168,9 @@ static int classic_saved(struct pagemap *pagemap, uint64_t start, uint64_t end,
         if (got <= 0) /* a short file would be a page unseen */
             return got < 0 ? (int)got : -EIO;
         for (uint64_t i = 0; i < (uint64_t)got / 8 && status >= 0; i++, page++) {
-            uint64_t entry = pagemap->entries[i];
-            uint32_t flags = entry & ENTRY_SWAPPED ? RUN_SWAPPED : 0;
+            uint32_t flags = classic_flags(question, pagemap->entries[i]);
 
-            if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) ||
-                ((entry & ENTRY_FILE) && !(entry & ENTRY_SWAPPED)))
+            if (flags == RUN_NONE)
                 continue;
             if (run.end == page && run.flags == flags) {
                 run.end++;
@@ -173,13 +214,14 @@ static struct pm_scan_arg saved_question(uint64_t start, uint64_t end, enum page
 int pagemap_saved(struct pagemap *pagemap, uint64_t start, uint64_t end, enum page_backing backing,
                   page_run_visit *visit, void *context)
 {
+    const struct classic_question saved = {.backing = backing, .all = true};
     struct pm_scan_arg scan = saved_question(start, end, backing);
 
-    if (pagemap->by_scan)
+    if (pagemap->way == PAGEMAP_BY_SCAN)
         return scan_all(pagemap, &scan, 0, visit, context);
     if (is_empty_giant(pagemap, start, end))
         return 0;
-    return classic_saved(pagemap, start, end, visit, context);
+    return classic_walk(pagemap, start, end, &saved, visit, context);
 }
 
 int pagemap_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
@@ -286,4 +328,23 @@ int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end, enum p
     if (backing == BACKING_FILE)
         scan.category_anyof_mask |= PAGE_IS_FILE;
     return scan_all(pagemap, &scan, PAGE_IS_SWAPPED, visit, context);
+}
+
+int pagemap_soft_dirty(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                       enum page_backing backing, bool all, page_run_visit *visit, void *context)
+{
+    const struct classic_question question = {
+        .backing = backing, .all = all, .tells_absent = backing != BACKING_POOL};
+    const struct page_run whole = {start >> PAGE_SHIFT, end >> PAGE_SHIFT, RUN_ABSENT};
+
+    if (is_empty_giant(pagemap, start, end))
+        return question.tells_absent ? visit(context, &whole) : 0;
+    return classic_walk(pagemap, start, end, &question, visit, context);
+}
+
+int pagemap_clear_soft_dirty(struct pagemap *pagemap)
+{
+    ssize_t wrote = sys_write(pagemap->clear_fd, CLEAR_SOFT_DIRTY, 1);
+
+    return wrote < 0 ? (int)wrote : 0;
 }

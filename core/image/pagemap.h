@@ -10,8 +10,9 @@
  * page that a running program wrote meanwhile is told twice.
  *
  * Two ways to know: the PAGEMAP_SCAN ioctl, and the classic /proc/self/pagemap, eight bytes a
- * page, which knows nothing of writing. The latter is slow where nothing is: a mapping of a
- * gigabyte or more is looked up in /proc/self/smaps first (pagemap_refresh()).
+ * page, which knows of writing what its soft-dirty bits say, if the kernel keeps them. The latter
+ * is slow where nothing is: a mapping of a gigabyte or more is looked up in /proc/self/smaps first
+ * (pagemap_refresh()).
  *
  * A zap of write-protected pages of a file mapping leaves markers that count as swapped: such a
  * page is always reported, and reading it gives the file's content, which is right.
@@ -46,9 +47,16 @@ typedef int page_run_visit(void *context, const struct page_run *run);
 
 #define EMPTY_GIANTS_MAX 64
 
+enum pagemap_way {
+    PAGEMAP_CLASSIC,
+    PAGEMAP_BY_SOFT_DIRTY, /* the classic file */
+    PAGEMAP_BY_SCAN,
+};
+
 struct pagemap {
     int fd;
-    bool by_scan;
+    int clear_fd; /* /proc/self/clear_refs, by soft-dirty bits; else -1 */
+    enum pagemap_way way;
     struct page_region *regions; /* answers of PAGEMAP_SCAN */
     struct page_region *details; /* of a question about one of these */
     uint64_t *entries;           /* of the classic file */
@@ -59,7 +67,7 @@ struct pagemap {
 };
 
 /* Opens the caller's own pagemap. */
-MUST_CHECK int pagemap_open(struct pagemap *pagemap, struct arena *arena, bool by_scan);
+MUST_CHECK int pagemap_open(struct pagemap *pagemap, struct arena *arena, enum pagemap_way way);
 void pagemap_close(struct pagemap *pagemap);
 
 /* Before a round by the classic way: learns which large mappings are empty. */
@@ -96,6 +104,19 @@ MUST_CHECK int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t
 MUST_CHECK int pagemap_look_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
                                     enum page_backing backing, page_run_visit *visit,
                                     void *context);
+
+/*
+ * By soft-dirty bits only: saved pages that were written since the bits were last cleared (all:
+ * or not), and (RUN_ABSENT, not of BACKING_POOL) pages that are not saved ones. Clears nothing.
+ */
+MUST_CHECK int pagemap_soft_dirty(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                  enum page_backing backing, bool all, page_run_visit *visit,
+                                  void *context);
+
+/* By soft-dirty bits only: of the whole address space. A page that is written between being looked
+ * at and this call is lost: the program must stand still from before the one until after the other.
+ */
+MUST_CHECK int pagemap_clear_soft_dirty(struct pagemap *pagemap);
 
 /* PAGEMAP_SCAN only: pages within mappings that are not saved ones; not of BACKING_POOL. */
 MUST_CHECK int pagemap_absent(struct pagemap *pagemap, uint64_t start, uint64_t end,

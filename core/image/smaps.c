@@ -12,6 +12,7 @@
 #define LINE_BYTES 256 /* a longer line is a long path: its start says enough */
 
 struct smaps_state {
+    struct pagemap *pagemap;
     uint64_t start, end;
     bool has_rss, has_swap, holds_pages;
 };
@@ -29,8 +30,10 @@ static const char *parse_hex(const char *at, uint64_t *out)
     }
 }
 
-static void finish_mapping(struct pagemap *pagemap, const struct smaps_state *state)
+static void finish_mapping(const struct smaps_state *state)
 {
+    struct pagemap *pagemap = state->pagemap;
+
     if (state->end - state->start >= GIANT_BYTES && state->has_rss && state->has_swap &&
         !state->holds_pages && pagemap->empty_count < EMPTY_GIANTS_MAX) {
         pagemap->empty[pagemap->empty_count].start = state->start;
@@ -48,14 +51,21 @@ static bool is_zero_field(const char *line, size_t label_bytes)
     return at[0] == '0' && at[1] == ' ';
 }
 
-static void take_line(struct pagemap *pagemap, struct smaps_state *state, const char *line)
+bool smaps_begins_mapping(const char *line, uint64_t *start, uint64_t *end)
 {
-    uint64_t start = 0, end = 0;
-    const char *dash = parse_hex(line, &start);
+    const char *dash = parse_hex(line, start);
 
-    if (*dash == '-' && *parse_hex(dash + 1, &end) == ' ') {
-        finish_mapping(pagemap, state);
-        *state = (struct smaps_state){.start = start, .end = end};
+    return *dash == '-' && *parse_hex(dash + 1, end) == ' ';
+}
+
+static void take_line(void *context, const char *line)
+{
+    struct smaps_state *state = context;
+    uint64_t start = 0, end = 0;
+
+    if (smaps_begins_mapping(line, &start, &end)) {
+        finish_mapping(state);
+        *state = (struct smaps_state){.pagemap = state->pagemap, .start = start, .end = end};
     } else if (strncmp(line, "Rss:", 4) == 0) {
         state->has_rss = true;
         state->holds_pages |= !is_zero_field(line, 4);
@@ -65,15 +75,13 @@ static void take_line(struct pagemap *pagemap, struct smaps_state *state, const 
     }
 }
 
-int smaps_find_empty(struct pagemap *pagemap)
+int smaps_each_line(smaps_line *take, void *context)
 {
-    struct smaps_state state = {0};
     char chunk[4096], line[LINE_BYTES];
     size_t length = 0;
     ssize_t got = 0;
     int fd = sys_open("/proc/self/smaps", O_RDONLY | O_CLOEXEC, 0);
 
-    pagemap->empty_count = 0;
     if (fd < 0)
         return fd;
     while ((got = sys_read(fd, chunk, sizeof chunk)) > 0) {
@@ -84,11 +92,21 @@ int smaps_find_empty(struct pagemap *pagemap)
                 continue;
             }
             line[length] = 0;
-            take_line(pagemap, &state, line);
+            take(context, line);
             length = 0;
         }
     }
-    finish_mapping(pagemap, &state);
     sys_close(fd);
     return (int)got;
+}
+
+int smaps_find_empty(struct pagemap *pagemap)
+{
+    struct smaps_state state = {.pagemap = pagemap};
+    int status;
+
+    pagemap->empty_count = 0;
+    status = smaps_each_line(take_line, &state);
+    finish_mapping(&state);
+    return status;
 }

@@ -34,18 +34,33 @@ static int open_uffd(void)
     return status < 0 ? status : uffd;
 }
 
-int tracker_open(struct tracker *tracker, struct arena *arena,
-                 const struct kernel_features *features, bool by_checksum)
+static enum tracking choose_way(const struct kernel_features *features, enum tracking wanted)
 {
-    bool by_scan = features->pagemap_scan && !by_checksum;
+    if (wanted != TRACKING_BEST)
+        return wanted;
+    if (features->pagemap_scan && features->userfaultfd_wp_async)
+        return TRACKING_WRITE_PROTECTION;
+    return features->soft_dirty ? TRACKING_SOFT_DIRTY : TRACKING_CHECKSUM;
+}
+
+int tracker_open(struct tracker *tracker, struct arena *arena,
+                 const struct kernel_features *features, enum tracking wanted)
+{
+    enum tracking way = choose_way(features, wanted);
+    bool by_scan = features->pagemap_scan && wanted != TRACKING_CHECKSUM;
     int status = 0;
 
-    *tracker = (struct tracker){.uffd = -1};
+    *tracker = (struct tracker){.uffd = -1, .way = way};
+    if (way == TRACKING_SOFT_DIRTY && !features->soft_dirty)
+        return STATUS_UNSUPPORTED;
     tracker->unregistered_pages = arena_alloc(arena, MAPPINGS_MAX * sizeof(uint32_t), 64);
     if (!tracker->unregistered_pages)
         return -ENOMEM;
-    status = pagemap_open(&tracker->pagemap, arena, by_scan);
-    if (status < 0 || !by_scan || !features->userfaultfd_wp_async)
+    status = pagemap_open(&tracker->pagemap, arena,
+                          way == TRACKING_SOFT_DIRTY ? PAGEMAP_BY_SOFT_DIRTY
+                          : by_scan                  ? PAGEMAP_BY_SCAN
+                                                     : PAGEMAP_CLASSIC);
+    if (status < 0 || way != TRACKING_WRITE_PROTECTION)
         return status;
     tracker->uffd = open_uffd();
     if (tracker->uffd >= 0)
@@ -85,6 +100,9 @@ static int each_group(const struct tracker *tracker, const struct address_space 
                       tracker_visit *visit, void *context)
 {
     struct tracker_group group = {0}, next = {0};
+    /* PAGEMAP_SCAN passes over the gaps between mappings; the classic file has an entry for each
+     * page of them. */
+    bool joins = !tracker || tracker->uffd >= 0;
     int status = 0;
 
     for (uint32_t i = 0; i < space->count && status >= 0; i++) {
@@ -94,8 +112,9 @@ static int each_group(const struct tracker *tracker, const struct address_space 
         next.start = mapping->start;
         next.end = mapping->end;
         next.readable = (mapping->prot & PROT_READ) != 0;
-        next.tracked = !tracker || (tracker->uffd >= 0 && tracker->unregistered_pages[i] == 0);
-        if (saved && group.end && may_join(&group, &next, space)) {
+        next.tracked = !tracker || tracker->way == TRACKING_SOFT_DIRTY ||
+                       (tracker->uffd >= 0 && tracker->unregistered_pages[i] == 0);
+        if (joins && saved && group.end && may_join(&group, &next, space)) {
             group.end = next.end;
             continue;
         }
@@ -248,4 +267,9 @@ void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end)
 {
     if (tracker->uffd >= 0)
         (void)unregister(tracker, start, end);
+}
+
+int tracker_cut_done(struct tracker *tracker)
+{
+    return tracker->way == TRACKING_SOFT_DIRTY ? pagemap_clear_soft_dirty(&tracker->pagemap) : 0;
 }

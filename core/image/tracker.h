@@ -13,6 +13,12 @@
  * kernel refuses (another userfaultfd has it). By checksums nothing is. The saved pages of these
  * are candidates each time ("untracked").
  *
+ * By soft-dirty bits, where the kernel has no better, every mapping is tracked and none is
+ * registered. The bits are those of the whole process, and reading them and clearing them is not
+ * one step: a store in between would be lost. So they are cleared once a generation, inside the
+ * freeze, when the cut has what they told (tracker_cut_done()); until then they only grow, and a
+ * pre-copy round looks at all that was written since the last cut.
+ *
  * tracker_each_group() walks the mappings that are saved, in ascending order, neighbours of one
  * sort in one group, so that a scan is one system call for many mappings. An untracked mapping is
  * a group of its own.
@@ -29,7 +35,8 @@
 #include "core/image/pagemap.h"
 
 struct tracker {
-    int uffd; /* -1: by checksums */
+    enum tracking way; /* never TRACKING_BEST */
+    int uffd;          /* -1: none */
     struct pagemap pagemap;
     bool distrusts_marks;         /* pages may bear protection marks that do not hold */
     uint32_t *unregistered_pages; /* by mapping, of the space last prepared; 0: tracked */
@@ -44,8 +51,11 @@ struct tracker_group {
 };
 
 MUST_CHECK int tracker_open(struct tracker *tracker, struct arena *arena,
-                            const struct kernel_features *features, bool by_checksum);
+                            const struct kernel_features *features, enum tracking wanted);
 void tracker_close(struct tracker *tracker);
+
+/* Inside the freeze: the generation in progress has all that was found written. */
+MUST_CHECK int tracker_cut_done(struct tracker *tracker);
 
 /* Before each walk: looks for pages in unregistered mappings, and registers those. */
 MUST_CHECK int tracker_prepare(struct tracker *tracker, const struct address_space *space);

@@ -9,16 +9,14 @@
 #include <stdint.h>
 #include "core/image/image_writer.h"
 #include "core/image/memory.h"
+#include "core/image/page_set.h"
 #include "core/image/rewrite.h"
 #include "core/image/stage.h"
 #include "core/image/tracker.h"
 
 #define WRITER_UNREAD_MAX 1024u
 #define WRITER_SPANS_MAX  16384u
-
-struct page_span { /* pages [page, end) */
-    uint64_t page, end;
-};
+#define GARBAGE_SPANS_MAX 8192u
 
 struct image_writer {
     struct pool *pool;
@@ -35,6 +33,13 @@ struct image_writer {
     void *step_context;
     uint32_t unread_count;
     uint64_t unread[WRITER_UNREAD_MAX]; /* pages found written that could not be read */
+    /* See image_writer_set_garbage(). What the tracking says of pages that were left out does not
+     * count: their content may be another than the index has and unwritten since. */
+    image_writer_garbage *find_garbage; /* NULL: there is none */
+    void *garbage_context;
+    struct page_set garbage;  /* of the round or cut at hand */
+    struct page_set left_out; /* by the last ones */
+    struct page_set missed;   /* left_out without garbage: to be looked at as a whole */
     /* What pre-copy rounds have protected since the last cut, and whether to believe in it. */
     bool distrusts_precopy;
     bool spans_overflowed;
@@ -48,6 +53,11 @@ uint64_t writer_resident_pages(void);
 
 /* The statistics of the next generation begin when its first round or cut does. */
 void writer_begin(struct image_writer *writer);
+
+/* Before a round (the program runs, what is said may be wrong) or a cut. */
+void writer_find_garbage(struct image_writer *writer, bool stopped);
+/* What the round or cut that has succeeded left out. */
+void writer_note_garbage(struct image_writer *writer);
 
 /* The caller's leave to go on, see image_writer_set_step(). */
 static inline int writer_step(const struct image_writer *writer)

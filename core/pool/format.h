@@ -161,22 +161,27 @@ struct log_extent {
 };
 
 #define LOG_EXTENTS 16
+#define LOG_ALIGN   64u /* where records begin: a cache line */
 
-/* Where the redo log lies (core/tx/log_format.h says what is in it): extents in this order are one
- * array of bytes. They are live as long as a superblock lists them.
+/* Where the redo log lies (core/tx/log_format.h says what is in it). The extents are live as long
+ * as a superblock lists them.
  *
  * OFFSET SIZE
  *   0      8  number of the generation that the log's records follow
- *   8      8  nonce: what the first record's `previous` must be
+ *   8      8  root: what the first record's `previous` must be
  *  16      4  extents; 0: the pool has no log, and all of this is 0
- *  20      4  reserved, 0
- *  24    256  the extents; unused ones are 0 */
+ *  20      4  number of the extent that the log begins in
+ *  24    256  the extents; unused ones are 0
+ * 280      8  where in that extent it begins, in bytes
+ * 288      8  sequence of the record before the first */
 struct log_place {
     uint64_t generation;
-    uint64_t nonce;
+    uint64_t root;
     uint32_t extent_count;
-    uint32_t reserved0;
+    uint32_t start_extent;
     struct log_extent extents[LOG_EXTENTS];
+    uint64_t start;
+    uint64_t sequence;
 };
 
 enum run_state {
@@ -206,8 +211,8 @@ enum run_state {
  *   96     8  frames of the file, superblocks included
  *  104   152  reserved, 0
  *  256  3072  generation entries, oldest first
- * 3328   280  the log's place (formats 1 and 2: 0)
- * 3608   480  reserved, 0
+ * 3328   296  the log's place (formats 1 and 2: 0)
+ * 3624   464  reserved, 0
  * 4088     8  checksum64 of the 4088 bytes before */
 struct superblock {
     uint8_t magic[8];
@@ -229,7 +234,7 @@ struct superblock {
     uint64_t reserved1[19];
     struct generation_entry generations[SUPERBLOCK_GENERATIONS];
     struct log_place log;
-    uint64_t reserved2[60];
+    uint64_t reserved2[58];
     uint64_t checksum;
 };
 
@@ -241,7 +246,7 @@ _Static_assert(__builtin_offsetof(struct generation_entry, index_delta) == 104, 
 _Static_assert(sizeof(struct generation_entry) == 128, "generation entry is 128 bytes");
 _Static_assert(sizeof(struct superblock) == FRAME_BYTES, "a superblock fills a frame");
 _Static_assert(__builtin_offsetof(struct superblock, generations) == 256, "as drawn");
-_Static_assert(sizeof(struct log_place) == 280, "the log's place is 280 bytes");
+_Static_assert(sizeof(struct log_place) == 296, "the log's place is 296 bytes");
 _Static_assert(__builtin_offsetof(struct superblock, log) == 3328, "as drawn");
 _Static_assert(__builtin_offsetof(struct superblock, checksum) == 4088, "as drawn");
 

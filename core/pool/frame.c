@@ -431,6 +431,16 @@ int frames_release(struct frames *frames, uint64_t frame)
     return 0;
 }
 
+bool frames_is_building(const struct frames *frames, uint64_t frame)
+{
+    const struct frame_record *record;
+
+    if (frame < FRAME_FIRST || frame >= frames->map.count || frame_map_is_free(&frames->map, frame))
+        return false;
+    record = frame_map_record(&frames->map, frame);
+    return record->link == LINK_USED && record->born > birth(frames, frames->committed);
+}
+
 void frames_committed(struct frames *frames, uint64_t number)
 {
     frames->committed = number;

@@ -84,6 +84,9 @@ MUST_CHECK int frames_take_scattered(struct frames *frames, uint64_t want, uint6
  * frame is not in use (an index that names a frame twice). */
 MUST_CHECK int frames_release(struct frames *frames, uint64_t frame);
 
+/* Whether frame is building: it may be written again, since nothing durable refers to it. */
+bool frames_is_building(const struct frames *frames, uint64_t frame);
+
 /* Generation number is durable; building frames are live now. */
 void frames_committed(struct frames *frames, uint64_t number);
 

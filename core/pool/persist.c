@@ -9,6 +9,7 @@
 #include "core/pool/persist.h"
 
 #include <errno.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
 
 static int file_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
@@ -93,6 +94,24 @@ const struct persist_ops persist_file_ops = {
 void persist_open_file(struct persist *persist, int fd, uint64_t file_bytes)
 {
     *persist = (struct persist){.ops = &persist_file_ops, .fd = fd, .file_bytes = file_bytes};
+}
+
+int persist_share(struct persist *out, const struct persist *first)
+{
+    char link[32];
+
+    format_text(link, sizeof link, "/proc/self/fd/%d", first->fd);
+    *out = *first;
+    out->bytes_written = out->syncs = out->file_syncs = 0;
+    out->fd = sys_open(link, O_RDWR | O_CLOEXEC, 0);
+    return out->fd < 0 ? out->fd : 0;
+}
+
+void persist_unshare(struct persist *second)
+{
+    if (second->ops && second->fd >= 0)
+        sys_close(second->fd);
+    *second = (struct persist){.fd = -1};
 }
 
 int persist_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)

@@ -14,7 +14,8 @@
  *              any subset of the written cache lines (64 bytes)
  *   recording  of the tests: keeps every operation in a trace from which crash states are made
  *
- * Thread safety: one user at a time.
+ * Thread safety: one user at a time of one struct persist; persist_share() makes another one of the
+ * same file. persist_store() and persist_fence() are for any number of threads at once.
  */
 #ifndef PHEAP_POOL_PERSIST_H
 #define PHEAP_POOL_PERSIST_H
@@ -100,6 +101,21 @@ MUST_CHECK int persist_pmem_find(struct persist_pmem *out, const char *path, per
  */
 MUST_CHECK int persist_use_dax(struct persist *persist, const struct persist_pmem *pmem,
                                void *window, uint64_t window_bytes);
+
+/*
+ * A second one of the same file, with an open file description of its own, so that the kernel
+ * reports to each what was lost since it last asked. On DAX it has the mapping that there is now;
+ * what lies beyond is written by system calls. persist_unshare() before persist_close() of the
+ * first.
+ */
+MUST_CHECK int persist_share(struct persist *out, const struct persist *first);
+void persist_unshare(struct persist *second);
+
+/* Does a range lie in the mapping of the DAX back end? There, from any number of threads: a store
+ * is durable when its own thread has made a fence behind it. Neither is counted here. */
+bool persist_is_mapped(const struct persist *persist, uint64_t offset, uint64_t bytes);
+void persist_store(const struct persist *persist, uint64_t offset, const void *data, size_t bytes);
+void persist_fence(const struct persist *persist);
 
 /* A handler of SIGBUS (SA_NODEFER, the signal not blocked): a write that finds no memory, because
  * the file was cut short, fails with -EIO, and the back end stays failed. Without it, it kills.

@@ -134,6 +134,22 @@ __attribute__((noinline)) static int copy_to_pool(const struct persist_pmem *pme
 
 /* --- the operations --- */
 
+bool persist_is_mapped(const struct persist *persist, uint64_t offset, uint64_t bytes)
+{
+    return persist->dax.window && offset + bytes <= persist->dax.mapped_bytes;
+}
+
+/* A file that was cut short kills here, as it does where a program stores to a mapping itself. */
+void persist_store(const struct persist *persist, uint64_t offset, const void *data, size_t bytes)
+{
+    persist->dax.pmem.copy(persist->dax.window + offset, data, bytes, COPY_FLAGS);
+}
+
+void persist_fence(const struct persist *persist)
+{
+    persist->dax.pmem.drain();
+}
+
 static int dax_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
 {
     struct persist_dax *dax = &persist->dax;

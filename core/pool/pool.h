@@ -114,7 +114,9 @@ bool pool_slot_is_valid(uint32_t slot);
 /*
  * Writes page contents: `pages` whole pages of `data` go to frames taken here and the index is
  * told; page_numbers[i] is the page of data + i * 4096, checksums[i] its checksum64. Contiguous
- * where the frames allow it. *bytes_written grows.
+ * where the frames allow it; a page that was written since the last commit stays in its frame.
+ * *bytes_written grows. After a failure the index has for each page the new content, or what it had
+ * before, or nothing: the caller looks at all of memory again before it commits.
  */
 MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
                                 const uint64_t *checksums, const void *data, uint64_t pages,
@@ -140,8 +142,9 @@ MUST_CHECK int pool_commit(struct pool *pool, struct generation_entry *entry, co
  * The log of a pool: frames of its own, content unspecified. pool_add_log_extent() takes `frames`
  * of them in one run, makes the file's new length durable, and appends them to pool->next_log;
  * -ENOSPC, STATUS_LIMIT (LOG_EXTENTS). They are listed, and lasting, with the next pool_commit(),
- * which also sets the generation that the log follows and the nonce; or with pool_list_log(), at
- * once, in a pool that has a log already. A pool that is loaded has next_log as it was listed.
+ * which also sets where the log begins, and the generation that it follows; or with
+ * pool_list_log(), at once, in a pool that has a log already. A pool that is loaded has next_log as
+ * it was listed.
  *
  * Crash: before they are listed the frames are free.
  */

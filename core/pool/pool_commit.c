@@ -1,5 +1,5 @@
 /*
- * pool_commit.c - pages written, a generation committed, a superblock updated.
+ * pool_commit.c - a generation committed, a superblock updated. Pages are written in pool_pages.c.
  *
  * What must always be true:
  *   1. the superblock is written after all it leads to is durable, and counts only when it is
@@ -17,99 +17,6 @@
 #include "core/pool/pool_lock.h"
 #include "core/pool/pool_record.h"
 #include "core/pool/superblock.h"
-
-/* Fewer pages in a row are cheaper to read in than to map (docs/internals.md: 1.8 us a page, 6.5 us
- * an extent); twice that, so that long runs are not used up for small gains. */
-#define NEIGHBOURS_MIN 8
-
-/* --- pages --- */
-
-static int release_run(struct pool *pool, uint64_t first, uint64_t end)
-{
-    int status = 0;
-
-    for (uint64_t frame = first; status == 0 && frame < end; frame++)
-        status = frames_release(pool->frames, frame);
-    return status;
-}
-
-/* Writes `pages` pages to frames first.. and tells the index; on failure those that the index was
- * not told of are free again. */
-static int write_run(struct pool *pool, const uint64_t *page_numbers, const uint64_t *checksums,
-                     const uint8_t *data, uint64_t first, uint64_t pages)
-{
-    int status = persist_write(&pool->persist, first << FRAME_SHIFT, data, pages * FRAME_BYTES);
-    uint64_t told = 0;
-
-    while (status == 0 && told < pages) {
-        struct index_entry entry = {first + told, checksums[told]};
-
-        status = index_set(pool->index, pool->frames, page_numbers[told], entry);
-        told += status == 0;
-    }
-    if (status < 0 && release_run(pool, first + told, first + pages) < 0)
-        return STATUS_DAMAGED;
-    return status;
-}
-
-/* Pages with consecutive numbers at the start of the list. */
-static uint64_t count_neighbours(const uint64_t *page_numbers, uint64_t pages)
-{
-    uint64_t count = 1;
-
-    while (count < pages && page_numbers[count] == page_numbers[count - 1] + 1)
-        count++;
-    return count;
-}
-
-/* Pages at the start of the list, up to where enough neighbours follow each other. */
-static uint64_t count_scattered(const uint64_t *page_numbers, uint64_t pages)
-{
-    uint64_t count = 0;
-
-    while (count < pages) {
-        uint64_t neighbours = count_neighbours(page_numbers + count, pages - count);
-
-        if (neighbours >= NEIGHBOURS_MIN)
-            break;
-        count += neighbours;
-    }
-    return count;
-}
-
-/* Frames for the first pages of the list: side by side for neighbours, which a restore can then
- * map in one piece; anywhere for the others. */
-static int take_frames(struct pool *pool, const uint64_t *page_numbers, uint64_t pages,
-                       uint64_t *first, uint64_t *got)
-{
-    uint64_t scattered = count_scattered(page_numbers, pages);
-
-    if (scattered > 0)
-        return frames_take_scattered(pool->frames, scattered, first, got);
-    return frames_take(pool->frames, count_neighbours(page_numbers, pages), false, first, got);
-}
-
-int pool_write_pages(struct pool *pool, const uint64_t *page_numbers, const uint64_t *checksums,
-                     const void *data, uint64_t pages, uint64_t *bytes_written)
-{
-    const uint8_t *bytes = data;
-    uint64_t done = 0;
-
-    while (done < pages) {
-        uint64_t first, got;
-        int status = take_frames(pool, page_numbers + done, pages - done, &first, &got);
-
-        if (status == 0)
-            status = write_run(pool, page_numbers + done, checksums + done,
-                               bytes + done * FRAME_BYTES, first, got);
-        if (status < 0)
-            return status;
-        done += got;
-        *bytes_written += got * FRAME_BYTES;
-        pool->building_bytes += got * FRAME_BYTES;
-    }
-    return 0;
-}
 
 /* --- which generations are kept --- */
 
@@ -223,6 +130,15 @@ static void keep_frames(struct pool *pool, const struct superblock *next, uint64
 }
 
 /* --- the steps --- */
+
+static int release_run(struct pool *pool, uint64_t first, uint64_t end)
+{
+    int status = 0;
+
+    for (uint64_t frame = first; status == 0 && frame < end; frame++)
+        status = frames_release(pool->frames, frame);
+    return status;
+}
 
 static int write_record(struct pool *pool, struct commit *commit, struct generation_entry *entry,
                         const void *record, size_t record_bytes)

@@ -6,6 +6,8 @@
  */
 #include "core/pool/pool_log.h"
 
+#include <string.h>
+
 int pool_note_log(struct pool *pool, uint64_t oldest)
 {
     const struct log_place *log = &pool->super.log;
@@ -43,11 +45,9 @@ int pool_add_log_extent(struct pool *pool, uint64_t frames, struct problem *why)
 static void list_log(struct superblock *super, void *context)
 {
     const struct pool *pool = context;
-    const struct log_place before = super->log;
 
-    super->log = pool->next_log;
-    super->log.generation = before.generation;
-    super->log.nonce = before.nonce;
+    super->log.extent_count = pool->next_log.extent_count;
+    memcpy(super->log.extents, pool->next_log.extents, sizeof super->log.extents);
     super->frame_count = pool->persist.file_bytes >> FRAME_SHIFT;
 }
 

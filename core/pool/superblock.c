@@ -69,7 +69,11 @@ static bool log_is_valid(const struct superblock *super)
         if (log->extents[i].frames == 0 ||
             !frames_fit(log->extents[i].frame, log->extents[i].frames, super->frame_count))
             return false;
-    return log->extent_count == 0 || super->format_version > POOL_FORMAT_NO_LOG;
+    if (log->extent_count == 0)
+        return true;
+    return super->format_version > POOL_FORMAT_NO_LOG && log->start_extent < log->extent_count &&
+           log->start <= log->extents[log->start_extent].frames << FRAME_SHIFT &&
+           log->start % LOG_ALIGN == 0;
 }
 
 static bool entries_are_valid(const struct superblock *super)

@@ -113,6 +113,15 @@ void batch_may_fail(struct batch *batch)
     batch_last(batch)->expectation = BATCH_ANY;
 }
 
+void batch_fork(struct batch *batch, size_t forked, int pid)
+{
+    struct batch_call *call = &batch->calls[forked];
+
+    call->expectation = BATCH_FORKS;
+    call->expected = pid;
+    call->skipped = (uint16_t)(batch->count - forked - 1);
+}
+
 void batch_refer(struct batch *batch, int argument, enum batch_reference how)
 {
     batch_last(batch)->references |= (uint32_t)how << (2 * argument);

@@ -61,6 +61,8 @@ size_t batch_add(struct batch *batch, const char *what, long number, const uint6
 /* Refinements of the call added last. */
 void batch_expect(struct batch *batch, int64_t result);
 void batch_may_fail(struct batch *batch);
+/* Call `forked`, a clone or fork, makes process pid; what has been added since is that one's. */
+void batch_fork(struct batch *batch, size_t forked, int pid);
 void batch_refer(struct batch *batch, int argument, enum batch_reference how);
 
 /* Copies bytes into the data area, aligned to 16; returns their address in the tracee. */

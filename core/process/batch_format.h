@@ -21,13 +21,16 @@ enum batch_expectation {
     BATCH_ANY = 0,
     BATCH_NOT_NEGATIVE = 1,
     BATCH_EQUALS = 2, /* result == expected */
+    BATCH_FORKS = 3,  /* the same; the `skipped` calls behind it are the new process's alone, and
+                         the last one of them ends it */
 };
 
 struct batch_call {
     int64_t number;
     uint64_t args[6];
     uint32_t references;
-    uint32_t expectation;
+    uint16_t expectation;
+    uint16_t skipped;
     int64_t expected;
     int64_t result;
 };

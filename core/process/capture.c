@@ -17,22 +17,12 @@ typedef int capture_part(struct capture_run *run);
 /* Files and objects come before the mappings that refer to them; the threads' report has brk,
  * signal actions, timers and which descriptors are close-on-exec. */
 static capture_part *const capture_parts[] = {
-    capture_process,
-    capture_directory,
-    capture_limits,
-    capture_timer_ids,
-    capture_descriptor_numbers,
-    capture_threads,
-    capture_process_attributes,
-    capture_memory_layout,
-    capture_kernel_mappings,
-    capture_descriptions,
-    capture_objects,
-    capture_mappings,
-    capture_signal_actions,
-    capture_pending_signals,
-    capture_timers,
-    capture_descriptors,
+    capture_process,         capture_directory,          capture_limits,
+    capture_children,        capture_timer_ids,          capture_descriptor_numbers,
+    capture_threads,         capture_process_attributes, capture_memory_layout,
+    capture_kernel_mappings, capture_descriptions,       capture_objects,
+    capture_mappings,        capture_signal_actions,     capture_pending_signals,
+    capture_timers,          capture_descriptors,
 };
 
 int process_capture_prepare(struct capture *capture, struct problem *why)
@@ -40,6 +30,7 @@ int process_capture_prepare(struct capture *capture, struct problem *why)
     const struct address_space *space = capture->space;
 
     (void)why;
+    memory_attributes_look(capture_cache_attributes(capture->cache), capture->memory_calls);
     mapped_files_begin(capture->cache);
     for (uint32_t i = 0; space != NULL && i < space->count; i++)
         if (space->mappings[i].kind == MAPPING_FILE)
@@ -62,6 +53,7 @@ int process_capture(struct capture *capture, struct record_writer *out, struct p
     if (run.text == NULL || run.report == NULL)
         return problem_set(why, -ENOMEM, "no memory for the process record");
     mapped_files_begin(capture->cache);
+    memory_attributes_settle(capture_cache_attributes(capture->cache), capture->memory_calls);
     for (size_t i = 0; i < sizeof capture_parts / sizeof *capture_parts && status == 0; i++)
         status = capture_parts[i](&run);
     if (run.pidfd >= 0)

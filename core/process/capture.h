@@ -16,6 +16,7 @@
 #include "core/base/arena.h"
 #include "core/base/status.h"
 #include "core/image/maps.h"
+#include "core/process/memory_attributes.h"
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
@@ -29,10 +30,12 @@ struct capture {
     uint32_t thread_count;
     const struct address_space *space;
     struct capture_cache *cache;
-    struct arena *scratch;    /* rewound by the caller after the checkpoint */
-    uintptr_t call_stack_top; /* stacks in agent memory for injected calls, CAPTURE_STACK_BYTES */
-    uintptr_t resume_entry;   /* long resume_entry(const struct resume_arguments *): see below */
+    const struct memory_calls *memory_calls; /* of the program, see memory_attributes.h */
+    struct arena *scratch;                   /* rewound by the caller after the checkpoint */
+    uintptr_t call_stack_top;                /* CAPTURE_STACK_BYTES of agent memory below it */
+    uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
+    uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 
 MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);

@@ -42,6 +42,7 @@ MUST_CHECK int capture_process_attributes(struct capture_run *run); /* behind th
 MUST_CHECK int capture_signal_actions(struct capture_run *run);
 MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */
 MUST_CHECK int capture_pending_signals(struct capture_run *run);
+MUST_CHECK int capture_children(struct capture_run *run);
 MUST_CHECK int capture_limits(struct capture_run *run);
 MUST_CHECK int capture_timers(struct capture_run *run);
 MUST_CHECK int capture_descriptor_numbers(struct capture_run *run); /* before the threads */

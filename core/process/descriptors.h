@@ -35,7 +35,8 @@ struct descriptor_run {
     uint64_t *pipe_inodes; /* [pipe id] */
     uint32_t pipe_count;
     uint32_t socket_count;
-    int diag_fd; /* socket_diag.c's; -1: not needed yet */
+    bool has_terminal; /* its settings are recorded */
+    int diag_fd;       /* socket_diag.c's; -1: not needed yet */
 };
 
 /* /proc/PID/fdinfo/N, in run->text; of a long one the beginning, where position, flags and locks
@@ -88,6 +89,10 @@ size_t opened_call(struct batch *batch, const char *what, long number, struct op
 struct opened opened_move_up(struct descriptor_rebuild *run, struct opened opened);
 /* The open flags that F_SETFL can set, for what is not made by open(). */
 void opened_set_flags(struct batch *batch, struct opened opened, uint32_t open_flags);
+
+/* terminal.c: of a description that is a terminal */
+MUST_CHECK int capture_terminal(struct descriptor_run *run,
+                                const struct open_description *description);
 
 /* file_locks.c: the "lock:" lines of run->text, which has fdinfo of descriptor number. */
 MUST_CHECK int capture_file_locks(struct capture_run *run, uint32_t number);

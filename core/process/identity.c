@@ -2,7 +2,8 @@
  * identity.c - record_process and the working directory: who the process is to the kernel.
  *
  * Always true: what would change what the program may do, and cannot be given back (a seccomp
- * filter, a changed root directory), is refused.
+ * filter of its own, a changed root directory), is refused. Filters that the run began with are
+ * those of a container or a service: a restore is under those of its own surroundings.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -23,9 +24,10 @@ static int capture_status(struct capture_run *run, struct record_process *record
     if (bytes < 0)
         return problem_set(run->why, (int)bytes, "/proc/%d/status: %s", run->capture->pid,
                            status_text((int)bytes));
-    if (proc_number(run->text, "Seccomp", 10) != 0)
+    if (proc_seccomp_filters(run->text) != run->capture->inherited_filters)
         return problem_set(run->why, STATUS_UNSUPPORTED,
-                           "the program has a seccomp filter, which cannot be checkpointed");
+                           "the program has put a seccomp filter on itself, which cannot be "
+                           "checkpointed");
     record->umask = (uint32_t)proc_number(run->text, "Umask", 8);
     if (proc_number(run->text, "NoNewPrivs", 10) != 0)
         record->flags |= RECORD_NO_NEW_PRIVILEGES;
@@ -61,6 +63,15 @@ static void capture_kernel(struct record_process *record)
     memcpy(record->kernel_release, name.release, strlen(name.release));
 }
 
+uint32_t identity_personality(int pid)
+{
+    char text[16];
+    const char *at = text;
+
+    return proc_read(pid, "personality", text, sizeof text) > 0 ? (uint32_t)text_number(&at, 16)
+                                                                : 0;
+}
+
 int capture_process(struct capture_run *run)
 {
     const struct capture *capture = run->capture;
@@ -69,6 +80,7 @@ int capture_process(struct capture_run *run)
         .pid = capture->pid,
         .thread_count = capture->thread_count,
         .slot = capture->slot,
+        .flags = memory_calls_flags(capture->memory_calls),
         .resume_entry = capture->resume_entry,
         .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
         .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),
@@ -82,11 +94,7 @@ int capture_process(struct capture_run *run)
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "the program has changed its root directory (chroot), which cannot be "
                            "checkpointed");
-    if (proc_read(capture->pid, "personality", run->text, CAPTURE_TEXT_BYTES) > 0) {
-        const char *at = run->text;
-
-        record.personality = (uint32_t)text_number(&at, 16);
-    }
+    record.personality = identity_personality(capture->pid);
     capture_kernel(&record);
     /* The executable is the first file, so its id is known before it is in the record. */
     record.executable = 0;
@@ -155,7 +163,8 @@ void rebuild_identity(struct rebuild *rebuild)
     batch_add(batch, image->directory, SYS_chdir,
               BATCH_ARGS(batch_string(batch, image->directory)));
     batch_add(batch, "umask", SYS_umask, BATCH_ARGS(image->process->umask & 0777));
-    batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
+    if (image->process->personality != rebuild->personality_now)
+        batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));
     for (size_t i = 0; i < sizeof barriers / sizeof *barriers; i++) {
         batch_add(batch, "membarrier", SYS_membarrier, BATCH_ARGS(barriers[i], 0, 0));
         batch_may_fail(batch);

@@ -25,6 +25,7 @@ struct cached_file {
 };
 
 struct capture_cache {
+    struct memory_attributes *attributes;
     uint64_t checkpoint;
     uint32_t next_id;
     uint32_t count;
@@ -35,7 +36,15 @@ struct capture_cache {
 int capture_cache_create(struct capture_cache **out, struct arena *arena)
 {
     *out = arena_alloc(arena, sizeof **out, 16);
-    return *out != NULL ? 0 : -ENOMEM;
+    if (*out == NULL)
+        return -ENOMEM;
+    (*out)->attributes = memory_attributes_create(arena);
+    return (*out)->attributes != NULL ? 0 : -ENOMEM;
+}
+
+struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache)
+{
+    return cache->attributes;
 }
 
 void mapped_files_begin(struct capture_cache *cache)

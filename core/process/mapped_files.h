@@ -16,6 +16,8 @@
 struct process_image;
 struct image_file;
 
+struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache);
+
 /* A new checkpoint begins: ids are given out anew. */
 void mapped_files_begin(struct capture_cache *cache);
 

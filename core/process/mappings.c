@@ -11,6 +11,7 @@
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
 #include "core/process/mapped_files.h"
+#include "core/process/memory_attributes.h"
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
@@ -23,16 +24,18 @@
 #endif
 
 /* What a mapping that cannot be restored is called, NULL if it can. */
-static const char *mapping_obstacle(const struct mapping *mapping)
+static const char *mapping_obstacle(const struct memory_attributes *attributes,
+                                    const struct mapping *mapping)
 {
     const char *name = mapping->name;
+    const char *obstacle = memory_attributes_obstacle(attributes, mapping);
 
+    if (obstacle != NULL)
+        return obstacle;
     if (mapping->kind == MAPPING_ANON || mapping->kind == MAPPING_POOL)
         return mapping->shared ? "shared memory of this kind" : NULL;
     if (mapping->kind != MAPPING_FILE)
         return "this kind of mapping";
-    if (text_starts_with(name, "/SYSV"))
-        return "System V shared memory";
     if (text_starts_with(name, "/anon_hugepage"))
         return "memory of huge pages (MAP_HUGETLB)";
     if (mapping->deleted)
@@ -71,6 +74,7 @@ static int capture_mapping(struct capture_run *run, const struct mapping *mappin
                  (mapping->grows_down ? RECORD_MAPPING_GROWS_DOWN : 0u) |
                  (mapping->is_heap ? RECORD_MAPPING_HEAP : 0u),
         .file = object_of_mapping(run, mapping),
+        .attributes = memory_attributes_of(capture_cache_attributes(run->capture->cache), mapping),
     };
     bool from_file = mapping->kind == MAPPING_FILE;
     int status = 0;
@@ -90,6 +94,7 @@ static int capture_mapping(struct capture_run *run, const struct mapping *mappin
 
 int capture_mappings(struct capture_run *run)
 {
+    const struct memory_attributes *attributes = capture_cache_attributes(run->capture->cache);
     const struct address_space *space = run->capture->space;
     int status = 0;
 
@@ -99,8 +104,9 @@ int capture_mappings(struct capture_run *run)
 
         if (mapping->kind == MAPPING_VDSO || mapping->kind == MAPPING_VSYSCALL)
             continue;
-        obstacle =
-            object_of_mapping(run, mapping) == RECORD_ID_NONE ? mapping_obstacle(mapping) : NULL;
+        obstacle = object_of_mapping(run, mapping) == RECORD_ID_NONE
+                       ? mapping_obstacle(attributes, mapping)
+                       : memory_attributes_obstacle(attributes, mapping);
         if (obstacle != NULL)
             return problem_set(run->why, STATUS_UNSUPPORTED,
                                "memory at %lx-%lx (%s): %s cannot be checkpointed yet",
@@ -169,7 +175,8 @@ static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t 
     const struct record_mapping *mapping = rebuild->image->mappings[index].record;
     bool is_stack = mapping->flags & RECORD_MAPPING_GROWS_DOWN;
     uint64_t start = is_stack ? stack_start(rebuild, index) : mapping->start;
-    uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE |
+    uint64_t flags = MAP_ANONYMOUS | MAP_FIXED_NOREPLACE |
+                     memory_attributes_flags(mapping, rebuild->widened[index]) |
                      (is_stack ? MAP_GROWSDOWN | MAP_STACK : 0);
     const char *name = rebuild->image->mappings[index].name;
 
@@ -191,7 +198,9 @@ static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64
 
     batch_add(rebuild->batch, what, SYS_mmap,
               BATCH_ARGS(mapping->start, mapping->end - mapping->start, prot,
-                         sharing | MAP_FIXED_NOREPLACE, fd, mapping->file_offset));
+                         sharing | MAP_FIXED_NOREPLACE |
+                             (mapping->attributes & MEMORY_NO_RESERVE ? MAP_NORESERVE : 0),
+                         fd, mapping->file_offset));
     batch_refer(rebuild->batch, 4, how);
     batch_expect(rebuild->batch, (int64_t)mapping->start);
 }
@@ -228,6 +237,11 @@ int rebuild_mappings(struct rebuild *rebuild)
             rebuild_anonymous(rebuild, i, prot);
             continue;
         }
+        if ((mapping->flags & RECORD_MAPPING_OBJECT) &&
+            image->objects[mapping->file].record->kind == OBJECT_SYSV) {
+            rebuild_sysv_mapping(rebuild, mapping);
+            continue;
+        }
         if (mapping->flags & RECORD_MAPPING_OBJECT) {
             rebuild_file_mapping(rebuild, i, prot, objects_fd(rebuild) + mapping->file,
                                  BATCH_VALUE);
@@ -244,6 +258,7 @@ int rebuild_mappings(struct rebuild *rebuild)
     }
     if (open_id != RECORD_ID_NONE)
         close_file(rebuild, opened);
+    rebuild_sysv_removals(rebuild);
     return rebuild->batch->failed;
 }
 

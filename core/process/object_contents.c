@@ -41,6 +41,15 @@ static int open_object(struct capture_run *run, const struct object *object)
     return fd;
 }
 
+static int too_much(const struct capture_run *run, const struct object *object)
+{
+    return problem_set(run->why, STATUS_UNSUPPORTED,
+                       "shared memory and files without a name (%s, %lu bytes) are more than the "
+                       "%lu MiB that a checkpoint can hold",
+                       object->name, (unsigned long)object->record.size,
+                       (unsigned long)(OBJECT_BYTES_MAX >> 20));
+}
+
 /* Room in the record for a part of an object's content. NULL: run->why says what is too much. */
 static void *content_room(struct capture_run *run, const struct object *object, uint64_t offset,
                           uint64_t bytes)
@@ -50,12 +59,7 @@ static void *content_room(struct capture_run *run, const struct object *object, 
 
     run->objects->bytes += bytes;
     if (run->objects->bytes > OBJECT_BYTES_MAX) {
-        (void)problem_set(
-            run->why, STATUS_UNSUPPORTED,
-            "shared memory and files without a name (%s, %lu bytes) are more than the "
-            "%lu MiB that a checkpoint can hold",
-            object->name, (unsigned long)object->record.size,
-            (unsigned long)(OBJECT_BYTES_MAX >> 20));
+        (void)too_much(run, object);
         return NULL;
     }
     room = record_room(run->out, RECORD_OBJECT_CONTENT, &record, sizeof record, bytes);
@@ -108,12 +112,14 @@ static int put_content(struct capture_run *run, const struct object *object, int
 static int put_mapping(struct capture_run *run, const struct object *object,
                        const struct mapping *mapping, int memory)
 {
+    uint64_t left = object->record.size - mapping->file_offset; /* behind it is no content */
+    uint64_t end = mapping->end - mapping->start < left ? mapping->end : mapping->start + left;
     int status = 0;
 
-    for (uint64_t bytes, at = mapping->start; status == 0 && at < mapping->end; at += bytes) {
+    for (uint64_t bytes, at = mapping->start; status == 0 && at < end; at += bytes) {
         void *room;
 
-        bytes = part_of(mapping->end - at);
+        bytes = part_of(end - at);
         room = content_room(run, object, mapping->file_offset + at - mapping->start, bytes);
         if (room == NULL)
             return run->why->status;
@@ -122,10 +128,25 @@ static int put_mapping(struct capture_run *run, const struct object *object,
     return status;
 }
 
+/* What an earlier mapping has shown is not put again. */
+static bool is_put(struct address_range *done, const struct mapping *mapping)
+{
+    uint64_t end = mapping->file_offset + (mapping->end - mapping->start);
+
+    if (mapping->file_offset >= done->start && end <= done->end)
+        return true;
+    if (mapping->file_offset == done->end)
+        done->end = end;
+    else if (done->end == 0)
+        *done = (struct address_range){mapping->file_offset, end};
+    return false;
+}
+
 /* The whole of the mappings, whose pages all come into being by that. */
 static int put_memory(struct capture_run *run, const struct object *object)
 {
     const struct address_space *space = run->capture->space;
+    struct address_range done = {0, 0};
     int memory = sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
     int status = memory < 0 ? memory : 0;
 
@@ -133,7 +154,7 @@ static int put_memory(struct capture_run *run, const struct object *object)
         const struct mapping *mapping = &space->mappings[i];
 
         if (mapping->kind == MAPPING_FILE && mapping->shared &&
-            object_is(object, mapping->inode, mapping->name))
+            object_is(object, mapping->inode, mapping->name) && !is_put(&done, mapping))
             status = put_mapping(run, object, mapping, memory);
     }
     if (memory >= 0)
@@ -158,7 +179,7 @@ static uint64_t end_of_mappings(const struct address_space *space, const struct 
 
 static void put_object(struct capture_run *run, const struct object *object)
 {
-    const char *name = object->name;
+    const char *name = object->shown != NULL ? object->shown : object->name;
 
     if (object->record.kind == OBJECT_MEMFD)
         name += strlen("/memfd:");
@@ -181,23 +202,33 @@ static int capture_opened(struct capture_run *run, struct object *object, int fd
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "%s: a memfd of huge pages (MFD_HUGETLB) cannot be checkpointed",
                            object->name);
-    record->size = (uint64_t)stat.st_size;
-    record->mode = stat.st_mode & 07777;
-    record->seals = record->kind == OBJECT_MEMFD && seals > 0 ? (uint32_t)seals : 0;
+    if (run->objects->bytes + (uint64_t)stat.st_blocks * 512 > OBJECT_BYTES_MAX)
+        return too_much(run, object); /* before it is copied */
+    if (record->kind != OBJECT_SYSV) {
+        record->size = (uint64_t)stat.st_size;
+        record->mode = stat.st_mode & 07777;
+    }
+    if (record->kind == OBJECT_MEMFD && seals > 0)
+        record->seals = (uint32_t)seals;
     put_object(run, object);
     return put_content(run, object, fd);
 }
 
 int capture_object(struct capture_run *run, struct object *object)
 {
-    int fd = open_object(run, object), status = fd;
+    int status = object->record.kind == OBJECT_SYSV ? sysv_describe(run, object) : 0;
+    int fd = status == 0 ? open_object(run, object) : status;
 
     if (fd == -ENOENT) {
-        object->record.size = end_of_mappings(run->capture->space, object);
-        object->record.mode = 0600;
+        if (object->record.kind != OBJECT_SYSV) {
+            object->record.size = end_of_mappings(run->capture->space, object);
+            object->record.mode = 0600;
+        }
         put_object(run, object);
         status = put_memory(run, object);
-    } else if (fd >= 0) {
+    } else if (fd < 0) {
+        status = fd;
+    } else {
         status = capture_opened(run, object, fd);
         (void)sys_close(fd);
     }

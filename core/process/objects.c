@@ -55,8 +55,10 @@ static uint32_t kind_of_mapping(const struct mapping *mapping)
         return OBJECT_SHARED_MEMORY;
     if (mapping->shared && !mapping->deleted && text_starts_with(name, SHM_FOLDER))
         return OBJECT_SHM;
-    if (!mapping->deleted || text_starts_with(name, "/SYSV") ||
-        text_starts_with(name, "/anon_hugepage") || text_starts_with(name, "/dev/zero"))
+    if (sysv_is_mapping(mapping))
+        return OBJECT_SYSV;
+    if (!mapping->deleted || text_starts_with(name, "/anon_hugepage") ||
+        text_starts_with(name, "/dev/zero"))
         return 0;
     return OBJECT_FILE;
 }
@@ -234,9 +236,14 @@ void rebuild_objects(struct rebuild *rebuild)
 
     for (uint32_t i = 0; i < image->object_count; i++) {
         const struct image_object *object = &image->objects[i];
-        struct opened made = {.value = make_object(rebuild, object), .how = BATCH_RESULT};
+        struct opened made = {.how = BATCH_RESULT};
         struct opened kept = {.value = objects_fd(rebuild) + i, .how = BATCH_VALUE};
 
+        if (object->record->kind == OBJECT_SYSV) {
+            rebuild_sysv_segment(rebuild, object);
+            continue;
+        }
+        made.value = make_object(rebuild, object);
         opened_call(batch, object->name, SYS_dup2, made, kept.value, 0, 0);
         opened_call(batch, object->name, SYS_close, made, 0, 0, 0);
         opened_call(batch, object->name, SYS_ftruncate, kept, object->record->size, 0, 0);
@@ -261,6 +268,8 @@ void rebuild_object_modes(struct rebuild *rebuild)
         const struct image_object *object = &image->objects[i];
         struct opened kept = {.value = objects_fd(rebuild) + i, .how = BATCH_VALUE};
 
+        if (object->record->kind == OBJECT_SYSV)
+            continue;
         opened_call(rebuild->batch, object->name, SYS_fchmod, kept, object->record->mode, 0, 0);
         if (object->record->seals & ~(uint32_t)F_SEAL_SEAL)
             opened_call(rebuild->batch, object->name, SYS_fcntl, kept, F_ADD_SEALS,

@@ -11,8 +11,10 @@
 #include "core/process/capture_run.h"
 #include "core/process/rebuild.h"
 
-/* All content together; it is copied inside the freeze and written with each checkpoint. */
-#define OBJECT_BYTES_MAX (64ull << 20)
+/* All content together; it is copied inside the freeze and written with each checkpoint. More than
+ * the usual makes the record's buffer grow. */
+#define OBJECT_BYTES_USUAL (64ull << 20)
+#define OBJECT_BYTES_MAX   (1ull << 30)
 
 struct object {
     struct record_object record;
@@ -20,6 +22,7 @@ struct object {
     uint32_t number;               /* a descriptor of it, RECORD_ID_NONE: only mapped */
     const struct mapping *mapping; /* the first one of it, or NULL */
     const char *name;              /* without " (deleted)" */
+    const char *shown;             /* another name for the record, or NULL */
 };
 
 struct object_table {
@@ -41,6 +44,14 @@ static inline uint64_t objects_fd(const struct rebuild *rebuild)
 {
     return (uint64_t)rebuild->first_private_fd + 8;
 }
+
+/* sysv_memory.c */
+bool sysv_is_mapping(const struct mapping *mapping);
+bool sysv_is_name(const char *name); /* of an object in a record */
+MUST_CHECK int sysv_describe(struct capture_run *run, struct object *object);
+void rebuild_sysv_segment(struct rebuild *rebuild, const struct image_object *object);
+void rebuild_sysv_mapping(struct rebuild *rebuild, const struct record_mapping *mapping);
+void rebuild_sysv_removals(struct rebuild *rebuild); /* behind all mappings */
 
 /* Behind all mappings and descriptions: modes and seals, which could forbid to make them. */
 void rebuild_object_modes(struct rebuild *rebuild);

@@ -46,6 +46,13 @@ uint64_t proc_number(const char *text, const char *key, unsigned base)
     return at != NULL ? text_number(&at, base) : 0;
 }
 
+uint32_t proc_seccomp_filters(const char *status)
+{
+    if (proc_field(status, "Seccomp_filters") != NULL)
+        return (uint32_t)proc_number(status, "Seccomp_filters", 10);
+    return (uint32_t)proc_number(status, "Seccomp", 10);
+}
+
 static int digit_value(char digit)
 {
     if (digit >= '0' && digit <= '9')

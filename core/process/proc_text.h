@@ -30,6 +30,10 @@ const char *proc_field(const char *text, const char *key);
 /* The same as a number, 0 if the line is missing. base 8, 10 or 16. */
 uint64_t proc_number(const char *text, const char *key, unsigned base);
 
+/* The seccomp filters of the process whose /proc/PID/status this is. Kernels before 5.9 tell only
+ * whether there are any: then 0, or 2. */
+uint32_t proc_seccomp_filters(const char *status);
+
 /* Reads a number at *at and moves *at behind it; a leading '-' is understood for base 10. */
 uint64_t text_number(const char **at, unsigned base);
 bool text_starts_with(const char *text, const char *prefix);

@@ -15,8 +15,6 @@
 #include "core/process/process_image_reading.h"
 #include "core/process/tracee.h"
 
-#define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
-
 int damaged(struct reading *reading, const char *what)
 {
     return problem_set(reading->why, STATUS_DAMAGED, "process record: %s (item kind %u, %u bytes)",
@@ -40,10 +38,10 @@ static int read_process(struct reading *reading)
 
     if (process == NULL || reading->image->process != NULL)
         return damaged(reading, "bad process item");
-    if (process->version != RECORD_FORMAT_VERSION)
+    if (process->version < RECORD_FORMAT_OLDEST || process->version > RECORD_FORMAT_VERSION)
         return problem_set(reading->why, STATUS_NEWER_FORMAT,
-                           "process record version %u: this pheap reads %u", process->version,
-                           RECORD_FORMAT_VERSION);
+                           "process record version %u: this pheap reads %u to %u", process->version,
+                           RECORD_FORMAT_OLDEST, RECORD_FORMAT_VERSION);
     if (process->pid < 2 || process->kernel_release[sizeof process->kernel_release - 1] != 0 ||
         process->resume_entry >= PROCESS_ADDRESS_LIMIT)
         return damaged(reading, "impossible process item");
@@ -111,9 +109,14 @@ static int read_mapping(struct reading *reading)
         record->file >=
             (record->flags & RECORD_MAPPING_OBJECT ? image->object_count : image->file_count))
         return damaged(reading, "mapping of an unknown file");
+    if ((record->flags & RECORD_MAPPING_OBJECT) && record->file != RECORD_ID_NONE &&
+        image->objects[record->file].record->kind == OBJECT_SYSV &&
+        record->file_offset > record->start)
+        return damaged(reading, "impossible mapping of shared memory");
     if (record->file == RECORD_ID_NONE && (record->flags & RECORD_MAPPING_SHARED))
         return damaged(reading, "shared anonymous mapping");
-    if ((record->prot & ~7u) != 0 || record->file_offset % PAGE_BYTES != 0)
+    if ((record->prot & ~7u) != 0 || record->file_offset % PAGE_BYTES != 0 ||
+        (record->attributes & ~MEMORY_ATTRIBUTES_ALL) != 0)
         return damaged(reading, "impossible mapping");
     image->mapping_count++;
     return 0;
@@ -285,6 +288,8 @@ static read_item *const readers[KINDS] = {
     [RECORD_THREAD_ATTRIBUTES] = read_thread_attributes,
     [RECORD_PROCESS_ATTRIBUTES] = read_process_attributes,
     [RECORD_INOTIFY_WATCH] = read_inotify_watch,
+    [RECORD_CHILD] = read_child,
+    [RECORD_TERMINAL] = read_terminal,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -337,12 +342,13 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
     image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
+    image->children = array(arena, counts[RECORD_CHILD], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
                    image->objects && image->object_parts && image->inotify_watches &&
                    image->watches && image->interval_timers && image->posix_timers &&
-                   image->pending && image->locks
+                   image->pending && image->locks && image->children
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
@@ -376,7 +382,9 @@ static int check_relations(struct reading *reading)
         if (record->kind == DESCRIPTION_FIFO && record->value != RECORD_ID_NONE &&
             !is_pipe(image, record->value, 1))
             return damaged(reading, "content of an unknown named pipe");
-        if (record->kind == DESCRIPTION_OBJECT && record->value >= image->object_count)
+        if (record->kind == DESCRIPTION_OBJECT &&
+            (record->value >= image->object_count ||
+             image->objects[record->value].record->kind == OBJECT_SYSV))
             return damaged(reading, "descriptor of an unknown object");
     }
     for (uint32_t i = 0; i < image->watch_count; i++)

@@ -105,6 +105,7 @@ struct process_image {
     const struct record_signal_actions *signals;
     const struct record_limits *limits;
     const struct record_process_attributes *attributes; /* or NULL */
+    const struct record_terminal *terminal;             /* or NULL */
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;
@@ -142,6 +143,8 @@ struct process_image {
     uint32_t pending_count;
     const struct record_file_lock **locks;
     uint32_t lock_count;
+    const struct record_child **children;
+    uint32_t child_count;
 };
 
 /* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */

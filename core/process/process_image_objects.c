@@ -5,6 +5,7 @@
  * is written to in place lies in /dev/shm.
  */
 #include <string.h>
+#include "core/process/objects.h"
 #include "core/process/process_image_reading.h"
 
 #define SEALS_KNOWN 0x3fu
@@ -17,7 +18,15 @@ static bool has_good_name(const struct record_object *record, const char *name)
     if (record->kind == OBJECT_SHM)
         return is_path(name) && strncmp(name, SHM_FOLDER, sizeof SHM_FOLDER - 1) == 0 &&
                strstr(name, "/../") == NULL;
+    if (record->kind == OBJECT_SYSV)
+        return sysv_is_name(name) && record->size > 0;
     return is_path(name) || record->kind == OBJECT_MEMFD || record->kind == OBJECT_SHARED_MEMORY;
+}
+
+static bool has_good_seals(const struct record_object *record)
+{
+    return record->seals == 0 || record->kind == OBJECT_SYSV ||
+           (record->kind == OBJECT_MEMFD && record->seals <= SEALS_KNOWN);
 }
 
 int read_object(struct reading *reading)
@@ -30,9 +39,8 @@ int read_object(struct reading *reading)
     object->name = record != NULL ? record_string(&reading->item, sizeof *record) : NULL;
     object->parts = &image->object_parts[image->object_part_count];
     if (record == NULL || record->id != image->object_count || record->mode > 07777 ||
-        record->kind < OBJECT_SHARED_MEMORY || record->kind > OBJECT_SHM ||
-        record->seals > SEALS_KNOWN || (record->seals != 0 && record->kind != OBJECT_MEMFD) ||
-        record->size > INT64_MAX || !has_good_name(record, object->name))
+        record->kind < OBJECT_SHARED_MEMORY || record->kind > OBJECT_SYSV ||
+        !has_good_seals(record) || record->size > INT64_MAX || !has_good_name(record, object->name))
         return damaged(reading, "impossible object");
     image->object_count++;
     return 0;

@@ -8,7 +8,8 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS 26
+#define KINDS     28
+#define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
 struct reading {
     struct process_image *image;
@@ -24,6 +25,12 @@ int damaged(struct reading *reading, const char *what);
 /* attributes.c */
 MUST_CHECK int read_thread_attributes(struct reading *reading);
 MUST_CHECK int read_process_attributes(struct reading *reading);
+
+/* children.c */
+MUST_CHECK int read_child(struct reading *reading);
+
+/* terminal.c */
+MUST_CHECK int read_terminal(struct reading *reading);
 
 /* inotify_files.c */
 MUST_CHECK int read_inotify_watch(struct reading *reading);

@@ -3,12 +3,14 @@
  *
  * The driver (recovery/restore/drive.c) owns the order, because memory contents come in between:
  *
+ *     rebuild_children()           those that have ended
  *     rebuild_empty()              everything is unmapped but the kernel's own and scratch
  *     rebuild_kernel_mappings()    vdso and its data to their old places
  *     rebuild_objects()            what mappings and descriptors without a file refer to
  *     rebuild_mappings()           mappings, with PROT_WRITE where contents must be read in
  *       (the driver: extents and contents)
  *     rebuild_protections()        final protections
+ *     rebuild_memory_attributes()  what madvise and mlock set
  *     rebuild_memory_layout(), rebuild_descriptors(), rebuild_signal_actions(),
  *     rebuild_identity(), rebuild_timers()
  *     rebuild_thread_create()      the other threads, stopped before their first instruction
@@ -35,18 +37,22 @@ struct rebuild {
     struct problem *why;
     uintptr_t staging;          /* free room for the vdso on its way, STAGING_BYTES */
     bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
+    uint32_t personality_now;   /* the new process's; containers let nobody change it */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */
 
     /* Descriptors of the new process that are not the program's; all numbers from first_private_fd
      * on are ours until the end. */
+    struct sysv_segment *segments; /* [object], sysv_memory.c's; NULL: none */
     int first_private_fd;
     int stdio_fd[3];    /* the restorer's 0, 1, 2, or -1 where it has none */
     int stdio_flags[3]; /* their O_* */
     bool stdio_terminal[3];
+    int terminal; /* which of them is a terminal whose settings are ours to change, or -1 */
 };
 
 #define STAGING_BYTES (64u << 10)
 
+void rebuild_children(struct rebuild *rebuild);
 /* now: the present mappings of the process; scratch is [keep_start, keep_end). */
 void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uintptr_t keep_start,
                    uintptr_t keep_end);
@@ -55,10 +61,16 @@ MUST_CHECK int rebuild_kernel_mappings(struct rebuild *rebuild, const struct add
 void rebuild_objects(struct rebuild *rebuild);
 MUST_CHECK int rebuild_mappings(struct rebuild *rebuild);
 void rebuild_protections(struct rebuild *rebuild);
+void rebuild_memory_attributes(struct rebuild *rebuild); /* of mappings, contents in them */
 void rebuild_memory_layout(struct rebuild *rebuild);
 MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
+uint32_t identity_personality(int pid); /* 0 if it cannot be read */
+/* Before the rebuild: which of the restorer's streams is a terminal that it is in the foreground
+ * of, or -1. */
+int terminal_of_restorer(void);
+void rebuild_terminal(struct rebuild *rebuild);
 void rebuild_timers(struct rebuild *rebuild);
 void rebuild_pending_signals(struct rebuild *rebuild); /* the threads exist */
 void rebuild_thread_create(struct rebuild *rebuild, uint32_t index);
@@ -76,6 +88,7 @@ void descriptors_find_renamed(struct process_image *image, struct arena *arena);
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);
 
+void children_size(const struct process_image *image, size_t *calls, size_t *data);
 /* Adds what the watches of inotify take in a batch to come by their numbers. */
 void inotify_size(const struct process_image *image, size_t *calls, size_t *data);
 

@@ -13,9 +13,10 @@
 
 #include <stdint.h>
 
-#define RECORD_FORMAT_VERSION 1u
+#define RECORD_FORMAT_VERSION 2u
+#define RECORD_FORMAT_OLDEST  1u /* that is still read */
 #define RECORD_ID_NONE        0xffffffffu
-#define RECORD_BYTES_MAX      (256u << 20) /* of all items: a reader takes no more */
+#define RECORD_BYTES_MAX      (1280u << 20) /* of all items: a reader takes no more */
 
 enum record_kind {
     RECORD_PROCESS = 1,        /* first item, exactly one */
@@ -43,6 +44,9 @@ enum record_kind {
     RECORD_THREAD_ATTRIBUTES = 23,  /* of the thread before it; tail: CPUs that it is bound to */
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
     RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
+
+    RECORD_CHILD = 26,    /* a child process that has ended */
+    RECORD_TERMINAL = 27, /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -81,6 +85,8 @@ struct record_process {
 
 enum record_process_flags {
     RECORD_NO_NEW_PRIVILEGES = 1u << 0,
+    RECORD_LOCKS_FUTURE = 1u << 1,          /* mlockall(MCL_FUTURE) */
+    RECORD_LOCKS_FUTURE_ON_FAULT = 1u << 2, /* with MCL_ONFAULT */
 };
 
 /* OFFSET SIZE
@@ -168,15 +174,34 @@ enum record_mapping_flags {
  *  24     4  prot
  *  28     4  flags: enum record_mapping_flags
  *  32     4  file id or object id, RECORD_ID_NONE for anonymous memory
- *  36     4  reserved, 0 */
+ *  36     4  attributes: enum record_memory_attributes; 0 in version 1 */
 struct record_mapping {
     uint64_t start, end;
     uint64_t file_offset;
     uint32_t prot;
     uint32_t flags;
     uint32_t file;
-    uint32_t reserved;
+    uint32_t attributes;
 };
+
+enum record_memory_attributes {
+    MEMORY_DONT_FORK = 1u << 0,
+    MEMORY_WIPE_ON_FORK = 1u << 1,
+    MEMORY_DONT_DUMP = 1u << 2,
+    MEMORY_LOCKED = 1u << 3,
+    MEMORY_LOCKED_ON_FAULT = 1u << 4,
+    MEMORY_HUGE_PAGES = 1u << 5,
+    MEMORY_NO_HUGE_PAGES = 1u << 6,
+    MEMORY_MERGEABLE = 1u << 7,
+    MEMORY_SEQUENTIAL = 1u << 8,
+    MEMORY_RANDOM = 1u << 9,
+    MEMORY_NO_RESERVE = 1u << 10,
+    MEMORY_GROWS_DOWN = 1u << 11, /* and is not [stack] */
+    MEMORY_DROPPABLE = 1u << 12,
+    MEMORY_KNOWN = 1u << 13, /* without it the others are 0 and say nothing */
+};
+
+#define MEMORY_ATTRIBUTES_ALL ((1u << 14) - 1)
 
 #define RECORD_REGISTERS 27
 
@@ -436,6 +461,7 @@ enum record_object_kind {
     OBJECT_FILE = 3,          /* deleted; tail: the path that it had */
     OBJECT_TEMPORARY = 4,     /* made with O_TMPFILE; tail: its path as the kernel shows it */
     OBJECT_SHM = 5,           /* of POSIX shared memory, with a name; tail: its path */
+    OBJECT_SYSV = 6,          /* of System V; tail: "SYSV " and its id; seals: its key */
 };
 
 /* OFFSET SIZE
@@ -467,6 +493,38 @@ struct record_inotify_watch {
     uint32_t reserved;
 };
 
+/* OFFSET SIZE
+ *   0     4  pid
+ *   4     4  state: enum record_child_state
+ *   8     4  how it ended, as wait() gives it
+ *  12     4  flags: enum record_child_flags */
+struct record_child {
+    int32_t pid;
+    uint32_t state;
+    uint32_t status;
+    uint32_t flags;
+};
+
+enum record_child_state {
+    CHILD_ENDED = 1, /* and has not been waited for */
+};
+
+enum record_child_flags {
+    CHILD_LEADS_GROUP = 1u << 0, /* its process group has its pid */
+};
+
+/* OFFSET SIZE
+ *   0    44  struct termios2
+ *  44     8  rows, columns, width and height in pixels, 2 bytes each
+ *  52     4  reserved, 0 */
+struct record_terminal {
+    uint32_t settings[11];
+    uint16_t size[4];
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct record_terminal) == 56, "as drawn");
+_Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
 _Static_assert(sizeof(struct record_object) == 24, "as drawn");
 _Static_assert(sizeof(struct record_object_content) == 16, "as drawn");

@@ -43,6 +43,7 @@ static int capture_stdio(struct descriptor_run *run, const struct open_descripti
 {
     mode_t mode = description->stat.st_mode;
     bool terminal = is_terminal(&description->stat);
+    int status;
 
     if (!terminal && !S_ISSOCK(mode) && !S_ISFIFO(mode))
         return 0;
@@ -50,7 +51,8 @@ static int capture_stdio(struct descriptor_run *run, const struct open_descripti
         return 0;
     record->kind = description->standard >= 0 ? DESCRIPTION_STDIO : DESCRIPTION_TERMINAL;
     record->value = description->standard >= 0 ? (uint64_t)description->standard : 0;
-    return 1;
+    status = terminal ? capture_terminal(run, description) : 0;
+    return status == 0 ? 1 : status;
 }
 
 static int any_terminal(const struct rebuild *rebuild)

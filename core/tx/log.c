@@ -1,9 +1,10 @@
 /*
- * log.c - see log.h.
+ * log.c - the redo log: where it lies, and how it is read. log_append.c writes it.
  *
- * What must always be true: a record is written behind the last one that is durable, to frames that
- * a durable superblock lists; nothing before `used` is written to until a generation has been
- * committed that contains it.
+ * What must always be true: a record counts if it is whole and follows the one that was read
+ * before: by its sequence, and because it is of the same session, or is a session's first and names
+ * the checksum of the record before. So nothing counts that an earlier lap has left in these
+ * frames, nor what a writer that crashed has left behind the end that its successor found.
  */
 #include "core/tx/log.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
+#include "core/tx/log_place.h"
 #include "core/tx/mutant.h"
 
 #define PIECE_BYTES (64u << 10)
@@ -24,74 +26,57 @@ uint64_t log_random(void)
     return number;
 }
 
-static uint64_t log_capacity(const struct log_place *place)
-{
-    uint64_t frames = 0;
-
-    for (uint32_t i = 0; i < place->extent_count; i++)
-        frames += place->extents[i].frames;
-    return frames << FRAME_SHIFT;
-}
-
-static uint64_t round_to(uint64_t bytes, uint64_t unit)
-{
-    return (bytes + unit - 1) & ~(unit - 1);
-}
-
 void log_begin(struct log *log, struct pool *pool)
 {
+    const struct log_place *place = &pool->super.log;
+
     *log = (struct log){.pool = pool,
-                        .capacity = log_capacity(&pool->super.log),
-                        .previous = pool->super.log.nonce,
-                        .generation = pool->super.log.generation,
-                        .session = log_random()};
+                        .persist = {.fd = -1},
+                        .extent = place->start_extent,
+                        .used = place->start,
+                        .sequence = place->sequence,
+                        .cut = place->sequence,
+                        .durable = place->sequence,
+                        .root = place->root,
+                        .checksum = place->root};
+    lock_init(&log->lock, LOCK_RANK_LOG);
+    lock_init(&log->pool_lock, LOCK_RANK_POOL);
+    log->busy = log->cut_busy = 1u << log->extent;
 }
 
-/* Where in the file the log's byte at `at` lies, and how many follow it there. */
-static uint64_t log_place_of(const struct log_place *place, uint64_t at, uint64_t *run)
-{
-    uint32_t i = 0;
+/* Where a record may lie. */
+struct spot {
+    uint32_t extent;
+    uint64_t at;
+};
 
-    for (; at >= place->extents[i].frames << FRAME_SHIFT; i++)
-        at -= place->extents[i].frames << FRAME_SHIFT;
-    *run = (place->extents[i].frames << FRAME_SHIFT) - at;
-    return (place->extents[i].frame << FRAME_SHIFT) + at;
+static int read_at(const struct log *log, struct spot spot, void *buffer, uint64_t bytes)
+{
+    uint64_t offset = log_offset(&log->pool->super.log, spot.extent, spot.at);
+
+    return sys_pread_all(log->pool->fd, buffer, bytes, offset);
 }
 
-/* --- reading --- */
-
-static int log_read(const struct log *log, uint64_t at, void *buffer, uint64_t bytes)
+static bool header_fits(const struct log *log, struct spot spot, const struct log_record *header)
 {
-    uint8_t *out = buffer;
-    int status = 0;
+    uint64_t room = log_extent_bytes(&log->pool->super.log, spot.extent) - spot.at;
 
-    while (status == 0 && bytes > 0) {
-        uint64_t run, offset = log_place_of(&log->pool->super.log, at, &run);
-
-        if (run > bytes)
-            run = bytes;
-        status = sys_pread_all(log->pool->fd, out, run, offset);
-        out += run;
-        at += run;
-        bytes -= run;
-    }
-    return status;
+    return header->magic == LOG_MAGIC && header->bytes >= sizeof *header &&
+           header->bytes % LOG_ALIGN == 0 && header->bytes <= room;
 }
 
-static bool header_is_next(const struct log *log, const struct log_record *record)
+static bool header_is_next(const struct log *log, const struct log_record *header)
 {
-    bool follows = record->previous == log->previous && record->generation == log->generation;
+    bool follows = header->session == log->session || header->previous == log->checksum;
 
     if (TX_MUTANT(TX_MUTANT_LEFTOVERS_COUNT))
         follows = true;
-    return record->magic == LOG_MAGIC && record->sequence == log->sequence + 1 && follows &&
-           record->bytes >= sizeof *record && record->bytes % 8 == 0 &&
-           record->bytes <= log->capacity - log->used;
+    return header->sequence == log->sequence + 1 && follows;
 }
 
 /* What lies behind the log's end may be what a program has stored, of whatever origin: nobody who
  * does not know the pool's uuid can make it look like a record. */
-static uint64_t record_checksum(const struct log *log, struct log_record *record)
+uint64_t log_record_checksum(const struct log *log, struct log_record *record)
 {
     memcpy(&record->checksum, log->pool->super.uuid, sizeof record->checksum);
     return checksum64(record, record->bytes);
@@ -100,60 +85,104 @@ static uint64_t record_checksum(const struct log *log, struct log_record *record
 static bool record_is_whole(const struct log *log, struct log_record *record)
 {
     uint64_t expected = record->checksum;
-    bool whole = record_checksum(log, record) == expected;
+    bool whole = log_record_checksum(log, record) == expected;
 
     record->checksum = expected;
     return whole || TX_MUTANT(TX_MUTANT_CHECKSUM_NOT_CHECKED);
 }
 
-static void log_pass(struct log *log, const struct log_record *record)
+/* The whole record that begins with this header; 0: there is none such. A writer may be at work
+ * meanwhile, if this is a reader: the header too may be another then. */
+static int read_record(const struct log *log, struct spot spot, const struct log_record *header,
+                       struct arena *arena, struct log_record **out)
 {
-    log->used += round_to(record->bytes, LOG_RECORD_ALIGN);
-    log->sequence = record->sequence;
-    log->previous = record->checksum;
+    int status;
+
+    *out = arena_alloc(arena, header->bytes, 64);
+    if (!*out)
+        return -ENOMEM;
+    status = read_at(log, spot, *out, header->bytes);
+    if (status < 0)
+        return status;
+    return memcmp(*out, header, sizeof *header) == 0 && record_is_whole(log, *out);
 }
 
-int log_next(struct log *log, struct arena *arena, const struct log_record **out)
+static void pass(struct log *log, struct spot spot, const struct log_record *record)
+{
+    log->extent = spot.extent;
+    log->used = spot.at + record->bytes;
+    log->busy |= 1u << spot.extent;
+    log->sequence = log->durable = record->sequence;
+    log->session = record->session;
+    log->checksum = record->checksum;
+    log->bytes += record->bytes;
+}
+
+/* 1 and the log is behind it; 0: the next record is not here. */
+static int try_spot(struct log *log, struct spot spot, struct arena *arena,
+                    const struct log_record **out)
 {
     struct log_record header, *record;
     int status;
 
-    if (log->capacity - log->used < sizeof header)
+    if (spot.at + sizeof header > log_extent_bytes(&log->pool->super.log, spot.extent))
         return 0;
-    status = log_read(log, log->used, &header, sizeof header);
-    if (status < 0 || !header_is_next(log, &header))
+    status = read_at(log, spot, &header, sizeof header);
+    if (status < 0 || !header_fits(log, spot, &header) || !header_is_next(log, &header))
         return status;
-    record = arena_alloc(arena, header.bytes, 64);
-    if (!record)
-        return -ENOMEM;
-    status = log_read(log, log->used, record, header.bytes);
-    /* A writer may be at work meanwhile, if this is a reader: the header too may be another. */
-    if (status < 0 || memcmp(record, &header, sizeof header) != 0 || !record_is_whole(log, record))
+    status = read_record(log, spot, &header, arena, &record);
+    if (status != 1)
         return status;
-    log_pass(log, record);
+    pass(log, spot, record);
     *out = record;
     return 1;
 }
 
-/* Does a record that should not be there begin at `at`? */
-static int is_later(const struct log *log, uint64_t at, const struct log_record *header,
+int log_next(struct log *log, struct arena *arena, const struct log_record **out)
+{
+    uint32_t count = log->pool->super.log.extent_count;
+    int status = 0;
+
+    if (count > 0)
+        status = try_spot(log, (struct spot){log->extent, log->used}, arena, out);
+    for (uint32_t i = 0; status == 0 && i < count; i++)
+        if (!(log->busy >> i & 1))
+            status = try_spot(log, (struct spot){i, 0}, arena, out);
+    if (status == 0)
+        log->cut_busy = log->busy;
+    return status;
+}
+
+/* Does a record that should not be there begin here? */
+static int is_later(const struct log *log, struct spot spot, const struct log_record *header,
                     struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
+    uint64_t known = TX_MUTANT(TX_MUTANT_HOLES_ARE_DAMAGE) ? header->sequence - 1 : header->durable;
     struct log_record *record;
     int status;
 
-    if (header->magic != LOG_MAGIC || header->generation < log->generation ||
-        (header->generation == log->generation && header->sequence <= log->sequence) ||
-        header->bytes < sizeof *header || header->bytes > log->capacity - at)
+    if (!header_fits(log, spot, header) || known <= log->sequence)
         return 0;
-    record = arena_alloc(arena, header->bytes, 64);
-    if (!record)
-        return -ENOMEM;
-    status = log_read(log, at, record, header->bytes);
-    if (status == 0)
-        status = memcmp(record, header, sizeof *header) == 0 && record_is_whole(log, record);
+    status = read_record(log, spot, header, arena, &record);
     arena_rewind(arena, mark);
+    return status;
+}
+
+static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *piece,
+                            struct arena *arena)
+{
+    uint64_t end = log_extent_bytes(&log->pool->super.log, extent);
+    int status = 0;
+
+    for (uint64_t at = 0; status == 0 && at < end; at += PIECE_BYTES) {
+        uint64_t bytes = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
+
+        status = read_at(log, (struct spot){extent, at}, piece, bytes);
+        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN)
+            status = is_later(log, (struct spot){extent, at + i},
+                              (const struct log_record *)(piece + i), arena);
+    }
     return status;
 }
 
@@ -163,113 +192,17 @@ int log_has_later(const struct log *log, struct arena *arena)
     uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
     int status = piece ? 0 : -ENOMEM;
 
-    for (uint64_t at = log->used; status == 0 && at < log->capacity; at += PIECE_BYTES) {
-        uint64_t left = log->capacity - at;
-        uint64_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
-
-        status = log_read(log, at, piece, bytes);
-        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_RECORD_ALIGN)
-            status = is_later(log, at + i, (const struct log_record *)(piece + i), arena);
-    }
+    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
+        status = extent_has_later(log, i, piece, arena);
     arena_rewind(arena, mark);
     return status;
 }
 
-/* --- appending --- */
-
-static int log_write(const struct log *log, uint64_t at, const void *data, uint64_t bytes)
-{
-    const uint8_t *from = data;
-    int status = 0;
-
-    while (status == 0 && bytes > 0) {
-        uint64_t run, offset = log_place_of(&log->pool->next_log, at, &run);
-
-        if (run > bytes)
-            run = bytes;
-        status = persist_write(&log->pool->persist, offset, from, run);
-        from += run;
-        at += run;
-        bytes -= run;
-    }
-    return status;
-}
-
-int log_extend(struct log *log, uint64_t frames, struct problem *why)
-{
-    static const uint8_t zeroes[PIECE_BYTES];
-    uint64_t at = log_capacity(&log->pool->next_log), end;
-    int status = pool_add_log_extent(log->pool, frames, why);
-
-    if (status < 0)
-        return status;
-    end = log_capacity(&log->pool->next_log);
-    for (; status == 0 && at < end; at += PIECE_BYTES)
-        status = log_write(log, at, zeroes, end - at < PIECE_BYTES ? end - at : PIECE_BYTES);
-    if (status < 0)
-        return problem_set(why, status, "cannot write to the log of pool '%s': %s", log->pool->path,
-                           status_text(status));
-    return 0;
-}
-
-/* Room for so many bytes more, listed by a durable superblock. */
-static int log_make_room(struct log *log, uint64_t bytes, struct problem *why)
+bool log_is_valid(const struct log *log)
 {
     const struct log_place *place = &log->pool->next_log;
-    uint64_t frames = log->capacity >> FRAME_SHIFT;
-    int status = 0;
 
-    if (bytes <= log->capacity - log->used)
-        return 0;
-    if (frames << FRAME_SHIFT < bytes)
-        frames = (bytes >> FRAME_SHIFT) + 1;
-    if (log_capacity(place) - log->used < bytes) /* else an attempt before has come so far */
-        status = log_extend(log, frames, why);
-    if (status == 0 && !TX_MUTANT(TX_MUTANT_GROWTH_NOT_LISTED))
-        status = pool_list_log(log->pool, why);
-    if (status == 0)
-        log->capacity = log_capacity(place);
-    return status;
-}
-
-/* Step 1 of a commit. */
-static int write_record(struct log *log, struct log_record *record)
-{
-    record->magic = LOG_MAGIC;
-    record->sequence = log->sequence + 1;
-    record->previous = log->previous;
-    record->session = log->session;
-    record->generation = log->generation;
-    record->checksum = record_checksum(log, record);
-    return log_write(log, log->used, record, record->bytes);
-}
-
-/*
- * Crash: before or in step 1 the record is not whole, and the log ends before it; between the
- * steps it may be there or not; after step 2 it is.
- */
-int log_append(struct log *log, struct log_record *record, struct problem *why)
-{
-    int status = log_make_room(log, round_to(record->bytes, LOG_RECORD_ALIGN), why);
-
-    if (status < 0)
-        return status;
-    status = write_record(log, record);
-    if (status == 0 && !TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
-        status = persist_sync(&log->pool->persist); /* step 2 */
-    if (status < 0)
-        return problem_set(why, status, "cannot write to the log of pool '%s': %s", log->pool->path,
-                           status_text(status));
-    log_pass(log, record);
-    return 0;
-}
-
-void log_restart(struct log *log)
-{
-    uint64_t session = log->session;
-
-    if (TX_MUTANT(TX_MUTANT_LOG_NOT_CUT))
-        return;
-    log_begin(log, log->pool);
-    log->session = session;
+    return log->extent < place->extent_count && log->used % LOG_ALIGN == 0 &&
+           log->used <= log_extent_bytes(place, log->extent) && log->durable <= log->sequence &&
+           (log->busy >> log->extent & 1) && (log->cut_busy & ~log->busy) == 0;
 }

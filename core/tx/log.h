@@ -1,23 +1,39 @@
 /*
- * log.h - the redo log: read from its beginning, appended to at its end, started anew by each
- * generation.
+ * log.h - the redo log: read from its beginning, appended to at its end, begun anew behind each
+ * cut.
  *
- * States of a log:
+ * The log lies in extents. A record lies in one of them, behind the record before or at the
+ * beginning of an extent that no record of the log lies in; so the space of records that a
+ * generation has made needless is used again, and nothing is ever moved.
  *
  *     reading    [log_begin], then log_next() until it returns 0; positioned behind a record
- *     appending  behind the last record; memory equals what is durable   [log_next() == 0,
- * log_append, log_restart]
+ *     appending  behind the last record                          [log_next() == 0, log_open]
  *
- * A record is durable when log_append() has returned 0. Nothing that was read is trusted but for
- * its checksum: what an entry says is for the caller to check.
+ * A record goes through these states, in the order of sequences:
  *
- * Thread safety: one user at a time.
+ *     placed     it has a sequence and a place                  [place_record]
+ *     written    it is in the file; the writer dies: it is there  [log_write]
+ *     durable    so are all before it                            [log_write on DAX; log_wait]
+ *
+ * A crash leaves all that is durable and, of what was only written, any part of each record; of
+ * these the ones up to the first that is not whole count. So what is there after a crash is a
+ * prefix of the log, whatever was in flight.
+ *
+ * On ordinary files one thread at a time makes durable what all have written meanwhile (the others
+ * wait for it); on DAX each stores its own record, beside others, and makes its own fence.
+ *
+ * Locks: `lock` for places and, on ordinary files, for writing; then, below it, `pool_lock` for the
+ * pool: its frames, superblock and struct persist. The log itself is written through a persist
+ * of its own. A generation is committed under pool_lock while the log goes on.
+ *
+ * Thread safety: reading, log_cut() and log_cut_committed() as said there; all else any thread.
  */
 #ifndef PHEAP_TX_LOG_H
 #define PHEAP_TX_LOG_H
 
 #include <stdint.h>
 #include "core/base/arena.h"
+#include "core/base/lock.h"
 #include "core/base/status.h"
 #include "core/pool/pool.h"
 #include "core/tx/log_format.h"
@@ -26,19 +42,33 @@
 #define LOG_FIRST_FRAMES 256u /* 1 MiB; each growth doubles it */
 #endif
 
-/* Invariant: used <= capacity; used is a multiple of LOG_RECORD_ALIGN. */
+/* Invariant: used is a multiple of LOG_ALIGN, within extent; durable <= sequence; an extent whose
+ * bit is not in `busy` has no record that a reader of the durable superblock needs. */
 struct log {
     struct pool *pool;
-    uint64_t capacity; /* bytes of all extents */
+    struct persist persist; /* for records alone */
+    struct lock lock, pool_lock;
+    uint32_t extent; /* where the next record goes, if it has room there */
     uint64_t used;
-    uint64_t sequence; /* of the last record, 0: none */
-    uint64_t previous; /* its checksum, or the nonce */
-    uint64_t session;
-    uint64_t generation; /* that it follows */
+    uint64_t sequence; /* of the last record that has a place */
+    uint64_t session;  /* of the records to come, and what they have as `previous` */
+    uint64_t root;
+    uint64_t bytes;    /* of records since the last cut */
+    uint32_t busy;     /* bits of extents */
+    uint32_t cut_busy; /* the same with the records since the last cut alone */
+    uint64_t cut;      /* sequence of the last record before it */
+    int failed;        /* nothing more is written: what is durable is not known any more */
+
+    _Alignas(64) uint64_t durable; /* sequence; the low half is a futex */
+    uint64_t checksum;             /* of the last record that is written (DAX: durable) */
+    uint32_t syncing;              /* somebody makes records durable */
+    uint32_t together;             /* how many it were the last time */
 };
 
-/* A random number that is not 0, for nonces and sessions. */
+/* A random number that is not 0. */
 uint64_t log_random(void);
+
+/* --- reading: one thread, the log to itself --- */
 
 /* At the beginning of the log that pool's superblock lists (which may have none). */
 void log_begin(struct log *log, struct pool *pool);
@@ -48,26 +78,56 @@ void log_begin(struct log *log, struct pool *pool);
 MUST_CHECK int log_next(struct log *log, struct arena *arena, const struct log_record **record);
 
 /*
- * Where the log ends: 1 if a whole record lies behind that should not be there, since it was
- * written after one that does not count, or to the log of a later generation; 0, or negative. A
- * record is written when the one before is durable, so no crash brings that about: a record in the
- * middle, or the newest superblock, is damaged. (While a writer is at work a reader may see it for
- * a moment.)
+ * Where the log ends: 1 if a whole record is somewhere that was written when more than this was
+ * durable: a record in the middle, or the newest superblock, is damaged. No crash brings that
+ * about. 0, or negative. (While a writer is at work a reader may see it for a moment.)
  */
 MUST_CHECK int log_has_later(const struct log *log, struct arena *arena);
 
+/* --- appending --- */
+
+/* After reading, or for a new log: for writing. log_close() in any case. */
+MUST_CHECK int log_open(struct log *log);
+void log_close(struct log *log);
+
 /*
- * Makes a record durable: `bytes` long, entries and entry_count filled in by the caller, the rest
- * of the header here. -ENOSPC, -ENOMEM and the like: the log is as before. If pool->persist.failed
- * is set then, it is unknown whether the record is durable.
+ * Writes a record that is `bytes` long, entries and entry_count filled in by the caller, zeroes up
+ * to a multiple of LOG_ALIGN behind it; the rest of the header is filled in here. *sequence is
+ * what to wait for. A record that is written later is behind it.
+ *
+ * -ENOSPC, -ENOMEM, STATUS_LIMIT and the like: it has not been written, the log is as before; but
+ * if log->failed is set then, it is unknown whether it will be there.
  */
+MUST_CHECK int log_write(struct log *log, struct log_record *record, uint64_t *sequence,
+                         struct problem *why);
+
+/* Until all records up to this one are durable. An error: log->failed is set. */
+MUST_CHECK int log_wait(struct log *log, uint64_t sequence, struct problem *why);
+
+/* Both. */
 MUST_CHECK int log_append(struct log *log, struct log_record *record, struct problem *why);
 
-/* Frames for a log that has none, or more of them: of pool->next_log only, not listed yet.
- * Overwrites them with zeroes, so that later writes are of space that has been written. */
+/* Under pool_lock, or before others know of the log: frames for one that has none, or more: of
+ * pool->next_log only, not listed yet. Overwrites them with zeroes, so that later writes are of
+ * space that has been written. */
 MUST_CHECK int log_extend(struct log *log, uint64_t frames, struct problem *why);
 
-/* A generation was committed, with this nonce: the log is empty. */
-void log_restart(struct log *log);
+/*
+ * A cut, while nobody writes a record: the generation to come has all that is in the log, and the
+ * log that belongs to it begins behind that (in pool->next_log). Records that are written from now
+ * on belong to the log before as well, until log_cut_committed(). A second cut replaces the first.
+ */
+void log_cut(struct log *log);
+
+/* The generation is durable: so is what was written before its cut, and its space is free. */
+void log_cut_committed(struct log *log);
+
+/* Are this many bytes in the log? The cut's committer alone asks that with a wrong answer. */
+static inline uint64_t log_bytes(const struct log *log)
+{
+    return __atomic_load_n(&log->bytes, __ATOMIC_RELAXED);
+}
+
+bool log_is_valid(const struct log *log);
 
 #endif

@@ -5,33 +5,69 @@
 #define PHEAP_TX_LOG_FORMAT_H
 
 #include <stdint.h>
+#include "core/pool/format.h"
 
-#define LOG_MAGIC        0x4345525041454850ull /* "PHEAPREC" */
-#define LOG_RECORD_ALIGN 64u                   /* where records begin: a cache line */
+#define LOG_MAGIC 0x474c4850u /* "PHLG" */
 
 struct log_record {
-    uint64_t magic;
-    uint64_t sequence;
-    uint64_t bytes;    /* this header included; a multiple of 8 */
-    uint64_t previous; /* checksum of the record before, or the log's nonce */
-    uint64_t session;
-    uint64_t entry_count;
-    uint64_t generation; /* that the log follows */
-    uint64_t checksum;   /* of all bytes, with the uuid's first 8 here */
+    uint32_t magic;
+    uint32_t entry_count;
+    uint64_t sequence; /* one more than the record before */
+    uint64_t bytes;    /* this header included; a multiple of LOG_ALIGN */
+    uint64_t previous; /* checksum of the record before the first of this session, or the root */
+    uint64_t session;  /* random, the same for all records of one writer since its last cut */
+    uint64_t durable;  /* all records up to this sequence were durable when this one was written */
+    uint64_t reserved; /* 0 */
+    uint64_t checksum; /* of all bytes, with the uuid's first 8 here */
 };
 
-enum log_entry_kind { LOG_ALLOC = 1, LOG_WRITE = 2, LOG_FREE = 3 };
+/*
+ * PREPARE is the first entry of its record: the others count if the transaction commits, and from
+ * the place in the log on where its OUTCOME stands. Their `address` is the transaction's number.
+ */
+enum log_entry_kind {
+    LOG_ALLOC = 1,
+    LOG_WRITE = 2,
+    LOG_FREE = 3,
+    LOG_PREPARE = 4,
+    LOG_OUTCOME = 5,
+};
+
+enum log_outcome { LOG_COMMITTED = 1, LOG_UNDONE = 2 }; /* type of an OUTCOME */
 
 struct log_entry {
     uint32_t kind;
     uint32_t type;
     uint64_t address;
-    uint64_t bytes; /* of a write: so many follow, and zeroes up to a multiple of 8 */
+    uint64_t bytes; /* of a write, or a promise: so many follow, and zeroes up to a multiple of 8 */
     uint32_t slice;
     uint32_t size_class;
 };
 
-_Static_assert(sizeof(struct log_record) == 64, "a record's header is 64 bytes");
+/* What follows a PREPARE: who decides. */
+struct log_promise {
+    uint8_t pool[16];  /* its uuid */
+    uint64_t sequence; /* it has at least so many records */
+    uint64_t reserved;
+    char path[]; /* where it was then; with its NUL */
+};
+
+/* The record of one OUTCOME. */
+struct outcome_record {
+    _Alignas(LOG_ALIGN) struct log_record record;
+    struct log_entry entry;
+};
+
+static inline struct outcome_record outcome_record_of(uint64_t id, enum log_outcome outcome)
+{
+    return (struct outcome_record){
+        .record = {.bytes = sizeof(struct outcome_record), .entry_count = 1},
+        .entry = {.kind = LOG_OUTCOME, .type = outcome, .address = id}};
+}
+
+_Static_assert(sizeof(struct outcome_record) == 2 * LOG_ALIGN, "an outcome is two cache lines");
+_Static_assert(sizeof(struct log_promise) == 32, "a promise's fixed part is 32 bytes");
+_Static_assert(sizeof(struct log_record) == LOG_ALIGN, "a record's header is a cache line");
 _Static_assert(sizeof(struct log_entry) == 32, "a log entry is 32 bytes");
 
 #endif

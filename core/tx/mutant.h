@@ -16,11 +16,34 @@ enum tx_mutant {
     TX_MUTANT_FREE_AT_ONCE,          /* a freed block is handed out before the commit */
     TX_MUTANT_NEW_BLOCK_NOT_WRITTEN, /* what is stored to a new block is not in the record */
     TX_MUTANT_GROWTH_NOT_LISTED,     /* the superblock does not list the log's new frames */
+    TX_MUTANT_PREDECESSORS_NOT_AWAITED, /* a record is durable though one before it is not */
+    TX_MUTANT_HOLES_ARE_DAMAGE,         /* whole records behind one that is not count as damage */
+    TX_MUTANT_SPACE_FREE_AT_CUT,        /* the log's space is used again before the generation is */
+    TX_MUTANT_SESSION_GOES_ON,          /* records after an opening are of the session before */
+    TX_MUTANT_COMMIT_NOT_VALIDATED,     /* what was read is not looked at again at the commit */
+    TX_MUTANT_READ_NOT_VALIDATED,   /* what is newer than what was read before is taken as it is */
+    TX_MUTANT_READ_NOT_CHECKED,     /* a copy counts though its stripe was taken meanwhile */
+    TX_MUTANT_NOT_LOCKED,           /* a commit does not take its stripes */
+    TX_MUTANT_VERSION_NOT_RAISED,   /* a commit leaves the versions as they are */
+    TX_MUTANT_DIRECT_NOT_HELD,      /* direct transactions do not take what they add */
+    TX_MUTANT_FREE_NOT_LOCKED,      /* a freed block's stripes keep their versions */
+    TX_MUTANT_PROMISE_KEPT_AT_ONCE, /* what was prepared counts whatever was decided */
+    TX_MUTANT_PREPARE_NOT_AWAITED,  /* it is decided before what was prepared is durable */
+    TX_MUTANT_OUTCOME_NOT_WRITTEN,  /* the other heaps' logs do not say what became of it */
+    TX_MUTANT_DECISION_NOT_KEPT,    /* a decision goes before the other heaps know it */
+    TX_MUTANT_OLD_POOL_DECIDES,     /* an older copy of the deciding pool counts */
+    TX_MUTANT_UNDECIDED_COMMITS,    /* what was not decided is taken for committed */
+    TX_MUTANT_DOUBT_IGNORED,        /* a heap in doubt is opened as if it had not been decided */
     TX_MUTANT_END,
 };
 
 #ifndef TX_MUTANT
 #define TX_MUTANT(name) 0
+#endif
+
+/* Where other threads may come in between: a test makes them. */
+#ifndef TX_WINDOW
+#define TX_WINDOW() ((void)0)
 #endif
 
 #endif

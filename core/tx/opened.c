@@ -13,6 +13,7 @@
 #include "core/heap/slot.h"
 #include "core/tx/opened_cut.h"
 #include "core/tx/replay.h"
+#include "core/tx/settle.h"
 #include "core/tx/transaction.h"
 
 #define ARENA_BYTES      (16ull << 30)
@@ -20,6 +21,8 @@
 #define WINDOW_BYTES     (256ull << 30) /* what lies beyond is written by system calls */
 #define READ_ATTEMPTS    20
 #define DAMAGED_ATTEMPTS 3 /* for so many a writer may only not have finished */
+
+static uint64_t heaps_made;
 
 /* --- attaching --- */
 
@@ -58,8 +61,10 @@ static int make(struct pheap **out, bool read_only)
     heap->scratch = scratch;
     heap->pool.fd = -1;
     heap->read_only = read_only;
+    heap->log.persist.fd = -1;
+    heap->id = __atomic_add_fetch(&heaps_made, 1, __ATOMIC_RELAXED);
     lock_init(&heap->lock, LOCK_RANK_OPENED);
-    lock_init(&heap->log_lock, LOCK_RANK_LOG);
+    lock_init(&heap->checkpoint_lock, LOCK_RANK_CHECKPOINT);
     *out = heap;
     return watch_forks(heap);
 }
@@ -105,12 +110,16 @@ void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem)
 int opened_close(struct pheap *heap)
 {
     struct arena arena = heap->arena, scratch = heap->scratch;
+    int status = 0;
 
-    if (heap->open_count > 0)
+    if (gate_count_taken(&heap->gate) > 0)
         return STATUS_DEFERRED;
-    tx_drop_spares(heap);
+    if (heap->log.sequence > 0 && opened_may_change(heap) == 0)
+        status = opened_wait(heap, 0);
+    tx_drop_all(heap);
     if (heap->writer)
         image_writer_destroy(heap->writer);
+    log_close(&heap->log);
     pool_close(&heap->pool);
     close_window(heap);
     slot_memory_release(&heap->memory);
@@ -118,7 +127,7 @@ int opened_close(struct pheap *heap)
         (void)sys_munmap(heap->alive, PAGE_BYTES);
     arena_destroy(&scratch);
     arena_destroy(&arena); /* heap lies in it */
-    return 0;
+    return status;
 }
 
 /* --- loading --- */
@@ -184,18 +193,31 @@ static int read_heap(struct pheap *heap, struct problem *why)
     if (status < 0)
         return status;
     log_begin(&heap->log, &heap->pool);
-    return replay_log(&heap->log, &heap->memory, &heap->scratch, why);
+    status = replay_log(&heap->log, &heap->memory, &heap->scratch, &heap->promises, why);
+    return status < 0 ? status : settle_promises(heap, why);
 }
 
 static int derive(struct pheap *heap, struct problem *why)
 {
     int status = blocks_derive(&heap->blocks, &heap->memory, &heap->arena);
 
+    if (status == 0)
+        status = stripes_create(&heap->stripes, &heap->arena);
+    decisions_derive(&heap->decisions, heap->memory.base);
     if (status < 0)
         return problem_set(why, status, "the heap in pool '%s' cannot be used: %s", heap->pool.path,
                            status == STATUS_DAMAGED ? "its spans contradict each other"
                                                     : status_text(status));
     return 0;
+}
+
+static int open_log(struct pheap *heap, struct problem *why)
+{
+    int status = log_open(&heap->log);
+
+    return status < 0 ? problem_set(why, status, "cannot open the log of pool '%s': %s",
+                                    heap->pool.path, status_text(status))
+                      : 0;
 }
 
 static int format_heap(struct pheap *heap, struct problem *why)
@@ -207,6 +229,8 @@ static int format_heap(struct pheap *heap, struct problem *why)
     *header = (struct tx_header){TX_MAGIC, TX_VERSION, heap->pool.super.slot};
     status = derive(heap, why);
     log_begin(&heap->log, &heap->pool);
+    if (status == 0)
+        status = open_log(heap, why);
     if (status == 0)
         status = log_extend(&heap->log, LOG_FIRST_FRAMES, why);
     if (status < 0)
@@ -229,7 +253,11 @@ static int load_for_writing(struct pheap *heap, struct problem *why)
     if (!newest)
         return format_heap(heap, why);
     status = read_heap(heap, why);
-    return status < 0 ? status : derive(heap, why);
+    if (status == 0)
+        status = derive(heap, why);
+    if (status == 0)
+        status = open_log(heap, why);
+    return status < 0 ? status : settle_tell(heap, why);
 }
 
 /* --- reading beside a writer --- */
@@ -267,6 +295,7 @@ static int read_once(struct pheap *heap, struct problem *why)
     if (lock < 0)
         return lock;
     status = read_heap(heap, why);
+    arena_rewind(&heap->scratch, heap->scratch.base);
     sys_close(lock);
     if (reopen(heap, NULL) == 0 && heap->pool.super.sequence != sequence)
         return 1;
@@ -311,6 +340,11 @@ int opened_load(struct pheap *heap, struct problem *why)
     return heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
 }
 
+void opened_fail(struct pheap *heap, int status)
+{
+    __atomic_store_n(&heap->failed, status, __ATOMIC_RELAXED);
+}
+
 int opened_may_change(const struct pheap *heap)
 {
     if (__atomic_load_n(heap->alive, __ATOMIC_RELAXED) == 0)
@@ -318,8 +352,37 @@ int opened_may_change(const struct pheap *heap)
     return heap->read_only ? -EROFS : __atomic_load_n(&heap->failed, __ATOMIC_RELAXED);
 }
 
+static void note_failure(struct pheap *heap)
+{
+    int failed = __atomic_load_n(&heap->log.failed, __ATOMIC_ACQUIRE);
+
+    if (failed < 0)
+        opened_fail(heap, failed);
+}
+
+int opened_wait(struct pheap *heap, uint64_t sequence)
+{
+    uint64_t last = __atomic_load_n(&heap->log.sequence, __ATOMIC_ACQUIRE);
+    int status = opened_may_change(heap);
+
+    if (status == 0)
+        status = log_wait(&heap->log, sequence == 0 || sequence > last ? last : sequence, NULL);
+    note_failure(heap);
+    return status;
+}
+
+void opened_note_log(struct pheap *heap, int status)
+{
+    uint64_t due_at = __atomic_load_n(&heap->checkpoint_at_bytes, __ATOMIC_RELAXED);
+
+    if (log_bytes(&heap->log) >= due_at)
+        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
+    if (status < 0)
+        note_failure(heap);
+}
+
 bool opened_is_valid(struct pheap *heap)
 {
-    return pool_is_valid(&heap->pool) && heap->log.used <= heap->log.capacity &&
+    return pool_is_valid(&heap->pool) && log_is_valid(&heap->log) &&
            blocks_are_valid(&heap->blocks);
 }

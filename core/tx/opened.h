@@ -7,18 +7,11 @@
  *     opened_checkpoint(), transactions (transaction.h), roots, walking
  *     opened_close()
  *
- * The gate keeps cuts and transactions apart: it is OPEN, WANTED (a checkpoint waits until the open
- * transactions have ended; new ones wait a little, and then begin all the same, since who begins
- * one may be who has another one open), or CLOSED (no transaction is open, none begins).
+ * A checkpoint copies what has changed while transactions go on, closes the gate (gate.h) until it
+ * has the rest, and opens it again before it writes the generation.
  *
- *     OPEN -> WANTED     [opened_checkpoint]
- *     WANTED -> CLOSED   [opened_checkpoint], when open_count is 0
- *     WANTED -> OPEN     [opened_checkpoint], when that takes too long: STATUS_DEFERRED
- *     CLOSED -> OPEN     [opened_checkpoint]
- *
- * `lock` guards the gate, open_count, the blocks and the list of spare transactions; log_lock the
- * log and all writing to the pool. Neither is taken while the other is held. Behind a CLOSED gate
- * the checkpoint has everything to itself.
+ * `lock` guards the blocks. The pool is used under log.pool_lock, scratch and writer under
+ * checkpoint_lock (lock_rank.h has the order).
  *
  * Thread safety: any thread, but for attach, load and close.
  */
@@ -33,10 +26,12 @@
 #include "core/image/image_writer.h"
 #include "core/pool/pool.h"
 #include "core/tx/blocks.h"
+#include "core/tx/gate.h"
+#include "core/tx/decisions.h"
 #include "core/tx/log.h"
+#include "core/tx/replay.h"
 #include "core/tx/slot_memory.h"
-
-enum opened_gate { GATE_OPEN, GATE_WANTED, GATE_CLOSED };
+#include "core/tx/stripes.h"
 
 struct pheap {
     struct arena arena;   /* this, the pool, the blocks, the writer: as long as it is open */
@@ -46,17 +41,24 @@ struct pheap {
     struct address_range window; /* for the pool on DAX */
     struct blocks blocks;
     struct log log;
-    struct lock lock, log_lock;
-    uint32_t gate;       /* enum opened_gate; a futex */
-    uint32_t open_count; /* of outermost transactions; a futex */
-    int failed;          /* a status: the pool takes no more */
+    struct decisions decisions;
+    struct promises promises;   /* while it is loaded */
+    enum log_outcome settle_as; /* what is in doubt; 0: it stays so. Set before opened_load() */
+    uint32_t settled, in_doubt; /* promises, by opened_load() */
+    struct stripes stripes;
+    struct lock lock, checkpoint_lock;
+    struct image_writer *writer; /* NULL before the first checkpoint */
+    struct address_space space;  /* of the checkpoint at hand */
+
+    /* seldom written, read by each transaction */
+    _Alignas(64) struct gate gate; /* its passes are of transaction.c */
+    uint64_t id;                   /* no other heap of this process ever has the same */
+    uint32_t *alive;               /* 1; in a forked child 0 */
+    int failed;                    /* a status: the pool takes no more */
     bool read_only;
-    uint32_t *alive;              /* 1; in a forked child 0 */
-    struct pheap_tx *spare;       /* of transaction.c */
-    struct image_writer *writer;  /* NULL before the first checkpoint */
-    struct address_space space;   /* of the checkpoint at hand */
-    uint64_t checkpoint_at_bytes; /* of log: one is due; under log_lock */
-    bool is_due;
+    bool is_due;                  /* a checkpoint */
+    bool commits_soon;            /* commits return before they are durable */
+    uint64_t checkpoint_at_bytes; /* of log: then one is due */
 };
 
 /* Takes memory and opens the pool (locked for writing, unless read_only). As pool_open(). */
@@ -69,31 +71,39 @@ void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem);
 /*
  * STATUS_REFUSED: the pool holds a program's checkpoints. STATUS_DAMAGED: its newest generation or
  * its log's place is damaged. STATUS_NO_GENERATION: read_only, and there is nothing to read.
- * -EEXIST: the slot is taken. After a failure only opened_close() may follow.
+ * -EEXIST: the slot is taken. STATUS_IN_DOUBT: for writing, and another pool's decision is missing
+ * (settle.h). After a failure only opened_close() may follow.
  *
- * Crash: nothing was written, or the first generation is there or not.
+ * Crash: nothing was written, or the first generation is there or not; what was promised to another
+ * heap's transaction is settled, or will be.
  */
 MUST_CHECK int opened_load(struct pheap *heap, struct problem *why);
 
 /*
- * The next generation, its number; the log is empty then. Waits timeout_ns for open transactions to
- * end: STATUS_DEFERRED. Other errors as pool_commit(): the heap goes on, unless heap->failed is
- * set.
+ * The next generation, its number; the log begins anew behind what is in it. Waits timeout_ns for
+ * another checkpoint, or for open transactions, to end: STATUS_DEFERRED. Other errors as
+ * pool_commit(): the heap goes on, unless heap->failed is set.
  *
  * Crash: the generation before with its log, or the new one. Both show the same.
  */
 MUST_CHECK int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct problem *why);
 
-/* STATUS_DEFERRED: a transaction is open. Takes no checkpoint: what is committed is durable. */
+/* STATUS_DEFERRED: a transaction is open, and the heap stays. Takes no checkpoint; makes durable
+ * what is not yet, and has ended whether or not that succeeds. */
 int opened_close(struct pheap *heap);
+
+/* Until all commits up to this one (log_write()'s sequence) are durable; 0: all there are. */
+MUST_CHECK int opened_wait(struct pheap *heap, uint64_t sequence);
+
+/* After something was written to the log, or not: if it takes no more, nor does the heap; if it has
+ * become long, a checkpoint is due. */
+void opened_note_log(struct pheap *heap, int status);
+
+/* The heap takes no more changes. */
+void opened_fail(struct pheap *heap, int status);
 
 /* 0, or why no transaction may begin or commit: forked, read-only, failed. */
 int opened_may_change(const struct pheap *heap);
-
-/* The gate, for transactions: opened_enter() before the first change, opened_leave() after the
- * last. */
-void opened_enter(struct pheap *heap);
-void opened_leave(struct pheap *heap);
 
 bool opened_is_valid(struct pheap *heap);
 

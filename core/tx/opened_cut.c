@@ -1,128 +1,28 @@
 /*
- * opened_cut.c - the gate, and generations of an opened heap.
+ * opened_cut.c - generations of an opened heap.
  *
- * What must always be true: a cut is made and committed while no transaction is open, so a
- * generation has exactly what the log before it says; if a superblock may have become durable
- * that is not the one in force, the log is not written to any more.
+ * What must always be true: a cut is made while no transaction is open, so a generation has exactly
+ * what the log before the cut says; and what is written to the log after it is read behind the
+ * generation before and its log as well as behind this one, whichever superblock is in force.
  */
 #include "core/tx/opened_cut.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
 #include "core/heap/slot.h"
 #include "core/image/memory.h"
 
-#define GATE_PATIENCE_NS 20000000u
-#define WRITER_SCRATCH   (16ull << 20)
-#define USER_SPACE_END   0x7ffffffff000ull
+#define WRITER_SCRATCH    (16ull << 20)
+#define USER_SPACE_END    0x7ffffffff000ull
+#define PRECOPY_ROUNDS    4
+#define PRECOPY_PAGES_MIN 256 /* fewer are left to the cut */
+#define DUE_PATIENCE_NS   20000000u
+#define RETRY_NS          1000000
 
-/* --- the gate --- */
-
-static void wait_while(uint32_t *word, uint32_t value, uint64_t timeout_ns)
-{
-    struct timespec timeout = {(time_t)(timeout_ns / 1000000000u),
-                               (long)(timeout_ns % 1000000000u)};
-
-    (void)sys_call(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns ? &timeout : NULL);
-}
-
-static void set_gate(struct pheap *heap, enum opened_gate gate)
-{
-    lock_acquire(&heap->lock, heap_holder());
-    __atomic_store_n(&heap->gate, gate, __ATOMIC_RELAXED); /* waiters look without the lock */
-    lock_release(&heap->lock);
-    (void)sys_call(SYS_futex, &heap->gate, FUTEX_WAKE_PRIVATE, INT32_MAX);
-}
-
-/* One try; returns the gate that stood in the way, or GATE_OPEN. */
-static enum opened_gate try_enter(struct pheap *heap, bool patient)
-{
-    enum opened_gate gate;
-
-    lock_acquire(&heap->lock, heap_holder());
-    gate = heap->gate;
-    if (gate == GATE_WANTED && !patient)
-        gate = GATE_OPEN;
-    if (gate == GATE_OPEN)
-        heap->open_count++;
-    lock_release(&heap->lock);
-    return gate;
-}
-
-void opened_enter(struct pheap *heap)
-{
-    bool patient = true;
-    enum opened_gate gate;
-
-    while ((gate = try_enter(heap, patient)) != GATE_OPEN) {
-        wait_while(&heap->gate, gate, gate == GATE_WANTED ? GATE_PATIENCE_NS : 0);
-        patient = patient && gate != GATE_WANTED;
-    }
-}
-
-void opened_leave(struct pheap *heap)
-{
-    bool last;
-
-    lock_acquire(&heap->lock, heap_holder());
-    last = --heap->open_count == 0 && heap->gate == GATE_WANTED;
-    lock_release(&heap->lock);
-    if (last)
-        (void)sys_call(SYS_futex, &heap->open_count, FUTEX_WAKE_PRIVATE, 1);
-}
-
-/* OPEN -> WANTED, or another checkpoint is at it. */
-static bool want_gate(struct pheap *heap)
-{
-    bool mine;
-
-    lock_acquire(&heap->lock, heap_holder());
-    mine = heap->gate == GATE_OPEN;
-    if (mine)
-        __atomic_store_n(&heap->gate, GATE_WANTED, __ATOMIC_RELAXED);
-    lock_release(&heap->lock);
-    return mine;
-}
-
-/* WANTED -> CLOSED. 0, or how many are open. */
-static uint32_t shut_gate(struct pheap *heap)
-{
-    uint32_t open;
-
-    lock_acquire(&heap->lock, heap_holder());
-    open = heap->open_count;
-    if (open == 0)
-        __atomic_store_n(&heap->gate, GATE_CLOSED, __ATOMIC_RELAXED);
-    lock_release(&heap->lock);
-    return open;
-}
-
-static int close_gate(struct pheap *heap, uint64_t timeout_ns)
-{
-    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + timeout_ns;
-    uint32_t gate, open;
-    uint64_t now;
-
-    while (!want_gate(heap)) {
-        now = sys_clock_ns(CLOCK_MONOTONIC);
-        if (now >= deadline)
-            return STATUS_DEFERRED;
-        gate = __atomic_load_n(&heap->gate, __ATOMIC_RELAXED);
-        if (gate != GATE_OPEN)
-            wait_while(&heap->gate, gate, deadline - now);
-    }
-    while ((open = shut_gate(heap)) > 0) {
-        now = sys_clock_ns(CLOCK_MONOTONIC);
-        if (now >= deadline) {
-            set_gate(heap, GATE_OPEN);
-            return STATUS_DEFERRED;
-        }
-        wait_while(&heap->open_count, open, deadline - now);
-    }
-    return 0;
-}
+#ifndef OPENED_AFTER_CUT /* a test commits transactions there */
+#define OPENED_AFTER_CUT(heap) (void)(heap)
+#endif
 
 /* --- the generation --- */
 
@@ -147,83 +47,134 @@ static int make_writer(struct pheap *heap, struct problem *why)
     return image_writer_create(&heap->writer, &heap->arena, &heap->pool, &options, why);
 }
 
+/* While transactions go on: what they change meanwhile is copied again. */
+static int precopy(struct pheap *heap, struct problem *why)
+{
+    int64_t copied = PRECOPY_PAGES_MIN;
+
+    for (int round = 0; round < PRECOPY_ROUNDS && copied >= PRECOPY_PAGES_MIN; round++) {
+        copied = image_writer_precopy(heap->writer, &heap->space, why);
+        arena_rewind(&heap->scratch, heap->scratch.base);
+    }
+    return copied < 0 ? (int)copied : 0;
+}
+
 static int cut(struct pheap *heap, struct problem *why)
 {
-    int64_t copied = image_writer_precopy(heap->writer, &heap->space, why);
-    int status = copied < 0 ? (int)copied : 0;
+    int status = maps_read(&heap->space, "/proc/self/maps", &heap->scratch);
 
-    if (status == 0) {
-        status = maps_read(&heap->space, "/proc/self/maps", &heap->scratch);
-        if (status < 0)
-            problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
-    }
-    if (status == 0)
+    if (status < 0)
+        problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
+    else
         status = image_writer_cut(heap->writer, &heap->space, 0, why);
     arena_rewind(&heap->scratch, heap->scratch.base);
     return status;
 }
 
-static int64_t commit(struct pheap *heap, struct problem *why)
+static int64_t write_generation(struct pheap *heap, struct problem *why)
 {
     struct generation_entry entry = {.kind = GENERATION_HEAP,
                                      .slot = heap->pool.super.slot,
                                      .time_ns = sys_clock_ns(CLOCK_REALTIME)};
-    uint64_t next = heap->pool.super.next_generation;
-    int status;
+    int status = image_writer_commit(heap->writer, &entry, NULL, 0, why);
 
-    heap->pool.next_log.nonce = log_random();
-    status = image_writer_commit(heap->writer, &entry, NULL, 0, why);
-    /* A number that was used up: the superblock was written, and may be in force or not. What is
-     * appended to the log now would be lost if it is. */
-    if (status < 0 && (heap->pool.persist.failed || heap->pool.super.next_generation != next))
+    if (status < 0 && heap->pool.persist.failed)
         __atomic_store_n(&heap->failed, status, __ATOMIC_RELAXED);
-    if (status < 0)
-        return status;
-    lock_acquire(&heap->log_lock, heap_holder());
-    log_restart(&heap->log);
-    heap->checkpoint_at_bytes = OPENED_LOG_BYTES;
-    lock_release(&heap->log_lock);
-    return (int64_t)entry.number;
+    return status < 0 ? status : (int64_t)entry.number;
 }
 
-/* Behind the closed gate. The cut opens all protection keys for its thread: they are set back. */
-static int64_t take(struct pheap *heap, struct problem *why)
-{
-    unsigned keys = memory_protection_keys();
-    int status = opened_may_change(heap);
+/* --- the steps --- */
 
-    if (status < 0)
-        return problem_set(why, status, "heap '%s' takes no more changes: %s", heap->pool.path,
-                           status_text(status));
+static int copy_ahead(struct pheap *heap, struct problem *why)
+{
+    int status = 0;
+
+    lock_acquire(&heap->log.pool_lock, heap_holder());
     if (!heap->writer)
         status = make_writer(heap, why);
     if (status == 0)
-        status = cut(heap, why);
-    memory_set_protection_keys(keys);
-    return status < 0 ? status : commit(heap, why);
+        status = precopy(heap, why);
+    lock_release(&heap->log.pool_lock);
+    return status;
+}
+
+static int shut(struct pheap *heap, uint64_t timeout_ns, struct problem *why)
+{
+    int status = gate_close(&heap->gate, timeout_ns);
+
+    return status < 0 ? problem_set(why, status,
+                                    "heap '%s': a transaction stays open, no "
+                                    "checkpoint",
+                                    heap->pool.path)
+                      : 0;
+}
+
+/*
+ * Crash: before the new superblock is durable the generation before is in force, with its log, to
+ * which all was written that was committed meanwhile; after it, the new one, whose log begins with
+ * the first record that was written after the cut. If its write fails it may be either.
+ */
+static int64_t take(struct pheap *heap, uint64_t timeout_ns, struct problem *why)
+{
+    int64_t number = 0;
+    int status = copy_ahead(heap, why);
+
+    if (status == 0)
+        status = shut(heap, timeout_ns, why);
+    if (status < 0)
+        return status;
+    log_cut(&heap->log);
+    lock_acquire(&heap->log.pool_lock, heap_holder());
+    status = cut(heap, why);
+    gate_open(&heap->gate);
+    OPENED_AFTER_CUT(heap);
+    number = status < 0 ? status : write_generation(heap, why);
+    lock_release(&heap->log.pool_lock);
+    if (number >= 0)
+        log_cut_committed(&heap->log);
+    return number;
+}
+
+/* One checkpoint at a time. */
+static int wait_for_turn(struct pheap *heap, uint64_t timeout_ns, struct problem *why)
+{
+    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + timeout_ns;
+    const struct timespec retry = {0, RETRY_NS};
+
+    while (!lock_try(&heap->checkpoint_lock, heap_holder())) {
+        if (sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
+            return problem_set(why, STATUS_DEFERRED, "heap '%s': another checkpoint is under way",
+                               heap->pool.path);
+        (void)sys_call(SYS_nanosleep, &retry, 0);
+    }
+    return 0;
 }
 
 int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct problem *why)
 {
-    int status = close_gate(heap, timeout_ns);
+    unsigned keys = memory_protection_keys();
+    int status = opened_may_change(heap);
     int64_t number;
 
     if (status < 0)
-        return problem_set(why, status, "heap '%s': a transaction stays open, no checkpoint",
-                           heap->pool.path);
-    number = take(heap, why);
-    set_gate(heap, GATE_OPEN);
+        return problem_set(why, status, "heap '%s' takes no more changes: %s", heap->pool.path,
+                           status_text(status));
+    status = wait_for_turn(heap, timeout_ns, why);
+    if (status < 0)
+        return status;
+    number = take(heap, timeout_ns, why);
+    memory_set_protection_keys(keys); /* copying opens them all for its thread */
+    lock_release(&heap->checkpoint_lock);
     return number;
 }
 
 void opened_checkpoint_if_due(struct pheap *heap)
 {
-    if (!__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+    uint64_t next = OPENED_LOG_BYTES;
+
+    if (!__atomic_exchange_n(&heap->is_due, false, __ATOMIC_RELAXED))
         return;
-    __atomic_store_n(&heap->is_due, false, __ATOMIC_RELAXED);
-    if (opened_checkpoint(heap, GATE_PATIENCE_NS, NULL) >= 0)
-        return;
-    lock_acquire(&heap->log_lock, heap_holder());
-    heap->checkpoint_at_bytes = heap->log.used + OPENED_LOG_BYTES;
-    lock_release(&heap->log_lock);
+    if (opened_checkpoint(heap, DUE_PATIENCE_NS, NULL) < 0)
+        next += log_bytes(&heap->log);
+    __atomic_store_n(&heap->checkpoint_at_bytes, next, __ATOMIC_RELAXED);
 }

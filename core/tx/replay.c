@@ -3,13 +3,17 @@
  */
 #include "core/tx/replay.h"
 
+#include <errno.h>
 #include <string.h>
 #include "core/tx/block.h"
+#include "core/tx/decisions.h"
+#include "core/tx/log_cursor.h"
 #include "core/tx/mutant.h"
 
 static int replay_write(struct slot_memory *memory, const struct log_entry *entry)
 {
-    if (!slot_memory_may_write(memory, entry->address, entry->bytes))
+    if (!slot_memory_may_write(memory, entry->address, entry->bytes) &&
+        !decisions_cover(memory->base, entry->address, entry->bytes))
         return STATUS_DAMAGED;
     memcpy((void *)entry->address, entry + 1, entry->bytes);
     return 0;
@@ -29,27 +33,83 @@ static int replay_entry(struct slot_memory *memory, const struct log_entry *entr
     }
 }
 
-static int replay_record(struct slot_memory *memory, const struct log_record *record)
+static int replay_entries(struct slot_memory *memory, struct log_cursor *cursor)
 {
-    const uint8_t *at = (const uint8_t *)(record + 1);
-    uint64_t left = record->bytes - sizeof *record;
+    const struct log_entry *entry;
     int status = 0;
 
-    for (uint64_t i = 0; status == 0 && i < record->entry_count; i++) {
-        const struct log_entry *entry = (const struct log_entry *)at;
-        uint64_t bytes = sizeof *entry;
-
-        if (left < bytes || (entry->kind == LOG_WRITE && entry->bytes > left - bytes))
-            return STATUS_DAMAGED;
-        if (entry->kind == LOG_WRITE)
-            bytes += (entry->bytes + 7) & ~7ull;
-        if (bytes > left)
-            return STATUS_DAMAGED;
+    while (status == 0 && (entry = log_cursor_next(cursor)))
         status = replay_entry(memory, entry);
-        at += bytes;
-        left -= bytes;
-    }
-    return status;
+    return cursor->broken ? STATUS_DAMAGED : status;
+}
+
+/* --- promises --- */
+
+int replay_promise(struct slot_memory *memory, const struct promise *promise)
+{
+    struct log_cursor cursor;
+
+    log_cursor_begin(&cursor, promise->record);
+    (void)log_cursor_next(&cursor);
+    return replay_entries(memory, &cursor);
+}
+
+static struct promise **find_promise(struct promises *promises, uint64_t id)
+{
+    struct promise **at = &promises->first;
+
+    while (*at && (*at)->id != id)
+        at = &(*at)->next;
+    return at;
+}
+
+/* The record stays in the arena. */
+static int take_promise(struct promises *promises, struct arena *scratch,
+                        const struct log_record *record, const struct log_entry *entry)
+{
+    struct promise **place = find_promise(promises, entry->address);
+    const struct log_promise *terms = (const struct log_promise *)(entry + 1);
+    struct promise *promise;
+
+    if (*place || entry->bytes <= sizeof *terms ||
+        memchr(terms->path, 0, entry->bytes - sizeof *terms) == NULL)
+        return STATUS_DAMAGED;
+    promise = arena_alloc(scratch, sizeof *promise, 8);
+    if (!promise)
+        return -ENOMEM;
+    *promise = (struct promise){.record = record, .id = entry->address, .terms = terms};
+    *place = promise;
+    promises->mark = arena_mark(scratch);
+    return 0;
+}
+
+static int keep_promise(struct promises *promises, struct slot_memory *memory,
+                        const struct log_entry *entry)
+{
+    struct promise **place = find_promise(promises, entry->address), *promise = *place;
+
+    if (!promise || (entry->type != LOG_COMMITTED && entry->type != LOG_UNDONE))
+        return STATUS_DAMAGED;
+    *place = promise->next;
+    return entry->type == LOG_COMMITTED ? replay_promise(memory, promise) : 0;
+}
+
+static int replay_record(struct slot_memory *memory, struct arena *scratch,
+                         struct promises *promises, const struct log_record *record)
+{
+    struct log_cursor cursor;
+    const struct log_entry *entry;
+
+    log_cursor_begin(&cursor, record);
+    entry = log_cursor_next(&cursor);
+    if (entry && entry->kind == LOG_PREPARE && !TX_MUTANT(TX_MUTANT_PROMISE_KEPT_AT_ONCE))
+        return take_promise(promises, scratch, record, entry);
+    if (entry && entry->kind == LOG_OUTCOME)
+        return TX_MUTANT(TX_MUTANT_PROMISE_KEPT_AT_ONCE) ? 0
+                                                         : keep_promise(promises, memory, entry);
+    if (!entry || entry->kind != LOG_PREPARE)
+        log_cursor_begin(&cursor, record);
+    return replay_entries(memory, &cursor);
 }
 
 /* A fault for the tests: the log's first record once more. */
@@ -58,35 +118,59 @@ static int replay_first_again(struct log log, struct slot_memory *memory, struct
     const struct log_record *record;
     int status;
 
+    struct promises none = {0};
+
     log_begin(&log, log.pool);
     status = log_next(&log, scratch, &record);
-    return status == 1 ? replay_record(memory, record) : status;
+    return status == 1 ? replay_record(memory, scratch, &none, record) : status;
 }
 
-int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratch,
-               struct problem *why)
+static int replay_rest(struct log *log, struct slot_memory *memory, struct arena *scratch,
+                       struct promises *promises, struct problem *why)
 {
     const struct log_record *record;
     int status;
 
     while ((status = log_next(log, scratch, &record)) == 1) {
-        status = replay_record(memory, record);
-        arena_rewind(scratch, scratch->base);
+        status = replay_record(memory, scratch, promises, record);
+        arena_rewind(scratch, promises->mark);
         if (status < 0)
             return problem_set(why, status, "record %lu of the log of pool '%s' cannot be applied",
                                log->sequence, log->pool->path);
     }
+    if (status < 0)
+        problem_set(why, status, "cannot read the log of pool '%s': %s", log->pool->path,
+                    status_text(status));
+    return status;
+}
+
+/* Beside a writer the log may only have gone on meanwhile. */
+static int refuse_broken(struct log *log, struct slot_memory *memory, struct arena *scratch,
+                         struct promises *promises, struct problem *why)
+{
+    uint64_t last = log->sequence;
+    int status = replay_rest(log, memory, scratch, promises, why);
+
+    if (status < 0 || log->sequence > last)
+        return status;
+    return problem_set(why, STATUS_DAMAGED,
+                       "pool '%s' is damaged: its log breaks off after record %lu, and more than "
+                       "that was durable once",
+                       log->pool->path, last);
+}
+
+int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratch,
+               struct promises *promises, struct problem *why)
+{
+    int status;
+
+    *promises = (struct promises){.mark = scratch->base};
+    status = replay_rest(log, memory, scratch, promises, why);
+
     if (status == 0 && log_has_later(log, scratch) == 1)
-        return problem_set(
-            why, STATUS_DAMAGED,
-            "pool '%s' is damaged: its log breaks off after record %lu of generation "
-            "%lu, and whole records follow",
-            log->pool->path, log->sequence, log->generation);
+        status = refuse_broken(log, memory, scratch, promises, why);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
         status = replay_first_again(*log, memory, scratch);
-    arena_rewind(scratch, scratch->base);
-    if (status < 0)
-        return problem_set(why, status, "cannot read the log of pool '%s': %s", log->pool->path,
-                           status_text(status));
-    return 0;
+    arena_rewind(scratch, promises->mark);
+    return status;
 }

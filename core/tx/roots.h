@@ -11,10 +11,14 @@ struct pheap;
 struct pheap_tx;
 
 /* Part of the transaction. address NULL takes the name away. -EINVAL: the name is empty, or longer
- * than 47 bytes, or address is not in the heap's data. STATUS_LIMIT: 128 names. */
+ * than 47 bytes, or address is not in the heap's data. STATUS_LIMIT: 128 names.
+ * STATUS_CONFLICT: of an optimistic one. */
 MUST_CHECK int root_set(struct pheap_tx *tx, const char *name, const void *address, uint32_t type);
 
-/* NULL: there is none of that name. */
+/* As the transaction sees it. *address NULL: there is none of that name. */
+MUST_CHECK int root_get(struct pheap_tx *tx, const char *name, void **address, uint32_t *type);
+
+/* Now. NULL: there is none of that name. */
 void *root_find(const struct pheap *heap, const char *name, uint32_t *type);
 
 #endif

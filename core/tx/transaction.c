@@ -10,60 +10,43 @@
 #include <errno.h>
 #include <string.h>
 #include "core/heap/slot.h"
+#include "core/tx/commit.h"
+#include "core/tx/ending.h"
 #include "core/tx/mutant.h"
+#include "core/tx/operation.h"
+#include "core/tx/optimistic_commit.h"
 #include "core/tx/opened_cut.h"
 
 #define TX_ARENA_BYTES (8ull << 30)
-
-enum op_kind { OP_RANGE, OP_ALLOC, OP_FREE, OP_ON_COMMIT, OP_ON_ABORT };
-
-struct op {
-    struct op *before, *after;
-    enum op_kind kind;
-    union {
-        struct {
-            uint8_t *start;
-            uint64_t bytes;
-        } range; /* the bytes that were there follow */
-        struct block block;
-        struct {
-            tx_call *function;
-            void *context;
-        } call;
-    };
-};
-
-/* Where a nested transaction began. */
-struct level {
-    struct level *outer;
-    struct op *last;
-};
-
-struct pheap_tx {
-    struct pheap *heap;
-    struct arena arena;
-    struct op *first, *last;
-    struct level *level;   /* NULL: the outermost one */
-    struct pheap_tx *next; /* in heap->spare */
-};
 
 struct pheap *tx_heap(const struct pheap_tx *tx)
 {
     return tx->heap;
 }
 
+void **tx_user(struct pheap_tx *tx)
+{
+    return &tx->whole->user;
+}
+
 /* --- beginning and ending --- */
 
-static struct pheap_tx *take_spare(struct pheap *heap)
-{
+/* The transaction that this thread had last, as long as that heap is open: a guess. Others may take
+ * it too, so nothing need be done when a thread ends. */
+struct last_tx {
+    uint64_t heap_id;
     struct pheap_tx *tx;
+};
+static __thread struct last_tx last_tx __attribute__((tls_model("initial-exec")));
 
-    lock_acquire(&heap->lock, heap_holder());
-    tx = heap->spare;
-    if (tx)
-        heap->spare = tx->next;
-    lock_release(&heap->lock);
-    return tx;
+/* One of the heap's that nobody has, or NULL. */
+static struct pheap_tx *take_any(struct pheap *heap)
+{
+    struct gate_pass *pass = __atomic_load_n(&heap->gate.passes, __ATOMIC_ACQUIRE);
+
+    while (pass && !gate_take(pass))
+        pass = pass->next;
+    return (struct pheap_tx *)pass;
 }
 
 static struct pheap_tx *make_tx(struct pheap *heap)
@@ -73,169 +56,344 @@ static struct pheap_tx *make_tx(struct pheap *heap)
 
     if (arena_create(&arena, TX_ARENA_BYTES) < 0)
         return NULL;
-    tx = arena_alloc(&arena, sizeof *tx, 16);
-    if (!tx) {
+    tx = arena_alloc(&arena, sizeof *tx, 64);
+    if (!tx || stripe_set_create(&tx->held, &arena) < 0) {
         arena_destroy(&arena);
         return NULL;
     }
     tx->heap = heap;
     tx->arena = arena;
+    tx->arena_start = arena_mark(&arena);
+    tx->pass.presence = GATE_HELD;
+    gate_add(&heap->gate, &tx->pass);
     return tx;
 }
 
-void tx_drop_spares(struct pheap *heap)
+void tx_drop_all(struct pheap *heap)
 {
-    struct pheap_tx *tx;
+    struct gate_pass *pass = heap->gate.passes;
 
-    while ((tx = heap->spare)) {
-        struct arena arena = tx->arena;
+    heap->gate.passes = NULL;
+    while (pass) {
+        struct pheap_tx *tx = (struct pheap_tx *)pass;
+        struct arena arena = tx->arena; /* tx lies in it */
 
-        heap->spare = tx->next;
+        pass = pass->next;
+        if (tx->optimistic)
+            optimistic_destroy(tx->optimistic);
         arena_destroy(&arena);
     }
 }
 
-static int begin_outermost(struct pheap *heap, struct pheap_tx **out)
+static int make_optimistic(struct pheap_tx *tx)
 {
-    struct pheap_tx *tx;
-    int status = opened_may_change(heap);
+    int status = tx->optimistic ? 0 : optimistic_create(&tx->optimistic, &tx->heap->stripes);
 
     if (status < 0)
         return status;
-    opened_checkpoint_if_due(heap);
-    tx = take_spare(heap);
+    tx->is_optimistic = true;
+    optimistic_begin(tx->optimistic);
+    return 0;
+}
+
+/* The heap may be closed from here on by others. */
+static void recycle(struct pheap_tx *tx)
+{
+    arena_rewind(&tx->arena, tx->arena_start);
+    tx->first = tx->last = NULL;
+    tx->level = NULL;
+    tx->part = NULL;
+    tx->user = NULL;
+    tx->is_optimistic = tx->has_lost = tx->soon = false;
+    gate_leave(&tx->heap->gate, &tx->pass, GATE_FREE);
+}
+
+static struct pheap_tx *take_tx(struct pheap *heap)
+{
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+
+    if (tx && gate_take(&tx->pass))
+        return tx;
+    tx = take_any(heap);
     if (!tx)
         tx = make_tx(heap);
-    if (!tx)
-        return -ENOMEM;
-    opened_enter(heap);
+    last_tx = (struct last_tx){heap->id, tx};
+    return tx;
+}
+
+static int begin_optimistic(struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *tx = take_tx(heap);
+    int status = tx ? make_optimistic(tx) : -ENOMEM;
+
+    if (status < 0 && tx)
+        recycle(tx);
+    else if (status == 0)
+        *out = tx;
+    return status;
+}
+
+static int begin_direct(struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
+
+    if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+        opened_checkpoint_if_due(heap);
+    if (!tx || !gate_take_and_enter(&heap->gate, &tx->pass)) {
+        tx = take_tx(heap);
+        if (!tx)
+            return -ENOMEM;
+        gate_enter(&heap->gate, &tx->pass);
+    }
     *out = tx;
     return 0;
 }
 
-int tx_begin(struct pheap *heap, struct pheap_tx **tx)
+static int begin_outermost(struct pheap *heap, struct pheap_tx **out, bool optimistic)
 {
-    struct level *level;
+    int status = opened_may_change(heap);
 
-    if (!*tx)
-        return begin_outermost(heap, tx);
-    if ((*tx)->heap != heap)
-        return -EINVAL;
-    level = arena_alloc(&(*tx)->arena, sizeof *level, 8);
+    if (status == 0)
+        status = optimistic ? begin_optimistic(heap, out) : begin_direct(heap, out);
+    if (status == 0)
+        (*out)->whole = *out;
+    return status;
+}
+
+static int push_level(struct pheap_tx *tx)
+{
+    struct level *level = arena_alloc(&tx->arena, sizeof *level, 8);
+
     if (!level)
         return -ENOMEM;
-    *level = (struct level){(*tx)->level, (*tx)->last};
-    (*tx)->level = level;
+    *level = (struct level){.outer = tx->level, .last = tx->last};
+    if (tx->is_optimistic)
+        level->before = write_buffer_mark(&tx->optimistic->buffer);
+    tx->level = level;
     return 0;
 }
 
-/* The heap may be closed from here on by others, but for the calls that are still to be made. */
-static void recycle(struct pheap_tx *tx)
+static void pop_level(struct pheap_tx *tx)
 {
-    struct pheap *heap = tx->heap;
+    struct level *level = tx->level;
 
-    arena_rewind(&tx->arena, (uintptr_t)(tx + 1));
-    tx->first = tx->last = NULL;
-    tx->level = NULL;
-    lock_acquire(&heap->lock, heap_holder());
-    tx->next = heap->spare;
-    heap->spare = tx;
-    lock_release(&heap->lock);
-    opened_leave(heap);
+    tx->level = level->outer;
+    arena_rewind(&tx->arena, (uintptr_t)level);
+}
+
+/* In all parts, or in none. */
+static int begin_nested(struct pheap_tx *tx)
+{
+    struct pheap_tx *part = tx;
+    int status = tx->whole == tx ? 0 : -EINVAL;
+
+    for (; status == 0 && part; part = part->part)
+        status = push_level(part);
+    if (status < 0 && tx->whole == tx)
+        for (struct pheap_tx *done = tx; done->part != part; done = done->part)
+            pop_level(done);
+    return status;
+}
+
+static int begin_any(struct pheap *heap, struct pheap_tx **tx, bool optimistic)
+{
+    if (!*tx)
+        return begin_outermost(heap, tx, optimistic);
+    return (*tx)->heap == heap ? begin_nested(*tx) : -EINVAL;
+}
+
+int tx_begin(struct pheap *heap, struct pheap_tx **tx)
+{
+    return begin_any(heap, tx, false);
+}
+
+int tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx)
+{
+    return begin_any(heap, tx, true);
+}
+
+/* --- other heaps --- */
+
+/* As deep as the whole is. */
+static int sink(struct pheap_tx *part, const struct level *level)
+{
+    int status = 0;
+
+    for (; status == 0 && level; level = level->outer)
+        status = push_level(part);
+    return status;
+}
+
+static int add_part(struct pheap_tx *tx, struct pheap_tx *last, struct pheap *heap,
+                    struct pheap_tx **out)
+{
+    struct pheap_tx *part = NULL;
+    int status = begin_outermost(heap, &part, tx->is_optimistic);
+
+    if (status < 0)
+        return status;
+    status = sink(part, tx->level);
+    if (status < 0) {
+        recycle(part);
+        return status;
+    }
+    part->whole = tx;
+    last->part = part;
+    if (tx->is_optimistic)
+        optimistic_join(part->optimistic, tx->optimistic);
+    *out = part;
+    return 0;
+}
+
+int tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **out)
+{
+    struct pheap_tx *part = tx;
+    unsigned count = 0;
+
+    if (tx->whole != tx)
+        return -EINVAL;
+    for (; part->heap != heap && part->part; part = part->part)
+        count++;
+    if (part->heap == heap) {
+        *out = part;
+        return 0;
+    }
+    return count < TX_PARTICIPANTS ? add_part(tx, part, heap, out) : (int)STATUS_LIMIT;
 }
 
 /* --- operations --- */
 
-static struct op *new_op(struct pheap_tx *tx, enum op_kind kind, size_t more_bytes)
-{
-    struct op *op = arena_alloc(&tx->arena, sizeof *op + more_bytes, 16);
-
-    if (op)
-        op->kind = kind;
-    return op;
-}
-
-static void append_op(struct pheap_tx *tx, struct op *op)
-{
-    op->before = tx->last;
-    if (tx->last)
-        tx->last->after = op;
-    else
-        tx->first = op;
-    tx->last = op;
-}
-
 int tx_add(struct pheap_tx *tx, void *start, size_t bytes)
 {
-    struct op *op;
-
-    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)start, bytes))
+    if (tx->is_optimistic || !slot_memory_may_write(&tx->heap->memory, (uintptr_t)start, bytes))
         return -EINVAL;
-    op = new_op(tx, OP_RANGE, bytes);
-    if (!op)
-        return -ENOMEM;
-    op->range.start = start;
-    op->range.bytes = bytes;
-    memcpy(op + 1, start, bytes);
-    append_op(tx, op);
-    return 0;
+    stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)start, bytes);
+    return operation_add_range(tx, start, bytes);
+}
+
+int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    int status = 0;
+
+    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)from, bytes))
+        return -EINVAL;
+    if (tx->whole->has_lost)
+        return STATUS_CONFLICT;
+    if (tx->is_optimistic) {
+        status = optimistic_read(tx->optimistic, to, (uintptr_t)from, bytes);
+    } else {
+        stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)from, bytes);
+        memcpy(to, from, bytes);
+    }
+    if (status == STATUS_CONFLICT)
+        tx->whole->has_lost = true;
+    return status;
+}
+
+int tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
+{
+    int status;
+
+    if (tx->whole->has_lost)
+        return STATUS_CONFLICT;
+    if (!tx->is_optimistic) {
+        status = tx_add(tx, to, bytes);
+        if (status == 0)
+            memcpy(to, from, bytes);
+        return status;
+    }
+    if (!slot_memory_may_write(&tx->heap->memory, (uintptr_t)to, bytes))
+        return -EINVAL;
+    return write_buffer_put(&tx->optimistic->buffer, (uintptr_t)to, from, bytes, tx->level != NULL);
 }
 
 int tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **block)
 {
     struct pheap *heap = tx->heap;
-    struct op *op = new_op(tx, OP_ALLOC, 0);
+    struct op *op = operation_new(tx, OP_ALLOC, 0);
     int status;
 
     if (!op)
         return -ENOMEM;
+    operation_enter(tx);
     lock_acquire(&heap->lock, heap_holder());
     status = blocks_take(&heap->blocks, bytes, type, &op->block);
     lock_release(&heap->lock);
     if (status < 0)
         return status;
-    append_op(tx, op);
+    operation_append(tx, op);
     *block = (void *)op->block.address;
     return 0;
 }
 
-static void set_state(struct pheap *heap, const struct block *block, enum tx_block_state state)
+/* Nothing that can be freed starts there. The transaction may only be late: another one has freed
+ * it, and what led here has changed, or is about to. */
+static int not_there(struct pheap_tx *tx, bool by_another)
 {
+    if (!by_another && optimistic_look_again(tx->optimistic) == 0)
+        return -EINVAL;
+    tx->whole->has_lost = true;
+    return STATUS_CONFLICT;
+}
+
+static bool find_block(struct pheap *heap, const void *start, struct block *block,
+                       enum tx_block_state *state)
+{
+    bool found;
+
     lock_acquire(&heap->lock, heap_holder());
-    blocks_set_state(&heap->blocks, block, state);
+    found = block_find(&heap->memory, (uintptr_t)start, block);
+    *state = found ? block_state(block) : TX_FREE;
     lock_release(&heap->lock);
+    return found && *state != TX_FREE;
+}
+
+/* It is held before it is marked, so that a reader who came by an older pointer learns of it, and
+ * whoever is about to free it has done so or given up. */
+static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
+{
+    enum tx_block_state state;
+
+    if (!find_block(tx->heap, start, &op->block, &state))
+        return -EINVAL;
+    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, block_bytes(&op->block));
+    return operation_mark_freed(tx, op) ? 0 : -EINVAL;
+}
+
+/* Its commit locks and marks it. */
+static int free_optimistically(struct pheap_tx *tx, const void *start, struct op *op)
+{
+    enum tx_block_state state;
+
+    find_block(tx->heap, start, &op->block, &state);
+    return state == TX_USED ? 0 : not_there(tx, state == TX_FREEING);
 }
 
 int tx_free(struct pheap_tx *tx, void *start)
 {
-    struct pheap *heap = tx->heap;
-    struct op *op = new_op(tx, OP_FREE, 0);
-    int status = -EINVAL;
+    struct op *op = operation_new(tx, OP_FREE, 0);
+    int status;
 
+    if (tx->whole->has_lost)
+        return STATUS_CONFLICT;
     if (!op)
         return -ENOMEM;
-    lock_acquire(&heap->lock, heap_holder());
-    if (block_find(&heap->memory, (uintptr_t)start, &op->block) &&
-        block_state(&op->block) == TX_USED) {
-        blocks_set_state(&heap->blocks, &op->block,
-                         TX_MUTANT(TX_MUTANT_FREE_AT_ONCE) ? TX_FREE : TX_FREEING);
-        status = 0;
-    }
-    lock_release(&heap->lock);
+    operation_enter(tx);
+    status = tx->is_optimistic ? free_optimistically(tx, start, op) : free_directly(tx, start, op);
     if (status == 0)
-        append_op(tx, op);
+        operation_append(tx, op);
     return status;
 }
 
 static int add_call(struct pheap_tx *tx, enum op_kind kind, tx_call *call, void *context)
 {
-    struct op *op = new_op(tx, kind, 0);
+    struct op *op = operation_new(tx, kind, 0);
 
     if (!op)
         return -ENOMEM;
     op->call.function = call;
     op->call.context = context;
-    append_op(tx, op);
+    operation_append(tx, op);
     return 0;
 }
 
@@ -251,194 +409,122 @@ int tx_on_abort(struct pheap_tx *tx, tx_call *call, void *context)
 
 /* --- aborting --- */
 
-static void undo_op(struct pheap *heap, const struct op *op)
+/* The first part goes last: what the others know of it is in it. */
+static void end_all(struct pheap_tx *tx)
 {
-    switch (op->kind) {
-    case OP_RANGE:
-        if (!TX_MUTANT(TX_MUTANT_UNDO_NOT_APPLIED))
-            memcpy(op->range.start, op + 1, op->range.bytes);
-        break;
-    case OP_ALLOC:
-        set_state(heap, &op->block, TX_FREE);
-        break;
-    case OP_FREE:
-        if (!TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            set_state(heap, &op->block, TX_USED);
-        break;
-    default:
-        break;
+    struct pheap_tx *next;
+
+    for (struct pheap_tx *part = tx->part; part; part = next) {
+        next = part->part;
+        if (part->is_optimistic)
+            optimistic_end(part->optimistic);
+        recycle(part);
     }
-}
-
-/* Newest first, down to `keep`, which stays. The calls come when memory is as it was. */
-static void undo_to(struct pheap_tx *tx, struct op *keep)
-{
-    for (struct op *op = tx->last; op != keep; op = op->before)
-        undo_op(tx->heap, op);
-    for (struct op *op = tx->last; op != keep; op = op->before)
-        if (op->kind == OP_ON_ABORT)
-            op->call.function(op->call.context);
-    tx->last = keep;
-    if (keep)
-        keep->after = NULL;
-    else
-        tx->first = NULL;
-}
-
-static void abort_nested(struct pheap_tx *tx)
-{
-    struct level *level = tx->level;
-
-    tx->level = level->outer;
-    undo_to(tx, level->last);
-    arena_rewind(&tx->arena, (uintptr_t)level);
+    if (tx->is_optimistic)
+        optimistic_end(tx->optimistic);
+    recycle(tx);
 }
 
 void tx_abort(struct pheap_tx *tx)
 {
+    tx = tx->whole;
     if (tx->level) {
-        abort_nested(tx);
+        for (struct pheap_tx *part = tx; part; part = part->part)
+            ending_undo_nested(part);
         return;
     }
-    undo_to(tx, NULL);
-    recycle(tx);
+    ending_undo(tx);
+    end_all(tx);
 }
 
-/* --- the record --- */
+/* --- optimistic transactions: losing, and what comes before a commit is that of a direct one ---
+ */
 
-static uint64_t write_bytes(uint64_t bytes)
+static int lose(struct pheap_tx *tx)
 {
-    return sizeof(struct log_entry) + ((bytes + 7) & ~7ull);
-}
-
-static uint64_t op_bytes(const struct op *op)
-{
-    switch (op->kind) {
-    case OP_RANGE:
-        return write_bytes(op->range.bytes);
-    case OP_ALLOC:
-        return sizeof(struct log_entry) + write_bytes(block_bytes(&op->block));
-    case OP_FREE:
-        return sizeof(struct log_entry);
-    default:
-        return 0;
+    ending_undo(tx);
+    for (struct pheap_tx *part = tx; part; part = part->part) {
+        operation_leave(part);
+        optimistic_forget(part->optimistic);
     }
+    tx->has_lost = true;
+    return STATUS_CONFLICT;
 }
 
-/* A record under construction. */
-struct draft {
-    struct log_record *record;
-    uint8_t *at;
-};
-
-static void put_entry(struct draft *draft, const struct log_entry *entry)
+int tx_retry(struct pheap_tx *tx)
 {
-    memcpy(draft->at, entry, sizeof *entry);
-    draft->at += sizeof *entry;
-    draft->record->entry_count++;
-}
+    int status = opened_may_change(tx->heap);
 
-static void put_write(struct draft *draft, uintptr_t address, uint64_t bytes)
-{
-    put_entry(draft, &(struct log_entry){.kind = LOG_WRITE, .address = address, .bytes = bytes});
-    memcpy(draft->at, (const void *)address, bytes);
-    draft->at += (bytes + 7) & ~7ull;
-}
-
-static void put_alloc(struct draft *draft, const struct block *block)
-{
-    put_entry(draft, &(struct log_entry){.kind = LOG_ALLOC,
-                                         .type = block_type(block),
-                                         .address = block->address,
-                                         .bytes = block_bytes(block),
-                                         .slice = block->slice,
-                                         .size_class = block->span->size_class});
-}
-
-static void put_op(struct draft *draft, const struct op *op, enum log_entry_kind kind)
-{
-    if (kind == LOG_ALLOC && op->kind == OP_ALLOC)
-        put_alloc(draft, &op->block);
-    else if (kind == LOG_WRITE && op->kind == OP_RANGE)
-        put_write(draft, (uintptr_t)op->range.start, op->range.bytes);
-    else if (kind == LOG_WRITE && op->kind == OP_ALLOC &&
-             !TX_MUTANT(TX_MUTANT_NEW_BLOCK_NOT_WRITTEN))
-        put_write(draft, op->block.address, block_bytes(&op->block));
-    else if (kind == LOG_FREE && op->kind == OP_FREE)
-        put_entry(draft, &(struct log_entry){.kind = LOG_FREE, .address = op->block.address});
-}
-
-static struct log_record *draft_record(struct pheap_tx *tx, uint64_t bytes)
-{
-    struct draft draft = {.record = arena_alloc(&tx->arena, bytes, 64)};
-
-    if (!draft.record)
-        return NULL;
-    draft.at = (uint8_t *)(draft.record + 1);
-    for (enum log_entry_kind kind = LOG_ALLOC; kind <= LOG_FREE; kind++)
-        for (const struct op *op = tx->first; op; op = op->after)
-            put_op(&draft, op, kind);
-    draft.record->bytes = (uint64_t)(draft.at - (uint8_t *)draft.record);
-    return draft.record;
-}
-
-/* --- committing --- */
-
-static int append_record(struct pheap *heap, struct log_record *record)
-{
-    int status;
-
-    lock_acquire(&heap->log_lock, heap_holder());
-    status = opened_may_change(heap);
-    if (status == 0)
-        status = log_append(&heap->log, record, NULL);
-    if (heap->log.used >= heap->checkpoint_at_bytes)
-        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
-    if (status < 0 && heap->pool.persist.failed)
-        __atomic_store_n(&heap->failed, heap->pool.persist.failed, __ATOMIC_RELAXED);
-    lock_release(&heap->log_lock);
-    return status;
-}
-
-/* Steps 1 and 2. A transaction that has changed nothing writes nothing. */
-static int make_durable(struct pheap_tx *tx)
-{
-    uint64_t bytes = sizeof(struct log_record);
-    struct log_record *record;
-
-    for (const struct op *op = tx->first; op; op = op->after)
-        bytes += op_bytes(op);
-    if (bytes == sizeof(struct log_record))
-        return 0;
-    record = draft_record(tx, bytes);
-    return record ? append_record(tx->heap, record) : -ENOMEM;
-}
-
-/* Step 3. */
-static void finish(struct pheap_tx *tx)
-{
-    for (const struct op *op = tx->first; op && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE); op = op->after)
-        if (op->kind == OP_FREE)
-            set_state(tx->heap, &op->block, TX_FREE);
-    for (const struct op *op = tx->first; op; op = op->after)
-        if (op->kind == OP_ON_COMMIT)
-            op->call.function(op->call.context);
-}
-
-int tx_commit(struct pheap_tx *tx)
-{
-    int status;
-
-    if (tx->level) {
-        tx->level = tx->level->outer;
-        return 0;
-    }
-    status = make_durable(tx);
+    if (!tx->is_optimistic || tx->whole != tx)
+        return -EINVAL;
+    (void)lose(tx);
     if (status < 0) {
         tx_abort(tx);
         return status;
     }
-    finish(tx);
-    recycle(tx);
+    optimistic_back_off(tx->optimistic);
+    tx->has_lost = false;
+    optimistic_begin_again(tx->optimistic);
     return 0;
+}
+
+/* --- committing --- */
+
+static void commit_nested(struct pheap_tx *tx)
+{
+    for (struct pheap_tx *part = tx; part; part = part->part)
+        part->level = part->level->outer;
+}
+
+static int commit_outermost(struct pheap_tx *tx)
+{
+    bool changed = false;
+    int status = 0;
+
+    for (const struct pheap_tx *part = tx; part; part = part->part)
+        changed = changed || operation_has_changed(part);
+    if (changed && tx->is_optimistic)
+        status = optimistic_commit(tx);
+    if (changed && status == 0)
+        status = commit_durably(tx);
+    return status;
+}
+
+static int commit(struct pheap_tx *tx)
+{
+    int status;
+
+    if (tx->whole != tx)
+        return -EINVAL;
+    if (tx->level) {
+        commit_nested(tx);
+        return tx->has_lost ? (int)STATUS_CONFLICT : 0;
+    }
+    if (tx->has_lost)
+        return lose(tx);
+    status = commit_outermost(tx);
+    if (status == STATUS_CONFLICT)
+        return lose(tx);
+    if (status < 0) {
+        tx_abort(tx);
+        return status;
+    }
+    ending_finish(tx);
+    end_all(tx);
+    return 0;
+}
+
+int tx_commit(struct pheap_tx *tx)
+{
+    tx->soon = tx->heap->commits_soon;
+    tx->sequence = NULL;
+    return commit(tx);
+}
+
+int tx_commit_soon(struct pheap_tx *tx, uint64_t *sequence)
+{
+    *sequence = 0;
+    tx->soon = true;
+    tx->sequence = sequence;
+    return commit(tx);
 }

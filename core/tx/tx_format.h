@@ -3,6 +3,7 @@
  *
  *   slot base + 0        struct tx_header
  *             + 4 KiB    named roots
+ *             + 16 KiB   decisions on transactions across heaps
  *             + 64 KiB   spans: one struct tx_span a slice of the reserve
  *             + 128 MiB + 64 KiB   data: slices DATA_SLICE .. slices - 1
  *
@@ -27,11 +28,15 @@
 #define TX_MAGIC   0x0078742070616568ull /* "heap tx\0" */
 #define TX_VERSION 1u
 
-#define TX_SLICES_MAX   (4u << 20) /* 256 GiB */
-#define TX_ROOTS_OFFSET 4096u
-#define TX_ROOTS        128u
-#define TX_SPANS_OFFSET SLICE_BYTES
-#define TX_DATA_SLICE   2049u /* the first behind the spans of TX_SLICES_MAX slices */
+#define TX_SLICES_MAX       (4u << 20) /* 256 GiB */
+#define TX_ROOTS_OFFSET     4096u
+#define TX_ROOTS            128u
+#define TX_DECISIONS_OFFSET 16384u
+#define TX_DECISIONS        256u
+#define TX_PARTICIPANTS     7u  /* heaps of a transaction besides the one that decides */
+#define TX_POOL_BYTES       16u /* of a uuid */
+#define TX_SPANS_OFFSET     SLICE_BYTES
+#define TX_DATA_SLICE       2049u /* the first behind the spans of TX_SLICES_MAX slices */
 
 struct tx_header {
     uint64_t magic;
@@ -46,6 +51,14 @@ struct tx_root {
     uint64_t address;
     uint32_t type;
     uint32_t reserved;
+};
+
+/* The transaction has committed; these heaps may not know yet. */
+struct tx_decision {
+    uint64_t id; /* 0: not in use */
+    uint32_t pool_count;
+    uint32_t reserved;
+    uint8_t pools[TX_PARTICIPANTS][TX_POOL_BYTES];
 };
 
 enum tx_span_kind { TX_NONE = 0, TX_SLAB = 1, TX_LARGE = 2, TX_INSIDE = 3 };
@@ -71,7 +84,11 @@ struct tx_note {
 _Static_assert(sizeof(struct tx_root) == 64, "a root is 64 bytes");
 _Static_assert(sizeof(struct tx_span) == 32, "a span's entry is 32 bytes");
 _Static_assert(sizeof(struct tx_note) == 8, "a note is 8 bytes");
-_Static_assert(TX_ROOTS_OFFSET + TX_ROOTS * 64 <= TX_SPANS_OFFSET, "roots end before spans");
+_Static_assert(sizeof(struct tx_decision) == 128, "a decision is 128 bytes");
+_Static_assert(TX_ROOTS_OFFSET + TX_ROOTS * 64 <= TX_DECISIONS_OFFSET,
+               "roots end before decisions");
+_Static_assert(TX_DECISIONS_OFFSET + TX_DECISIONS * 128 <= TX_SPANS_OFFSET,
+               "decisions end before spans");
 _Static_assert(TX_SPANS_OFFSET + TX_SLICES_MAX * 32ull == (uint64_t)TX_DATA_SLICE * SLICE_BYTES,
                "data begin where spans end");
 

@@ -18,65 +18,54 @@
 
 #define PIECE_BYTES (1u << 20)
 
+/* Where a record may lie. */
+struct spot {
+    uint32_t extent;
+    uint64_t at;
+};
+
 struct log_check {
     struct checking *checking;
     const struct log_place *place;
-    uint64_t capacity;
-    uint64_t at;       /* what is before it has been read */
-    uint64_t sequence; /* of the record before */
-    uint64_t previous; /* its checksum, or the nonce */
+    struct spot end;   /* behind the record that was read last */
+    uint32_t busy;     /* bits of extents with records of this log */
+    uint64_t sequence; /* of that record, */
+    uint64_t session;  /* its session; 0 before the first */
+    uint64_t checksum; /* and its checksum, or the root */
 };
 
-/* Where in the file the log's byte at `at` lies; *run: how many follow it there. */
-static uint64_t place_of_byte(const struct log_place *place, uint64_t at, uint64_t *run)
+static uint64_t extent_bytes(const struct log_check *check, uint32_t extent)
 {
-    const struct log_extent *extent = place->extents;
-
-    while (at >= extent->frames << FRAME_SHIFT)
-        at -= extent++->frames << FRAME_SHIFT;
-    *run = (extent->frames << FRAME_SHIFT) - at;
-    return (extent->frame << FRAME_SHIFT) + at;
+    return check->place->extents[extent].frames << FRAME_SHIFT;
 }
 
-/* The caller has looked that it is within the capacity. */
-static int read_log(const struct log_check *check, uint64_t at, void *buffer, uint64_t bytes)
+static uint64_t offset_of(const struct log_check *check, struct spot spot)
 {
-    uint8_t *out = buffer;
-    int status = 0;
-
-    while (status == 0 && bytes > 0) {
-        uint64_t run, offset = place_of_byte(check->place, at, &run);
-
-        run = run < bytes ? run : bytes;
-        status = check_read(check->checking, out, run, offset);
-        out += run;
-        at += run;
-        bytes -= run;
-    }
-    return status;
+    return (check->place->extents[spot.extent].frame << FRAME_SHIFT) + spot.at;
 }
 
 static void tell(const struct log_check *check, enum finding_kind kind, enum severity severity,
-                 uint64_t at, const char *expected, const char *found)
+                 struct spot spot, const char *expected, const char *found)
 {
-    uint64_t run;
-
     check_tell(check->checking, kind, severity,
-               place_of(check->place->generation, place_of_byte(check->place, at, &run), 0),
-               expected, "%s, after record %lu", found, check->sequence);
+               place_of(check->place->generation, offset_of(check, spot), 0), expected,
+               "%s, after record %lu", found, check->sequence);
 }
 
-static bool fits(const struct log_check *check, const struct log_record *record, uint64_t at)
+static bool fits(const struct log_check *check, struct spot spot, const struct log_record *record)
 {
     return record->magic == LOG_MAGIC && record->bytes >= sizeof *record &&
-           record->bytes % 8 == 0 && record->bytes <= check->capacity - at;
+           record->bytes % LOG_ALIGN == 0 &&
+           record->bytes <= extent_bytes(check, spot.extent) - spot.at;
 }
 
 /* 1: whole, 0: not. */
-static int is_whole(const struct log_check *check, uint64_t at, const struct log_record *header)
+static int is_whole(const struct log_check *check, struct spot spot,
+                    const struct log_record *header)
 {
     struct log_record *record = malloc(header->bytes);
-    int status = record ? read_log(check, at, record, header->bytes) : -ENOMEM;
+    int status = record ? check_read(check->checking, record, header->bytes, offset_of(check, spot))
+                        : -ENOMEM;
 
     if (status == 0) {
         memcpy(&record->checksum, check->checking->result->super.uuid, sizeof record->checksum);
@@ -86,86 +75,99 @@ static int is_whole(const struct log_check *check, uint64_t at, const struct log
     return status == -EIO ? 0 : status;
 }
 
-static bool is_next(const struct log_check *check, const struct log_record *header)
+static bool follows(const struct log_check *check, const struct log_record *header)
 {
-    return fits(check, header, check->at) && header->sequence == check->sequence + 1 &&
-           header->previous == check->previous && header->generation == check->place->generation;
+    return header->session == check->session || header->previous == check->checksum;
 }
 
-/* Was meant to be the next one: only its place in this log's chain can say so. */
+/* Was meant to be the next one: most of what says so is there. */
 static bool is_meant(const struct log_check *check, const struct log_record *header)
 {
-    return header->previous == check->previous ||
-           (header->magic == LOG_MAGIC && header->sequence == check->sequence + 1 &&
-            header->generation == check->place->generation);
+    return (header->magic == LOG_MAGIC) + (header->sequence == check->sequence + 1) +
+               (header->sequence != 0 && follows(check, header)) >=
+           2;
 }
 
-/* 1: there is another one, 0: here the log ends. */
-static int next(struct log_check *check)
+/* 1: the next record is here. */
+static int try_spot(struct log_check *check, struct spot spot)
 {
     struct log_record header;
     int status;
 
-    if (check->capacity - check->at < sizeof header)
+    if (spot.at + sizeof header > extent_bytes(check, spot.extent))
         return 0;
-    status = read_log(check, check->at, &header, sizeof header);
-    if (status == 0 && is_next(check, &header))
-        status = is_whole(check, check->at, &header);
-    if (status == 1) {
-        check->at += (header.bytes + LOG_RECORD_ALIGN - 1) & ~(uint64_t)(LOG_RECORD_ALIGN - 1);
-        check->at = check->at < check->capacity ? check->at : check->capacity;
-        check->sequence = header.sequence;
-        check->previous = header.checksum;
-        check->checking->result->checked_bytes += header.bytes;
-    } else if (status == 0 && is_meant(check, &header)) {
-        tell(check, LG_TORN, SEVERITY_HARMLESS, check->at, "a whole record, or none", "a torn one");
-    } else if (status == -EIO) {
-        tell(check, LG_BROKEN, SEVERITY_DAMAGE, check->at, "a readable log", "none");
-        status = 0;
+    status = check_read(check->checking, &header, sizeof header, offset_of(check, spot));
+    if (status < 0) {
+        tell(check, LG_BROKEN, SEVERITY_DAMAGE, spot, "a readable log", status_text(status));
+        return status == -EIO ? 0 : status;
     }
+    if (fits(check, spot, &header) && header.sequence == check->sequence + 1 &&
+        follows(check, &header))
+        status = is_whole(check, spot, &header);
+    if (status == 0 && is_meant(check, &header))
+        tell(check, LG_TORN, SEVERITY_HARMLESS, spot, "a whole record, or none", "a torn one");
+    if (status != 1)
+        return status;
+    check->end = (struct spot){spot.extent, spot.at + header.bytes};
+    check->busy |= 1u << spot.extent;
+    check->sequence = header.sequence;
+    check->session = header.session;
+    check->checksum = header.checksum;
+    check->checking->result->checked_bytes += header.bytes;
+    return 1;
+}
+
+/* 1: there was another one, 0: here the log ends. */
+static int next(struct log_check *check)
+{
+    int status = try_spot(check, check->end);
+
+    for (uint32_t i = 0; status == 0 && i < check->place->extent_count; i++)
+        if (!(check->busy >> i & 1))
+            status = try_spot(check, (struct spot){i, 0});
     return status;
 }
 
-static int is_later(const struct log_check *check, uint64_t at, const struct log_record *header)
+/* 1: a whole record here says that the log was longer once. */
+static int is_later(const struct log_check *check, struct spot spot,
+                    const struct log_record *header)
 {
-    if (!fits(check, header, at) || header->generation < check->place->generation ||
-        (header->generation == check->place->generation && header->sequence <= check->sequence))
+    if (!fits(check, spot, header) || header->durable <= check->sequence)
         return 0;
-    return is_whole(check, at, header);
+    return is_whole(check, spot, header);
 }
 
-/* 1: a whole record lies behind the log's end. */
-static int has_later(const struct log_check *check, uint64_t *found)
+static int extent_has_later(struct log_check *check, uint32_t extent, uint8_t *piece)
 {
-    uint8_t *piece = malloc(PIECE_BYTES);
-    int status = piece ? 0 : -ENOMEM;
+    uint64_t end = extent_bytes(check, extent);
+    int status = 0;
 
-    for (uint64_t at = check->at; status == 0 && at < check->capacity; at += PIECE_BYTES) {
-        uint64_t left = check->capacity - at, bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+    for (struct spot at = {extent, 0}; status == 0 && at.at < end; at.at += PIECE_BYTES) {
+        uint64_t bytes = end - at.at < PIECE_BYTES ? end - at.at : PIECE_BYTES;
 
-        status = read_log(check, at, piece, bytes);
-        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_RECORD_ALIGN) {
-            *found = at + i;
-            status = is_later(check, at + i, (const struct log_record *)(piece + i));
+        status = check_read(check->checking, piece, bytes, offset_of(check, at));
+        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
+            struct spot spot = {extent, at.at + i};
+
+            status = is_later(check, spot, (const struct log_record *)(piece + i));
+            if (status == 1)
+                tell(check, LG_BROKEN, SEVERITY_DAMAGE, spot, "no record that knows of later ones",
+                     "one");
         }
     }
-    free(piece);
     return status == -EIO ? 0 : status;
 }
 
 static int check_records_of(struct log_check *check)
 {
-    uint64_t found = 0;
-    int status;
+    uint8_t *piece = malloc(PIECE_BYTES);
+    int status = piece ? 1 : -ENOMEM;
 
-    do
+    while (status == 1)
         status = next(check);
-    while (status == 1);
-    if (status == 0)
-        status = has_later(check, &found);
-    if (status == 1)
-        tell(check, LG_BROKEN, SEVERITY_DAMAGE, found, "nothing behind the log's end",
-             "a whole record");
+    for (uint32_t i = 0; status == 0 && i < check->place->extent_count; i++)
+        status = extent_has_later(check, i, piece);
+    free(piece);
     return status < 0 ? status : 0;
 }
 
@@ -228,8 +230,13 @@ static bool follows_the_newest(const struct log_check *check, const struct super
 int check_log(struct checking *checking)
 {
     const struct superblock *super = &checking->result->super;
-    struct log_check check = {
-        .checking = checking, .place = &super->log, .previous = super->log.nonce};
+    const struct log_place *place = &super->log;
+    struct log_check check = {.checking = checking,
+                              .place = place,
+                              .end = {place->start_extent, place->start},
+                              .busy = 1u << (place->start_extent & 31),
+                              .sequence = place->sequence,
+                              .checksum = place->root};
     int status = 0;
 
     if (checking->in_force < 0 || checking->result->is_in_use)
@@ -241,8 +248,6 @@ int check_log(struct checking *checking)
                        "a log, in a pool of this format", "none");
         return 0;
     }
-    for (uint32_t i = 0; i < super->log.extent_count; i++)
-        check.capacity += super->log.extents[i].frames << FRAME_SHIFT;
     if (is_in_file(&check) && has_its_own_frames(&check) && follows_the_newest(&check, super))
         status = check_records_of(&check);
     if (status < 0)

@@ -123,6 +123,11 @@ static void judge_log(struct judging *judging)
           "0 to 16", log->extent_count);
     judge(judging, log->extent_count == 0 || super->format_version > POOL_FORMAT_NO_LOG, LG_PLACE,
           SUPER_OFFSET(log.extent_count), "0: the format has no log", log->extent_count);
+    judge(judging,
+          log->extent_count == 0 || log->extent_count > LOG_EXTENTS ||
+              (log->start_extent < log->extent_count && log->start % LOG_ALIGN == 0 &&
+               log->start <= log->extents[log->start_extent].frames << FRAME_SHIFT),
+          LG_PLACE, SUPER_OFFSET(log.start), "a place in an extent of the log", log->start);
     judge(judging, log->generation < super->next_generation, LG_PLACE, SUPER_OFFSET(log.generation),
           "below the next generation's", log->generation);
     for (uint32_t i = 0; i < extents; i++)

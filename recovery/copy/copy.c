@@ -219,14 +219,36 @@ static int check_space(struct copying *copying)
                        request->to, request->needed_bytes, free_bytes);
 }
 
+/* What the new pool's superblock lists. */
+static int choose_generations(struct copying *copying)
+{
+    const struct superblock *from = &copying->request->pool->super;
+    struct superblock *super = &copying->super;
+
+    *super = *from;
+    if (copying->request->only == 0)
+        return 0;
+    memset(super->generations, 0, sizeof super->generations);
+    super->generation_count = 0;
+    for (uint32_t i = 0; i < from->generation_count; i++)
+        if (from->generations[i].number == copying->request->only)
+            super->generations[super->generation_count++] = from->generations[i];
+    if (super->generation_count == 1)
+        return 0;
+    return problem_set(copying->why, STATUS_NO_GENERATION,
+                       "generation %lu is not in the pool; pheap inspect lists what is",
+                       copying->request->only);
+}
+
 static int prepare(struct copying *copying)
 {
     const struct pool *pool = copying->request->pool;
     int status = check_space(copying);
 
+    if (status == 0)
+        status = choose_generations(copying);
     if (status < 0)
         return status;
-    copying->super = pool->super;
     copying->moved_room = pool_frames_present(pool);
     copying->moved = calloc(copying->moved_room + 1, sizeof *copying->moved);
     copying->output.frames = malloc((size_t)OUTPUT_FRAMES * FRAME_BYTES);

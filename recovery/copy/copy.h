@@ -2,7 +2,8 @@
  * copy.h - the generations of a pool, written into a new file, without anything that none of them
  * needs.
  *
- * The caller has the pool open for writing, so that it does not change meanwhile. The new file gets
+ * The caller has the pool open for writing, so that it does not change meanwhile; or for reading,
+ * with a lock on the one generation that is copied. The new file gets
  * its name when it is complete, checked and durable: there is no moment at which half a pool lies
  * there.
  */
@@ -18,6 +19,7 @@ typedef void copy_progress(void *context, uint64_t bytes_done, uint64_t bytes_to
 struct copy_request {
     const struct pool *pool;
     const char *to;        /* the new file */
+    uint64_t only;         /* this generation alone; 0: all */
     bool replaces;         /* a file that is there gives way; else it must not exist */
     bool new_identity;     /* another uuid and time of creation: a pool of its own */
     uint64_t needed_bytes; /* about so many, for the look at the free space and for progress */

@@ -52,6 +52,12 @@ int contents_plan(struct restore_job *job, struct problem *why)
     job->widened = arena_alloc(&job->plan_arena, job->process.mapping_count + 1, 1);
     if (job->widened == NULL)
         return problem_set(why, -ENOMEM, "no memory for the restore's plan");
+    for (uint32_t i = 0; i < job->process.mapping_count; i++) {
+        const struct record_mapping *record = job->process.mappings[i].record;
+
+        job->widened[i] =
+            (record->attributes & MEMORY_WIPE_ON_FORK) && !(record->prot & PROT_WRITE);
+    }
     for (int i = 0; i < CONTENTS_PLANS; i++) {
         int status = image_plan(&job->image, bounds[i], bounds[i + 1], i == 1, &job->plans[i], why);
 
@@ -72,6 +78,14 @@ size_t contents_calls(const struct restore_job *job)
     return calls;
 }
 
+static uint64_t extent_reserve(const struct record_mapping *mapping)
+{
+    bool reserves =
+        (mapping->attributes & MEMORY_KNOWN) && !(mapping->attributes & MEMORY_NO_RESERVE);
+
+    return reserves ? 0 : MAP_NORESERVE;
+}
+
 static int add_extent(struct restore_job *job, struct batch *batch, struct plan_extent extent)
 {
     while (extent.pages > 0) {
@@ -86,11 +100,18 @@ static int add_extent(struct restore_job *job, struct batch *batch, struct plan_
             pages = extent.pages;
         prot = mapping->record->prot |
                (job->widened[mapping - job->process.mappings] ? PROT_WRITE : 0u);
-        batch_add(batch, "mapping the heap", SYS_mmap,
-                  BATCH_ARGS(start, pages << PAGE_SHIFT, prot,
-                             MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, (uint64_t)job->pool_fd,
-                             extent.frame << FRAME_SHIFT));
-        batch_expect(batch, (int64_t)start);
+        if (mapping->record->attributes & MEMORY_WIPE_ON_FORK) /* anonymous memory alone can be */
+            batch_add(batch, "reading the heap", SYS_pread64,
+                      BATCH_ARGS((uint64_t)job->pool_fd, start, pages << PAGE_SHIFT,
+                                 extent.frame << FRAME_SHIFT));
+        else
+            batch_add(batch, "mapping the heap", SYS_mmap,
+                      BATCH_ARGS(start, pages << PAGE_SHIFT, prot,
+                                 MAP_PRIVATE | MAP_FIXED | extent_reserve(mapping->record),
+                                 (uint64_t)job->pool_fd, extent.frame << FRAME_SHIFT));
+        batch_expect(batch, (int64_t)(mapping->record->attributes & MEMORY_WIPE_ON_FORK
+                                          ? pages << PAGE_SHIFT
+                                          : start));
         extent.page += pages;
         extent.frame += pages;
         extent.pages -= pages;

@@ -114,7 +114,7 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
 {
     const struct process_image *image = &job->process;
 
-    *calls = FIXED_CALLS + image->mapping_count * 5ul + image->descriptor_count * 2ul +
+    *calls = FIXED_CALLS + image->mapping_count * 10ul + image->descriptor_count * 2ul +
              image->description_count * 10ul + image->pipe_count * 8ul + image->watch_count +
              image->thread_count * 2ul + image->posix_timer_count * 2ul + image->pending_count +
              image->lock_count + image->socket_count * 24ul + image->socket_option_count * 4ul +
@@ -134,11 +134,12 @@ static void batch_size(const struct restore_job *job, size_t *calls, size_t *dat
     for (uint32_t i = 0; i < image->pipe_count; i++)
         *data += image->pipes[i].record->content_bytes + 64ul;
     inotify_size(image, calls, data);
+    children_size(image, calls, data);
     *calls += image->object_count * 12ul + image->object_part_count;
     for (uint32_t i = 0; i < image->object_count; i++)
         *data += 2 * strlen(image->objects[i].name) + 128;
     for (uint32_t i = 0; i < image->object_part_count; i++)
-        *data += image->object_parts[i].bytes + 32ul;
+        *data += image->object_parts[i].bytes + 96ul;
     for (uint32_t i = 0; i < image->socket_message_count; i++)
         *data += image->socket_messages[i].bytes + 32ul;
 }
@@ -176,7 +177,7 @@ static int map_scratch(struct drive *drive, size_t calls, size_t data)
     return status == 0 ? 0 : fail(drive, status, "scratch memory");
 }
 
-static void read_streams(struct rebuild *rebuild)
+static void read_streams(const struct drive *drive, struct rebuild *rebuild)
 {
     for (int i = 0; i < 3; i++) {
         char termios[64];
@@ -186,6 +187,7 @@ static void read_streams(struct rebuild *rebuild)
         rebuild->stdio_flags[i] = flags < 0 ? 0 : (int)flags;
         rebuild->stdio_terminal[i] = sys_call(SYS_ioctl, i, 0x5401 /* TCGETS */, termios) == 0;
     }
+    rebuild->terminal = drive->job->terminal;
 }
 
 static int prepare(struct drive *drive)
@@ -213,10 +215,11 @@ static int prepare(struct drive *drive)
         .why = job->why,
         .staging = drive->scratch,
         .widened = job->widened,
+        .personality_now = identity_personality(drive->leader->tid),
         .stack_limit_bytes = stack < STACK_ROOM_MAX ? stack : STACK_ROOM_MAX,
         .first_private_fd = job->first_private_fd,
     };
-    read_streams(rebuild);
+    read_streams(drive, rebuild);
     /* Room above the program's numbers for those in transit; its own limits are set at the end. */
     status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
@@ -238,6 +241,7 @@ static int rebuild_memory(struct drive *drive)
     struct rebuild *rebuild = &drive->rebuild;
     int status;
 
+    rebuild_children(rebuild);
     rebuild_empty(rebuild, &drive->now, drive->scratch, drive->scratch + drive->scratch_bytes);
     status = run(drive, rebuild_kernel_mappings(rebuild, &drive->now, drive->leader->tid));
     if (status == 0) {
@@ -252,6 +256,7 @@ static int rebuild_memory(struct drive *drive)
     if (status != 0)
         return status;
     rebuild_protections(rebuild);
+    rebuild_memory_attributes(rebuild);
     rebuild_memory_layout(rebuild);
     return run(drive, 0);
 }
@@ -267,6 +272,7 @@ static int rebuild_process(struct drive *drive)
         rebuild_thread_create(rebuild, i);
     rebuild_timers(rebuild);
     rebuild_pending_signals(rebuild);
+    rebuild_terminal(rebuild);
     return run(drive, status);
 }
 
@@ -385,6 +391,20 @@ static int start_agent(struct drive *drive)
     return status >= 0 ? 0 : fail(drive, status, "starting its agent");
 }
 
+/* Behind the agent's start, whose reservations are not for the program to lock. */
+static int lock_future(struct drive *drive, uintptr_t syscall_address)
+{
+    uint32_t flags = drive->job->process.process->flags;
+    uint64_t locks =
+        MCL_FUTURE | (flags & RECORD_LOCKS_FUTURE_ON_FAULT ? (uint64_t)MCL_ONFAULT : 0);
+    long ignored; /* what it may lock is up to RLIMIT_MEMLOCK; the program runs without */
+
+    return flags & RECORD_LOCKS_FUTURE
+               ? tracee_syscall(drive->leader, syscall_address, SYS_mlockall,
+                                BATCH_ARGS(locks, 0, 0, 0, 0, 0), &ignored)
+               : 0;
+}
+
 static int set_thread(struct drive *drive, struct tracee *thread)
 {
     int status = tracee_write_xstate(thread);
@@ -409,6 +429,8 @@ static int let_go(struct drive *drive)
 
     if (status == 0)
         status = (int)result;
+    if (status == 0)
+        status = lock_future(drive, syscall_address);
     if (status < 0)
         return fail(drive, status, "unmapping scratch memory");
     for (uint32_t i = 1; i < count && status == 0; i++)

@@ -23,6 +23,7 @@
 #define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
 #define BUSY_PID_WAIT_NS     (50 * MS)
 #define LOWEST_PRIVATE_FD    16
+#define PLAN_BYTES_PAGE      64 /* leaves, runs, extents and fills, of a page that has a frame */
 
 void restore_note(const struct restore_job *job, const char *what)
 {
@@ -173,9 +174,11 @@ static void *plan(void *argument)
 {
     struct planning *planning = argument;
     struct restore_job *job = planning->job;
-    int status =
-        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
+    int status;
 
+    arena_expect(&job->plan_arena, job->generation.page_count * PLAN_BYTES_PAGE);
+    status =
+        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
     if (status == 0)
         status = contents_plan(job, &planning->why);
     planning->why.status = status;
@@ -215,21 +218,27 @@ static bool is_taken(int id)
     return sys_stat(path, &stat) == 0;
 }
 
+static bool becomes_free(int id, uint64_t give_up)
+{
+    while (is_taken(id)) {
+        if (is_alive(id) || sys_clock_ns(CLOCK_MONOTONIC) > give_up)
+            return false;
+        sleep_ns(MS);
+    }
+    return true;
+}
+
 /* Are all ids free here? A process that is just going away is given a moment. */
 static bool ids_are_free(const struct process_image *process)
 {
     uint64_t give_up = sys_clock_ns(CLOCK_MONOTONIC) + BUSY_PID_WAIT_NS;
+    bool free = true;
 
-    for (uint32_t i = 0; i < process->thread_count; i++) {
-        int id = process->threads[i].record->tid;
-
-        while (is_taken(id)) {
-            if (is_alive(id) || sys_clock_ns(CLOCK_MONOTONIC) > give_up)
-                return false;
-            sleep_ns(MS);
-        }
-    }
-    return true;
+    for (uint32_t i = 0; i < process->thread_count && free; i++)
+        free = becomes_free(process->threads[i].record->tid, give_up);
+    for (uint32_t i = 0; i < process->child_count && free; i++)
+        free = becomes_free(process->children[i]->pid, give_up);
+    return free;
 }
 
 static int build(struct restore_job *job, bool in_user_namespace, int *pid)
@@ -273,6 +282,7 @@ static int build_anywhere(struct restore_job *job, struct restored *out)
 static int restore_locked(struct restore_job *job, uint64_t wanted, struct restored *out)
 {
     int status = resume_choose(&job->pool.super, wanted, &job->generation, job->why);
+    uint64_t held;
 
     if (status != 0)
         return status;
@@ -284,8 +294,11 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
         status = check(job);
     if (status == 0)
         status = resume_counter_start(job);
+    held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
+    if (status != 0)
+        restore_release_signals(held);
     resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;
@@ -316,6 +329,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
 {
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
+                              .terminal = terminal_of_restorer(),
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,
                               .count_fd = -1};

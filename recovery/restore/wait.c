@@ -5,15 +5,19 @@
  * The program is in our process group, so what a terminal sends (Ctrl-C, Ctrl-Z) reaches it
  * by itself: signals that the kernel made are not passed on, those that somebody sent us are.
  *
- * Always true: forwarded signals are blocked and read from a signalfd, so none is lost between
- * two waits; the program's pid is not reused while we hold its pidfd.
+ * Always true: forwarded signals are blocked from before the program can run, and read from a
+ * signalfd, so none is lost, nor ends us and leaves the program behind; the program's pid is not
+ * reused while we hold its pidfd.
  */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "recovery/restore/job.h"
 #include "recovery/restore/namespace.h"
 #include "recovery/restore/restore.h"
 
@@ -32,19 +36,54 @@ struct waiting {
     int wait_status;
 };
 
-static int open_signals(void)
+static uint64_t forwarded_mask(void)
 {
-    uint64_t mask = 1ull << (SIGCHLD - 1);
+    uint64_t mask = 0;
 
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
         mask |= 1ull << (forwarded[i] - 1);
+    return mask;
+}
+
+uint64_t restore_hold_signals(void)
+{
+    uint64_t mask = forwarded_mask(), before = 0;
+
+    (void)sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &before, SIGSET_BYTES);
+    return before;
+}
+
+void restore_release_signals(uint64_t before)
+{
+    (void)sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &before, 0, SIGSET_BYTES);
+}
+
+static int open_signals(void)
+{
+    uint64_t mask = forwarded_mask() | 1ull << (SIGCHLD - 1);
+
     (void)sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &mask, 0, SIGSET_BYTES);
     return (int)sys_call(SYS_signalfd4, -1, &mask, SIGSET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The shell is to see that we stop when the program does; whoever continues us continues it. */
+static bool is_stopped(int pid)
+{
+    char path[64], text[512];
+    const char *state;
+
+    format_text(path, sizeof path, "/proc/%d/stat", pid);
+    if (sys_read_file(path, text, sizeof text) <= 0)
+        return false;
+    state = strrchr(text, ')');
+    return state != NULL && state[1] == ' ' && state[2] == 'T';
+}
+
+/* The shell is to see that we stop when the program does; whoever continues us continues it. News
+ * of a stop may be old: what stops the program may have stopped us too. */
 static void stop_too(const struct waiting *waiting)
 {
+    if (!is_stopped(waiting->restored->outer_pid))
+        return;
     (void)sys_call(SYS_kill, sys_getpid(), SIGSTOP);
     (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, SIGCONT, 0, 0);
 }

@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("PHEAP_BUILD", os.path.join(HERE, "../../build"))
 # preload stands in for these in a program. Layers that are linked into tools alone, without preload,
 # mean the C library's. (core is forbidden them by banned.sh.)
-OF_LIBC = {"malloc", "calloc", "realloc", "free"}
+OF_LIBC = {"malloc", "calloc", "realloc", "free", "dlopen", "sigaction", "signal"}
 
 
 def read_order():

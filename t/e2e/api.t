@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """core/pheap.h, used by a program that runs with pheap and without."""
 import os
+import re
 import shutil
 import signal
 import sys
@@ -92,6 +93,35 @@ def every_build_of_it_starts_without_pheap(place):
             built += 1
     if not built:
         raise Skip("no compiler")
+
+
+@test
+def what_must_not_repeat_is_made_anew_after_a_resume(place):
+    out = place.path("out")
+    process = place.start(PHEAP, "run", "-i", "50ms", place.path("pool"),
+                          os.path.join(BUILT_PROGRAMS, "secrets"), stdout=out)
+    keys, line = set(), re.compile(r"key (\w+) of (\d+), signals (\d+), child (\d+)")
+
+    def last():
+        with open(out, encoding="ascii") as f:
+            found = [m.groups() for m in map(line.fullmatch, f.read().splitlines()) if m]
+        return found[-1] if found else None
+
+    place.wait_generation(place.path("pool"), 2, process)
+    check_equal(last()[1:], ("0", "0", "0"), "before any resume")
+    pid = process.pid
+    for resumes in (1, 2):
+        keys.add(last()[0])
+        os.kill(pid, signal.SIGKILL)
+        process.wait()
+        process = place.start(PHEAP, "restore", place.path("pool"))
+        resumed = process.resumed()
+        number, pid = resumed["generation"], resumed["outer_pid"]
+        wait_until(lambda n=number, r=resumes: last()[1:] == (str(n), str(r), str(n)), 20,
+                   f"the number, signal and variable of resume {resumes}")
+        place.wait_generation(place.path("pool"), number + 2, process)
+    check(last()[0] not in keys and len(keys) == 2, "three keys")
+    process.kill(signal.SIGTERM)
 
 
 if __name__ == "__main__":

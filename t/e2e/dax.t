@@ -86,7 +86,7 @@ def a_program_is_killed_twice_and_resumed_with_its_pool_on_dax(place):
         place.wait_generation(pool, 3, run)
         check_equal(storage(place, pool), STORAGE, "storage of the first run")
         if REAL and os.uname().release.startswith("6.1."):
-            check_in("checksums", program(place, pool)["tracking"], "tracking on a 6.1 kernel")
+            check_in("soft-dirty bits", program(place, pool)["tracking"], "tracking on a 6.1 kernel")
         run.kill()
         restore = place.start(PHEAP, "restore", pool)
         resumed = restore.resumed()

@@ -39,6 +39,8 @@ def libraries_are_opened_and_closed(place):
     program = os.path.join(BUILT_PROGRAMS, "malloc_plugins")
     tap_is_fine(place.run(program, plugin), "malloc_plugins under glibc")
     tap_is_fine(place.run(program, plugin, environment=PRELOAD), "malloc_plugins")
+    tap_is_fine(place.run(program, plugin, environment={**PRELOAD, "PHEAP_DEEPBIND": "1"}),
+                "malloc_plugins, bound deeply")
 
 
 @test

@@ -122,7 +122,7 @@ def the_second_reader_ends_a_log_at_a_flipped_bit(place):
     copy = place.path("spoilt.pool")
     with gzip.open(os.path.join(POOLS, "format-3.pool.gz")) as f:
         content = bytearray(f.read())
-    at = [m.start() for m in re.finditer(b"PHEAPREC", content)][2]
+    at = [m.start() for m in re.finditer(b"PHLG", content)][2]
     content[at + 100] ^= 4
     with open(copy, "wb") as out:
         out.write(content)

@@ -1,16 +1,23 @@
 #!/usr/bin/python3
 """pheap restore beside its program: several at once, signals, a terminal's keys; as a user too."""
+import fcntl
 import os
 import pty
 import re
 import select
+import shutil
 import signal
+import struct
+import subprocess
 import sys
+import termios
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
-                        check_equal, check_in, main, wait_until)
+                        check_equal, check_in, children, expect, main, wait_until)
 
+STATE = os.path.join(BUILT_PROGRAMS, "terminal_state")
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 NOBODY = 65534
 
@@ -69,10 +76,64 @@ def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
         restore.kill(signal.SIGTERM)
 
 
+def a_signal_at_any_moment_of_a_restore_leaves_no_program_behind(place):
+    """Before the program runs it ends the restore, later the program: either way both."""
+    pool = place.path("pool")
+    killed_counter(place, pool)
+    saved = place.path("saved")
+    shutil.copyfile(pool, saved)
+    for moment in range(30):
+        shutil.copyfile(saved, pool)
+        with subprocess.Popen([PHEAP, "restore", pool], stderr=subprocess.PIPE,
+                              user=place.uid, group=place.uid) as restore:
+            if moment % 3:
+                time.sleep(moment * 0.001)
+            else:
+                restore.stderr.read(1)  # it says that the program runs
+            restore.send_signal(signal.SIGTERM)
+            check_equal(restore.wait(30), -signal.SIGTERM, "exit status")
+        check(not children(), f"moment {moment}: left behind: {children()}")
+
+
+def a_copy_is_restored_beside_the_program_that_goes_on(place):
+    """Restoring twice at once is refused, unless from a copy, which is a pool of its own."""
+    pool, copy = place.path("pool"), place.path("copy")
+    first = killed_counter(place, pool)
+    one = place.start(PHEAP, "restore", pool)
+    one.resumed()
+    generation = place.newest(pool)
+    expect(place.pheap("restore", pool), REFUSED, "in use")
+    two = place.start(PHEAP, "restore", "--copy", copy, pool)
+    two.resumed()
+    check(one.running(), "the first goes on")
+    lines = len(first.stdout().splitlines())
+    wait_until(lambda: len(first.stdout().splitlines()) > lines + 10, 20, "output of both")
+    for which in (pool, copy):
+        place.wait_generation(which, generation + 2, two)
+    check(place.inspect(pool)["uuid"] != place.inspect(copy)["uuid"], "two pools")
+    expect(place.pheap("restore", "--copy", copy, pool), REFUSED, "exists")
+    one.kill(signal.SIGTERM)
+    two.kill(signal.SIGTERM)
+    again = place.start(PHEAP, "restore", copy)
+    again.resumed()
+    again.kill(signal.SIGTERM)
+
+
+def two_more_generations(place, pool):
+    wanted = place.newest(pool) + 2
+    wait_until(lambda: place.newest(pool) >= wanted, 30, f"generation {wanted}")
+
+
+def kill_user(place, pool):
+    """Kills the program that has the pool."""
+    os.kill(place.inspect(pool)["program"]["outer_pid"], signal.SIGKILL)
+
+
 class Terminal:
     """An interactive shell on a terminal of its own."""
 
     def __init__(self, place):
+        self.place = place
         self.seen = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -95,7 +156,10 @@ class Terminal:
             self.seen += os.read(self.fd, 65536).decode(errors="replace")
         return re.search(pattern, self.seen)
 
-    def close(self):
+    def close(self, pool=None):
+        """Kills the shell; with a pool what runs on that too."""
+        if pool is not None:
+            kill_user(self.place, pool)
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self.fd)
@@ -117,6 +181,51 @@ def a_terminal_stops_continues_and_ends_a_restored_program(place):
     check(os.path.exists(pool), "the pool is still there")
 
 
+def set_size(terminal, rows, columns):
+    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def report(terminal, key):
+    shown = terminal.type(key, rf"key {key}: (.*)\r\r?\n.*size (.*), told (\d+)")
+    return shown.group(1), shown.group(2), int(shown.group(3))
+
+
+def a_terminal_has_the_settings_that_the_program_made(place):
+    """Restored on another terminal of another size each time."""
+    pool = place.path("pool")
+    terminal = Terminal(place)
+    set_size(terminal, 31, 91)
+    terminal.type(f"{PHEAP} run -i 50ms {pool} {STATE}\n", "set\r")
+    settings, size, told = report(terminal, "a")
+    check_in("foreground 1", settings, "what it sees of the terminal")
+    check_equal((size, told), ("31 x 91", 0), "its size")
+    for number in range(2):
+        two_more_generations(place, pool)
+        terminal.close(pool)
+        terminal = Terminal(place)
+        set_size(terminal, 40 + number, 100)
+        terminal.type(f"{PHEAP} restore {pool}\n", "resumed generation")
+        now = report(terminal, "b")
+        check_equal(now, (settings, f"{40 + number} x 100", number + 1), "what it sees")
+    terminal.type("q", "ready> ")
+    terminal.type("stty -a\n", r"[^-]icanon(.|\n)*ready>")
+    terminal.close()
+
+
+def a_job_in_the_background_leaves_the_terminal_alone(place):
+    pool = place.path("pool")
+    terminal = Terminal(place)
+    terminal.type(f"{PHEAP} run -i 50ms {pool} {STATE}\n", "set\r")
+    two_more_generations(place, pool)
+    terminal.close(pool)
+    terminal = Terminal(place)
+    terminal.type(f"{PHEAP} restore {pool} & sleep 1; stty -a\n", r"[^-]icanon(.|\n)*ready>")
+    terminal.type("jobs\n", "Stopped|Running")
+    kill_user(place, pool)
+    terminal.type("fg\n", "Killed(.|\n)*ready>")
+    terminal.close()
+
+
 def as_user(function):
     def run(place):
         if os.geteuid() != 0:
@@ -130,7 +239,11 @@ def as_user(function):
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
-                  a_terminal_stops_continues_and_ends_a_restored_program):
+                  a_copy_is_restored_beside_the_program_that_goes_on,
+                  a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,
+                  a_terminal_stops_continues_and_ends_a_restored_program,
+                  a_terminal_has_the_settings_that_the_program_made,
+                  a_job_in_the_background_leaves_the_terminal_alone):
     title = behaviour.__name__.replace("_", " ")
     add_test(title, behaviour)
     add_test(title + ", unprivileged", as_user(behaviour))

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
-COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover")
+COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover", "doctor")
 
 
 @test

@@ -152,5 +152,21 @@ def the_example_keeps_accounts(place):
     check_equal(place.run(binary, heap, "list").stdout(), listed, "accounts after that")
 
 
+@test
+def optimistic_blocks_in_c_and_in_cpp(place):
+    """The sums hold in every block, every way out of one does what it should."""
+    source = os.path.join(ROOT, "t/programs/optimistic.c")
+    for compiler, options in (("gcc", "-std=c11 -O2"), ("clang", "-std=c17 -O1"), ("g++", "-x c++ -std=c++17 -O2"),
+                              ("g++", "-x c++ -O2 -fno-exceptions")):
+        binary = place.path("optimistic")
+        done = place.run(compiler, "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", *options.split(),
+                         source, "-o", binary, "-lpthread")
+        expect(done, FINE)
+        for threads in (1, 4):
+            pool = place.path(f"pool-{compiler}-{len(options)}-{threads}")
+            done = place.run(binary, pool, threads, 2000 * ROUNDS, environment=PRELOADED)
+            check_equal(done.stdout(), "fine\n", f"{compiler} {options}, {threads} threads")
+
+
 if __name__ == "__main__":
     main()

@@ -166,9 +166,37 @@ def falls_back_without(place, what):
     check_in("checksum", tracking, "how dirty pages are found")
     if HAS_TRACKING:
         check_in(what, tracking, "what is missing, by name")
-    done = place.pheap("checkpoint", pool)
-    if done.status != FINE:  # the filter that denies the call is itself a thing to be saved
-        expect(done, REFUSED, "seccomp")
+    resumes_below_its_surroundings_filter(place, pool, process, what)
+
+
+def resumes_below_its_surroundings_filter(place, pool, process, what):
+    """As in a container: the program and its restore have the same filter, and it stays."""
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    before = len(process.stdout().splitlines())
+    restore = place.start(DENY, what, PHEAP, "restore", pool)
+    resumed = restore.resumed()
+    wait_until(lambda: len(process.stdout().splitlines()) > before + 2, 30, "more output")
+    with open(f"/proc/{resumed['outer_pid']}/status", encoding="ascii") as f:
+        check_in("Seccomp_filters:\t1\n", f.read(), "the resumed program's filters")
+    expect(place.pheap("checkpoint", pool), FINE)
+    restore.kill(signal.SIGTERM)
+
+
+@test
+def a_container_that_forbids_personality_is_no_hindrance(place):
+    pool = place.path("pool")
+    process = start_sleeper(place, pool, DENY, "personality")
+    resumes_below_its_surroundings_filter(place, pool, process, "personality")
+
+
+@test
+def a_filter_that_the_program_puts_on_itself_is_refused_by_name(place):
+    """Restored without it, it could do more than before."""
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, DENY, "userfaultfd", COUNTER, "3000")
+    wait_until(lambda: process.stdout(), 20, "output of the counter")
+    expect(place.pheap("checkpoint", pool), REFUSED, "has put a seccomp filter on itself")
     process.kill()
 
 

@@ -82,29 +82,28 @@ static void seal_generation(struct file *file, struct generation_entry *entry)
     seal_bytes(file, entry->record_frame, entry->record_bytes, &entry->record_checksum);
 }
 
-/* Of the log's first extent; what begins in it and ends elsewhere stays as it is. */
+/* Records one behind the other from where the log begins, in that extent. */
 static void seal_log(struct file *file, const struct superblock *super)
 {
-    const struct log_extent *extent = &super->log.extents[0];
-    uint64_t at = extent->frame << FRAME_SHIFT, previous = super->log.nonce;
-    uint64_t end = at + (extent->frames << FRAME_SHIFT);
+    const struct log_extent *extent = &super->log.extents[super->log.start_extent % LOG_EXTENTS];
+    uint64_t previous = super->log.root, at, end;
 
-    if (extent->frames > file->frames || !holds(file, extent->frame, extent->frames << FRAME_SHIFT))
+    if (extent->frames > file->frames || super->log.start > file->bytes ||
+        !holds(file, extent->frame, extent->frames << FRAME_SHIFT))
         return;
-    for (unsigned i = 0; i < RECORDS_SEALED && end - at >= sizeof(struct log_record); i++) {
+    at = (extent->frame << FRAME_SHIFT) + super->log.start / LOG_ALIGN * LOG_ALIGN;
+    end = (extent->frame + extent->frames) << FRAME_SHIFT;
+    for (unsigned i = 0; i < RECORDS_SEALED && at + sizeof(struct log_record) <= end; i++) {
         struct log_record *record = (struct log_record *)(file->data + at);
 
-        if (record->magic != LOG_MAGIC || record->bytes < sizeof *record || record->bytes % 8 ||
-            record->bytes > end - at)
+        if (record->magic != LOG_MAGIC || record->bytes < sizeof *record ||
+            record->bytes % LOG_ALIGN || record->bytes > end - at)
             return;
-        record->sequence = i + 1;
-        record->generation = super->log.generation;
+        record->sequence = super->log.sequence + i + 1;
         record->previous = previous;
         memcpy(&record->checksum, super->uuid, sizeof record->checksum);
         record->checksum = previous = checksum64(record, record->bytes);
-        at += (record->bytes + LOG_RECORD_ALIGN - 1) & ~(uint64_t)(LOG_RECORD_ALIGN - 1);
-        if (at > end)
-            return;
+        at += record->bytes;
     }
 }
 

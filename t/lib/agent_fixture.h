@@ -16,6 +16,7 @@
 
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
+#include "core/base/kernel_features.h"
 #include "core/base/sys.h"
 #include "core/pool/pool.h"
 #include "t/lib/tap.h"
@@ -26,7 +27,7 @@
 
 static char directory[64], pool_path[96];
 static struct agent_link program_link;
-static bool program_tracks_by_checksum;
+static enum tracking program_tracking;
 
 static inline void make_pool(void)
 {
@@ -50,7 +51,7 @@ static inline int start(uint64_t interval_ns, struct problem *why)
     strcpy(program_link.pool_path, pool_path);
     program_link.interval_ns = interval_ns;
     program_link.slot = SLOT;
-    program_link.by_checksum = program_tracks_by_checksum;
+    program_link.track = program_tracking;
     return agent_start(&program_link, why);
 }
 

@@ -49,11 +49,11 @@ static inline void fixture_exclude(struct fixture *f)
 }
 
 /* Opens the pool at f->path for writing, on top of generation base. */
-static inline bool fixture_open(struct fixture *f, uint64_t base, bool by_checksum,
+static inline bool fixture_open(struct fixture *f, uint64_t base, enum tracking track,
                                 uint64_t scratch_bytes)
 {
     struct image_writer_options options = {
-        .features = &f->features, .by_checksum = by_checksum, .scratch_bytes = scratch_bytes};
+        .features = &f->features, .track = track, .scratch_bytes = scratch_bytes};
     int status = pool_open(&f->pool, f->path, POOL_WRITE, &f->why);
 
     if (status >= 0)
@@ -66,7 +66,7 @@ static inline bool fixture_open(struct fixture *f, uint64_t base, bool by_checks
     return status >= 0;
 }
 
-static inline bool fixture_start(struct fixture *f, bool by_checksum, uint64_t scratch_bytes)
+static inline bool fixture_start(struct fixture *f, enum tracking track, uint64_t scratch_bytes)
 {
     const char *tmp = getenv("TMPDIR");
     int status = 0;
@@ -79,6 +79,8 @@ static inline bool fixture_start(struct fixture *f, bool by_checksum, uint64_t s
     }
     snprintf(f->path, sizeof f->path, "%s/pool", f->dir);
     kernel_features_probe(&f->features);
+    if (track == TRACKING_SOFT_DIRTY)
+        kernel_features_probe_soft_dirty(&f->features);
     status = arena_create(&f->arena, 8ull << 30);
     if (status >= 0)
         status = arena_create(&f->reading, 4ull << 30);
@@ -86,7 +88,7 @@ static inline bool fixture_start(struct fixture *f, bool by_checksum, uint64_t s
         status = pool_create(f->path, 7, 3, &f->why);
     if (status < 0)
         fixture_fail(f, "create", status);
-    return status >= 0 && fixture_open(f, 0, by_checksum, scratch_bytes);
+    return status >= 0 && fixture_open(f, 0, track, scratch_bytes);
 }
 
 static inline void fixture_stop(struct fixture *f)
@@ -198,6 +200,34 @@ static inline struct index_entry fixture_entry(struct fixture *f, const void *ad
         entry.frame = ~0ull;
     pool_close(&pool);
     return entry;
+}
+
+/*
+ * Runs a test once for each way to find written pages, *track being what it has to ask for. With
+ * PHEAP_TEST_TRACK=soft-dirty by soft-dirty bits alone, and then the kernel must have them.
+ */
+static inline void fixture_run_by_each(enum tracking *track, const char *name, void (*test)(void))
+{
+    static const struct {
+        const char *suffix;
+        enum tracking track;
+    } ways[] = {{"by_tracking", TRACKING_BEST},
+                {"by_soft_dirty_bits", TRACKING_SOFT_DIRTY},
+                {"by_checksums", TRACKING_CHECKSUM}};
+    const char *only = getenv("PHEAP_TEST_TRACK");
+    struct kernel_features features = {0};
+    char full[200];
+
+    kernel_features_probe_soft_dirty(&features);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        bool by_bits = ways[i].track == TRACKING_SOFT_DIRTY;
+
+        if ((only && !by_bits) || (!only && by_bits && !features.soft_dirty))
+            continue; /* scripts/check-dax has a kernel with soft-dirty bits */
+        *track = ways[i].track;
+        snprintf(full, sizeof full, "%s_%s", name, ways[i].suffix);
+        tap_run(full, test);
+    }
 }
 
 /* Memory of the model: never part of the image. */

@@ -174,4 +174,4 @@ def add(names, uid=None, environment=None, as_what=""):
         add_test(f"{name} killed and resumed twice{as_what} ends as if nothing had been", function)
 
 
-__all__ = ["ALL", "NOBODY", "add"]
+__all__ = ["ALL", "NOBODY", "Program", "add", "run_program"]

@@ -68,7 +68,9 @@ static int record_sync(struct persist *persist)
     if (is_to_fail(recording, RECORDED_SYNC))
         return recording->fail_status;
     recording->fenced = false;
+    recording->in_sync = true;
     status = recording->inner->sync(persist);
+    recording->in_sync = false;
     if (persist->file_syncs > file_syncs)
         operation.cover = COVER_FILE_SYNC;
     else if (recording->fenced)
@@ -151,9 +153,12 @@ static void *pmem_copy(void *to, const void *from, size_t bytes, unsigned flags)
     return memcpy(to, from, bytes);
 }
 
+/* Of a sync, or of a thread's own (persist_fence()). */
 static void pmem_fence(void)
 {
     dax_recording->fenced = true;
+    if (!dax_recording->in_sync)
+        append(dax_recording, (struct recorded){.kind = RECORDED_SYNC, .cover = COVER_FENCE});
 }
 
 int recording_attach_dax(struct recording *recording, struct persist *persist, void *window,

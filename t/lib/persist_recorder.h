@@ -49,7 +49,7 @@ struct recording {
     unsigned long fail_at;    /* this operation fails, counted from 1; 0: none */
     int fail_status;
     enum recorded_kind failed_kind; /* of the one that failed */
-    bool fenced;                    /* in the sync under way */
+    bool in_sync, fenced;           /* the sync under way */
 };
 
 /* From now on persist records into recording (zeroed before its first use). */

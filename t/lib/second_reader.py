@@ -19,7 +19,7 @@ ENTRIES = 256
 LEVELS = 5
 
 
-LOG_RECORD = struct.Struct("<8sQQQQQQQ")
+LOG_RECORD = struct.Struct("<4sIQQQQQQQ")
 LOG_ENTRY = struct.Struct("<IIQQII")
 
 
@@ -64,7 +64,9 @@ class Superblock:
          self.run_state, self.end_status, self.keep, self.run_first, self.resumed,
          self.resume_count, self.count, self.next, self.frames) = self.FIELDS.unpack_from(data)
         self.checksum_fits = struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088])
-        self.log_generation, self.log_nonce, self.log_count = struct.unpack_from("<QQI", data, 3328)
+        (self.log_generation, self.log_root, self.log_count,
+         self.log_extent) = struct.unpack_from("<QQII", data, 3328)
+        self.log_start, self.log_sequence = struct.unpack_from("<QQ", data, 3608)
         self.log = [struct.unpack_from("<QQ", data, 3352 + i * 16)
                     for i in range(min(self.log_count, 16))]
         self.generations = [Generation(data[256 + i * 128:384 + i * 128])
@@ -184,38 +186,44 @@ class Pool:
         return data
 
 
-    def log_bytes(self):
-        parts = []
-        for first, frames in self.superblock.log[:self.superblock.log_count]:
-            self.file.seek(first * FRAME)
-            parts.append(self.file.read(frames * FRAME))
-        return b"".join(parts)
-
-    def log_record(self, data, at, sequence, previous):
-        """The record at this offset, or None if the log ends before it."""
-        if len(data) - at < 64:
+    def log_record(self, extent, at, sequence, session, before):
+        """The record here, whole and next, or None."""
+        first, frames = self.superblock.log[extent]
+        if frames * FRAME - at < 64:
             return None
-        magic, number, size, before, _, _, generation, expected = LOG_RECORD.unpack_from(data, at)
-        if (magic != b"PHEAPREC" or number != sequence or before != previous or size < 64 or
-                size % 8 or size > len(data) - at or
-                generation != self.superblock.log_generation):
+        self.file.seek(first * FRAME + at)
+        head = self.file.read(64)
+        magic, _, number, size, previous, own, _, _, expected = LOG_RECORD.unpack(head)
+        if (magic != b"PHLG" or number != sequence or size < 64 or size % 64 or
+                size > frames * FRAME - at or (own != session and previous != before)):
             return None
-        body = data[at:at + 56] + self.superblock.uuid[:8] + data[at + 64:at + size]
+        body = head[:56] + self.superblock.uuid[:8] + self.file.read(size - 64)
         return body if checksum(body) == expected else None
 
     def log_records(self):
         """(sequence, bytes, checksum) of each, in their order."""
-        data, at, sequence, previous = self.log_bytes(), 0, 1, self.superblock.log_nonce
-        while (record := self.log_record(data, at, sequence, previous)) is not None:
-            previous = checksum(record)
-            yield sequence, record, previous
+        s = self.superblock
+        extent, at, sequence, session, before = (s.log_extent, s.log_start, s.log_sequence, 0,
+                                                 s.log_root)
+        used = {extent}
+        while s.log_count:
+            places = [(extent, at)] + [(i, 0) for i in range(s.log_count) if i not in used]
+            for extent, at in places:
+                record = self.log_record(extent, at, sequence + 1, session, before)
+                if record is not None:
+                    break
+            else:
+                return
+            used.add(extent)
+            at += len(record)
             sequence += 1
-            at = (at + len(record) + 63) // 64 * 64
+            session, before = LOG_RECORD.unpack_from(record)[5], checksum(record)
+            yield sequence, record, before
 
     def log_writes(self):
         """(address, bytes) of all that the log writes, in its order."""
         for _, record, _ in self.log_records():
-            count, at = LOG_RECORD.unpack_from(record)[5], 64
+            count, at = LOG_RECORD.unpack_from(record)[1], 64
             for _ in range(count):
                 kind, _, address, size, _, _ = LOG_ENTRY.unpack_from(record, at)
                 at += 32

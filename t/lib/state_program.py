@@ -3,7 +3,7 @@ two kills and restores."""
 import os
 import signal
 
-from pheap_test import NOBODY, PHEAP, Skip, add_test, check, wait_until
+from pheap_test import NOBODY, PHEAP, Skip, add_test, check, check_equal, wait_until
 
 
 def started(place, pool, program, interval="50ms"):
@@ -29,6 +29,22 @@ def killed_and_restored(place, pool, process, pid):
     process.wait()
     restored = place.start(PHEAP, "restore", pool)
     return restored, restored.resumed()["outer_pid"]
+
+
+def same_after_two_restores(place, program):
+    pool = place.path("pool")
+    first = process = started(place, pool, program)
+    pid = process.pid
+    expected = report(process, pid, first)
+    place.note("\n".join(expected))
+    for _ in range(2):
+        process, pid = killed_and_restored(place, pool, process, pid)
+        found = report(process, pid, first)
+        for before, after in zip(expected, found):
+            check_equal(after, before, "what the program sees")
+        check_equal(len(found), len(expected), "lines of a report")
+    os.kill(pid, signal.SIGUSR2)
+    check_equal(process.wait(), 0, "exit status")
 
 
 def as_user(function):

@@ -179,18 +179,42 @@ static int have_a_child(void)
     if (refused != -ETIMEDOUT || program_link.committed_generation != 0)
         return 2;
     kill(child, SIGKILL);
-    sleep_ms(50);
-    refused = agent_request(&program_link, CONTROL_CHECKPOINT, 0, 0, 200);
-    if (refused != -ETIMEDOUT || program_link.committed_generation != 0)
-        return 3; /* it has not been waited for */
+    if (agent_request(&program_link, CONTROL_CHECKPOINT, 0, 0, PATIENCE_MS) != 0)
+        return 3; /* it has not been waited for: its end is in the record */
     waitpid(child, NULL, 0);
     return agent_request(&program_link, CONTROL_CHECKPOINT, 0, 0, PATIENCE_MS) == 0 ? 0 : 4;
 }
 
-static void a_child_defers_it_until_it_is_waited_for(void)
+static int have_a_child_and_ignore_it(void)
+{
+    struct problem why;
+    int child, status;
+
+    if (start(0, &why) < 0)
+        return 1;
+    program_link.ignores_children = 1;
+    child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    status = agent_request(&program_link, CONTROL_CHECKPOINT, 0, 0, PATIENCE_MS);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    return status == 0 ? 0 : 2;
+}
+
+static void a_child_defers_it_as_long_as_it_lives(void)
 {
     make_pool();
     CHECK_EQ(run(have_a_child), 0);
+    after_the_end();
+}
+
+static void a_child_does_not_defer_it_if_it_is_to_be_ignored(void)
+{
+    make_pool();
+    CHECK_EQ(run(have_a_child_and_ignore_it), 0);
     after_the_end();
 }
 
@@ -263,7 +287,8 @@ int main(int argc, char **argv)
     RUN(a_kill_leaves_the_run_resumable);
     RUN(tools_can_ask_over_the_socket);
     RUN(a_pool_in_use_is_refused);
-    RUN(a_child_defers_it_until_it_is_waited_for);
+    RUN(a_child_defers_it_as_long_as_it_lives);
+    RUN(a_child_does_not_defer_it_if_it_is_to_be_ignored);
     RUN(an_agent_of_before_an_exec_is_no_child);
     RUN(the_program_has_no_child_to_wait_for);
     RUN(a_checkpoint_that_is_asked_for_has_a_number);

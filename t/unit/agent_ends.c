@@ -235,7 +235,7 @@ static void the_last_memory_of_a_killed_program_is_in_its_crash_image(void)
 
 static int die_by_checksum(void)
 {
-    program_tracks_by_checksum = true;
+    program_tracking = TRACKING_CHECKSUM;
     return die_of_a_signal();
 }
 

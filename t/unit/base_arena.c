@@ -31,6 +31,26 @@ static void memory_is_zeroed_and_aligned(void)
     arena_destroy(&arena);
 }
 
+/* More or less than there is, or nothing: an expectation changes where memory lies, no more. */
+static void what_is_expected_need_not_be_used(void)
+{
+    static const size_t expected[] = {0, 1, 4096, 3ul << 20, 8ul << 20, 64ul << 20, SIZE_MAX};
+    struct arena arena;
+
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        size_t room = 0;
+
+        CHECK_OK(arena_create(&arena, 32ul << 20));
+        CHECK(arena_alloc(&arena, 100, 8) != NULL);
+        arena_expect(&arena, expected[i]);
+        CHECK(arena_is_valid(&arena));
+        while (arena_alloc(&arena, 1ul << 20, 4096) != NULL)
+            room++;
+        CHECK(room >= 29 && arena_is_valid(&arena));
+        arena_destroy(&arena);
+    }
+}
+
 static void memory_is_zeroed_again_after_a_rewind(void)
 {
     struct arena arena;
@@ -104,6 +124,7 @@ int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
     RUN(memory_is_zeroed_and_aligned);
+    RUN(what_is_expected_need_not_be_used);
     RUN(memory_is_zeroed_again_after_a_rewind);
     RUN(memory_that_is_locked_is_zeroed_again_after_a_rewind);
     RUN(an_exhausted_arena_gives_null_and_stays_valid);

@@ -87,19 +87,18 @@ static void numbers_stay_within_their_limit(void)
     CHECK_EQ(value, 16);
 }
 
-static void an_owner_is_a_pid_and_a_start_time(void)
+static void an_owner_is_a_pid_a_start_time_and_a_number_of_filters(void)
 {
-    uint64_t start = 0;
-    int pid = 0;
+    static const char *const wrong[] = {"123",    "123:",    ":5:0",   "99999999999:5:0",
+                                        "1:5x:0", "123:456", "123:4:", "1:5:0x"};
+    struct options_owner owner = {0};
 
-    CHECK_EQ(options_owner("123:456", &pid, &start), 0);
-    CHECK_EQ(pid, 123);
-    CHECK_EQ(start, 456);
-    CHECK_EQ(options_owner("123", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("123:", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner(":5", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("99999999999:5", &pid, &start), STATUS_USAGE);
-    CHECK_EQ(options_owner("1:5x", &pid, &start), STATUS_USAGE);
+    CHECK_EQ(options_owner("123:456:2", &owner), 0);
+    CHECK_EQ(owner.pid, 123);
+    CHECK_EQ(owner.start_time, 456);
+    CHECK_EQ(owner.filters, 2);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_EQ(options_owner(wrong[i], &owner), STATUS_USAGE);
 }
 
 static void the_environment_is_read_by_name(void)
@@ -119,7 +118,7 @@ static void the_environment_is_read_by_name(void)
     CHECK_STR(options.owner, "1:2");
     CHECK_EQ(options.interval_ns, 100000000);
     CHECK_EQ(options.keep, 5);
-    CHECK(options.by_checksum);
+    CHECK_EQ(options.track, TRACKING_CHECKSUM);
     CHECK(options.checks_cuts);
     CHECK(options.omits_crash);
     CHECK_EQ(options.dirty_bytes, 16u << 20);
@@ -127,6 +126,19 @@ static void the_environment_is_read_by_name(void)
     CHECK(!options.fresh);
     CHECK(options.harden);
     CHECK(!options.stats);
+}
+
+static void the_ways_to_find_written_pages_have_names(void)
+{
+    char *soft_dirty[] = {"PHEAP_TRACK=soft-dirty", NULL}, *unknown[] = {"PHEAP_TRACK=magic", NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, soft_dirty, &why), 0);
+    CHECK_EQ(options.track, TRACKING_SOFT_DIRTY);
+    CHECK_EQ(options_from_environment(&options, unknown, &why), STATUS_USAGE);
+    CHECK_EQ(options.track, TRACKING_BEST);
+    CHECK(strstr(why.text, "soft-dirty") != NULL);
 }
 
 static void an_empty_environment_has_the_defaults(void)
@@ -139,7 +151,7 @@ static void an_empty_environment_has_the_defaults(void)
     CHECK(options.pool == NULL);
     CHECK_EQ(options.interval_ns, OPTIONS_INTERVAL_DEFAULT_NS);
     CHECK_EQ(options.keep, 0);
-    CHECK(!options.by_checksum);
+    CHECK_EQ(options.track, TRACKING_BEST);
     CHECK(!options.checks_cuts);
 }
 
@@ -163,8 +175,9 @@ int main(int argc, char **argv)
     RUN(what_is_no_duration_is_refused);
     RUN(sizes_are_in_powers_of_1024);
     RUN(numbers_stay_within_their_limit);
-    RUN(an_owner_is_a_pid_and_a_start_time);
+    RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);
     RUN(the_environment_is_read_by_name);
+    RUN(the_ways_to_find_written_pages_have_names);
     RUN(an_empty_environment_has_the_defaults);
     RUN(a_wrong_value_is_named_and_has_its_default);
     return tap_done();

@@ -11,7 +11,7 @@
 #define GENERATIONS         15
 #define TOGGLE_DELAY_MAX_US 3000
 
-static bool by_checksum;
+static enum tracking track;
 static struct fixture f;
 static uint8_t *memory;
 
@@ -111,7 +111,7 @@ static void what_a_running_program_does_comes_right_in_the_cut(void)
     memory = fixture_map(PAGES);
     set_state(RUNNING);
     pthread_create(&thread, NULL, program, NULL);
-    if (fixture_start(&f, by_checksum, 0)) {
+    if (fixture_start(&f, track, 0)) {
         uint8_t *model = fixture_model(&f, PAGES * 4096);
 
         for (int generation = 0; generation < GENERATIONS; generation++) {
@@ -138,7 +138,7 @@ static void what_a_program_changes_and_changes_back_is_as_it_was(void)
 {
     memory = fixture_map(PAGES);
     memset(memory, 3, PAGES * 4096);
-    if (fixture_start(&f, by_checksum, 0)) {
+    if (fixture_start(&f, track, 0)) {
         uint8_t *model = fixture_model(&f, PAGES * 4096);
 
         memcpy(model, memory, PAGES * 4096);
@@ -163,13 +163,9 @@ static void what_a_program_changes_and_changes_back_is_as_it_was(void)
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
-    by_checksum = false;
-    tap_run("what_a_program_changes_and_changes_back_is_as_it_was_by_tracking",
-            what_a_program_changes_and_changes_back_is_as_it_was);
-    tap_run("what_a_running_program_does_comes_right_in_the_cut_by_tracking",
-            what_a_running_program_does_comes_right_in_the_cut);
-    by_checksum = true;
-    tap_run("what_a_running_program_does_comes_right_in_the_cut_by_checksums",
-            what_a_running_program_does_comes_right_in_the_cut);
+    fixture_run_by_each(&track, "what_a_program_changes_and_changes_back_is_as_it_was",
+                        what_a_program_changes_and_changes_back_is_as_it_was);
+    fixture_run_by_each(&track, "what_a_running_program_does_comes_right_in_the_cut",
+                        what_a_running_program_does_comes_right_in_the_cut);
     return tap_done();
 }

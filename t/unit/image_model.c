@@ -13,7 +13,7 @@
 #define GENERATIONS 12
 #define OPERATIONS  40
 
-static bool by_checksum;
+static enum tracking track;
 static struct fixture f;
 static uint8_t *arena_base; /* PAGES pages of address space: anonymous, file, or nothing */
 static uint8_t *file_content;
@@ -249,7 +249,7 @@ static void run_program(uint64_t seed)
 
     random_state = seed;
     memset(page_kind, 0, sizeof page_kind);
-    if (fixture_start(&f, by_checksum, 256 * 4096)) {
+    if (fixture_start(&f, track, 256 * 4096)) {
         uint8_t *model = fixture_model(&f, PAGES * 4096);
         uint8_t *kinds = fixture_model(&f, 4096);
 
@@ -286,11 +286,7 @@ static void every_image_is_what_a_random_program_left(void)
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
-    by_checksum = false;
-    tap_run("every_image_is_what_a_random_program_left_by_tracking",
-            every_image_is_what_a_random_program_left);
-    by_checksum = true;
-    tap_run("every_image_is_what_a_random_program_left_by_checksums",
-            every_image_is_what_a_random_program_left);
+    fixture_run_by_each(&track, "every_image_is_what_a_random_program_left",
+                        every_image_is_what_a_random_program_left);
     return tap_done();
 }

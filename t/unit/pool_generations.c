@@ -337,9 +337,61 @@ static void an_update_is_durable_and_a_wrong_one_is_refused(void)
     pool_close(&pool);
 }
 
+static uint64_t frame_of(unsigned page)
+{
+    struct index_entry entry;
+
+    CHECK_OK(index_lookup(pool.index, oracle_page(page), &entry));
+    return entry.frame;
+}
+
+/* A pre-copy writes some pages in every round: the rounds leave no gaps behind. */
+static void a_page_that_is_written_again_before_the_commit_stays_in_its_frame(void)
+{
+    uint64_t first;
+
+    scratch_pool(&pool, &oracle, 2);
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 30, 100));
+    first = frame_of(0);
+    CHECK_OK(oracle_write(&oracle, &pool, 7, 1, 500));
+    CHECK_OK(oracle_write(&oracle, &pool, 25, 10, 600)); /* five of them again */
+    for (unsigned i = 0; i < 30; i++)
+        CHECK_EQ(frame_of(i), first + i);
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 10, &why));
+    CHECK_LISTED(1);
+    CHECK_OK(oracle_write(&oracle, &pool, 7, 1, 700)); /* generation 1 has the frame now */
+    CHECK(frame_of(7) != first + 7);
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 10, &why));
+    CHECK_LISTED(1, 2);
+    CHECK(pool_is_valid(&pool));
+    pool_close(&pool);
+}
+
 /* --- failures --- */
 
 static struct recording recording;
+
+/* What a failed write leaves in a frame is not known: the index must not vouch for it. */
+static void a_page_whose_second_write_failed_is_forgotten(void)
+{
+    uint64_t free_before;
+
+    scratch_pool(&pool, &oracle, 2);
+    CHECK_OK(oracle_write(&oracle, &pool, 0, 30, 100));
+    free_before = frames_free_count(pool.frames);
+    recording_free(&recording);
+    recording_attach(&recording, &pool.persist);
+    recording.fail_at = 1;
+    recording.fail_status = -EIO;
+    CHECK_EQ(oracle_write(&oracle, &pool, 7, 3, 500), -EIO);
+    for (unsigned i = 6; i < 11; i++)
+        CHECK_EQ(frame_of(i) == FRAME_NONE, i >= 7 && i < 10);
+    CHECK_EQ(frames_free_count(pool.frames), free_before + 3);
+    CHECK_OK(oracle_write(&oracle, &pool, 7, 3, 500));
+    CHECK_OK(oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 10, &why));
+    CHECK_LISTED(1);
+    pool_close(&pool);
+}
 
 /* Three commits with growth, drops and an update; the status of the first step that failed. */
 static int life(void)
@@ -493,6 +545,8 @@ int main(int argc, char **argv)
     RUN(a_new_program_starts_with_an_empty_index_beside_old_generations);
     RUN(an_older_generation_can_be_the_base);
     RUN(an_update_is_durable_and_a_wrong_one_is_refused);
+    RUN(a_page_that_is_written_again_before_the_commit_stays_in_its_frame);
+    RUN(a_page_whose_second_write_failed_is_forgotten);
     RUN(any_operation_may_fail_with_a_full_disk);
     RUN(any_operation_may_fail_with_an_input_output_error);
     RUN(the_number_of_a_failed_superblock_is_not_used_again);

@@ -53,7 +53,7 @@ static void pool_with_log(void)
 {
     scratch_pool(&pool, &oracle, 2);
     CHECK_OK(pool_add_log_extent(&pool, LOG_FRAMES, &why));
-    pool.next_log.nonce = 77;
+    pool.next_log.root = 77;
     fill_log('L');
 }
 
@@ -65,7 +65,7 @@ static void a_log_is_listed_with_the_next_generation(void)
     commit_some(0);
     CHECK_EQ(pool.super.format_version, POOL_FORMAT_VERSION);
     CHECK_EQ(pool.super.log.generation, 1);
-    CHECK_EQ(pool.super.log.nonce, 77);
+    CHECK_EQ(pool.super.log.root, 77);
     CHECK_EQ(pool.super.log.extents[0].frames, LOG_FRAMES);
     pool_close(&pool);
 }
@@ -79,7 +79,7 @@ static void an_extent_more_is_listed_at_once(void)
     CHECK_OK(scratch_reopen(&pool, &oracle, 1, &why));
     CHECK_EQ(pool.super.log.extent_count, 2);
     CHECK_EQ(pool.super.log.generation, 1);
-    CHECK_EQ(pool.super.log.nonce, 77);
+    CHECK_EQ(pool.super.log.root, 77);
     pool_close(&pool);
 }
 

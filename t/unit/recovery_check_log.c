@@ -112,9 +112,10 @@ static unsigned list_records(struct pool *pool, struct arena *arena)
 
     CHECK_EQ(pool->super.log.extent_count, 1);
     log_begin(&log, pool);
-    for (uint64_t at = 0; log_next(&log, arena, &record) == 1; at = log.used, count++)
-        live[live_count++] =
-            (struct live){(pool->super.log.extents[0].frame << FRAME_SHIFT) + at, record->bytes};
+    for (; log_next(&log, arena, &record) == 1; count++)
+        live[live_count++] = (struct live){(pool->super.log.extents[0].frame << FRAME_SHIFT) +
+                                               log.used - record->bytes,
+                                           record->bytes};
     return count;
 }
 
@@ -250,6 +251,7 @@ static void a_frame_of_the_log_that_a_generation_shows_is_damage(void)
     newest->log.extents[0].frame =
         newest->generations[newest->generation_count - 1].index_root.frame;
     newest->log.extents[0].frames = 1;
+    newest->log.start = 0;
     newest->checksum = checksum64(newest, __builtin_offsetof(struct superblock, checksum));
     access_at(newest, sizeof *newest, newest->sequence % 2 * FRAME_BYTES, true);
     CHECK_EQ(check_now(), SEVERITY_DAMAGE);

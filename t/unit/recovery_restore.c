@@ -109,7 +109,7 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
 {
     struct pool *pool = arena_alloc(arena, sizeof *pool, 16);
     struct image_writer *writer;
-    struct image_writer_options options = {.by_checksum = true, .scratch_bytes = 32 << 20};
+    struct image_writer_options options = {.track = TRACKING_CHECKSUM, .scratch_bytes = 32 << 20};
     struct kernel_features features = {0};
     struct address_space space = {0};
     struct freeze freeze;

@@ -131,7 +131,7 @@ static void a_flipped_bit_is_found_or_does_not_matter(void)
 struct hostile {
     struct log_record record;
     struct log_entry entry;
-    uint64_t more[8];
+    uint64_t more[12];
 };
 
 static int open_after(const struct log_entry *entry, uint64_t entries)
@@ -165,7 +165,7 @@ static void a_record_that_says_what_cannot_be_is_damage(void)
         {.kind = LOG_WRITE, .address = 0, .bytes = 8},
         {.kind = LOG_WRITE, .address = data, .bytes = ~0ull},
         {.kind = LOG_WRITE, .address = data, .bytes = ~0ull - 6},
-        {.kind = LOG_WRITE, .address = data, .bytes = 65},
+        {.kind = LOG_WRITE, .address = data, .bytes = 97},
         {.kind = LOG_FREE, .address = data},
         {.kind = LOG_FREE, .address = data + 17},
         {.kind = LOG_FREE, .address = ~0ull},

@@ -72,13 +72,13 @@ static void so_it_is_when_a_generation_has_it(void)
     word = make(8, TYPE_A, "word");
     store(word, 1);
     CHECK_EQ(fixture_checkpoint(), 2);
-    CHECK_EQ(heap->log.sequence, 0);
+    CHECK_EQ(log_bytes(&heap->log), 0);
     fixture_reopen();
     CHECK_EQ(*word, 1);
     store(word, 2);
     fixture_reopen();
     CHECK_EQ(*word, 2);
-    CHECK_EQ(heap->log.sequence, 1);
+    CHECK_EQ(heap->log.sequence, 3);
     CHECK_EQ(fixture_checkpoint(), 3);
     CHECK_EQ(fixture_checkpoint(), 4);
     store(word, 3);
@@ -360,11 +360,11 @@ static void a_pool_of_a_program_is_refused(void)
     CHECK_EQ(fixture_open(), STATUS_REFUSED);
 }
 
-/* Of the pool, since the last call. */
+/* Of the log, since the last call. */
 static void check_cost(uint64_t syncs, uint64_t bytes)
 {
     static uint64_t syncs_before, bytes_before;
-    const struct persist *persist = &heap->pool.persist;
+    const struct persist *persist = &heap->log.persist;
 
     if (syncs + bytes > 0) {
         CHECK_EQ(persist->syncs - syncs_before, syncs);
@@ -386,18 +386,50 @@ static void a_commit_is_one_record_and_one_sync(void)
     block = make(64, TYPE_A, "block");
     check_cost(0, 0);
     store(word, 1);
-    check_cost(1, 64 + 32 + 8);
+    check_cost(1, 2 * 64);
     tx = begin();
     CHECK_OK(tx_free(tx, block));
     CHECK_OK(tx_alloc(tx, 64, TYPE_A, &other));
     CHECK_OK(tx_commit(tx));
-    check_cost(1, 64 + 32 + 32 + 64 + 32);
+    check_cost(1, 4 * 64);
     CHECK_OK(tx_commit(begin()));
     tx = begin();
     CHECK_OK(tx_add(tx, word, 8));
     tx_abort(tx);
     store(word, 2);
-    check_cost(1, 64 + 32 + 8); /* of the last alone */
+    check_cost(1, 2 * 64); /* of the last alone */
+    fixture_close();
+}
+
+static void a_commit_can_be_durable_later(void)
+{
+    uint64_t *word, first, last;
+    struct pheap_tx *tx;
+
+    fixture_create();
+    word = make(8, TYPE_A, "word");
+    check_cost(0, 0);
+    for (unsigned i = 1; i <= 5; i++) {
+        tx = begin();
+        CHECK_OK(tx_add(tx, word, 8));
+        *word = i;
+        CHECK_OK(tx_commit_soon(tx, i == 1 ? &first : &last));
+    }
+    check_cost(0, 5 * 2 * 64);
+    CHECK_EQ(last, first + 4);
+    CHECK_OK(opened_wait(heap, first));
+    CHECK_OK(opened_wait(heap, last));
+    check_cost(1, 0);
+    CHECK_OK(tx_commit_soon(begin(), &last));
+    CHECK_EQ(last, 0);
+    heap->commits_soon = true;
+    store(word, 6);
+    check_cost(0, 2 * 64);
+    CHECK(fixture_checkpoint() > 0);
+    CHECK_EQ(heap->log.durable, heap->log.sequence);
+    store(word, 7);
+    fixture_reopen(); /* closing makes it durable */
+    CHECK_EQ(*word, 7);
     fixture_close();
 }
 
@@ -421,6 +453,46 @@ static void *count_up(void *argument)
             abort();
     }
     return NULL;
+}
+
+static void *commit_slowly(void *argument)
+{
+    for (unsigned i = 0; i < 50; i++)
+        store(argument, i);
+    return NULL;
+}
+
+/* A sync that takes long enough for others to come. */
+static int slow_sync(struct persist *persist)
+{
+    (void)persist;
+    usleep(2000);
+    return 0;
+}
+
+static void one_sync_is_for_all_that_wait(void)
+{
+    struct persist_ops slow;
+    pthread_t threads[THREADS];
+    uint64_t *words, syncs;
+
+    fixture_create();
+    words = make(THREADS * 8, TYPE_A, "words");
+    slow = *heap->log.persist.ops;
+    slow.sync = slow_sync;
+    heap->log.persist.ops = &slow;
+    syncs = heap->log.persist.syncs;
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, commit_slowly, words + i);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    syncs = heap->log.persist.syncs - syncs;
+    CHECK(syncs >= 50 && syncs <= THREADS * 50 / 2);
+    tap_note("%u commits by %u threads: %lu syncs", THREADS * 50, THREADS, syncs);
+    fixture_reopen();
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK_EQ(words[i], 49);
+    fixture_close();
 }
 
 static void threads_with_data_of_their_own_do_not_meet(void)
@@ -463,6 +535,8 @@ int main(int argc, char **argv)
     RUN(a_reader_sees_what_was_committed_when_it_opened);
     RUN(a_pool_of_a_program_is_refused);
     RUN(a_commit_is_one_record_and_one_sync);
+    RUN(a_commit_can_be_durable_later);
+    RUN(one_sync_is_for_all_that_wait);
     RUN(threads_with_data_of_their_own_do_not_meet);
     fixture_end();
     return tap_done();

@@ -1,16 +1,48 @@
 /*
- * tx_crash.c - see tx_crash.h.
+ * tx_crash_life.h - a heap's life, recorded once: it is made; transactions that store, allocate and
+ * free, nested and aborted and interleaved ones; some that need not be durable at once, so that any
+ * part of several is there; on persistent memory two at once; checkpoints, with transactions
+ * between the cut and the commit; a log that grows; lives that end without a word.
+ *
+ * The sources of core/tx that have mutants or places where the life steps in are compiled into the
+ * program that includes this.
  */
-#include "t/lib/tx_crash.h"
+#ifndef PHEAP_T_LIB_TX_CRASH_LIFE_H
+#define PHEAP_T_LIB_TX_CRASH_LIFE_H
 
+#include "core/tx/mutant.h"
+
+static enum tx_mutant tx_mutant;
+#undef TX_MUTANT
+#define TX_MUTANT(name)          (tx_mutant == (name))
+#define LOG_FIRST_FRAMES         4u
+#define LOG_BEFORE_STORE(record) let_another_go_first()
+#define OPENED_AFTER_CUT(heap)   commit_after_the_cut()
+static void let_another_go_first(void);
+static void commit_after_the_cut(void);
+#include "core/tx/draft.c"
+#include "core/tx/ending.c"
+#include "core/tx/log.c"
+#include "core/tx/log_append.c"
+#include "core/tx/opened.c"
+#include "core/tx/opened_cut.c"
+#include "core/tx/operation.c"
+#include "core/tx/replay.c"
+#include "core/tx/transaction.c"
+
+#include <pthread.h>
+#include "t/lib/crash_states.h"
 #include "t/lib/tx_fixture.h"
 
+#define SEED              20260202
 #define WORDS             24
 #define OBJECTS           24
 #define ACKS_MAX          256
 #define WRITE_EVERY       13 /* one state in so many is opened for writing and gone on with, */
 #define NESTED_EVERY      70 /* and one in so many of those is cut again meanwhile */
 #define TEST_WINDOW_BYTES (64u << 20)
+
+#define LARGE_BYTES 6000u
 
 #define TYPE_TABLE  1u
 #define TYPE_OBJECT 2u
@@ -146,6 +178,14 @@ static void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t 
     model->fill[i] = fill;
 }
 
+/* It will be durable with the next that is acknowledged, or before. */
+static void note(const struct model *model)
+{
+    now = *model;
+    if (recorded)
+        recorded->acks[recorded->ack_count++] = now;
+}
+
 /* A commit that fails (on purpose, in one test) has left memory as it was. */
 static int end(struct pheap_tx *tx, const struct model *model)
 {
@@ -220,6 +260,24 @@ static void words(unsigned rounds, uint64_t seed)
     }
 }
 
+/* Several records that no sync has covered. */
+static void words_soon(unsigned rounds, uint64_t seed)
+{
+    for (unsigned i = 0; i < rounds && !text[0]; i++) {
+        struct pheap_tx *tx = begin();
+        struct model model = now;
+        uint64_t sequence;
+
+        put_word(tx, 1 + i % (WORDS - 1), seed + i, &model);
+        step(tx_commit_soon(tx, &sequence), "commit");
+        note(&model);
+    }
+    if (!text[0])
+        step(opened_wait(heap, 0), "wait");
+    if (!text[0])
+        acknowledge();
+}
+
 static void objects(unsigned rounds, uint32_t seed)
 {
     for (unsigned i = 0; i < rounds && !text[0]; i++) {
@@ -285,6 +343,108 @@ static void interleaved(uint8_t seed, bool commits)
         aborted(one);
 }
 
+/* --- two at once, on persistent memory --- */
+
+static pthread_mutex_t marks = PTHREAD_MUTEX_INITIALIZER;
+
+struct other {
+    pthread_t thread;
+    struct pheap_tx *tx;
+    unsigned acked; /* what is acknowledged when it is durable */
+    volatile bool has_begun, has_ended;
+};
+
+static struct other *other; /* waits for let_another_go_first(); NULL: none */
+
+static void mark(unsigned acked)
+{
+    pthread_mutex_lock(&marks);
+    if (recorded)
+        recording_mark(&recorded->recording, acked);
+    pthread_mutex_unlock(&marks);
+}
+
+static void *commit_other(void *argument)
+{
+    struct other *me = argument;
+
+    step(tx_commit(me->tx), "commit of the other");
+    mark(me->acked);
+    me->has_ended = true;
+    return NULL;
+}
+
+/* The first record has its place, and is not stored before the second one is. */
+static void let_another_go_first(void)
+{
+    struct other *now_other = other;
+    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + 3000000000u;
+    size_t before;
+
+    other = NULL;
+    if (!now_other)
+        return;
+    before = recorded ? ((volatile struct recording *)&recorded->recording)->count : 0;
+    pthread_create(&now_other->thread, NULL, commit_other, now_other);
+    while (!now_other->has_ended && recorded &&
+           ((volatile struct recording *)&recorded->recording)->count < before + 2 &&
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline)
+        (void)sched_yield();
+    (void)usleep(2000); /* who does not wait for us has ended then */
+}
+
+static void two_at_once(uint64_t seed)
+{
+    struct other second = {0};
+    struct model model = now;
+    struct pheap_tx *first;
+    unsigned acked;
+
+    if (!recorded || medium != CRASH_DAX || text[0])
+        return;
+    first = begin();
+    second.tx = begin();
+    put_word(first, 5, seed, &model);
+    note(&model);
+    put_word(second.tx, 6, seed, &model);
+    note(&model);
+    acked = recorded->ack_count - 2;
+    second.acked = acked + 1;
+    other = &second;
+    step(tx_commit(first), "commit of the first");
+    mark(acked);
+    pthread_join(second.thread, NULL);
+}
+
+/* --- between the cut and the commit of a generation --- */
+
+static bool commits_after_cuts;
+
+static void put_large(uint8_t seed)
+{
+    struct pheap_tx *tx = begin();
+    struct model model = now;
+
+    put_object(tx, 20, LARGE_BYTES, seed, &model);
+    put_word(tx, 20, seed, &model);
+    step(end(tx, &model), "commit");
+}
+
+/* No more than there is room for: the log cannot grow then. */
+static void commit_after_the_cut(void)
+{
+    const unsigned bytes = LARGE_BYTES + 512;
+
+    for (unsigned i = 0; i < 8 && commits_after_cuts && !text[0]; i++) {
+        const struct log_place *place = &heap->pool.next_log;
+        uint64_t left = log_extent_bytes(place, heap->log.extent) - heap->log.used;
+
+        if (left < bytes && find_extent(&heap->log, 0, bytes) >= place->extent_count)
+            return;
+        put_large((uint8_t)(7 * heap->pool.super.next_generation + i));
+    }
+}
+
 static void checkpoint(void)
 {
     if (text[0])
@@ -336,6 +496,8 @@ static void live(void)
     words(3, 200);
     next_life();
     words(2, 300);
+    words_soon(4, 350);
+    two_at_once(360);
     objects(12, 11);
     if (!text[0])
         nested_and_aborted(5);
@@ -346,8 +508,11 @@ static void live(void)
         interleaved(60, true);
     objects(14, 90); /* more than the log had room for */
     next_life();
+    commits_after_cuts = true;
     checkpoint();
+    words_soon(3, 380);
     checkpoint();
+    commits_after_cuts = false;
     words(1, 400);
     next_life();
     objects(4, 33);
@@ -364,154 +529,4 @@ static void record_scenario(void)
     recorded = NULL;
 }
 
-/* --- the judge --- */
-
-struct verdict {
-    const struct history *history;
-    unsigned long written, nested_states;
-    bool may_write;
-};
-
-/* Is the heap as it was acknowledged, or as it will be next? Then *model is that. */
-static bool is_right(const struct history *history, const struct pheap *at, size_t position,
-                     struct model *model)
-{
-    int acked = crash_acked_at(&history->recording, position);
-    const char *fault = "nothing is right before the first";
-
-    for (int i = acked < 0 ? 0 : acked; i <= acked + 1 && i < (int)history->ack_count; i++) {
-        *model = history->acks[i];
-        fault = difference(at, model);
-        if (!fault)
-            return true;
-    }
-    return wrong("cut after operation", position, fault);
-}
-
-static bool judge_state(void *context, const char *path, size_t position, bool *changed);
-
-static bool judge_again(struct verdict *outer)
-{
-    struct verdict verdict = {.history = &again};
-    struct crash_run run = {.media = medium,
-                            .recording = &again.recording,
-                            .path = nested_path,
-                            .first_judged = CRASH_FILE_OPERATIONS,
-                            .seed = TX_CRASH_SEED,
-                            .judge = judge_state,
-                            .context = &verdict};
-
-    crash_states_run(&run);
-    outer->nested_states += run.states;
-    return !run.failed;
-}
-
-/* Opened for writing, gone on with, opened again; all that recorded, and judged in its turn. */
-static bool judge_writing(struct verdict *verdict, const char *path, size_t position, bool nested)
-{
-    struct model model;
-    bool fine;
-
-    recording_free(&again.recording);
-    memset(&again, 0, sizeof again);
-    if (nested)
-        crash_record_file(&again.recording, path, nested_path);
-    recorded = nested ? &again : NULL;
-    if (attach(path) < 0)
-        return wrong("open for writing, cut after operation", position, why.text);
-    fine = crash_acked_at(&verdict->history->recording, position) < 0 ||
-           is_right(verdict->history, heap, position, &model);
-    if (fine && table_of(heap)) {
-        now = model;
-        acknowledge();
-        words(2, 7000);
-        objects(2, 70);
-        checkpoint();
-        words(1, 8000);
-    }
-    recorded = NULL;
-    fine = fine && !text[0] && opened_is_valid(heap);
-    end_life();
-    if (!fine)
-        return wrong("gone on with, cut after operation", position, "");
-    if (fixture_open_path(&heap, path, true) < 0)
-        return wrong("opened again, cut after operation", position, why.text);
-    if (table_of(heap) && difference(heap, &now))
-        wrong("after going on, cut after operation", position, difference(heap, &now));
-    end_life();
-    return !text[0] && (!nested || again.ack_count == 0 || judge_again(verdict));
-}
-
-static bool judge_state(void *context, const char *path, size_t position, bool *changed)
-{
-    struct verdict *verdict = context;
-    static unsigned long states;
-    struct model model;
-    bool fine;
-    int status = fixture_open_path(&heap, path, true);
-
-    if (status < 0)
-        fine = (status == STATUS_NO_GENERATION &&
-                crash_acked_at(&verdict->history->recording, position) < 0) ||
-               wrong("open, cut after operation", position, why.text);
-    else {
-        fine = is_right(verdict->history, heap, position, &model);
-        end_life();
-    }
-    if (!fine || !verdict->may_write || ++states % WRITE_EVERY != 0)
-        return fine;
-    *changed = true;
-    verdict->written++;
-    return judge_writing(verdict, path, position, states % (WRITE_EVERY * NESTED_EVERY) == 0);
-}
-
-/* --- a run --- */
-
-struct tx_crash_result tx_crash_try(enum crash_media on, bool may_write, void (*spoil)(bool on))
-{
-    struct verdict verdict = {.history = &scenario, .may_write = may_write};
-    struct crash_run run = {.media = on,
-                            .recording = &scenario.recording,
-                            .path = scratch_path,
-                            .first_judged = CRASH_FILE_OPERATIONS,
-                            .seed = TX_CRASH_SEED,
-                            .judge = judge_state,
-                            .context = &verdict};
-
-    medium = on;
-    if (spoil)
-        spoil(true);
-    record_scenario();
-    if (!text[0])
-        crash_states_run(&run);
-    if (spoil)
-        spoil(false);
-    return (struct tx_crash_result){
-        .states = run.states,
-        .written = verdict.written,
-        .nested_states = verdict.nested_states,
-        .operations = scenario.recording.count,
-        .acknowledged = scenario.ack_count,
-        .text = text,
-    };
-}
-
-void tx_crash_begin(void)
-{
-    fixture_begin();
-    snprintf(pool_path, sizeof pool_path, "%s", fixture_path);
-    snprintf(scratch_path, sizeof scratch_path, "%.140s/scratch", fixture_dir);
-    snprintf(nested_path, sizeof nested_path, "%.140s/nested", fixture_dir);
-    window = mmap(NULL, TEST_WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (window == MAP_FAILED)
-        exit(1);
-}
-
-void tx_crash_end(void)
-{
-    recording_free(&scenario.recording);
-    recording_free(&again.recording);
-    unlink(scratch_path);
-    unlink(nested_path);
-    fixture_end();
-}
+#endif

@@ -1,0 +1,48 @@
+/*
+ * commit.c - see commit.h. One heap that has changed: one record of its log. Several: two_phase.h.
+ */
+#include "core/tx/commit.h"
+
+#include "core/tx/draft.h"
+#include "core/tx/opened.h"
+#include "core/tx/two_phase.h"
+
+/* whole: how soon it is to be durable. */
+static int append_record(struct pheap_tx *part, const struct pheap_tx *whole,
+                         struct log_record *record)
+{
+    struct pheap *heap = part->heap;
+    uint64_t sequence = 0;
+    int status = opened_may_change(heap);
+
+    if (status == 0)
+        status = log_write(&heap->log, record, &sequence, NULL);
+    if (status == 0 && !whole->soon)
+        status = log_wait(&heap->log, sequence, NULL);
+    opened_note_log(heap, status);
+    if (status == 0 && whole->sequence && part == whole)
+        *whole->sequence = sequence;
+    return status;
+}
+
+static int commit_part(struct pheap_tx *part, const struct pheap_tx *whole)
+{
+    struct log_record *record;
+    int status = draft_record(part->first, NULL, &part->arena, &record);
+
+    return status == 1 ? append_record(part, whole, record) : status;
+}
+
+int commit_durably(struct pheap_tx *tx)
+{
+    struct pheap_tx *changed = NULL;
+
+    for (struct pheap_tx *part = tx; part; part = part->part) {
+        if (!operation_has_changed(part))
+            continue;
+        if (changed)
+            return two_phase_commit(tx);
+        changed = part;
+    }
+    return changed ? commit_part(changed, tx) : 0;
+}

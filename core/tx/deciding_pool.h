@@ -1,0 +1,19 @@
+/*
+ * deciding_pool.h - what a pool has decided about a transaction that another one has prepared,
+ * read from its file. Nothing of it is trusted. Internal to core/tx.
+ */
+#ifndef PHEAP_TX_DECIDING_POOL_H
+#define PHEAP_TX_DECIDING_POOL_H
+
+#include "core/base/status.h"
+#include "core/tx/log_format.h"
+
+/*
+ * asking: the path of the pool that has the promise; the deciding one is looked for where it was
+ * then, and beside that. 1: it has committed; 0: it has not. STATUS_IN_DOUBT: it is not there, or
+ * cannot be read, or is older than the promise; *why says which.
+ */
+MUST_CHECK int deciding_pool_ask(uint64_t id, const struct log_promise *promise, const char *asking,
+                                 struct problem *why);
+
+#endif

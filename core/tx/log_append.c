@@ -1,0 +1,375 @@
+/*
+ * log_append.c - records get a place, are written, and become durable; the log grows and is cut.
+ *
+ * What must always be true: a record is written where no record lies that a reader of the durable
+ * superblock needs, in an extent that it lists; `durable` never runs ahead of what a sync has
+ * covered; records are written, or on DAX said to be durable, in the order of their sequences.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/heap/slot.h"
+#include "core/tx/log_place.h"
+#include "core/tx/mutant.h"
+
+#define PIECE_BYTES (64u << 10)
+#define SPINS       200u   /* until another thread has stored its record */
+#define COMPANY_NS  40000u /* how long a sync waits for as many records as the last one had */
+
+#ifndef LOG_BEFORE_STORE /* a test lets another thread go first there */
+#define LOG_BEFORE_STORE(record) (void)(record)
+#endif
+
+static int explain(const struct log *log, int status, struct problem *why)
+{
+    return problem_set(why, status, "cannot write to the log of pool '%s': %s", log->pool->path,
+                       status_text(status));
+}
+
+/* What is written from now on does not follow what was written in vain. */
+static void begin_session(struct log *log)
+{
+    if (!TX_MUTANT(TX_MUTANT_SESSION_GOES_ON) || log->session == 0)
+        log->session = log_random();
+    log->root = log->checksum;
+}
+
+int log_open(struct log *log)
+{
+    if (log->root == 0)
+        log->root = log->checksum = log_random();
+    begin_session(log);
+    return persist_share(&log->persist, &log->pool->persist);
+}
+
+void log_close(struct log *log)
+{
+    persist_unshare(&log->persist);
+}
+
+/* --- places --- */
+
+static uint64_t capacity(const struct log_place *place)
+{
+    uint64_t frames = 0;
+
+    for (uint32_t i = 0; i < place->extent_count; i++)
+        frames += place->extents[i].frames;
+    return frames;
+}
+
+static int fill(struct log *log, const struct log_extent *extent)
+{
+    static const uint8_t zeroes[PIECE_BYTES];
+    uint64_t end = extent->frames << FRAME_SHIFT, start = extent->frame << FRAME_SHIFT;
+    int status = 0;
+
+    for (uint64_t at = 0; status == 0 && at < end; at += PIECE_BYTES)
+        status = persist_write(&log->pool->persist, start + at, zeroes,
+                               end - at < PIECE_BYTES ? end - at : PIECE_BYTES);
+    return status;
+}
+
+int log_extend(struct log *log, uint64_t frames, struct problem *why)
+{
+    struct log_place *place = &log->pool->next_log;
+    int status = pool_add_log_extent(log->pool, frames, why);
+
+    if (status < 0)
+        return status;
+    status = fill(log, &place->extents[place->extent_count - 1]);
+    log->persist.file_bytes = log->pool->persist.file_bytes;
+    log->persist.dax = log->pool->persist.dax;
+    return status < 0 ? explain(log, status, why) : 0;
+}
+
+/* Has it room, and no record that is needed? */
+static bool is_free(const struct log *log, uint32_t extent, uint64_t bytes)
+{
+    return !(log->busy >> extent & 1) && bytes <= log_extent_bytes(&log->pool->next_log, extent);
+}
+
+static uint32_t find_extent(const struct log *log, uint32_t from, uint64_t bytes)
+{
+    while (from < log->pool->next_log.extent_count && !is_free(log, from, bytes))
+        from++;
+    return from;
+}
+
+/* An extent more, listed by a durable superblock; or one that an attempt before has not come so far
+ * with. Twice what there is, so that growing stays rare. */
+static int grow(struct log *log, uint64_t bytes, struct problem *why)
+{
+    const struct log_place *place = &log->pool->next_log;
+    uint64_t frames = capacity(place);
+    int status = 0;
+
+    if (frames << FRAME_SHIFT < bytes)
+        frames = (bytes + FRAME_BYTES - 1) >> FRAME_SHIFT;
+    lock_acquire(&log->pool_lock, heap_holder());
+    if (find_extent(log, log->pool->super.log.extent_count, bytes) == place->extent_count)
+        status = log_extend(log, frames, why);
+    if (status == 0 && !TX_MUTANT(TX_MUTANT_GROWTH_NOT_LISTED))
+        status = pool_list_log(log->pool, why);
+    if (log->pool->persist.failed)
+        __atomic_store_n(&log->failed, log->pool->persist.failed, __ATOMIC_RELEASE);
+    lock_release(&log->pool_lock);
+    return status;
+}
+
+static void go_to(struct log *log, uint32_t extent)
+{
+    log->extent = extent;
+    log->used = 0;
+    log->busy |= 1u << extent;
+    log->cut_busy |= 1u << extent;
+}
+
+static int make_room(struct log *log, uint64_t bytes, struct problem *why)
+{
+    const struct log_place *place = &log->pool->next_log;
+    uint32_t listed = log->pool->super.log.extent_count, extent;
+    int status;
+
+    if (bytes <= log_extent_bytes(place, log->extent) - log->used)
+        return 0;
+    extent = find_extent(log, 0, bytes);
+    if (extent >= listed) {
+        status = grow(log, bytes, why);
+        if (status < 0)
+            return status;
+        extent = find_extent(log, listed, bytes);
+    }
+    go_to(log, extent);
+    return 0;
+}
+
+/* The header, the checksum apart. Returns where in the file the record goes. */
+static uint64_t place_record(struct log *log, struct log_record *record)
+{
+    uint64_t offset = log_offset(&log->pool->next_log, log->extent, log->used);
+
+    record->magic = LOG_MAGIC;
+    record->sequence = log->sequence + 1;
+    record->previous = log->root;
+    record->session = log->session;
+    record->durable = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+    log->used += record->bytes;
+    __atomic_store_n(&log->bytes, log->bytes + record->bytes, __ATOMIC_RELAXED);
+    return offset;
+}
+
+/* --- on DAX --- */
+
+static void wait_for(const uint64_t *word, uint64_t value)
+{
+    for (unsigned i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) < value; i++)
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            (void)sys_call(SYS_sched_yield);
+}
+
+/* Before the fence the record may be there or not, or in part; after it, it is. Records of other
+ * threads may have got places before it and not be there yet: it is durable when they are. */
+static int store_record(struct log *log, struct log_record *record, uint64_t offset)
+{
+    LOG_BEFORE_STORE(record);
+    record->checksum = log_record_checksum(log, record);
+    persist_store(&log->persist, offset, record, record->bytes);
+    if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
+        persist_fence(&log->persist);
+    if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
+        wait_for(&log->durable, record->sequence - 1);
+    log->checksum = record->checksum;
+    log->persist.bytes_written += record->bytes;
+    log->persist.syncs++;
+    __atomic_store_n(&log->durable, record->sequence, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* --- on ordinary files --- */
+
+/* The record may be there in part or, unknown to its writer, as a whole: it must not come to life.
+ * Durable, since the next record may go elsewhere. */
+static void take_back(struct log *log, uint64_t bytes, uint64_t offset)
+{
+    static const uint8_t zeroes[LOG_ALIGN];
+    int status = persist_write(&log->persist, offset, zeroes, sizeof zeroes);
+
+    if (status == 0)
+        status = persist_sync(&log->persist);
+    if (status < 0)
+        __atomic_store_n(&log->failed, status, __ATOMIC_RELEASE);
+    log->used -= bytes;
+    __atomic_store_n(&log->bytes, log->bytes - bytes, __ATOMIC_RELAXED);
+    begin_session(log);
+}
+
+/* Under the lock. What lies beyond the mapping of a pool on DAX is made durable at once: the fence
+ * of another thread would not do. */
+static int write_record(struct log *log, struct log_record *record, uint64_t offset)
+{
+    int status;
+
+    record->checksum = log_record_checksum(log, record);
+    status = persist_write(&log->persist, offset, record, record->bytes);
+    if (status == 0 && log->persist.dax.window)
+        status = persist_sync(&log->persist);
+    if (status < 0) {
+        take_back(log, record->bytes, offset);
+        return status;
+    }
+    if (log->persist.dax.window) {
+        wait_for(&log->durable, record->sequence - 1);
+        __atomic_store_n(&log->durable, record->sequence, __ATOMIC_RELEASE);
+    }
+    log->checksum = record->checksum;
+    __atomic_store_n(&log->sequence, record->sequence, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* Threads that have been woken by the last sync are about to come with their next records. */
+static void wait_for_company(const struct log *log)
+{
+    uint64_t until = log->durable + log->together, deadline;
+
+    if (log->together < 2)
+        return;
+    deadline = sys_clock_ns(CLOCK_MONOTONIC) + COMPANY_NS;
+    while (__atomic_load_n(&log->sequence, __ATOMIC_RELAXED) < until &&
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline)
+        (void)sys_call(SYS_sched_yield);
+}
+
+static void advance(struct log *log, uint64_t sequence)
+{
+    uint64_t durable = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+
+    while (durable < sequence &&
+           !__atomic_compare_exchange_n(&log->durable, &durable, sequence, false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        ;
+}
+
+/* By one thread at a time: all that is written when it begins, at least up to `wanted`. */
+static int sync_log(struct log *log, uint64_t wanted)
+{
+    uint64_t sequence;
+    int status = 0;
+
+    if (__atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) >= wanted)
+        return 0;
+    wait_for_company(log);
+    sequence = __atomic_load_n(&log->sequence, __ATOMIC_ACQUIRE);
+    if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
+        status = persist_sync(&log->persist);
+    if (status < 0) {
+        __atomic_store_n(&log->failed, status, __ATOMIC_RELEASE);
+        return status;
+    }
+    log->together = (uint32_t)(sequence - log->durable);
+    advance(log, sequence);
+    return 0;
+}
+
+/* One of those who wait syncs; then all look again. Whoever comes while nobody does is that one. */
+static int wait_or_sync(struct log *log, uint64_t sequence)
+{
+    uint32_t round = __atomic_load_n(&log->syncing, __ATOMIC_ACQUIRE), odd = round | 1;
+    int status;
+
+    if (round & 1) {
+        (void)sys_call(SYS_futex, &log->syncing, FUTEX_WAIT_PRIVATE, round, 0);
+        return __atomic_load_n(&log->failed, __ATOMIC_ACQUIRE);
+    }
+    if (!__atomic_compare_exchange_n(&log->syncing, &round, odd, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return 0;
+    status = sync_log(log, sequence);
+    __atomic_store_n(&log->syncing, odd + 1, __ATOMIC_RELEASE);
+    (void)sys_call(SYS_futex, &log->syncing, FUTEX_WAKE_PRIVATE, INT32_MAX);
+    return status;
+}
+
+int log_wait(struct log *log, uint64_t sequence, struct problem *why)
+{
+    int status = 0;
+
+    while (status == 0 && __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) < sequence)
+        if (log->persist.dax.window)
+            wait_for(&log->durable, sequence);
+        else
+            status = wait_or_sync(log, sequence);
+    return status < 0 ? explain(log, status, why) : 0;
+}
+
+/* --- both --- */
+
+/*
+ * Crash: before or in this the record is not whole, and the log ends before it, or before one that
+ * got its place earlier; afterwards, on an ordinary file, it may be there or not.
+ */
+int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
+{
+    uint64_t offset;
+    int status;
+
+    lock_acquire(&log->lock, heap_holder());
+    status = __atomic_load_n(&log->failed, __ATOMIC_RELAXED);
+    if (status == 0)
+        status = make_room(log, record->bytes, why);
+    if (status < 0) {
+        lock_release(&log->lock);
+        return status;
+    }
+    offset = place_record(log, record);
+    *sequence = record->sequence;
+    if (persist_is_mapped(&log->persist, offset, record->bytes)) {
+        log->sequence = record->sequence;
+        lock_release(&log->lock);
+        return store_record(log, record, offset);
+    }
+    status = write_record(log, record, offset);
+    lock_release(&log->lock);
+    return status < 0 ? explain(log, status, why) : 0;
+}
+
+/* Crash: all of it, once this has returned. */
+int log_append(struct log *log, struct log_record *record, struct problem *why)
+{
+    uint64_t sequence;
+    int status = log_write(log, record, &sequence, why);
+
+    return status < 0 ? status : log_wait(log, sequence, why);
+}
+
+/* --- the cut --- */
+
+void log_cut(struct log *log)
+{
+    struct log_place *place = &log->pool->next_log;
+
+    if (TX_MUTANT(TX_MUTANT_LOG_NOT_CUT))
+        return;
+    lock_acquire(&log->lock, heap_holder());
+    begin_session(log);
+    place->root = log->root;
+    place->start_extent = log->extent;
+    place->start = log->used;
+    place->sequence = log->cut = log->sequence;
+    log->cut_busy = 1u << log->extent;
+    if (TX_MUTANT(TX_MUTANT_SPACE_FREE_AT_CUT))
+        log->busy = log->cut_busy;
+    __atomic_store_n(&log->bytes, 0, __ATOMIC_RELAXED);
+    lock_release(&log->lock);
+}
+
+void log_cut_committed(struct log *log)
+{
+    lock_acquire(&log->lock, heap_holder());
+    log->busy = log->cut_busy;
+    advance(log, log->cut);
+    lock_release(&log->lock);
+}
