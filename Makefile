@@ -186,7 +186,7 @@ $(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
                      $(BUILD)/obj/t/lib/sys_faults.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -Wl,--wrap=arena_alloc -lpthread $(LDFLAGS)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -Wl,--wrap=arena_alloc -lpthread $(LDFLAGS)
 
 ## check-faults: the n-th system call, or allocation, fails (part of check)
 .PHONY: check-faults fault-tests fault-builds

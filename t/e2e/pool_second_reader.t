@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -122,7 +123,10 @@ def the_second_reader_ends_a_log_at_a_flipped_bit(place):
     copy = place.path("spoilt.pool")
     with gzip.open(os.path.join(POOLS, "format-3.pool.gz")) as f:
         content = bytearray(f.read())
-    at = [m.start() for m in re.finditer(b"PHLG", content)][2]
+    with open(os.path.join(POOLS, "format-3.list"), encoding="ascii") as f:
+        third = int(f.read().splitlines()[2].split()[1])
+    at, = [m.start() for m in re.finditer(b"PHLG", content)
+           if struct.unpack_from("<Q", content, m.start() + 8)[0] == third]
     content[at + 100] ^= 4
     with open(copy, "wb") as out:
         out.write(content)

@@ -22,7 +22,7 @@
 #define FULL_LOOK 25u  /* one comparison in so many is of all pages */
 
 static struct fixture f;
-static bool by_checksum;
+static enum tracking track;
 static uint64_t random_state;
 
 static unsigned long next_n(unsigned long n)
@@ -45,7 +45,7 @@ static int explained(int status)
 
 static int create_and_write(char *memory, struct pool *pool)
 {
-    struct image_writer_options options = {.features = &f.features, .by_checksum = by_checksum};
+    struct image_writer_options options = {.features = &f.features, .track = track};
     int status = pool_create(f.path, 7, 3, &f.why);
 
     if (status == 0)
@@ -111,7 +111,7 @@ static void whatever_fails_while_a_pool_is_made(void)
     char *memory = fixture_map(64);
 
     memset(memory, 7, 64 * 4096);
-    if (fixture_start(&f, by_checksum, 0)) {
+    if (fixture_start(&f, track, 0)) {
         image_writer_destroy(f.writer);
         pool_close(&f.pool);
         unlink(f.path);
@@ -219,7 +219,7 @@ static bool go_on(void)
         return false;
     f.entry = *pool_generation(&f.pool, 0);
     pool_close(&f.pool);
-    return fixture_open(&f, f.entry.number, by_checksum, 0);
+    return fixture_open(&f, f.entry.number, track, 0);
 }
 
 static bool try_generation(char *memory, enum fault_kind kind, unsigned long n)
@@ -257,7 +257,7 @@ static void whatever_fails_while_a_generation_is_written(void)
 
     CHECK(memory == (char *)SLOT_BASE(7));
     random_state = 20260401;
-    if (fixture_start(&f, by_checksum, 0)) {
+    if (fixture_start(&f, track, 0)) {
         for (uint64_t i = 0; i < PAGES * 512ul; i++)
             ((uint64_t *)memory)[i] = i * 0x9e3779b97f4a7c15ull;
         for (unsigned i = 0; i < WARM_UP; i++) {
@@ -335,7 +335,7 @@ static bool try_pins(char *memory, enum fault_kind kind, unsigned long n)
         image_writer_destroy(f.writer);
         pool_close(&f.pool);
         arena_rewind(&f.arena, f.arena.base);
-        CHECK(fixture_open(&f, newest - 1, by_checksum, 0));
+        CHECK(fixture_open(&f, newest - 1, track, 0));
     }
     unpin_all();
     return hit;
@@ -345,7 +345,7 @@ static void whatever_fails_while_generations_are_pinned_and_dropped(void)
 {
     char *memory = fixture_map(64);
 
-    if (fixture_start(&f, by_checksum, 0)) {
+    if (fixture_start(&f, track, 0)) {
         memset(memory, 3, 64 * 4096);
         for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++) {
             unsigned long n = 1;
@@ -363,9 +363,9 @@ static void whatever_fails_while_generations_are_pinned_and_dropped(void)
 
 static void by_checksums_whatever_fails_while_a_generation_is_written(void)
 {
-    by_checksum = true;
+    track = TRACKING_CHECKSUM;
     whatever_fails_while_a_generation_is_written();
-    by_checksum = false;
+    track = TRACKING_BEST;
 }
 
 int main(int argc, char **argv)
