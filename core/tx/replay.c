@@ -113,12 +113,13 @@ static int replay_record(struct slot_memory *memory, struct arena *scratch,
 }
 
 /* A fault for the tests: the log's first record once more. */
-static int replay_first_again(struct log log, struct slot_memory *memory, struct arena *scratch)
+static int replay_first_again(const struct log *replayed, struct slot_memory *memory,
+                              struct arena *scratch)
 {
     const struct log_record *record;
-    int status;
-
     struct promises none = {0};
+    struct log log = *replayed;
+    int status;
 
     log_begin(&log, log.pool);
     status = log_next(&log, scratch, &record);
@@ -170,7 +171,7 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
     if (status == 0 && log_has_later(log, scratch) == 1)
         status = refuse_broken(log, memory, scratch, promises, why);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
-        status = replay_first_again(*log, memory, scratch);
+        status = replay_first_again(log, memory, scratch);
     arena_rewind(scratch, promises->mark);
     return status;
 }
