@@ -38,6 +38,20 @@ void faults_arm(enum fault_kind kind, unsigned long n);
 void faults_arm_agent(enum fault_kind kind, unsigned long n);
 bool faults_disarm(void);
 
+/*
+ * Instead of failing anything: how often each system call is made by the agents of this process,
+ * those apart that lie between the seizing of the first thread and the letting go of the last.
+ * Those that wait for somebody, and so may be made any number of times, are not counted.
+ */
+#define COUNTED_CALLS 512
+
+struct call_counts {
+    unsigned frozen[COUNTED_CALLS], other[COUNTED_CALLS];
+    unsigned long written_bytes;
+};
+
+void faults_count_calls(struct call_counts *counts); /* in shared memory; NULL: no more */
+
 /* The number of the system call that failed last, and how many were counted; for messages. */
 long faults_failed_call(void);
 unsigned long faults_counted(void);
