@@ -132,10 +132,10 @@ static int prepare_late(struct agent *agent)
 static int begin(struct agent *agent)
 {
     bool resumed = agent->link->resumed_generation != 0;
-    int status = agent_take_pool(agent, &agent->start_problem);
+    int status = agent_take_pool(agent, &agent->link->start_problem);
 
     if (status == 0 && !resumed)
-        status = agent_prepare(agent, &agent->start_problem);
+        status = agent_prepare(agent, &agent->link->start_problem);
     tell_starter(agent->link, status < 0 ? status : 1);
     return status == 0 && resumed ? prepare_late(agent) : status;
 }
@@ -233,6 +233,7 @@ int agent_start(struct agent_link *link, struct problem *why)
     link->agent_pid = 0;
     link->state = 0;
     link->committed_generation = 0;
+    link->start_problem = (struct problem){0, ""};
     mailbox_resume(link);
     pid = stack && call_stack ? clone_agent(agent, stack + STACK_BYTES) : -ENOMEM;
     if (pid < 0) {
@@ -248,10 +249,10 @@ int agent_start(struct agent_link *link, struct problem *why)
         if (status == -ECHILD)
             (void)problem_set(why, status, "the agent died while it started");
         else
-            (void)problem_set(why, agent->start_problem.status, "%s", agent->start_problem.text);
+            (void)problem_set(why, link->start_problem.status, "%s", link->start_problem.text);
         arena_destroy(&whole);
     } else if (why) {
-        *why = agent->start_problem; /* a warning, or empty */
+        *why = link->start_problem; /* a warning, or empty */
     }
     return status;
 }
