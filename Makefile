@@ -9,6 +9,7 @@ endif
 BUILD   ?= build
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
+MANDIR  ?= $(PREFIX)/share/man
 DESTDIR ?=
 VERSION := 0.1.0
 V       ?= 0
@@ -86,7 +87,7 @@ $(BUILD)/lib/libpheap.so: $(LIB_OBJECTS) preload/preload.map
 	  -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,-z,nodelete -Wl,-soname,libpheap.so $(LDFLAGS)
 
 # --- tools ---
-TOOL_LAYERS := recovery core/agent core/process core/image core/heap core/pool core/base
+TOOL_LAYERS := recovery core/agent core/process core/tx core/image core/heap core/pool core/base
 TOOL_NAMES  := pheap-run pheap-checkpoint pheap-restore pheap-inspect pheap-recover pheap-doctor
 .PHONY: tools
 ## tools: build the tools alone
@@ -160,9 +161,10 @@ check-prove-serial:
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
+                     recovery_retained \
                      tx_damage tx_direct tx_failures,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans tx_direct
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans recovery_retained tx_direct
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
 SANITIZED_TESTS   = $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) $(REPLAYS) \
@@ -264,7 +266,7 @@ demo: packages
 # --- measurements ---
 .PHONY: bench-checkpoint bench-malloc
 ## bench-checkpoint: pauses, gaps, bytes, restores, beside a fork snapshot (BENCH_ARGS=--help)
-bench-checkpoint: all $(BUILD)/bench/checkpoint
+bench-checkpoint: bench-packages all $(BUILD)/bench/checkpoint
 	@bench/checkpoint.py $(BENCH_ARGS)
 
 $(BUILD)/bench/%: bench/%.c
@@ -294,22 +296,31 @@ $(BUILD)/bench/tx: bench/tx.c core/pheap.h $(BUILD)/lib/libpheap.so
 # --- install ---
 .PHONY: install uninstall
 ## install: into DESTDIR and PREFIX (/usr/local)
-install: all
+install: all man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 $(BUILD)/bin/pheap $(DESTDIR)$(PREFIX)/bin/pheap
 	for name in $(TOOL_NAMES); do ln -sf pheap $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -m 755 $(BUILD)/lib/libpheap.so $(DESTDIR)$(LIBDIR)/libpheap.so
 	install -d $(DESTDIR)$(PREFIX)/include
 	install -m 644 core/pheap.h $(DESTDIR)$(PREFIX)/include/pheap.h
+	install -d $(DESTDIR)$(MANDIR)/man3
+	install -m 644 $(BUILD)/man/*.3 $(DESTDIR)$(MANDIR)/man3
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  scripts/pheap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+
+.PHONY: man
+## man: manual pages of the functions of pheap.h, under build/man
+man:
+	@rm -rf $(BUILD)/man
+	@scripts/make-man core/pheap.h $(BUILD)/man $(VERSION) >/dev/null
 
 ## uninstall: removes what install put there
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pheap $(TOOL_NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) \
 	  $(DESTDIR)$(LIBDIR)/libpheap.so $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc \
-	  $(DESTDIR)$(PREFIX)/include/pheap.h
+	  $(DESTDIR)$(PREFIX)/include/pheap.h $(DESTDIR)$(MANDIR)/man3/pheap*.3 \
+	  $(DESTDIR)$(MANDIR)/man3/PHEAP_TX.3
 
 -include t/unit/needs.mk
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -2,7 +2,7 @@
  * checkpoint.c - the program that make bench-checkpoint measures: a heap of MB megabytes of which
  * PAGES random pages a second are written, and threads that look at the clock all the time.
  *
- * Arguments: MB PAGES_PER_SECOND SECONDS THREADS GAPS_FILE [fork INTERVAL_MS SNAPSHOT_FILE]
+ * Arguments: MB PAGES_PER_SECOND SECONDS THREADS GAPS_FILE [fork INTERVAL_MS SNAPSHOT_FILE | burst]
  *
  * A gap is the time between two looks at the clock of one thread: what a checkpoint takes from the
  * program, the scheduler's own gaps included. At its end it prints "gap P99_NS MAX_NS" of the gaps
@@ -11,7 +11,8 @@
  * at its end: that is how the driver sees a restored program's first action. With "fork" it makes a
  * snapshot of itself every INTERVAL_MS, in the way of Redis: fork, and the child writes the heap to
  * a file; the time that fork() took is printed as "fork NS". Told by SIGUSR1 it reads all of its
- * heap and prints "touched NS".
+ * heap and prints "touched NS". With "burst" it writes nothing by the clock, but PAGES_PER_SECOND
+ * pages at once whenever it is told to by SIGUSR2, and prints "burst".
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -44,7 +45,8 @@ static size_t heap_pages;
 static uint64_t begin_ns, length_ns, step_ns; /* step: between two writes of one thread */
 static const char *gaps_file;
 static struct worker workers[THREADS_MAX];
-static volatile sig_atomic_t touch_wanted;
+static volatile sig_atomic_t touch_wanted, bursts_wanted;
+static size_t burst_pages;
 
 static uint64_t now_ns(void)
 {
@@ -129,6 +131,21 @@ static void want_touch(int signal)
     touch_wanted = signal;
 }
 
+static void want_burst(int signal)
+{
+    (void)signal;
+    bursts_wanted++;
+}
+
+static void write_burst(struct worker *worker)
+{
+    bursts_wanted--;
+    for (size_t i = 0; i < burst_pages; i++)
+        heap[next_random(&worker->random_state) % heap_pages * PAGE]++;
+    printf("burst\n");
+    fflush(stdout);
+}
+
 static void touch_all(void)
 {
     uint64_t begin = now_ns(), sum = 0;
@@ -161,7 +178,7 @@ static bool step(struct worker *worker, uint64_t *last, uint64_t *next_write)
 static void *work(void *argument)
 {
     struct worker *worker = argument;
-    uint64_t last = now_ns(), next_write = last;
+    uint64_t last = now_ns(), next_write = last + step_ns;
 
     while (step(worker, &last, &next_write))
         ;
@@ -171,12 +188,14 @@ static void *work(void *argument)
 /* The first thread, which makes the snapshots too. */
 static void work_and_fork(uint64_t interval_ns, const char *path)
 {
-    uint64_t last = now_ns(), next_write = last, next_snapshot = last;
+    uint64_t last = now_ns(), next_write = last + step_ns, next_snapshot = last;
     pid_t child = 0;
 
     while (step(&workers[0], &last, &next_write)) {
         if (touch_wanted)
             touch_all();
+        if (bursts_wanted)
+            write_burst(&workers[0]);
         if (interval_ns && last >= next_snapshot && (!child || waitpid(child, NULL, WNOHANG))) {
             child = snapshot(path);
             next_snapshot = last + interval_ns;
@@ -224,6 +243,11 @@ int main(int argc, char **argv)
             return 1;
     }
     signal(SIGUSR1, want_touch);
+    signal(SIGUSR2, want_burst);
+    if (argc > 6 && strcmp(argv[6], "burst") == 0) {
+        burst_pages = strtoull(argv[2], NULL, 10);
+        step_ns = UINT64_MAX / 4;
+    }
     printf("ready\n");
     fflush(stdout);
     begin_ns = now_ns();

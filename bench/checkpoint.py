@@ -18,9 +18,12 @@ import sys
 import tempfile
 import time
 
+import checkpoint_redis
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("PHEAP_BUILD") or os.path.join(ROOT, "build")
 PHEAP = os.path.join(BUILD, "bin/pheap")
+LIBRARY = os.path.join(BUILD, "lib/libpheap.so")
 PROGRAM = os.path.join(BUILD, "bench/checkpoint")
 PAGE = 4096
 MIB_PAGES = 256
@@ -70,7 +73,10 @@ def plain(place, case, seconds):
 
 
 def forked(place, case, seconds):
-    """Times of fork() and the program's gaps, with a snapshot a second as Redis makes it."""
+    """Times of fork() and the program's gaps, with a snapshot a second as Redis makes it. While a
+    child writes, the program's stores make copies: at worst a second heap."""
+    if case.mb * 2.2 > free_mb():
+        return [], {"gap_max": 0}
     path = os.path.join(place, "snapshot")
     done = subprocess.run(case.arguments(place, seconds) + ["fork", "1000", path], check=True,
                           capture_output=True, text=True)
@@ -82,13 +88,13 @@ def forked(place, case, seconds):
 class Watched:
     """The program under pheap."""
 
-    def __init__(self, place, case, seconds, interval="0"):
+    def __init__(self, place, case, seconds, how=()):
         self.place, self.case = place, case
         self.pool = os.path.join(place, "pool")
         self.out = open(os.path.join(place, "out"), "w+", encoding="ascii")
         self.process = subprocess.Popen(
-            [PHEAP, "run", "-i", interval, self.pool] + case.arguments(place, seconds),
-            stdout=self.out, cwd=place)
+            [PHEAP, "run", "-i", "0", self.pool] + case.arguments(place, seconds) + list(how),
+            stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.DEVNULL, cwd=place)
         while os.path.getsize(self.out.name) == 0:  # until its heap is there
             if self.process.poll() is not None:
                 sys.exit(f"bench: exit status {self.process.returncode}")
@@ -99,15 +105,22 @@ class Watched:
         done = subprocess.run([PHEAP, "checkpoint", "--json", self.pool], capture_output=True,
                               text=True, check=False)
         if done.returncode != 0:
+            print(f"bench: pheap checkpoint: {done.stderr.strip()}", file=sys.stderr)
             return None
         return {**json.loads(done.stdout), "seconds": time.monotonic() - begin,
                 "at": time.monotonic()}
 
-    def newest(self):
-        done = subprocess.run([PHEAP, "inspect", "--json", self.pool], capture_output=True,
-                              text=True, check=False)
-        found = json.loads(done.stdout)["generations"] if done.returncode == 0 else []
-        return max((g["number"] for g in found), default=0)
+    def said(self, word):
+        """How often the program printed a line that begins with the word."""
+        with open(self.out.name, encoding="ascii") as out:
+            return sum(line.startswith(word) for line in out)
+
+    def burst(self):
+        """The program writes the row's share of its heap, once."""
+        before = self.said("burst")
+        os.kill(self.process.pid, signal.SIGUSR2)
+        while self.said("burst") == before:
+            time.sleep(0.002)
 
     def end(self):
         if self.process.wait() != 0:
@@ -207,17 +220,24 @@ def touch(watched, pid):
     sys.exit("bench: the restored program does not read its heap")
 
 
-def restore_row(place, case, generations, repeats=5):
-    interval_ms = 50 if case.mb <= 1024 else 250
-    per_second = Case(case.mb, case.percent, case.threads)
-    if generations > 1:  # so much between two checkpoints, as fast as they come
-        per_second.pages_per_second = int(case.pages_per_second * 1000 / interval_ms)
-    watched = Watched(place, per_second, 1000000, f"{interval_ms}ms" if generations > 1 else "0")
-    watched.checkpoint()
-    while generations > 1 and watched.newest() < generations:
-        time.sleep(0.2)
+def make_generations(place, case, generations):
+    """A killed program's pool; between two generations exactly the row's share is written."""
+    watched = Watched(place, case, 1000000, ["burst"])
+    made = []
+    while len(made) < generations:
+        if made:
+            watched.burst()
+        done = watched.checkpoint()
+        if done is None:
+            sys.exit("bench: no checkpoint")
+        made.append(done)
     watched.process.kill()
     watched.process.wait()
+    return watched, made
+
+
+def restore_row(place, case, generations, repeats):
+    watched, made = make_generations(place, case, generations)
     times, touches = [], []
     for _ in range(repeats):
         time.sleep(0.5)
@@ -236,15 +256,60 @@ def restore_row(place, case, generations, repeats=5):
     os.unlink(watched.pool)
     row = {"case": str(case), "generations": generations, "times": times,
            "p50": percentile(times, .5), "max": max(times), "touch": percentile(touches, .5),
-           "read": read_ns}
+           "read": read_ns, **bytes_of(case, made[1:])}
     print(f"{row['case']} {generations:>6} {ms(row['p50']):>9} {ms(row['max']):>9} "
-          f"{ms(row['touch']):>9} {ms(read_ns):>9}", flush=True)
+          f"{ms(row['touch']):>9} {ms(read_ns):>9} {row['pages_per_dirty']:>7.3f} "
+          f"{row['index_per_pages']:>7.3f} {row['rewritten_per_pages']:>7.3f} "
+          f"{ms(row['pause_p50']):>8} {ms(row['pause_max']):>8}", flush=True)
     return row
 
 
-RESTORE_HEAD = (f"{'':24} {'after':>6} {'restore':>9} {'':>9} {'touch':>9} {'read the':>9}\n"
+def bytes_of(case, made):
+    """What generations wrote between which exactly the row's share of the heap was written, and
+    their pauses."""
+    dirty = len(made) * distinct(case.pages, case.pages_per_second) * PAGE
+    pages = sum(c["page_bytes"] for c in made)
+    pauses = [c["pause_ns"] for c in made]
+    return {"pages_per_dirty": ratio(pages, dirty),
+            "index_per_pages": ratio(sum(c["written_bytes"] - c["page_bytes"] for c in made), pages),
+            "rewritten_per_pages": ratio(sum(c["rewritten_bytes"] for c in made), pages),
+            "pause_p50": percentile(pauses, .5), "pause_max": max(pauses, default=0)}
+
+
+REDIS_HEAD = (f"{'Redis, 1 M keys,':24} {'':>4} {'pause':>7} {'':>7} {'':>7} {'slowest request':>17} "
+              f"{'through':>8} {'durable':>8} {'MB/s':>6} {'its own':>8} {'fork()':>8} {'BGSAVE':>8} "
+              f"{'slowest':>9}\n"
+              f"{'random SET and GET':24} {'n':>4} {'p50':>7} {'p99':>7} {'max':>7} {'without':>8} "
+              f"{'with':>8} {'put':>8} {'p50':>8} {'written':>6} {'malloc':>8} {'p50':>8} "
+              f"{'through.':>8} {'request':>9}")
+
+
+def redis_row(place, requests):
+    found = checkpoint_redis.one_round(place, requests, PHEAP, LIBRARY)
+    events = found["with"]["events"]
+    pauses = [e["pause_ns"] for e in events]
+    rate = found["without"]["rate"]
+    seconds = 2 * requests / found["with"]["rate"]
+    row = {"runs": found, "checkpoints": len(events), "pause_p50": percentile(pauses, .5),
+           "pause_p99": percentile(pauses, .99), "pause_max": max(pauses, default=0),
+           "throughput": ratio(found["with"]["rate"], rate),
+           "durable_p50": percentile([e["seconds"] * 1e9 for e in events], .5),
+           "written_per_second": sum(e["written_bytes"] for e in events) / seconds}
+    print(f"{int(rate):>17} a second {row['checkpoints']:>2} "
+          f"{ms(row['pause_p50']):>7} {ms(row['pause_p99']):>7} {ms(row['pause_max']):>7} "
+          f"{ms(found['without']['latency_max']):>8} {ms(found['with']['latency_max']):>8} "
+          f"{row['throughput']:>8.3f} {ms(row['durable_p50']):>8} "
+          f"{row['written_per_second'] / 1e6:>6.0f} {ratio(found['own malloc']['rate'], rate):>8.3f} "
+          f"{ms(percentile(found['bgsave']['events'], .5)):>8} "
+          f"{ratio(found['bgsave']['rate'], rate):>8.3f} {ms(found['bgsave']['latency_max']):>9}",
+          flush=True)
+    return row
+
+
+RESTORE_HEAD = (f"{'':24} {'after':>6} {'restore':>9} {'':>9} {'touch':>9} {'read the':>9} "
+                f"{'pages/':>7} {'index/':>7} {'rewr./':>7} {'pause':>8}\n"
                 f"{'heap, written between':24} {'gen.':>6} {'p50':>9} {'max':>9} {'all':>9} "
-                f"{'file':>9}")
+                f"{'file':>9} {'dirty':>7} {'pages':>7} {'pages':>7} {'p50':>8} {'max':>8}")
 
 
 def numbers(kind):
@@ -260,7 +325,12 @@ def arguments():
     parser.add_argument("--threads", type=numbers(int), default=[1, 8])
     parser.add_argument("--seconds", type=int, default=20, help="of each run")
     parser.add_argument("--restore-mb", type=numbers(int), default=[500, 4096, 12288])
+    parser.add_argument("--restore-percent", type=numbers(float), default=[],
+                        help="of the heap, written between two generations (1; of 12 GB 0.1)")
+    parser.add_argument("--restores", type=int, default=5, help="of each row")
     parser.add_argument("--generations", type=numbers(int), default=[1, 100, 1000])
+    parser.add_argument("--redis-rounds", type=int, default=3)
+    parser.add_argument("--redis-requests", type=int, default=1500000, help="of each kind")
     parser.add_argument("--json", help="all figures, into this file")
     return parser.parse_args()
 
@@ -269,13 +339,16 @@ def restore_percent(mb):
     return 0.1 if mb > 8192 else 1.0
 
 
-def fits(mb):
-    """Heap, its pool in the page cache and a fork's copies want about twice its size."""
+def free_mb():
     with open("/proc/meminfo", encoding="ascii") as f:
-        available = int(re.search(r"MemAvailable: +(\d+) kB", f.read())[1]) >> 10
-    if mb * 1.5 < available:
+        return int(re.search(r"MemAvailable: +(\d+) kB", f.read())[1]) >> 10
+
+
+def fits(mb):
+    """The heap and what of its pool is about to be written; the rest of the pool is page cache."""
+    if mb * 1.5 < free_mb():
         return True
-    print(f"{mb:>6} MB: left out, {available} MB of memory are free", flush=True)
+    print(f"{mb:>6} MB: left out, {free_mb()} MB of memory are free", flush=True)
     return False
 
 
@@ -283,7 +356,7 @@ def main():
     options = arguments()
     load = os.getloadavg()[0]
     place = tempfile.mkdtemp(prefix="pheap-bench-", dir=os.environ.get("TMPDIR", "/tmp"))
-    rows = {"cost": [], "restore": [], "load": load}
+    rows = {"cost": [], "redis": [], "restore": [], "load": load}
     print(f"one checkpoint a second, {options.seconds} s a run; times in ms; load average {load}"
           + ("" if load < 0.5 else ": the machine is busy, gaps and maxima say little") + "\n")
     print(COST_HEAD, flush=True)
@@ -293,11 +366,18 @@ def main():
                 for threads in options.threads:
                     rows["cost"].append(cost_row(place, Case(mb, percent, threads),
                                                  options.seconds))
+        if options.redis_rounds and not checkpoint_redis.available():
+            print("Redis: left out, scripts/install-packages bench has not installed it")
+        elif options.redis_rounds:
+            print("\n" + REDIS_HEAD, flush=True)
+            for _ in range(options.redis_rounds):
+                rows["redis"].append(redis_row(place, options.redis_requests))
         print("\n" + RESTORE_HEAD, flush=True)
         for mb in filter(fits, options.restore_mb):
-            for generations in options.generations:
-                rows["restore"].append(restore_row(place, Case(mb, restore_percent(mb), 1),
-                                                   generations))
+            for percent in options.restore_percent or [restore_percent(mb)]:
+                for generations in options.generations:
+                    rows["restore"].append(restore_row(place, Case(mb, percent, 1), generations,
+                                                       options.restores))
     finally:
         shutil.rmtree(place, ignore_errors=True)
         if options.json:

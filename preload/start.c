@@ -20,10 +20,13 @@
 #include "core/heap/heap.h"
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
+#include "core/process/seccomp_filter.h"
 #include "core/process/proc_text.h"
 #include "preload/program.h"
 
-#define START_TIME_FIELD     22 /* of /proc/self/stat */
+#define RSEQ_SIGNATURE       0x53053053u /* glibc's, on x86 */
+#define RSEQ_BYTES_MIN       32u         /* as it registers at least */
+#define START_TIME_FIELD     22          /* of /proc/self/stat */
 #define STATUS_BYTES         4096
 #define STAT_BYTES           1024
 #define ASK_TIMEOUT_MS       500
@@ -234,6 +237,36 @@ static int look_at_pool(const struct environment_options *options, enum ownershi
     return status;
 }
 
+/* Since glibc 2.35; a program that registers sequences of its own has switched libc's off. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+
+static struct capture_rseq libc_rseq(void)
+{
+    struct capture_rseq rseq = {0, 0, RSEQ_SIGNATURE};
+
+    if (&__rseq_offset && &__rseq_size && __rseq_size) {
+        rseq.offset = __rseq_offset;
+        rseq.bytes = __rseq_size > RSEQ_BYTES_MIN ? __rseq_size : RSEQ_BYTES_MIN;
+    }
+    return rseq;
+}
+
+/* A program that this one has execed finds the filter there. */
+static void deny_io_uring(void)
+{
+    bool is_there = seccomp_filters() > program.link.inherited_filters;
+    int status = is_there ? 0 : filter_install();
+    char line[160];
+
+    program.link.denies_io_uring = status == 0;
+    if (status == 0)
+        return;
+    format_text(line, sizeof line, "--deny io_uring: seccomp: %s; the program may use it",
+                status_text(status));
+    program_say(line);
+}
+
 static int start_owner(const struct environment_options *options, enum ownership ownership,
                        struct problem *why)
 {
@@ -252,12 +285,16 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->slot = heap_slot();
     link->track = options->track;
     link->checks_cuts = options->checks_cuts;
+    link->by_signal = options->by_signal;
+    link->rseq = libc_rseq();
     link->at_exit = options->at_exit;
     link->omits_crash = options->omits_crash;
     link->ignores_children = options->ignores_children;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;
     why->text[0] = 0;
+    if (options->denies_io_uring)
+        deny_io_uring();
     program_find_pmem(link->pool_path, &link->pmem);
     status = agent_start(link, why);
     if (status < 0)
@@ -330,7 +367,7 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     heap_note_restored();
     program.restored = true;
     program.owner_pid = sys_getpid();
-    link->inherited_filters = seccomp_filters();
+    link->inherited_filters = seccomp_filters() - (link->denies_io_uring ? 1 : 0);
     write_owner();
     program_note_stderr();
     format_text(link->pool_path, sizeof link->pool_path, "%s", arguments->pool_path);

@@ -16,26 +16,31 @@
 static const struct choice {
     const char *name;
     inspect_view *show;
-    int arguments; /* behind its name */
+    int least, most; /* arguments behind its name */
     const char *usage, *summary;
 } views[] = {
-    {"summary", inspect_summary, 0, "summary", "the pool, its program, its newest generation"},
-    {"generations", inspect_generations, 0, "generations", "one line each: size, pause, time"},
-    {"heap", inspect_heap, 0, "heap", "blocks and occupancy by size class"},
-    {"slabs", inspect_slabs, 0, "slabs", "the same with free blocks, unused bytes and addresses"},
-    {"blocks", inspect_blocks, 0, "blocks", "blocks in use, or (--address) one, and its pointers"},
-    {"leaks", inspect_leaks, 0, "leaks", "blocks that nothing points to, by size class"},
-    {"diff", inspect_diff, 2, "diff G1 G2", "what changed from generation G1 to G2"},
-    {"mappings", inspect_mappings, 0, "mappings", "the address space, how much of it is saved"},
-    {"files", inspect_files, 0, "files", "descriptors, pipes, epoll watches, locks"},
-    {"threads", inspect_threads, 0, "threads", "what each thread did: backtrace, registers"},
-    {"strings", inspect_strings, 0, "strings", "texts in memory"},
-    {"grep", inspect_grep, 1, "grep PATTERN", "where a text, bytes or a pointer is in memory"},
+    {"summary", inspect_summary, 0, 0, "summary", "the pool, its program, its newest generation"},
+    {"generations", inspect_generations, 0, 0, "generations", "one line each: size, pause, time"},
+    {"heap", inspect_heap, 0, 0, "heap", "blocks and occupancy by size class"},
+    {"slabs", inspect_slabs, 0, 0, "slabs",
+     "the same with free blocks, unused bytes and addresses"},
+    {"blocks", inspect_blocks, 0, 0, "blocks",
+     "blocks in use, or (--address) one, and its pointers"},
+    {"leaks", inspect_leaks, 0, 0, "leaks", "blocks that nothing points to, by size class"},
+    {"roots", inspect_roots, 0, 0, "roots", "where reachability starts"},
+    {"retained", inspect_retained, 0, 1, "retained [ROOT]", "what keeps how much alive"},
+    {"log", inspect_log, 0, 0, "log", "transactions of an opened heap since its generation"},
+    {"diff", inspect_diff, 2, 2, "diff G1 G2", "what changed from generation G1 to G2"},
+    {"mappings", inspect_mappings, 0, 0, "mappings", "the address space, how much of it is saved"},
+    {"files", inspect_files, 0, 0, "files", "descriptors, pipes, epoll watches, locks"},
+    {"threads", inspect_threads, 0, 0, "threads", "what each thread did: backtrace, registers"},
+    {"strings", inspect_strings, 0, 0, "strings", "texts in memory"},
+    {"grep", inspect_grep, 1, 1, "grep PATTERN", "where a text, bytes or a pointer is in memory"},
 };
 #define VIEW_COUNT (sizeof views / sizeof views[0])
 
-static const struct choice core_choice = {"", inspect_core, 0, "", ""};
-static const struct choice html_choice = {"", inspect_html, 0, "", ""};
+static const struct choice core_choice = {"", inspect_core, 0, 0, "", ""};
+static const struct choice html_choice = {"", inspect_html, 0, 0, "", ""};
 
 static int help(void)
 {
@@ -49,7 +54,8 @@ static int help(void)
            "      --html FILE      write a page with a map of the heap and tables\n"
            "      --address A      blocks: the one that holds address A\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
-           "      --limit N        blocks, strings, grep: show at most N\n"
+           "      --type T         blocks: those of type T (opened heaps)\n"
+           "      --limit N        blocks, retained, log, strings, grep: show at most N\n"
            "      --min N          strings: of at least N characters (8)\n"
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
            "      --pointer        grep: PATTERN is the value of an aligned word\n"
@@ -79,7 +85,7 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
 {
     uint64_t number = view->generation.number;
 
-    inspection->left_out += view->damaged_heap_pages + view->damaged_pages;
+    inspection->left_out += view->damaged_heap_pages + view->damaged_pages + view->log_is_damaged;
     if (inspection->damage_said == number)
         return;
     if (view->damaged_heap_pages)
@@ -92,7 +98,12 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
                "%s: %" PRIu64 " damaged pages of generation %" PRIu64
                " were left out; an older one may have them whole",
                inspection->state.path, view->damaged_pages, number);
-    if (view->damaged_heap_pages || view->damaged_pages)
+    if (view->log_is_damaged)
+        report("inspect", EXIT_FOUND,
+               "%s: the log of generation %" PRIu64 " is damaged behind record %" PRIu64
+               ": what was committed later is not shown",
+               inspection->state.path, number, view->log_records);
+    if (view->damaged_heap_pages || view->damaged_pages || view->log_is_damaged)
         inspection->damage_said = number;
 }
 
@@ -180,6 +191,7 @@ enum option_key {
     KEY_HTML,
     KEY_ADDRESS,
     KEY_SIZE,
+    KEY_TYPE,
     KEY_LIMIT,
     KEY_MIN,
     KEY_HEX,
@@ -193,6 +205,7 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"html", required_argument, NULL, KEY_HTML},
                                         {"address", required_argument, NULL, KEY_ADDRESS},
                                         {"size", required_argument, NULL, KEY_SIZE},
+                                        {"type", required_argument, NULL, KEY_TYPE},
                                         {"limit", required_argument, NULL, KEY_LIMIT},
                                         {"min", required_argument, NULL, KEY_MIN},
                                         {"hex", no_argument, NULL, KEY_HEX},
@@ -221,6 +234,10 @@ static const char *take_option(struct inspection *inspection, int option, const 
                    : NULL;
     case KEY_SIZE:
         return parse_sizes(argument, inspection) < 0 ? "--size takes bytes, as 48 or 32-64" : NULL;
+    case KEY_TYPE:
+        return parse_number(argument, 0, UINT32_MAX, &inspection->type) < 0
+                   ? "--type takes a number, 0 to 4294967295"
+                   : NULL;
     case KEY_LIMIT:
         return parse_number(argument, 1, UINT32_MAX, &inspection->limit) < 0
                    ? "--limit takes a number, from 1"
@@ -241,7 +258,7 @@ static const char *take_option(struct inspection *inspection, int option, const 
 
 int command_inspect(int argc, char **argv)
 {
-    static struct inspection inspection = {.size_high = UINT64_MAX};
+    static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
     const struct choice *choice = &views[0];
     bool as_json = false;
     const char *wrong;
@@ -266,13 +283,14 @@ int command_inspect(int argc, char **argv)
         return report_usage("inspect", "expected a pool, and perhaps a view");
     if (left >= 2 && !(choice = choice_named(argv[optind + 1])))
         return report_usage("inspect", "no such view; --help lists them");
-    if (left != 1 && left != 2 + choice->arguments)
-        return report_usage("inspect", choice->arguments ? "the view needs other arguments"
-                                                         : "the view takes no arguments");
+    if (left > 1 && (left < 2 + choice->least || left > 2 + choice->most))
+        return report_usage("inspect", choice->most ? "the view needs other arguments"
+                                                    : "the view takes no arguments");
     if ((inspection.core_path || inspection.html_path) && left != 1)
         return report_usage("inspect", "--core and --html take no view");
     if (inspection.core_path || inspection.html_path)
         choice = inspection.core_path ? &core_choice : &html_choice;
     inspection.arguments = argv + optind + 2;
+    inspection.argument_count = left > 2 ? left - 2 : 0;
     return inspect(argv[optind], choice, &inspection, as_json);
 }

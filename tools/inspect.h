@@ -19,9 +19,11 @@ struct inspection {
     const char *core_path; /* --core; NULL: not given */
     uint64_t least;        /* --min; 0: not given */
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
-    char **arguments;             /* behind the view's name, as many as it takes */
+    char **arguments; /* behind the view's name */
+    int argument_count;
     uint64_t address;             /* --address; 0: not given */
     uint64_t size_low, size_high; /* --size; 0 and UINT64_MAX: not given */
+    uint64_t type;                /* --type; UINT64_MAX: not given */
     uint64_t limit;               /* --limit; 0: not given */
     uint64_t left_out;            /* pages that are damaged */
     uint64_t damage_said;         /* generation that a line on stderr was about */
@@ -39,6 +41,9 @@ inspect_view inspect_threads;
 inspect_view inspect_slabs;
 inspect_view inspect_blocks;
 inspect_view inspect_leaks;
+inspect_view inspect_roots;
+inspect_view inspect_retained;
+inspect_view inspect_log;
 inspect_view inspect_strings;
 inspect_view inspect_grep;
 inspect_view inspect_diff;

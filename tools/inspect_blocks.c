@@ -21,13 +21,19 @@ static uint64_t limit_of(const struct inspection *inspection)
 
 static json_t *block_row(const struct block *block)
 {
-    return json_pack("{s:I, s:I, s:o, s:b, s:I, s:I}", "address", (json_int_t)block->address,
-                     "bytes", (json_int_t)block->bytes, "class_bytes",
-                     block->class < SIZE_CLASSES
-                         ? json_integer(size_class_block_bytes(block->class))
-                         : json_null(),
-                     "in_use", block->is_used, "span_start", (json_int_t)block->span_start,
-                     "span_bytes", (json_int_t)block->span_bytes);
+    json_t *row =
+        json_pack("{s:I, s:I, s:o, s:b, s:I, s:I}", "address", (json_int_t)block->address, "bytes",
+                  (json_int_t)block->bytes, "class_bytes",
+                  block->class < SIZE_CLASSES ? json_integer(size_class_block_bytes(block->class))
+                                              : json_null(),
+                  "in_use", block->is_used, "span_start", (json_int_t)block->span_start,
+                  "span_bytes", (json_int_t)block->span_bytes);
+
+    if (block->has_type) {
+        json_object_set_new(row, "type", json_integer(block->type));
+        json_object_set_new(row, "asked_bytes", json_integer((json_int_t)block->asked));
+    }
+    return row;
 }
 
 /* --- a list --- */
@@ -43,7 +49,9 @@ static bool list_block(void *context, const struct block *block)
     struct listing *listing = context;
 
     if (block->bytes < listing->inspection->size_low ||
-        block->bytes > listing->inspection->size_high)
+        block->bytes > listing->inspection->size_high ||
+        (listing->inspection->type != UINT64_MAX &&
+         !(block->has_type && block->type == listing->inspection->type)))
         return true;
     listing->found++;
     listing->bytes += block->bytes;
@@ -55,7 +63,8 @@ static bool list_block(void *context, const struct block *block)
 static const struct column list_columns[] = {
     {"address", "address", COLUMN_ADDRESS},    {"bytes", "bytes", COLUMN_NUMBER},
     {"class_bytes", "class", COLUMN_NUMBER},   {"span_start", "span", COLUMN_ADDRESS},
-    {"span_bytes", "span size", COLUMN_BYTES},
+    {"span_bytes", "span size", COLUMN_BYTES}, {"asked_bytes", "asked", COLUMN_NUMBER},
+    {"type", "type", COLUMN_NUMBER},
 };
 
 static void show_list(const struct inspection *inspection, const struct block_map *map)
@@ -70,7 +79,7 @@ static void show_list(const struct inspection *inspection, const struct block_ma
                             json_pack("{s:I, s:I}", "blocks", (json_int_t)listing.found, "bytes",
                                       (json_int_t)listing.bytes));
     table_show(inspection, "blocks", listing.rows, list_columns,
-               sizeof list_columns / sizeof list_columns[0]);
+               sizeof list_columns / sizeof list_columns[0] - (map->is_opened ? 0 : 2));
     if (!inspection->json && shown < listing.found)
         printf("  the first %" PRIu64 " of %" PRIu64 "; --limit N shows more\n", shown,
                listing.found);

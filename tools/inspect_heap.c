@@ -1,21 +1,14 @@
 /*
  * inspect_heap.c - the view heap: a generation's slot is mapped at its own address and walked with
- * the same walker that a live heap has.
- *
- * True always: the generation is locked while it is mapped, so that a running program's agent does
- * not reuse its frames.
+ * the same walker that a live heap has; an opened heap by its spans.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include "core/base/sys.h"
+#include <string.h>
 #include "core/heap/heap.h"
-#include "core/image/image_reader.h"
+#include "recovery/view/blocks.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
-
-#define ARENA_BYTES (16ull << 30) /* reserved, not used: plans of very large heaps */
 
 static double percent(uint64_t part, uint64_t whole)
 {
@@ -77,68 +70,54 @@ static void census_print(const struct inspection *inspection, uint64_t generatio
                census->large_blocks);
 }
 
-/* Maps the slot of the generation and counts what is in it. */
-static int take_census(const struct pool *pool, const struct generation_entry *entry,
-                       struct heap_census *census, struct problem *why)
+/* The same of an opened heap, by its size classes. */
+static int census_of_opened(struct heap_census *census, struct view *view, struct problem *why)
 {
-    struct arena arena;
-    struct image image;
-    uint64_t first_page = SLOT_BASE(entry->slot) >> PAGE_SHIFT;
-    int status = arena_create(&arena, ARENA_BYTES);
+    static struct class_table table[BLOCK_CLASSES];
+    struct block_map map;
+    int status = block_map_build(&map, view, why);
 
     if (status < 0)
-        return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
-    status = image_open(&image, pool, entry, &arena, why);
-    if (status == 0)
-        status = image_map(&image, first_page, first_page + (SLOT_BYTES >> PAGE_SHIFT), why);
-    if (status == 0)
-        status = heap_census(entry->slot, census, why);
-    arena_destroy(&arena);
-    return status;
+        return status;
+    block_map_classes(&map, map.used, table);
+    for (uint32_t class = 0; class < SIZE_CLASSES; class ++) {
+        const struct class_table *row = &table[class];
+
+        census->classes[class] = (struct heap_class_totals){
+            size_class_block_bytes(class), row->spans, row->span_bytes, row->used, row->total};
+    }
+    for (uint32_t class = 0; class < BLOCK_CLASSES; class ++) {
+        census->totals.live_bytes += table[class].used_bytes;
+        census->totals.live_blocks += table[class].used;
+        census->totals.span_bytes += table[class].span_bytes;
+    }
+    census->class_count = SIZE_CLASSES;
+    census->large_blocks = table[BLOCK_CLASS_LARGE].used;
+    census->large_bytes = table[BLOCK_CLASS_LARGE].used_bytes;
+    census->totals.committed_bytes = (uint64_t)(map.top - map.first_slice) << SLICE_SHIFT;
+    census->totals.free_bytes = census->totals.committed_bytes - census->totals.span_bytes;
+    return 0;
 }
 
-static int census_of_pool(struct inspection *inspection, const struct pool *pool,
-                          struct problem *why)
+static int show(struct inspection *inspection, struct view *view, struct problem *why)
 {
-    const struct generation_entry *newest = pool_state_newest(&inspection->state);
-    uint64_t number = inspection->generation;
-    const struct generation_entry *entry =
-        pool_generation(pool, number || !newest ? number : newest->number);
-    struct heap_census *census = calloc(1, sizeof *census);
-    int lock_fd = -1, status;
+    static struct heap_census census;
+    int status = view_map_heap(view, why);
 
-    if (!census)
-        return problem_set(why, -ENOMEM, "out of memory");
-    if (!entry) {
-        status = problem_set(why, STATUS_NO_GENERATION,
-                             "%s: no such generation; pheap inspect POOL generations lists them",
-                             pool->path);
-        goto out;
-    }
-    status = lock_fd = pool_lock_generation(pool, entry->number, why);
+    memset(&census, 0, sizeof census);
+    if (status == 0)
+        status = view->is_opened ? census_of_opened(&census, view, why)
+                                 : heap_census(view->generation.slot, &census, why);
     if (status < 0)
-        goto out;
-    status = take_census(pool, entry, census, why);
-    sys_close(lock_fd);
-    if (status < 0)
-        goto out;
+        return status;
     if (inspection->json)
-        census_json(inspection->json, entry->number, census);
+        census_json(inspection->json, view->generation.number, &census);
     else
-        census_print(inspection, entry->number, census);
-out:
-    free(census);
-    return status;
+        census_print(inspection, view->generation.number, &census);
+    return 0;
 }
 
 int inspect_heap(struct inspection *inspection, struct problem *why)
 {
-    static struct pool pool;
-    int status = pool_open(&pool, inspection->state.path, POOL_READ, why);
-
-    if (status < 0)
-        return status;
-    status = census_of_pool(inspection, &pool, why);
-    pool_close(&pool);
-    return status;
+    return inspect_with(inspection, show, why);
 }

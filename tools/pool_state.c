@@ -171,14 +171,3 @@ int pool_state_wait_free(struct pool_state *state, struct problem *why)
         return status;
     return pool_state_read(state->path, state, why);
 }
-
-int pool_state_refuse_log(const struct pool_state *state, const char *doing, struct problem *why)
-{
-    if (state->super.log.extent_count == 0)
-        return 0;
-    return problem_set(
-        why, STATUS_UNSUPPORTED,
-        "%s holds an opened heap, with a log of transactions: it cannot %s yet; copy "
-        "the file while no program has it open",
-        state->path, doing);
-}

@@ -45,11 +45,6 @@ int pool_state_inner_pid(int pid);
  */
 MUST_CHECK int pool_state_wait_free(struct pool_state *state, struct problem *why);
 
-/* STATUS_UNSUPPORTED for a pool with a log of transactions, which `doing` ("be compacted") would
- * lose. */
-MUST_CHECK int pool_state_refuse_log(const struct pool_state *state, const char *doing,
-                                     struct problem *why);
-
 /* The newest process generation older than number, whichever run it is of; NULL: none. */
 const struct generation_entry *pool_state_older(const struct pool_state *state, uint64_t number);
 

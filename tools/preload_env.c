@@ -171,6 +171,8 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
         unsetenv("PHEAP_KEEP");
     set_or_unset("PHEAP_FRESH", options->fresh);
     set_or_unset("PHEAP_AT_EXIT", options->at_exit);
+    if (options->denies_io_uring)
+        setenv("PHEAP_DENY", "io_uring", 1);
     set_or_unset("PHEAP_ON_TERM", options->on_term);
     if (options->ignores_children)
         setenv("PHEAP_CHILDREN", "ignore", 1);

@@ -18,6 +18,7 @@ struct preload_options {
     uint32_t keep;        /* 0: the pool's own */
     bool fresh;           /* what could be resumed is given up */
     bool at_exit;
+    bool denies_io_uring;  /* else as PHEAP_DENY says */
     bool on_term;          /* SIGTERM is a checkpoint and the end */
     bool ignores_children; /* else as PHEAP_CHILDREN says */
     bool no_crash;         /* no generation of kind crash; else as PHEAP_CRASH says */

@@ -33,7 +33,9 @@ static int help(void)
         "usage: pheap recover --check [--all] [--json] POOL\n"
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
         "       pheap recover --repair [--yes] POOL\n"
-        "       pheap recover --rollback N [--yes] POOL\n"
+        "       pheap recover --rollback N [--drop-log] [--yes] POOL\n"
+        "       pheap recover --collect [--dry-run] [--json] POOL\n"
+        "       pheap recover --salvage DIR [-g N] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
         "       pheap recover --clone FILE POOL\n\n"
         "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
@@ -43,7 +45,7 @@ static int help(void)
         "                  1: something harmless was found, 4: damaged. In a pool that is in use\n"
         "                  the newest generation alone\n"
         "      --all       with --check: look into the heap of every generation\n"
-        "      --json      with --check: one object, for programs\n"
+        "      --json      with --check and --collect: one object, for programs\n"
         "      --pin N     keep generation N until it is unpinned; at most %u are\n"
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
@@ -52,7 +54,13 @@ static int help(void)
         "                  that are not whole are given up, the superblocks saved in POOL.backup\n"
         "      --rollback N   make generation N the newest, so that its program goes on from it:\n"
         "                  newer ones are given up, after it was checked that N is whole\n"
+        "      --drop-log  ... and the transactions in the log of an opened heap\n"
         "      --yes       give them up without asking\n"
+        "      --collect   free what nothing leads to in a heap that programs open by themselves\n"
+        "  -n, --dry-run   ... only say how much that is\n"
+        "      --salvage DIR   write all that can still be read of POOL, whatever its damage, "
+        "into\n"
+        "                  files in DIR, which is made; -g N: of generation N alone\n"
         "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
         "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
@@ -132,8 +140,22 @@ static int change(const struct recover_request *request, const struct change *ch
 
 /* --- the command line --- */
 
-enum action { PIN, UNPIN, DROP, ROLLBACK, CHECK, REPAIR, COMPACT, CLONE, NOTHING };
-#define ACTIONS_TEXT "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone"
+enum action {
+    PIN,
+    UNPIN,
+    DROP,
+    ROLLBACK,
+    CHECK,
+    REPAIR,
+    COMPACT,
+    CLONE,
+    SALVAGE,
+    COLLECT,
+    NOTHING
+};
+#define ACTIONS_TEXT                                                                               \
+    "--check, --pin, --unpin, --drop, --repair, --rollback, --compact, --clone, --salvage, "       \
+    "--collect"
 
 static int run(const struct recover_request *request, enum action action)
 {
@@ -144,6 +166,10 @@ static int run(const struct recover_request *request, enum action action)
         return recover_rollback(request);
     case REPAIR:
         return recover_repair(request);
+    case COLLECT:
+        return recover_collect(request);
+    case SALVAGE:
+        return recover_salvage(request);
     case COMPACT:
     case CLONE:
         return recover_copy(request);
@@ -162,6 +188,8 @@ static int choose(struct recover_request *request, enum action *chosen, int opti
     *chosen = (enum action)option;
     if (*chosen == CLONE)
         request->clone = optarg;
+    if (*chosen == SALVAGE)
+        request->directory = optarg;
     if (*chosen <= ROLLBACK && parse_number(optarg, 1, UINT64_MAX - 1, &request->number) < 0)
         return report_usage("recover", "expected the number of a generation, from 1");
     return 0;
@@ -175,8 +203,12 @@ static bool set_option(struct recover_request *request, int option)
         return request->all = true;
     case 'j':
         return request->as_json = true;
+    case 'n':
+        return request->dry_run = true;
     case 'y':
         return request->yes = true;
+    case 'l':
+        return request->drops_log = true;
     case 'o':
         request->output = optarg;
         return true;
@@ -188,46 +220,71 @@ static bool set_option(struct recover_request *request, int option)
 /* What does not go with the action; NULL: nothing. */
 static const char *misuse(const struct recover_request *request, enum action action)
 {
-    if ((request->all || request->as_json) && action != CHECK)
-        return "--all and --json go with --check";
+    if (request->all && action != CHECK)
+        return "--all goes with --check";
+    if (request->as_json && action != CHECK && action != COLLECT)
+        return "--json goes with --check and --collect";
+    if (request->dry_run && action != COLLECT)
+        return "--dry-run goes with --collect";
     if (request->output && action != COMPACT)
         return "-o goes with --compact";
+    if (request->generation && action != SALVAGE)
+        return "-g goes with --salvage";
+    if (request->drops_log && action != ROLLBACK)
+        return "--drop-log goes with --rollback";
     if (request->yes && action != ROLLBACK && action != REPAIR)
         return "--yes goes with --repair and --rollback";
     return NULL;
 }
 
+static const struct option options[] = {{"pin", required_argument, NULL, PIN},
+                                        {"unpin", required_argument, NULL, UNPIN},
+                                        {"drop", required_argument, NULL, DROP},
+                                        {"rollback", required_argument, NULL, ROLLBACK},
+                                        {"check", no_argument, NULL, CHECK},
+                                        {"repair", no_argument, NULL, REPAIR},
+                                        {"compact", no_argument, NULL, COMPACT},
+                                        {"clone", required_argument, NULL, CLONE},
+                                        {"salvage", required_argument, NULL, SALVAGE},
+                                        {"collect", no_argument, NULL, COLLECT},
+                                        {"dry-run", no_argument, NULL, 'n'},
+                                        {"generation", required_argument, NULL, 'g'},
+                                        {"all", no_argument, NULL, 'a'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {"yes", no_argument, NULL, 'y'},
+                                        {"drop-log", no_argument, NULL, 'l'},
+                                        {"output", required_argument, NULL, 'o'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, 'V'},
+                                        {0}};
+
+/* 0, or an exit status. */
+static int take_option(struct recover_request *request, enum action *action, int option)
+{
+    if (option == '?')
+        return report_usage("recover", NULL);
+    if (option == 'g')
+        return parse_number(optarg, 1, UINT64_MAX - 1, &request->generation) < 0
+                   ? report_usage("recover", "-g takes the number of a generation, from 1")
+                   : 0;
+    return set_option(request, option) ? 0 : choose(request, action, option);
+}
+
 int command_recover(int argc, char **argv)
 {
-    static const struct option options[] = {{"pin", required_argument, NULL, PIN},
-                                            {"unpin", required_argument, NULL, UNPIN},
-                                            {"drop", required_argument, NULL, DROP},
-                                            {"rollback", required_argument, NULL, ROLLBACK},
-                                            {"check", no_argument, NULL, CHECK},
-                                            {"repair", no_argument, NULL, REPAIR},
-                                            {"compact", no_argument, NULL, COMPACT},
-                                            {"clone", required_argument, NULL, CLONE},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"yes", no_argument, NULL, 'y'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {0}};
     struct recover_request request = {0};
     enum action action = NOTHING;
     int option, status;
 
-    while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "ho:g:n", options, NULL)) != -1) {
         if (option == 'h')
             return help();
         if (option == 'V') {
             print_version();
             return EXIT_FINE;
         }
-        if (option == '?')
-            return report_usage("recover", NULL);
-        if (!set_option(&request, option) && (status = choose(&request, &action, option)) != 0)
+        status = take_option(&request, &action, option);
+        if (status != 0)
             return status;
     }
     if (misuse(&request, action))

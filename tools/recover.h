@@ -10,16 +10,20 @@
 #include "recovery/check/check.h"
 
 struct recover_request {
-    const char *output; /* --compact -o; NULL: none was named */
-    const char *clone;  /* --clone */
-    const char *path;   /* the pool */
-    uint64_t number;    /* of a generation */
-    bool all, as_json, yes;
+    const char *output;    /* --compact -o; NULL: none was named */
+    const char *clone;     /* --clone */
+    const char *directory; /* --salvage */
+    const char *path;      /* the pool */
+    uint64_t number;       /* of a generation */
+    uint64_t generation;   /* -g; 0: not given */
+    bool all, as_json, yes, drops_log, dry_run;
 };
 
 int recover_check(const struct recover_request *request);
 int recover_rollback(const struct recover_request *request);
 int recover_repair(const struct recover_request *request);
+int recover_salvage(const struct recover_request *request);
+int recover_collect(const struct recover_request *request);
 /* With request->clone a pool of its own; else into request->output, or in the pool's place. */
 int recover_copy(const struct recover_request *request);
 

@@ -113,12 +113,19 @@ static void print_verdict(const char *path, const struct check_result *result, u
         printf("whole; what was found is harmless\n");
     else if (result->super.generation_count == 0)
         printf("damaged: neither superblock is valid\n");
-    else
+    else if (damaged)
         printf("damaged: %d of them not whole\n", damaged);
+    else
+        printf("damaged\n");
+    if (result->log_is_damaged)
+        printf("the log is whole up to record %" PRIu64
+               ": what was committed later is lost, unless "
+               "a copy of the file has it\n",
+               result->log_records);
     if (result->worst == SEVERITY_DAMAGE && whole)
         printf("generation %" PRIu64 " is whole: pheap restore -g %" PRIu64 " %s goes on from it\n",
                whole, whole, path);
-    if (result->worst == SEVERITY_DAMAGE && result->damaged)
+    if (result->worst == SEVERITY_DAMAGE && (result->damaged || result->log_is_damaged))
         printf("pheap recover --repair %s says what would make the pool whole\n", path);
 }
 
@@ -137,8 +144,9 @@ static void print_json(json_t *findings, const char *path, const struct check_re
         if (result->counts[kind])
             json_object_set_new(counts, finding_id((enum finding_kind)kind),
                                 json_integer((json_int_t)result->counts[kind]));
-    object = json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:O}", "pool", path,
-                       "verdict", verdicts[result->worst], "in_use", result->is_in_use,
+    object = json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:O}", "pool", path,
+                       "verdict", verdicts[result->worst], "in_use", result->is_in_use, "log_whole",
+                       !result->log_is_damaged, "log_records", (json_int_t)result->log_records,
                        "file_bytes", (json_int_t)result->file_bytes, "checked_bytes",
                        (json_int_t)result->checked_bytes, "checked_generations",
                        (json_int_t)result->generation_count, "ns", (json_int_t)ns, "generations",

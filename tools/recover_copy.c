@@ -27,6 +27,11 @@ static int judge(const char *path, uint64_t *bytes, struct problem *why)
     int status = recover_check_quietly(path, &result, why);
 
     *bytes = result.checked_bytes + 2 * FRAME_BYTES;
+    if (status == 0 && result.log_is_damaged)
+        return problem_set(why, STATUS_DAMAGED,
+                           "%s: its log is not whole, nothing is copied; `pheap recover --check` "
+                           "says more, `--repair` keeps what is whole of it",
+                           path);
     if (status < 0 || result.damaged == 0)
         return status;
     return problem_set(why, STATUS_DAMAGED,
@@ -73,8 +78,6 @@ int recover_copy(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
-    if (status == 0)
-        status = pool_state_refuse_log(&state, "be compacted or cloned", &why);
     if (status == 0 && output) {
         copying.to = to;
         if (parse_path(output, to, sizeof to) < 0)

@@ -20,7 +20,14 @@ static void show_plan(const struct repair_plan *plan, const struct check_result 
                plan->file_frames, plan->listed_frames);
     for (uint32_t i = 0; i < plan->gives_up_count; i++)
         printf("give up generation %" PRIu64 ", which is not whole\n", plan->gives_up[i]);
-    if (plan->newest && plan->gives_up_count)
+    if (plan->renews_log && plan->log_records)
+        printf("begin a new log, with the %" PRIu64
+               " transactions before the one that is damaged\n",
+               plan->log_records);
+    else if (plan->renews_log)
+        printf("begin a new log: give up all transactions since generation %" PRIu64 "\n",
+               plan->newest);
+    if (plan->newest && plan->gives_up_count && super->log.extent_count == 0)
         printf("keep generation %" PRIu64 " as the newest%s\n", plan->newest,
                plan->is_resumed ? ", from which its program goes on"
                                 : "; nothing is resumed from it but by `pheap restore -g`");
@@ -46,8 +53,6 @@ int recover_repair(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
-    if (status == 0)
-        status = pool_state_refuse_log(&state, "be repaired", &why);
     if (status == 0)
         status = recover_check_quietly(state.path, &result, &why);
     if (status == 0)

@@ -45,12 +45,13 @@ static unsigned list_newer(const struct superblock *super, uint64_t number, char
     return count;
 }
 
-/* It is there, and whole. */
-static int judge(const char *path, uint64_t number, struct problem *why)
+/* It is there, and whole. *records: of the log. */
+static int judge(const char *path, uint64_t number, uint64_t *records, struct problem *why)
 {
     static struct check_result result;
     int status = recover_check_quietly(path, &result, why);
 
+    *records = result.log_records;
     if (status < 0)
         return status;
     for (uint32_t i = 0; i < result.super.generation_count; i++) {
@@ -70,11 +71,17 @@ static int judge(const char *path, uint64_t number, struct problem *why)
 }
 
 static int agree(const struct recover_request *request, const struct pool_state *state,
-                 struct problem *why)
+                 uint64_t records, struct problem *why)
 {
     char newer[640], question[704];
     unsigned count = list_newer(&state->super, request->number, newer, sizeof newer);
 
+    if (records > 0 && !request->drops_log)
+        return problem_set(why, STATUS_REFUSED,
+                           "%s: %" PRIu64 " transactions since generation %" PRIu64
+                           " are in its log "
+                           "and would be lost, nothing is changed; --drop-log gives them up",
+                           state->path, records, state->super.log.generation);
     snprintf(question, sizeof question, "give up generation%s %.600s for ever?",
              count == 1 ? "" : "s", newer);
     if (count == 0 || recover_is_agreed(request, question))
@@ -107,17 +114,16 @@ int recover_rollback(const struct recover_request *request)
 {
     static struct pool_state state;
     struct problem why = {0};
+    uint64_t records = 0;
     char newer[640];
     int status = pool_state_read(request->path, &state, &why);
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
     if (status == 0)
-        status = pool_state_refuse_log(&state, "be rolled back", &why);
+        status = judge(request->path, request->number, &records, &why);
     if (status == 0)
-        status = judge(request->path, request->number, &why);
-    if (status == 0)
-        status = agree(request, &state, &why);
+        status = agree(request, &state, records, &why);
     if (status == 0)
         status = go_back(&state, request->number, &why);
     if (status < 0)
@@ -128,5 +134,7 @@ int recover_rollback(const struct recover_request *request)
         printf("generation %" PRIu64 ": the newest now; given up: %s\n", request->number, newer);
     else
         printf("generation %" PRIu64 ": the newest\n", request->number);
+    if (records > 0)
+        printf("given up: %" PRIu64 " transactions of the log\n", records);
     return EXIT_FINE;
 }

@@ -43,6 +43,7 @@ static int help(void)
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
         "      --children=ignore checkpoints while child processes live, which a resume loses\n"
+        "      --deny io_uring   io_uring, which cannot be checkpointed, is not there for COMMAND\n"
         "      --no-crash        no image of the memory, for inspection, after a kill\n"
         "      --help, --version\n\n"
         "A program that ended by itself leaves nothing to resume; one that was killed does.\n",
@@ -146,13 +147,19 @@ static int run_program(struct run *run, const char *pool_path, int *exit_status,
 
 static int parse_options(int argc, char **argv, struct run *run)
 {
-    static const struct option options[] = {
-        {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
-        {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
-        {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
-        {"no-crash", no_argument, NULL, 'c'},       {"on-term", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
-        {"children", required_argument, NULL, 'C'}, {0}};
+    static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
+                                            {"keep", required_argument, NULL, 'k'},
+                                            {"resume", no_argument, NULL, 'r'},
+                                            {"fresh", no_argument, NULL, 'f'},
+                                            {"at-exit", no_argument, NULL, 'x'},
+                                            {"dirty", required_argument, NULL, 'd'},
+                                            {"no-crash", no_argument, NULL, 'c'},
+                                            {"on-term", no_argument, NULL, 't'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {"children", required_argument, NULL, 'C'},
+                                            {"deny", required_argument, NULL, 'D'},
+                                            {0}};
     uint64_t keep;
     int option;
 
@@ -185,6 +192,11 @@ static int parse_options(int argc, char **argv, struct run *run)
             if (strcmp(optarg, "ignore") != 0 && strcmp(optarg, "wait") != 0)
                 return report_usage("run", "--children takes ignore, or wait");
             run->preload.ignores_children = strcmp(optarg, "ignore") == 0;
+            break;
+        case 'D':
+            if (strcmp(optarg, "io_uring") != 0)
+                return report_usage("run", "--deny takes io_uring");
+            run->preload.denies_io_uring = true;
             break;
         case 'c':
             run->preload.no_crash = true;

@@ -229,6 +229,15 @@ int agent_start(struct agent_link *link, struct problem *why)
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
     call_stack = (uintptr_t)arena_alloc(&agent->core, CAPTURE_STACK_BYTES, PAGE_BYTES);
     agent->call_stack_top = call_stack + CAPTURE_STACK_BYTES;
+    halt_forget();
+    status = link->by_signal ? halt_install(&agent->halts, &agent->core) : 0;
+    if (status < 0) {
+        arena_destroy(&whole);
+        return problem_set(why, status,
+                           "PHEAP_FREEZE=signal: no signal is free to stop the program's threads "
+                           "by: %s",
+                           status_text(status));
+    }
     report_remember_stderr(agent);
     link->agent_pid = 0;
     link->state = 0;

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "core/base/status.h"
 #include "core/pool/persist.h"
+#include "core/process/capture.h"
 #include "core/process/memory_attributes.h"
 
 #define AGENT_PATH_BYTES 4096
@@ -50,8 +51,11 @@ struct agent_link {
     uint32_t slot;
     uint32_t track;              /* enum tracking: PHEAP_TRACK */
     uint32_t checks_cuts;        /* PHEAP_CHECK=cut */
+    uint32_t by_signal;          /* PHEAP_FREEZE=signal: threads halt themselves, nobody traces */
+    struct capture_rseq rseq;    /* libc's, for that */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint32_t ignores_children;   /* --children=ignore */
+    uint32_t denies_io_uring;    /* --deny io_uring, and the filter is there */
     uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */

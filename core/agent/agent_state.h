@@ -64,6 +64,7 @@ struct agent {
     struct capture_cache *capture_cache;
     struct restart_table *restarts;
     struct freeze freeze;
+    struct halt_table *halts; /* PHEAP_FREEZE=signal */
     struct children children; /* as they were last seen */
     bool waits_for_child;     /* the last attempt did */
     bool said_so;

@@ -189,7 +189,9 @@ static int make_tools(struct agent *agent, struct problem *why)
         status = restart_table_create(&agent->restarts, &agent->core);
     if (status < 0)
         return problem_set(why, status, "no memory for the agent: %s", status_text(status));
-    freeze_create(&agent->freeze, &agent->core, agent->restarts, agent->program_pid);
+    freeze_create(&agent->freeze, &agent->core, agent->restarts, agent->program_pid, agent->halts);
+    if (agent->halts)
+        halt_set_agent(agent->halts, agent->self_pid);
     return 0;
 }
 
@@ -211,10 +213,11 @@ static void check_permission(struct agent *agent, struct problem *why)
     fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
     if (fd >= 0)
         sys_close(fd);
-    if (fd == -EPERM)
+    if (fd == -EPERM && !agent->halts)
         (void)problem_set(why, STATUS_NOT_PERMITTED,
                           "the agent may not trace this program, so there will be no checkpoints; "
-                          "look at kernel.yama.ptrace_scope, seccomp and PR_SET_DUMPABLE");
+                          "look at kernel.yama.ptrace_scope, seccomp and PR_SET_DUMPABLE; "
+                          "PHEAP_FREEZE=signal does without ptrace");
 }
 
 int agent_take_pool(struct agent *agent, struct problem *why)

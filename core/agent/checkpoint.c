@@ -95,6 +95,8 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .call_stack_top = agent->call_stack_top,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
+        .rseq = agent->link->rseq,
+        .denies_io_uring = agent->link->denies_io_uring != 0,
         .inherited_filters = agent->link->inherited_filters,
     };
 }

@@ -21,12 +21,13 @@
 #define SCANS_MAX     64
 
 void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
-                   int pid)
+                   int pid, struct halt_table *halts)
 {
     memset(freeze, 0, sizeof *freeze);
     freeze->arena = arena;
     freeze->restarts = restarts;
     freeze->pid = pid;
+    freeze->halts = halts;
 }
 
 /* The old table is left behind: sizes double, so that is no more than one table. */
@@ -73,8 +74,34 @@ static int why_not_permitted(struct freeze *freeze, int tid, struct problem *why
     }
     return problem_set(why, STATUS_NOT_PERMITTED,
                        "ptrace of thread %d is not permitted; look at kernel.yama.ptrace_scope, "
-                       "seccomp, and whether the program switched PR_SET_DUMPABLE off",
+                       "seccomp, and whether the program switched PR_SET_DUMPABLE off; "
+                       "PHEAP_FREEZE=signal does without ptrace",
                        tid);
+}
+
+/* Asks a thread that is new to halt itself. 0 also when it is gone. */
+static int halt_thread(struct freeze *freeze, int tid, struct problem *why)
+{
+    struct halt_table *halts = freeze->halts;
+    int status = halt_begin(halts, &freeze->tracees[freeze->count], freeze->pid, tid);
+
+    freeze->count += status == 0;
+    switch (status) {
+    case 0:
+    case -ESRCH:
+        return 0;
+    case STATUS_DEFERRED:
+        return problem_set(why, status, "thread %d blocks signal %d, by which it is to be stopped",
+                           tid, halts->signal);
+    case STATUS_REFUSED:
+        return problem_set(why, status,
+                           "the program took away the handler of signal %d, by which its threads "
+                           "are to be stopped (PHEAP_FREEZE=signal)",
+                           halts->signal);
+    default:
+        return problem_set(why, status, "cannot stop thread %d by a signal: %s", tid,
+                           status_text(status));
+    }
 }
 
 /* Seizes and interrupts a thread that is new. 0 also when it is gone or a zombie. */
@@ -86,6 +113,8 @@ static int take_thread(struct freeze *freeze, int tid, struct problem *why)
 
     if (!make_room(freeze))
         return problem_set(why, -ENOMEM, "no memory for %u threads", freeze->count + 1);
+    if (freeze->halts)
+        return halt_thread(freeze, tid, why);
     tracee = &freeze->tracees[freeze->count];
     status = tracee_seize(tracee, tid, 0);
     if (status == -EPERM) {
@@ -144,26 +173,34 @@ static uint32_t poll_all(struct freeze *freeze)
     return running;
 }
 
-static void wait_for_report(uint64_t longest_ns)
+static void wait_for_report(const struct freeze *freeze, uint32_t arrived, uint64_t longest_ns)
 {
     const uint64_t mask = SIGCHLD_MASK;
     struct timespec time = {0, (long)(longest_ns < WAIT_SLICE_NS ? longest_ns : WAIT_SLICE_NS)};
 
-    (void)sys_call(SYS_rt_sigtimedwait, &mask, NULL, &time, sizeof mask);
+    if (freeze->halts)
+        halt_wait(freeze->halts, arrived, (uint64_t)time.tv_nsec);
+    else
+        (void)sys_call(SYS_rt_sigtimedwait, &mask, NULL, &time, sizeof mask);
+}
+
+static uint32_t arrivals(const struct freeze *freeze)
+{
+    return freeze->halts ? __atomic_load_n(&freeze->halts->arrived, __ATOMIC_ACQUIRE) : 0;
 }
 
 static int wait_all_stopped(struct freeze *freeze, uint64_t deadline_ns, struct problem *why)
 {
-    uint32_t running;
+    uint32_t running, arrived = arrivals(freeze);
 
-    while ((running = poll_all(freeze)) > 0) {
+    for (; (running = poll_all(freeze)) > 0; arrived = arrivals(freeze)) {
         uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
 
         if (now_ns >= deadline_ns)
             return problem_set(why, STATUS_DEFERRED,
                                "%u of %u threads could not be stopped in time", running,
                                freeze->count);
-        wait_for_report(deadline_ns - now_ns);
+        wait_for_report(freeze, arrived, deadline_ns - now_ns);
     }
     return 0;
 }
@@ -195,8 +232,8 @@ static int mend(struct freeze *freeze, struct tracee *tracee)
 {
     int status = tracee->regs_read ? 0 : tracee_read_registers(tracee);
 
-    if (status < 0)
-        return status;
+    if (status < 0 || tracee->halt)
+        return status; /* halted: the kernel has told the thread already */
     return syscall_restart_fix(freeze->restarts, tracee, freeze->pid,
                                sys_clock_ns(CLOCK_MONOTONIC));
 }
@@ -254,7 +291,7 @@ int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why
 
     if (!freeze_settle(freeze))
         return problem_set(why, STATUS_DEFERRED, "a thread has still not been stopped");
-    wait_for_report(0); /* what is left of the last freeze */
+    wait_for_report(freeze, arrivals(freeze), 0); /* what is left of the last freeze */
     freeze->began_ns = sys_clock_ns(CLOCK_MONOTONIC);
     status = stop_all(freeze, freeze->began_ns + patience_ns, why);
     if (status < 0)
@@ -278,6 +315,8 @@ void freeze_release(struct freeze *freeze)
     for (uint32_t i = 0; i < freeze->count; i++)
         if (freeze->tracees[i].state == TRACEE_STOPPED)
             (void)tracee_detach(&freeze->tracees[i]);
+        else if (freeze->tracees[i].halt && freeze->tracees[i].state == TRACEE_RUNNING)
+            halt_release(&freeze->tracees[i]);
     freeze->ended_ns = sys_clock_ns(CLOCK_MONOTONIC);
     drop_gone(freeze);
 }
@@ -285,7 +324,7 @@ void freeze_release(struct freeze *freeze)
 bool freeze_settle(struct freeze *freeze)
 {
     if (freeze->count == 0)
-        return true;
+        return !freeze->halts || halt_settle(freeze->halts);
     (void)poll_all(freeze);
     freeze_release(freeze);
     return freeze->count == 0;

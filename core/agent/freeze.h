@@ -11,6 +11,10 @@
  * (syscall_restart_fix): an attempt that is given up is as invisible as one that succeeds.
  *
  * The caller blocks SIGCHLD and has it at its default.
+ *
+ * With a table of halts nobody is traced: threads are asked by a signal to stop themselves
+ * (halt.h). Their system calls cannot be mended then. A thread that blocks the signal defers the
+ * freeze.
  */
 #ifndef PHEAP_AGENT_FREEZE_H
 #define PHEAP_AGENT_FREEZE_H
@@ -19,20 +23,22 @@
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
+#include "core/process/halt.h"
 #include "core/process/syscall_restart.h"
 #include "core/process/tracee.h"
 
 struct freeze {
     int pid;
     struct restart_table *restarts;
-    struct arena *arena;    /* for the table; grows, never shrinks */
-    struct tracee *tracees; /* [0] is the leader */
+    struct arena *arena;      /* for the table; grows, never shrinks */
+    struct tracee *tracees;   /* [0] is the leader */
+    struct halt_table *halts; /* threads halt themselves, nobody is traced; else NULL */
     uint32_t count, capacity;
     uint64_t began_ns, ended_ns; /* CLOCK_MONOTONIC: first seize, last detach */
 };
 
 void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
-                   int pid);
+                   int pid, struct halt_table *halts);
 
 /*
  * 0: all are stopped, their registers read, their system calls mended. STATUS_DEFERRED: not within

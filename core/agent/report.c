@@ -34,12 +34,24 @@ static bool takes_a_line(int fd)
     return sys_call(SYS_ppoll, &room, 1, &no_time, 0, 8) == 1 && (room.revents & POLLOUT);
 }
 
+/* Where the agent may not fetch it: the same file, opened anew. */
+static int borrow_stderr(const struct agent *agent)
+{
+    int fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
+    char path[64];
+
+    if (fd >= 0 || !agent->halts)
+        return fd;
+    format_text(path, sizeof path, "/proc/%d/fd/2", agent->program_pid);
+    return sys_open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+}
+
 static bool write_line(struct agent *agent, const char *text)
 {
     bool written = true;
     char line[PROBLEM_TEXT_BYTES + 16];
     size_t length = format_text(line, sizeof line, "pheap: %s\n", text);
-    int fd = (int)sys_call(SYS_pidfd_getfd, agent->pidfd, 2, 0);
+    int fd = borrow_stderr(agent);
     struct stat file;
 
     if (fd < 0)

@@ -197,8 +197,12 @@ int options_from_environment(struct environment_options *out, char *const *envir
     status = take_tracking(environment, &out->track, why);
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;
+    switch_status = take_switch(environment, "PHEAP_FREEZE", "signal", &out->by_signal, why);
+    status = status ? status : switch_status;
     switch_status =
         take_switch(environment, "PHEAP_CHILDREN", "ignore", &out->ignores_children, why);
+    status = status ? status : switch_status;
+    switch_status = take_switch(environment, "PHEAP_DENY", "io_uring", &out->denies_io_uring, why);
     status = status ? status : switch_status;
     if (keep && *keep) {
         if (options_number(keep, OPTIONS_KEEP_MAX, &number) || number == 0)

@@ -43,9 +43,11 @@ struct environment_options {
     uint32_t keep;         /* PHEAP_KEEP; 0: not said */
     enum tracking track;   /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
     bool checks_cuts;      /* PHEAP_CHECK=cut */
+    bool by_signal;        /* PHEAP_FREEZE=signal */
     bool at_exit;          /* PHEAP_AT_EXIT=1 */
     bool omits_crash;      /* PHEAP_CRASH=0 */
     bool ignores_children; /* PHEAP_CHILDREN=ignore */
+    bool denies_io_uring;  /* PHEAP_DENY=io_uring */
     bool on_term;          /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
     bool fresh;            /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool deepbind;         /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */

@@ -64,6 +64,8 @@ static const struct status_row rows[] = {
     {-ECONNREFUSED, EXIT_SYSTEM, "connection refused"},
     {-ETIMEDOUT, EXIT_SYSTEM, "timed out"},
     {-EDQUOT, EXIT_SYSTEM, "disk quota exceeded"},
+    {-ESTALE, EXIT_SYSTEM, "truncated by another process"},
+    {-ENOTTY, EXIT_SYSTEM, "not known to this kernel"},
 };
 
 static const struct status_row *find_row(int status)

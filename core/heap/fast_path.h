@@ -25,7 +25,7 @@ static inline void *fast_malloc(size_t bytes)
 
     if (UNLIKELY(bytes > SMALL_MAX_BYTES))
         return NULL;
-    slab = heap_thread->by_words[(bytes + 15) / 16];
+    slab = heap_thread->by_bytes[bytes];
     block = (uint64_t *)slab->free_head;
     /* Small slabs are one slice, so the link's offset is below 64 KiB. What is read at the end of
      * the list, at slab start + 1, is not: 2^48 to one, and a secret key. */
@@ -34,9 +34,9 @@ static inline void *fast_malloc(size_t bytes)
     if (UNLIKELY(offset >= SLICE_BYTES))
         return NULL;
     offset |= slab->start;
-    __builtin_prefetch((const void *)offset); /* the next call reads its link */
     slab->free_head = offset;
-    block[1] = 0;
+    SLAB_ORDER(); /* what is in a list has its link */
+    slab_unmark(block);
     return block;
 }
 

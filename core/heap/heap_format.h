@@ -40,7 +40,7 @@
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 2
+#define HEAP_VERSION 3
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -69,9 +69,14 @@ enum span_flags {
 };
 
 /*
- * A free block's first word is the next one's address, its second word is the slab's key
- * (FREE_MARK), the first xor-ed with the key. The last of a list points to slab start + 1: odd, so
- * "empty" and "next" are told apart by one bit, and still inside the slab.
+ * A free block's first word is its link: the next one's address xor-ed with the slab's key. The
+ * last of a list points to slab start + 1: odd, so "empty" and "next" are told apart by one bit,
+ * and still inside the slab.
+ *
+ * A link is also the mark of a free block. A slab lies in one 4 GiB of the slot, so the upper half
+ * of all its links is the same; the key is made so that it equals the key's lower half, which is
+ * random. malloc clears that half of the block it takes, and one that is freed with it is looked
+ * for in the lists.
  *
  * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
  * `owned_start` says the same to free(): the slab's address plus the owner's tag, or plus
@@ -113,7 +118,7 @@ struct span {
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
         uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
     };
-    uint64_t key;         /* slab: random, encodes links, marks free blocks; HARD_*: canary */
+    uint64_t key;         /* slab: encodes links, see above; HARD_*: canary */
     uint64_t start;       /* slab: its address */
     uint64_t start_key;   /* slab: start ^ key, turns a link into an offset */
     uint64_t owned_start; /* slab: start + tag */
@@ -140,9 +145,9 @@ struct remote_batch {
 #define REMOTE_BATCHES 64
 
 struct thread_heap {
-    struct span *by_words[SMALL_WORDS]; /* current slab for (bytes + 15) / 16 */
-    struct span *current[SIZE_CLASSES]; /* never null: heap.empty_slab when there is none */
-    uint32_t partial[SIZE_CLASSES];     /* slabs with free blocks that are not current */
+    struct span *by_bytes[SMALL_MAX_BYTES + 1]; /* current slab for so many bytes */
+    struct span *current[SIZE_CLASSES];         /* never null: heap.empty_slab when there is none */
+    uint32_t partial[SIZE_CLASSES];             /* slabs with free blocks that are not current */
     struct lock lock; /* held by the owner for list changes, by others when dead */
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
@@ -159,7 +164,7 @@ enum thread_heap_state {
     THREAD_HEAP_DEAD = 2,
 };
 
-#define THREAD_HEAP_STRIDE 4096
+#define THREAD_HEAP_STRIDE 12288
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {

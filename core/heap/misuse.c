@@ -153,9 +153,9 @@ _Noreturn void misuse_damaged_list(const struct heap *heap, const struct span *s
     size_t length;
 
     length = format_text(line, sizeof line,
-                         "pheap: a freed block was written to: the free list of the slab at %p, "
-                         "blocks of %u bytes, is damaged\n",
-                         (void *)heap_span_address(heap, slab),
+                         "pheap: a freed block was written to: %p, in the free list of the slab at "
+                         "%p, blocks of %u bytes\n",
+                         (void *)slab->free_head, (void *)heap_span_address(heap, slab),
                          size_class_block_bytes(slab->size_class));
     misuse_say(line, length);
 }

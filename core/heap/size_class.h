@@ -12,8 +12,7 @@
 #include <stdint.h>
 
 #define SIZE_CLASSES     80
-#define SMALL_MAX_BYTES  1024u /* found by table, one entry a 16 bytes */
-#define SMALL_WORDS      (SMALL_MAX_BYTES / 16 + 1)
+#define SMALL_MAX_BYTES  1024u        /* found by table, one entry a byte */
 #define SLICE_SLAB_BYTES 8192u        /* up to here a slab is one slice */
 #define BLOCK_MAX_BYTES  (64u * 1024) /* the largest block of a slab */
 

@@ -10,29 +10,48 @@
 #include "core/base/sys.h"
 #include "core/heap/spans.h"
 
-/* splitmix64's finalizer: every slab gets a key of its own from the heap's one secret. */
-static uint64_t slab_key(struct heap *heap)
+/* splitmix64's finalizer: every slab gets a key of its own from the heap's one secret. See
+ * heap_format.h for its halves. */
+static uint64_t slab_key(struct heap *heap, uint64_t start)
 {
     uint64_t count = __atomic_add_fetch(&heap->key_count, 1, __ATOMIC_RELAXED);
-    uint64_t key = heap->secret + count * 0x9e3779b97f4a7c15ull;
+    uint64_t key = heap->secret + count * 0x9e3779b97f4a7c15ull, mark;
 
     key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9ull;
     key = (key ^ (key >> 27)) * 0x94d049bb133111ebull;
-    return (key ^ (key >> 31)) | LIST_END_BIT; /* never 0: a fresh block must not look free */
+    mark = (uint32_t)(key ^ (key >> 31)) | LIST_END_BIT; /* not 0: a fresh block is not free */
+    return mark | (mark ^ start >> 32) << 32;
+}
+
+static bool lies_in_one_4gib(const struct heap *heap, const struct span *span)
+{
+    uint64_t start = heap_span_address(heap, span);
+
+    return start >> 32 == (start + slab_bytes(span) - 1) >> 32;
+}
+
+static struct span *slab_span(struct heap *heap, uint32_t slices, bool *is_zero)
+{
+    struct span_request request = {.slices = slices, .align_slices = 1, .kind = SPAN_SLAB};
+    struct span *span = spans_alloc(heap, &request, is_zero);
+
+    if (span == NULL || lies_in_one_4gib(heap, span))
+        return span;
+    request.align_slices = SLAB_SLICES_MAX;
+    spans_free(heap, span, 0);
+    return spans_alloc(heap, &request, is_zero);
 }
 
 struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
 {
-    const struct span_request request = {
-        .slices = size_class_slab_slices(size_class), .align_slices = 1, .kind = SPAN_SLAB};
     bool is_zero = false;
-    struct span *slab = spans_alloc(heap, &request, &is_zero);
+    struct span *slab = slab_span(heap, size_class_slab_slices(size_class), &is_zero);
 
     if (slab == NULL)
         return NULL;
     slab->start = heap_span_address(heap, slab);
     slab->free_head = slab->start | LIST_END_BIT;
-    slab->key = slab_key(heap);
+    slab->key = slab_key(heap, slab->start);
     slab->start_key = slab->start ^ slab->key;
     slab->divisor = (UINT64_MAX / size_class_block_bytes(size_class) + 1) | 1;
     slab->carved_bytes = 0;
@@ -80,7 +99,6 @@ bool slab_carve(const struct heap *heap, struct span *slab)
         uint64_t next = i + 1 < count ? (uint64_t)words + block_bytes : slab->free_head;
 
         words[0] = next ^ slab->key;
-        words[1] = slab->key;
     }
     slab_set_carved(slab, slab->carved_bytes + count * block_bytes);
     slab->free_head = block;
@@ -104,17 +122,16 @@ void slab_take_remote(struct span *slab)
         slab->free_head = __atomic_exchange_n(&slab->remote, 0, __ATOMIC_ACQUIRE) & REMOTE_BLOCK;
 }
 
-/* by_words has several entries for one class: all sizes that round up to its blocks. */
-static void slab_point_words(struct thread_heap *owner, uint32_t size_class, struct span *slab)
+/* by_bytes has an entry for every size that a class serves. */
+static void slab_point_bytes(struct thread_heap *owner, uint32_t size_class, struct span *slab)
 {
-    uint32_t block_bytes = size_class_block_bytes(size_class);
-    uint32_t last = block_bytes / 16;
-    uint32_t first = size_class ? size_class_block_bytes(size_class - 1) / 16 + 1 : 0;
+    uint32_t last = size_class_block_bytes(size_class);
+    uint32_t first = size_class ? size_class_block_bytes(size_class - 1) + 1 : 0;
 
-    if (block_bytes > SMALL_MAX_BYTES)
+    if (last > SMALL_MAX_BYTES)
         return;
-    for (uint32_t words = first; words <= last; words++)
-        owner->by_words[words] = slab;
+    for (uint32_t bytes = first; bytes <= last; bytes++)
+        owner->by_bytes[bytes] = slab;
 }
 
 static uint32_t slab_free_blocks(const struct heap *heap, const struct span *slab)
@@ -161,7 +178,7 @@ void slab_set_current(struct thread_heap *owner, struct span *slab)
 {
     slab_uncount(slab);
     owner->current[slab->size_class] = slab;
-    slab_point_words(owner, slab->size_class, slab);
+    slab_point_bytes(owner, slab->size_class, slab);
 }
 
 void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
@@ -170,7 +187,7 @@ void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t si
 
     slab_count(heap, slab);
     owner->current[size_class] = &heap->empty_slab;
-    slab_point_words(owner, size_class, &heap->empty_slab);
+    slab_point_bytes(owner, size_class, &heap->empty_slab);
 }
 
 /* At the end: the slab that was full longest ago is taken first and has gathered most blocks. In

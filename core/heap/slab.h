@@ -39,6 +39,17 @@ static inline bool slab_has_free(const struct span *slab)
     return (slab->free_head & LIST_END_BIT) == 0;
 }
 
+/* The half of a link that is the same all over the slab, and so its mark. */
+static inline uint32_t *block_mark(const void *block)
+{
+    return (uint32_t *)(uintptr_t)block + 1;
+}
+
+static inline void slab_unmark(void *block)
+{
+    *block_mark(block) = 0;
+}
+
 /* Pops a block; bytes: the slab's span, for the check of the link. NULL: the link is damaged. */
 static inline void *slab_pop(struct span *slab, uint64_t start, uint64_t bytes)
 {
@@ -48,7 +59,8 @@ static inline void *slab_pop(struct span *slab, uint64_t start, uint64_t bytes)
     if (__builtin_expect(next - start >= bytes, 0))
         return NULL;
     slab->free_head = next;
-    block[1] = 0;
+    SLAB_ORDER(); /* what is in a list has its link */
+    slab_unmark(block);
     return block;
 }
 
@@ -61,10 +73,8 @@ static inline uint64_t slab_tag(const struct thread_heap *owner)
 static inline void slab_push(struct span *slab, void *pointer)
 {
     uint64_t *block = pointer;
-    uint64_t key = slab->key;
 
-    block[1] = key;
-    block[0] = slab->free_head ^ key;
+    block[0] = slab->free_head ^ slab->key;
     SLAB_ORDER();
     slab->free_head = (uint64_t)block;
     SLAB_ORDER();
@@ -83,7 +93,7 @@ static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset
 
 static inline bool slab_looks_free(const struct span *slab, const void *block)
 {
-    return ((const uint64_t *)block)[1] == slab->key;
+    return *block_mark(block) == (uint32_t)slab->key;
 }
 
 /* Other threads' list: its newest block and its length. */
@@ -135,7 +145,7 @@ void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct spa
 bool slab_set_full(struct thread_heap *owner, struct span *slab);
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
-/* current[class] and by_words point to nothing from now on; the slab that was CURRENT is counted.
+/* current[class] and by_bytes point to nothing from now on; the slab that was CURRENT is counted.
  */
 void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 
@@ -147,7 +157,6 @@ static inline void slab_link(const struct span *slab, uint64_t *block, const uin
 {
     uint64_t next = first ? (uint64_t)first : (slab->start | LIST_END_BIT);
 
-    block[1] = slab->key;
     block[0] = next ^ slab->key;
 }
 

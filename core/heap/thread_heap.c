@@ -23,7 +23,7 @@ static struct span no_slab = {
     .start_key = UINT64_MAX,
 };
 struct thread_heap heap_thread_none = {
-    .by_words = {[0 ... SMALL_WORDS - 1] = &no_slab},
+    .by_bytes = {[0 ... SMALL_MAX_BYTES] = &no_slab},
     .current = {[0 ... SIZE_CLASSES - 1] = &no_slab},
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
@@ -38,8 +38,8 @@ void heap_set_thread_hook(void (*attached)(void *thread_heap))
 
 static void thread_heap_init(struct heap *heap, struct thread_heap *fresh, uint32_t index)
 {
-    for (uint32_t i = 0; i < SMALL_WORDS; i++)
-        fresh->by_words[i] = &heap->empty_slab;
+    for (uint32_t i = 0; i <= SMALL_MAX_BYTES; i++)
+        fresh->by_bytes[i] = &heap->empty_slab;
     for (uint32_t i = 0; i < SIZE_CLASSES; i++)
         fresh->current[i] = &heap->empty_slab;
     lock_init(&fresh->lock, LOCK_RANK_THREAD_HEAP);

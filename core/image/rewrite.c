@@ -15,16 +15,12 @@
 #define LEAVES        ((uint32_t)(SLOT_BYTES / PAGE_BYTES / LEAF_PAGES))
 #define RUN_PAGES_MIN 8u /* a run of so many pages is worth a mapping of its own */
 
-/* An interval is this many generations; a page that was written in this one or the one before was
- * written lately. Of slots of more than 64 GiB the rest counts as written lately. */
-#define INTERVAL_GENERATIONS 2u
-#define WRITTEN_PAGES        (1ull << 24)
+/* Of slots of more than 64 GiB the rest counts as written lately. */
+#define WRITTEN_PAGES (1ull << 24)
 
-enum leaf_flags {
-    LEAF_NOTED = 1u << 0,          /* is in `noted` */
-    LEAF_WRITTEN = 1u << 1,        /* in this interval */
-    LEAF_WRITTEN_BEFORE = 1u << 2, /* in the one before */
-};
+/* Flags of a neighbourhood: LEAF_NOTED, and in which of the last generations it was written. */
+#define LEAF_NOTED            0x80u /* is in `noted` */
+#define LEAF_WRITTEN(present) ((uint8_t)(1u << (present)))
 
 struct leaf {
     uint64_t first_page;
@@ -41,12 +37,12 @@ int rewriter_create(struct rewriter *rewriter, struct arena *arena, struct pool 
     rewriter->flags = arena_alloc(arena, LEAVES, 64);
     rewriter->noted = arena_alloc(arena, LEAVES * sizeof(uint32_t), 64);
     rewriter->buffer = arena_alloc(arena, LEAF_PAGES * PAGE_BYTES, PAGE_BYTES);
-    rewriter->written[0] = arena_alloc(arena, WRITTEN_PAGES / 8, 64);
-    rewriter->written[1] = arena_alloc(arena, WRITTEN_PAGES / 8, 64);
-    return rewriter->away && rewriter->flags && rewriter->noted && rewriter->buffer &&
-                   rewriter->written[0] && rewriter->written[1]
-               ? 0
-               : -ENOMEM;
+    for (unsigned i = 0; i < REWRITE_LATELY; i++) {
+        rewriter->written[i] = arena_alloc(arena, WRITTEN_PAGES / 8, 64);
+        if (!rewriter->written[i])
+            return -ENOMEM;
+    }
+    return rewriter->away && rewriter->flags && rewriter->noted && rewriter->buffer ? 0 : -ENOMEM;
 }
 
 static uint64_t slot_page(const struct rewriter *rewriter)
@@ -72,9 +68,9 @@ void rewriter_note(struct rewriter *rewriter, const uint64_t *pages, uint64_t co
         if (leaf >= LEAVES) /* pages below the slot wrap round */
             continue;
         note_leaf(rewriter, (uint32_t)leaf);
-        rewriter->flags[leaf] |= LEAF_WRITTEN;
+        rewriter->flags[leaf] |= LEAF_WRITTEN(rewriter->present);
         if (place < WRITTEN_PAGES)
-            rewriter->written[rewriter->interval][place / 8] |= (uint8_t)(1u << place % 8);
+            rewriter->written[rewriter->present][place / 8] |= (uint8_t)(1u << place % 8);
         rewriter->written_pages++;
     }
 }
@@ -82,30 +78,29 @@ void rewriter_note(struct rewriter *rewriter, const uint64_t *pages, uint64_t co
 static bool is_written_lately(const struct rewriter *rewriter, uint64_t page)
 {
     uint64_t place = page - slot_page(rewriter);
+    unsigned bits = 0;
 
-    return place >= WRITTEN_PAGES ||
-           ((rewriter->written[0][place / 8] | rewriter->written[1][place / 8]) >> place % 8 & 1);
+    if (place >= WRITTEN_PAGES)
+        return true;
+    for (unsigned i = 0; i < REWRITE_LATELY; i++)
+        bits |= rewriter->written[i][place / 8];
+    return bits >> place % 8 & 1;
 }
 
-/* Begins a new interval now and then: what was last written in the one before the present may be
- * away now, so those neighbourhoods are counted anew. */
+/* The next generation takes the place of the oldest of the last ones. What that one wrote may come
+ * home now, so those neighbourhoods are counted anew. */
 static void pass_time(struct rewriter *rewriter)
 {
     uint64_t used_bytes = (uint64_t)rewriter->end * LEAF_PAGES / 8;
+    unsigned next = (rewriter->present + 1) % REWRITE_LATELY;
 
-    if (++rewriter->generations < INTERVAL_GENERATIONS)
-        return;
-    rewriter->generations = 0;
-    rewriter->interval = !rewriter->interval;
-    memset(rewriter->written[rewriter->interval], 0,
+    rewriter->present = next;
+    memset(rewriter->written[next], 0,
            used_bytes < WRITTEN_PAGES / 8 ? used_bytes : WRITTEN_PAGES / 8);
     for (uint32_t leaf = 0; leaf < rewriter->end; leaf++) {
-        uint8_t flags = rewriter->flags[leaf];
-
-        rewriter->flags[leaf] =
-            (flags & LEAF_NOTED) | (flags & LEAF_WRITTEN ? LEAF_WRITTEN_BEFORE : 0);
-        if (flags & LEAF_WRITTEN_BEFORE)
+        if (rewriter->flags[leaf] & LEAF_WRITTEN(next))
             note_leaf(rewriter, leaf);
+        rewriter->flags[leaf] &= (uint8_t)~LEAF_WRITTEN(next);
     }
 }
 
@@ -390,14 +385,16 @@ int rewriter_run(struct rewriter *rewriter, uint64_t *bytes)
     int status = 0;
 
     rewriter->written_pages = 0;
-    pass_time(rewriter);
     status = count_noted(rewriter);
     if (status < 0)
         return status;
     if (rewriter->away_pages > REWRITE_LOW)
+        status = pool_make_room(rewriter->pool, NULL);
+    if (status >= 0 && rewriter->away_pages > REWRITE_LOW)
         status = bring_many_home(rewriter, &budget, &moved_pages);
     if (status >= 0)
         status = rewrite_many(rewriter, &budget, &moved_pages);
+    pass_time(rewriter);
     *bytes += moved_pages * PAGE_BYTES;
     /* The index itself says STATUS_DAMAGED of what it cannot read; all else can wait. */
     return status == STATUS_DAMAGED ? status : 0;

@@ -6,8 +6,11 @@
  * page - frame that most of its pages have: those are mapped in one piece. A page is away when it
  * lies elsewhere, in a run too short to be mapped by itself, so that a restore reads it in, and
  * was not written lately. A page that is written goes away, since its old frame belongs to older
- * generations; once those are dropped, its frame at home is free again. (Pages that are written
- * again and again are left where they are: they would not stay at home.)
+ * generations; once those are dropped, its frame at home is free again. Written lately: in one of
+ * the last REWRITE_LATELY generations. With N = 3 the frame at home of a page that was written
+ * before those is free as soon as the generation that the next commit drops is dropped, and that is
+ * done first (pool_make_room()). A page that is written again and again is left where it is: it
+ * would not stay at home.
  *
  * When more than REWRITE_LOW pages are away, pages whose frame at home is free are copied back:
  * one page written for each. Where others have taken the frames at home, that does not help: above
@@ -25,9 +28,10 @@
 #include "core/base/status.h"
 #include "core/pool/pool.h"
 
-#define REWRITE_LOW       2000u
+#define REWRITE_LOW       500u
 #define REWRITE_HIGH      8000u
 #define REWRITE_AWAY_MIN  32u   /* of 256: to rewrite for fewer costs more than it saves */
+#define REWRITE_LATELY    2u    /* generations, the one in progress included */
 #define REWRITE_PAGES_MIN 2048u /* budget: this, and as many as the generation wrote itself */
 
 struct rewriter {
@@ -39,10 +43,9 @@ struct rewriter {
     uint32_t end;    /* neighbourhoods from here on were never used */
     uint32_t cursor; /* the next one to bring home */
     uint64_t away_pages;
-    uint64_t written_pages; /* noted in this generation */
-    uint8_t *written[2];    /* a bit a page: written in this interval, in the one before */
-    unsigned interval;      /* which of the two is this one's */
-    unsigned generations;   /* of this interval */
+    uint64_t written_pages;           /* noted in this generation */
+    uint8_t *written[REWRITE_LATELY]; /* a bit a page: written in one of the last generations */
+    unsigned present;                 /* which of them is that of the one in progress */
     uint8_t *buffer;
     bool counted; /* what the pool held at the start is counted */
 };

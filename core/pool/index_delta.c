@@ -60,55 +60,109 @@ static int read_delta(struct index_tree *tree, const struct delta_place *place,
     return 0;
 }
 
-static int apply_entry(struct index_tree *tree, const struct delta_entry *entry, uint64_t *passed)
-{
-    uint64_t page = entry->page_and_more & (INDEX_PAGE_LIMIT - 1);
-    uint64_t end = page + (entry->page_and_more >> DELTA_PAGE_BITS) + 1;
+/* How far a delta of the chain has been applied. */
+struct delta_cursor {
+    const struct index_delta *delta;
+    uint64_t at;   /* the next entry */
+    uint64_t page; /* the first one that it is still to be applied to */
+    uint64_t end;  /* of its pages */
+};
 
-    if (page < *passed || end > INDEX_PAGE_LIMIT ||
+/* Reads entry `at`; cursor->end is the end of the one before. */
+static int cursor_read(struct delta_cursor *cursor)
+{
+    uint64_t passed = cursor->end, page, end;
+    const struct delta_entry *entry;
+
+    if (cursor->at == cursor->delta->entry_count)
+        return 0;
+    entry = &cursor->delta->entries[cursor->at];
+    page = entry->page_and_more & (INDEX_PAGE_LIMIT - 1);
+    end = page + (entry->page_and_more >> DELTA_PAGE_BITS) + 1;
+    if (page < passed || end > INDEX_PAGE_LIMIT ||
         (entry->entry.frame != FRAME_NONE && end > page + 1))
         return STATUS_DAMAGED;
-    *passed = end;
-    if (entry->entry.frame == FRAME_NONE)
-        return index_clear(tree, NULL, page, end);
-    return index_set(tree, NULL, page, entry->entry);
+    cursor->page = page;
+    cursor->end = end;
+    return 0;
+}
+
+static bool is_at_end(const struct delta_cursor *cursor)
+{
+    return cursor->at == cursor->delta->entry_count;
+}
+
+/* Applies what the delta says of pages below `limit`. */
+static int cursor_apply(struct index_tree *tree, struct delta_cursor *cursor, uint64_t limit)
+{
+    int status = 0;
+
+    while (status == 0 && !is_at_end(cursor) && cursor->page < limit) {
+        const struct index_entry entry = cursor->delta->entries[cursor->at].entry;
+        uint64_t end = cursor->end < limit ? cursor->end : limit;
+
+        status = entry.frame == FRAME_NONE ? index_clear(tree, NULL, cursor->page, end)
+                                           : index_set(tree, NULL, cursor->page, entry);
+        cursor->page = end;
+        if (status == 0 && end == cursor->end) {
+            cursor->at++;
+            status = cursor_read(cursor);
+        }
+    }
+    return status;
 }
 
 /* The pages below one node of level 1. */
-static uint64_t neighbourhood(const struct delta_entry *entry)
+#define NEIGHBOURHOOD_PAGES (1ull << (2 * INDEX_LEVEL_BITS))
+
+/* Entries from the cursor on that begin below limit, counted up to READ_TOGETHER. */
+static unsigned count_below(const struct delta_cursor *cursor, uint64_t limit)
 {
-    return (entry->page_and_more & (INDEX_PAGE_LIMIT - 1)) / index_span(2);
+    unsigned count = 0;
+
+    while (count < READ_TOGETHER && cursor->at + count < cursor->delta->entry_count &&
+           (cursor->delta->entries[cursor->at + count].page_and_more & (INDEX_PAGE_LIMIT - 1)) <
+               limit)
+        count++;
+    return count;
 }
 
-/* If many entries from i on lie below one node, its leaves are read together. */
-static int load_neighbourhood(struct index_tree *tree, const struct index_delta *delta, uint64_t i)
+/* Reads all leaves of a neighbourhood together. */
+static int load_neighbourhood(struct index_tree *tree, uint64_t page)
 {
-    uint64_t here = neighbourhood(&delta->entries[i]), end = i;
     struct tree_node *node;
-    int status;
+    int status = index_load_root(tree, &node);
 
-    while (end < delta->entry_count && end - i < READ_TOGETHER &&
-           neighbourhood(&delta->entries[end]) == here)
-        end++;
-    if (end - i < READ_TOGETHER)
-        return 0;
-    status = index_load_root(tree, &node);
     for (int level = INDEX_LEVELS - 1; status == 0 && node != NULL && level > 1; level--)
-        status = index_load_child(tree, node, index_slot(here * index_span(2), level), &node);
+        status = index_load_child(tree, node, index_slot(page, level), &node);
     return status < 0 || node == NULL ? status : index_load_leaves(tree, node);
 }
 
-static int apply_delta(struct index_tree *tree, const struct index_delta *delta)
+/* The first page that any of the deltas still has something to say of. */
+static uint64_t first_page(const struct delta_cursor *cursors, unsigned count)
 {
-    uint64_t passed = 0;
+    uint64_t first = INDEX_PAGE_LIMIT;
+
+    for (unsigned i = 0; i < count; i++)
+        if (!is_at_end(&cursors[i]) && cursors[i].page < first)
+            first = cursors[i].page;
+    return first;
+}
+
+/* One neighbourhood, oldest delta first. *damaged - 1 is the one at fault, if any is. */
+static int apply_neighbourhood(struct index_tree *tree, struct delta_cursor *cursors,
+                               unsigned count, uint64_t page, unsigned *damaged)
+{
+    uint64_t limit = (page | (NEIGHBOURHOOD_PAGES - 1)) + 1;
+    unsigned entries = 0;
     int status = 0;
 
-    for (uint64_t i = 0; status == 0 && i < delta->entry_count; i++) {
-        if (i == 0 || neighbourhood(&delta->entries[i]) != neighbourhood(&delta->entries[i - 1]))
-            status = load_neighbourhood(tree, delta, i);
-        if (status == 0)
-            status = apply_entry(tree, &delta->entries[i], &passed);
-    }
+    for (unsigned i = 0; i < count; i++)
+        entries += count_below(&cursors[i], limit);
+    if (entries >= READ_TOGETHER)
+        status = load_neighbourhood(tree, page);
+    for (*damaged = 0; status == 0 && *damaged < count; ++*damaged)
+        status = cursor_apply(tree, &cursors[*damaged], limit);
     return status;
 }
 
@@ -137,18 +191,30 @@ static int read_chain(struct index_tree *tree, struct delta_place newest,
     return 0;
 }
 
+/*
+ * Neighbourhood by neighbourhood, not delta by delta: the leaves of one stay in the processor's
+ * cache while all deltas are applied to it. A chain over a large heap has a quarter of a million
+ * entries, far from each other.
+ */
 int index_apply_deltas(struct index_tree *tree, struct delta_place newest)
 {
     struct index_delta *chain[DELTAS_MAX];
+    struct delta_cursor cursors[DELTAS_MAX];
+    unsigned damaged = 0;
+    uint64_t page;
     int status = read_chain(tree, newest, chain);
 
     tree->applies_deltas = true;
-    for (unsigned i = tree->delta_count; status == 0 && i-- > 0;) {
-        status = apply_delta(tree, chain[i]);
-        tree->delta_entries += chain[i]->entry_count;
-        if (status == STATUS_DAMAGED && tree->damaged_frame == 0)
-            tree->damaged_frame = tree->deltas[tree->delta_count - 1 - i].frame;
+    for (unsigned i = 0; status == 0 && i < tree->delta_count; i++) {
+        damaged = i + 1;
+        cursors[i] = (struct delta_cursor){.delta = chain[tree->delta_count - 1 - i]};
+        tree->delta_entries += cursors[i].delta->entry_count;
+        status = cursor_read(&cursors[i]);
     }
+    while (status == 0 && (page = first_page(cursors, tree->delta_count)) < INDEX_PAGE_LIMIT)
+        status = apply_neighbourhood(tree, cursors, tree->delta_count, page, &damaged);
+    if (status == STATUS_DAMAGED && tree->damaged_frame == 0 && damaged > 0)
+        tree->damaged_frame = tree->deltas[damaged - 1].frame;
     tree->applies_deltas = false;
     return status;
 }

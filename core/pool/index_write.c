@@ -23,10 +23,11 @@
 #define STAGING_NODES 64u /* 256 KiB a write */
 
 /* The chain is read and applied whenever the index is opened, 0.1 us an entry and less. A fold
- * writes 16 bytes a page at most, so one entry for 16 pages keeps its share of each generation
- * below 256 bytes a changed page, a sixteenth of the page. */
+ * writes 16 bytes a page at most, so one entry for 12 pages keeps its share of each generation
+ * below 192 bytes an entry; a changed page makes two, its own and that of one brought home: a tenth
+ * of the page, at most. */
 #define DELTA_ENTRIES_MIN 4096u
-#define PAGES_PER_ENTRY   16u
+#define PAGES_PER_ENTRY   12u
 
 struct node_writer {
     struct index_tree *tree;

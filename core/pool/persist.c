@@ -4,7 +4,8 @@
  *
  * Always true: after the first failed sync nothing is written or synced any more (the kernel
  * drops the dirty pages of a failed write-back and reports the loss once, so a later success
- * would mean nothing). Space is reserved before it is written to.
+ * would mean nothing). Space is reserved before it is written to. A file that somebody has cut
+ * short is not written to either: it would grow again, with a hole where the frames were.
  */
 #include "core/pool/persist.h"
 
@@ -12,9 +13,22 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
+/* The back end stays failed: what was cut off is gone. */
+static int check_length(struct persist *persist)
+{
+    struct stat info;
+    int status = sys_fstat(persist->fd, &info);
+
+    if (status == 0 && S_ISREG(info.st_mode) && (uint64_t)info.st_size < persist->file_bytes)
+        persist->failed = status = -ESTALE;
+    return status;
+}
+
 static int file_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
 {
-    return sys_pwrite_all(persist->fd, data, bytes, offset);
+    int status = check_length(persist);
+
+    return status < 0 ? status : sys_pwrite_all(persist->fd, data, bytes, offset);
 }
 
 static int file_sync(struct persist *persist)
@@ -25,7 +39,7 @@ static int file_sync(struct persist *persist)
     do
         status = (int)sys_call(SYS_fdatasync, persist->fd);
     while (status == -EINTR);
-    return status;
+    return status < 0 ? status : check_length(persist);
 }
 
 /* On file systems without fallocate zeroes reserve space as well, only slower. */

@@ -123,6 +123,14 @@ MUST_CHECK int pool_write_pages(struct pool *pool, const uint64_t *page_numbers,
                                 uint64_t *bytes_written);
 
 /*
+ * Drops what the next commit of a process would drop, now: frames that only those generations refer
+ * to are free for the generation in progress. Until it is committed N - 1 are listed; nothing is
+ * done for N below 3, and what is pinned or read stays. One superblock and a sync. After a failure
+ * all are listed; the pool goes on unless the sync failed.
+ */
+MUST_CHECK int pool_make_room(struct pool *pool, struct problem *why);
+
+/*
  * Steps 1 (nodes and record) to 5 above. entry: kind, time_ns, slot, pause_ns and flags are the
  * caller's, freeze_written_bytes too; number, index root, counts and record fields are filled in
  * here (written_bytes counts pages since the last commit, nodes and record).
@@ -174,9 +182,10 @@ MUST_CHECK int pool_drop(struct pool *pool, uint64_t number, struct problem *why
 
 /*
  * After pool_load(): drops all generations that are newer than this one, as pool_drop() does but in
- * one step, and lets the run go on from it: one that has ended can be resumed again. Refused when a
- * newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when somebody
- * reads a newer one; STATUS_NO_GENERATION.
+ * one step, and lets the run go on from it: one that has ended can be resumed again. A pool with a
+ * log gets an empty one in the same step: the transactions in the old one are dropped too. Refused
+ * when a newer one is pinned, or this one is a crash image (STATUS_REFUSED); STATUS_IN_USE when
+ * somebody reads a newer one; STATUS_NO_GENERATION.
  */
 MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem *why);
 
@@ -185,9 +194,15 @@ MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem 
  * and lets the superblock count the frames that the file has: written to both places. No space is
  * given back and no frame becomes free before the pool is loaded (again), so that until then the
  * superblocks from before can be put back. STATUS_IN_USE when somebody reads one of them.
+ * log: NULL, or a new log takes the place of the present one, with these of its records, from its
+ * first on; or without any, and then it follows the newest generation that is left.
  */
+struct pool_new_log {
+    const void *records; /* one behind the other */
+    uint64_t bytes;
+};
 MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
-                            struct problem *why);
+                            const struct pool_new_log *log, struct problem *why);
 
 /*
  * Takes (on a descriptor of its own, returned) the read lock on generation number, so that no

@@ -18,6 +18,8 @@
 #include "core/pool/pool_record.h"
 #include "core/pool/superblock.h"
 
+#define ROOM_KEEP_MIN 3 /* pool_make_room() leaves two at least */
+
 /* --- which generations are kept --- */
 
 enum keep_reason {
@@ -277,6 +279,12 @@ static int explain_commit(const struct pool *pool, int status, const char *what,
                            "cannot %s pool '%s': %s; the last generation stays, make room and the "
                            "next attempt goes on",
                            what, pool->path, status_text(status));
+    if (status == -ESTALE)
+        return problem_set(
+            why, status,
+            "cannot %s pool '%s': the file was truncated by another process; no more "
+            "is written to it: start the program with another pool",
+            what, pool->path);
     if (pool->persist.failed)
         return problem_set(why, status,
                            "cannot %s pool '%s': making it durable failed (%s); the last "
@@ -324,6 +332,40 @@ int pool_commit(struct pool *pool, struct generation_entry *entry, const void *r
         status = STATUS_DAMAGED;
     if (status < 0)
         explain_commit(pool, status, "write a generation to", why);
+out:
+    unlock_dropped(pool, &commit);
+    return status;
+}
+
+/*
+ * The next commit's step 5 before its step 1: the superblock that no longer lists what that commit
+ * will drop.
+ *
+ * Crash: torn, the present superblock is in force, and nothing of what it lists has been touched;
+ * whole, one generation fewer than N is listed. Frames are free when it is durable.
+ */
+int pool_make_room(struct pool *pool, struct problem *why)
+{
+    struct commit commit = {.next = pool->super};
+    int status = 0;
+
+    if (pool->super.keep < ROOM_KEEP_MIN)
+        return 0;
+    status = choose_kept(pool, &commit, GENERATION_PROCESS, why);
+    if (status < 0 || commit.dropping_count == 0)
+        goto out;
+    commit.next.sequence++;
+    superblock_seal(&commit.next);
+    status = superblock_write(&pool->persist, &commit.next);
+    if (status == 0)
+        status = persist_sync(&pool->persist);
+    if (status < 0) {
+        explain_commit(pool, status, "drop old generations of", why);
+        goto out;
+    }
+    pool->super = commit.next;
+    pool->super_fell_back = false;
+    keep_frames(pool, &pool->super, 0);
 out:
     unlock_dropped(pool, &commit);
     return status;

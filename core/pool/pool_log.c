@@ -7,6 +7,9 @@
 #include "core/pool/pool_log.h"
 
 #include <string.h>
+#include "core/base/sys.h"
+
+#define PIECE_BYTES (64u << 10)
 
 int pool_note_log(struct pool *pool, uint64_t oldest)
 {
@@ -58,4 +61,60 @@ int pool_list_log(struct pool *pool, struct problem *why)
     if (status == 0)
         pool->file_frames = pool->super.frame_count;
     return status;
+}
+
+/* --- another log in its place --- */
+
+/* Not guessed from the one before: what that one's frames hold must never count again. */
+static uint64_t new_root(void)
+{
+    uint64_t root = 0;
+
+    if (sys_call(SYS_getrandom, &root, sizeof root, 0) != sizeof root || root == 0)
+        root = sys_clock_ns(CLOCK_REALTIME) * 0x9e3779b97f4a7c15ull | 1;
+    return root;
+}
+
+/* The records, and zeroes behind them. */
+static int fill_extent(struct pool *pool, uint64_t offset, uint64_t bytes,
+                       const struct pool_new_log *from)
+{
+    uint8_t piece[PIECE_BYTES];
+    int status = 0;
+
+    for (uint64_t at = 0; status == 0 && at < bytes; at += PIECE_BYTES) {
+        uint64_t have = at < from->bytes ? from->bytes - at : 0;
+
+        memset(piece, 0, sizeof piece);
+        if (have > 0)
+            memcpy(piece, (const uint8_t *)from->records + at,
+                   have < PIECE_BYTES ? have : PIECE_BYTES);
+        status = persist_write(&pool->persist, offset + at, piece, sizeof piece);
+    }
+    return status;
+}
+
+int pool_make_log(struct pool *pool, uint64_t generation, const struct pool_new_log *from,
+                  struct log_place *place, struct problem *why)
+{
+    uint64_t first = pool->persist.file_bytes >> FRAME_SHIFT;
+    uint64_t bytes = POOL_LOG_BYTES;
+    int status;
+
+    while (bytes < from->bytes + PIECE_BYTES)
+        bytes *= 2;
+    *place = (struct log_place){.generation = generation,
+                                .root = from->bytes ? pool->super.log.root : new_root(),
+                                .sequence = from->bytes ? pool->super.log.sequence : 0,
+                                .extent_count = 1,
+                                .extents[0] = {first, bytes >> FRAME_SHIFT}};
+    status = persist_grow(&pool->persist, (first << FRAME_SHIFT) + bytes);
+    if (status == 0)
+        status = fill_extent(pool, first << FRAME_SHIFT, bytes, from);
+    if (status == 0)
+        status = persist_sync(&pool->persist);
+    if (status < 0)
+        return problem_set(why, status, "cannot make a new log for pool '%s': %s", pool->path,
+                           status_text(status));
+    return 0;
 }

@@ -11,4 +11,16 @@
  * got all of them. */
 MUST_CHECK int pool_note_log(struct pool *pool, uint64_t oldest);
 
+/*
+ * A log in new frames at the end of the file, durable and listed nowhere yet: *place. It has the
+ * records that it is given, or none, and follows `generation`. An empty one begins with sequence 0,
+ * so that who was promised a later record by this pool learns that it is gone.
+ *
+ * Crash: the file is longer, by frames that are free.
+ */
+#define POOL_LOG_BYTES (1ull << 20) /* at least; a power of two */
+MUST_CHECK int pool_make_log(struct pool *pool, uint64_t generation,
+                             const struct pool_new_log *from, struct log_place *place,
+                             struct problem *why);
+
 #endif

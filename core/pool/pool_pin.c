@@ -12,6 +12,7 @@
 #include "core/pool/pool.h"
 
 #include "core/pool/pool_lock.h"
+#include "core/pool/pool_log.h"
 #include "core/pool/superblock.h"
 
 #define MARGIN_FRAMES_MIN (16u << (20 - FRAME_SHIFT)) /* what a pool grows by at least */
@@ -178,10 +179,28 @@ static int check_rollback(const struct pool *pool, uint64_t number, struct probl
     return 0;
 }
 
+struct going_back {
+    uint64_t number;
+    struct log_place log; /* without extents: as it is */
+    uint64_t file_frames; /* with it */
+};
+
+/* What is listed with a log that pool_make_log() has made. */
+static void set_log(struct superblock *super, const struct log_place *log, uint64_t file_frames)
+{
+    if (log->extent_count == 0)
+        return;
+    super->log = *log;
+    super->frame_count = file_frames;
+}
+
 /* The run goes on from this generation, though it may have ended since, or be an earlier one. */
 static void go_back(struct superblock *super, void *context)
 {
-    uint64_t number = *(const uint64_t *)context;
+    const struct going_back *back = context;
+    uint64_t number = back->number;
+
+    set_log(super, &back->log, back->file_frames);
 
     while (super->generation_count > 0 &&
            is_newer(&super->generations[super->generation_count - 1], number))
@@ -215,12 +234,17 @@ static uint32_t begin_drops(const struct pool *pool, const uint64_t *numbers, ui
  * none. */
 int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
 {
+    const struct pool_new_log nothing = {NULL, 0};
+    struct going_back back = {.number = number};
     uint64_t newer[SUPERBLOCK_GENERATIONS];
     uint32_t count = 0, locked;
     int status = check_rollback(pool, number, why);
 
+    if (status == 0 && pool->super.log.extent_count > 0)
+        status = pool_make_log(pool, number, &nothing, &back.log, why);
     if (status < 0)
         return status;
+    back.file_frames = pool->persist.file_bytes >> FRAME_SHIFT;
     for (uint32_t i = 0; i < pool->super.generation_count; i++)
         if (is_newer(&pool->super.generations[i], number))
             newer[count++] = pool->super.generations[i].number;
@@ -228,7 +252,7 @@ int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
     if (locked < count)
         status = STATUS_IN_USE;
     for (int i = 0; i < 2 && status == 0; i++)
-        status = pool_update(pool, go_back, &number, why);
+        status = pool_update(pool, go_back, &back, why);
     if (status == 0)
         free_frames(pool);
     while (locked-- > 0)
@@ -242,6 +266,7 @@ struct giving_up {
     const uint64_t *numbers;
     uint32_t count;
     uint64_t file_frames;
+    struct log_place log; /* without extents: as it is */
 };
 
 static void give_up(struct superblock *super, void *context)
@@ -253,14 +278,32 @@ static void give_up(struct superblock *super, void *context)
         superblock_unlist(super, giving_up->numbers[i]);
     if (super->frame_count > present)
         super->frame_count = present;
+    set_log(super, &giving_up->log, giving_up->file_frames);
 }
 
-int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count, struct problem *why)
+/* The newest generation that is not given up; 0: none. */
+static uint64_t newest_left(const struct superblock *super, const uint64_t *numbers, uint32_t count)
 {
-    struct giving_up giving_up = {numbers, count, pool->file_frames};
+    struct superblock left = *super;
+
+    for (uint32_t i = 0; i < count; i++)
+        superblock_unlist(&left, numbers[i]);
+    return left.generation_count ? left.generations[left.generation_count - 1].number : 0;
+}
+
+int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
+                 const struct pool_new_log *log, struct problem *why)
+{
+    struct giving_up giving_up = {.numbers = numbers, .count = count};
     uint32_t locked = begin_drops(pool, numbers, count, why);
     int status = locked < count ? STATUS_IN_USE : 0;
 
+    giving_up.file_frames = pool->file_frames;
+    if (status == 0 && log != NULL) {
+        status = pool_make_log(pool, newest_left(&pool->super, numbers, count), log, &giving_up.log,
+                               why);
+        giving_up.file_frames = pool->persist.file_bytes >> FRAME_SHIFT;
+    }
     for (int i = 0; i < 2 && status == 0; i++)
         status = pool_update(pool, give_up, &giving_up, why);
     while (locked-- > 0)

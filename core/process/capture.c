@@ -25,6 +25,13 @@ static capture_part *const capture_parts[] = {
     capture_timers,          capture_descriptors,
 };
 
+int capture_memory_pid(const struct capture_run *run)
+{
+    const struct capture *capture = run->capture;
+
+    return capture->thread_count && capture->threads[0].halt ? sys_getpid() : capture->pid;
+}
+
 int process_capture_prepare(struct capture *capture, struct problem *why)
 {
     const struct address_space *space = capture->space;

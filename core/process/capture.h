@@ -12,6 +12,7 @@
 #ifndef PHEAP_PROCESS_CAPTURE_H
 #define PHEAP_PROCESS_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
@@ -24,6 +25,12 @@
 
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
+/* libc's restartable sequence of each thread, where only libc can tell; bytes 0: it has none. */
+struct capture_rseq {
+    int64_t offset; /* from the thread's fs base */
+    uint32_t bytes, signature;
+};
+
 struct capture {
     int pid;                /* of the program, in the agent's pid namespace */
     struct tracee *threads; /* [0] is the leader */
@@ -35,6 +42,8 @@ struct capture {
     uintptr_t call_stack_top;                /* CAPTURE_STACK_BYTES of agent memory below it */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
+    struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
+    bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 

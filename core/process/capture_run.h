@@ -17,18 +17,23 @@
 
 struct descriptor_run; /* descriptors.h */
 struct object_table;   /* objects.h */
+struct children;       /* children.h */
 
 struct capture_run {
     uint32_t online_cpus; /* 0: not asked yet */
     struct capture *capture;
     struct record_writer *out;
     struct problem *why;
-    struct parasite_report *report;     /* what the leader says of the process */
-    int pidfd;                          /* of the program, for pidfd_getfd; -1 */
-    char *text;                         /* CAPTURE_TEXT_BYTES, for /proc files */
-    struct descriptor_run *descriptors; /* from capture_descriptions() on */
-    struct object_table *objects;       /* from capture_objects() on */
+    struct parasite_report *report;        /* what the leader says of the process */
+    int pidfd;                             /* of the program, for pidfd_getfd; -1 */
+    char *text;                            /* CAPTURE_TEXT_BYTES, for /proc files */
+    const struct children *ended_children; /* from capture_children() on */
+    struct descriptor_run *descriptors;    /* from capture_descriptions() on */
+    struct object_table *objects;          /* from capture_objects() on */
 };
+
+/* Whose memory to read: that of the program is the caller's own, where it may not be traced. */
+int capture_memory_pid(const struct capture_run *run);
 
 MUST_CHECK int capture_process(struct capture_run *run);
 MUST_CHECK int capture_directory(struct capture_run *run);

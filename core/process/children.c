@@ -104,6 +104,7 @@ int capture_children(struct capture_run *run)
     if (children == NULL)
         return problem_set(run->why, -ENOMEM, "no memory for the list of children");
     memset(children, 0, sizeof *children);
+    run->ended_children = children;
     for (uint32_t i = 0; i < run->capture->thread_count; i++)
         children_add(children, run->capture->pid, run->capture->threads[i].tid, sys_getpid());
     if (children->ended_all > CHILDREN_ENDED_MAX)

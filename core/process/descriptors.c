@@ -12,6 +12,7 @@
 #include <linux/kcmp.h>
 #include <string.h>
 #include "core/base/format_text.h"
+#include "core/process/halt.h"
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 
@@ -60,6 +61,14 @@ int descriptor_borrow(struct capture_run *run, uint32_t number)
 {
     int fd;
 
+    if (run->capture->threads && run->capture->threads[0].halt) {
+        fd = halt_lend(&run->capture->threads[0], (int)number);
+        return fd >= 0 ? fd
+                       : problem_set(run->why, fd,
+                                     "fd %u: the program cannot hand it over (%s), and its agent "
+                                     "may not fetch it",
+                                     number, status_text(fd));
+    }
     if (run->pidfd < 0)
         run->pidfd = (int)sys_call(SYS_pidfd_open, run->capture->pid, 0);
     if (run->pidfd < 0)
@@ -190,6 +199,18 @@ static uint32_t add_description(struct descriptor_run *run, const struct open_de
     return run->count++;
 }
 
+static const char *what_to_do(const char *link)
+{
+    static const char *const gpus[] = {"/dev/nvidia", "/dev/dri/", "/dev/kfd"};
+
+    if (text_starts_with(link, "anon_inode:[io_uring]"))
+        return "start the program with pheap run --deny io_uring, and it does without";
+    for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
+        if (text_starts_with(link, gpus[i]))
+            return "what lies in a GPU cannot be saved; run the program without it";
+    return "close it, or run the program without it";
+}
+
 static int capture_description(struct descriptor_run *run, uint32_t id)
 {
     const struct open_description *description = &run->descriptions[id];
@@ -213,9 +234,8 @@ static int capture_description(struct descriptor_run *run, uint32_t id)
         }
     }
     return problem_set(run->run->why, STATUS_UNSUPPORTED,
-                       "fd %u: %s cannot be checkpointed yet; close it, or run the program without "
-                       "it",
-                       description->number, description->link);
+                       "fd %u: %s cannot be checkpointed yet; %s", description->number,
+                       description->link, what_to_do(description->link));
 }
 
 static void sort_numbers(uint32_t *numbers, uint32_t count)
@@ -361,6 +381,7 @@ static const struct description_kind *kind_of(uint32_t kind)
     case DESCRIPTION_EPOLL:
     case DESCRIPTION_TIMERFD:
     case DESCRIPTION_SIGNALFD:
+    case DESCRIPTION_PIDFD:
         return &event_kind;
     case DESCRIPTION_SOCKET:
         return &socket_kind;

@@ -1,6 +1,6 @@
 /*
- * event_files.c - eventfd, timerfd, signalfd and epoll: descriptors that hold a little state of
- * the kernel's, all of it in /proc/PID/fdinfo.
+ * event_files.c - eventfd, timerfd, signalfd, pidfd and epoll: descriptors that hold a little state
+ * of the kernel's, all of it in /proc/PID/fdinfo.
  *
  * Always true: an epoll's watches are made last, when every watched descriptor is at its number.
  */
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include "core/base/format_text.h"
+#include "core/process/children.h"
 #include "core/process/descriptors.h"
 #include "core/process/proc_text.h"
 
@@ -101,6 +102,27 @@ static int capture_watches(struct descriptor_run *run, const struct open_descrip
     return 0;
 }
 
+/* Who else it may lead to will be another process by then, or none. */
+static int capture_pidfd(struct descriptor_run *run, const struct open_description *description,
+                         struct record_description *record)
+{
+    const struct capture_run *capture = run->run;
+    const char *at = proc_field(capture->text, "Pid");
+    int pid = at != NULL ? (int)text_number(&at, 10) : 0;
+    bool is_child = false;
+
+    for (uint32_t i = 0; i < capture->ended_children->ended_count; i++)
+        is_child |= capture->ended_children->ended[i].pid == pid;
+    if ((pid != capture->capture->pid && !is_child) || (description->open_flags & O_EXCL))
+        return problem_set(capture->why, STATUS_UNSUPPORTED,
+                           "fd %u: a pidfd of process %d, which is not the program itself, cannot "
+                           "be checkpointed; close it",
+                           description->number, pid);
+    record->kind = DESCRIPTION_PIDFD;
+    record->value = (uint64_t)pid;
+    return 1;
+}
+
 static int capture_event(struct descriptor_run *run, const struct open_description *description,
                          struct record_description *record)
 {
@@ -108,7 +130,7 @@ static int capture_event(struct descriptor_run *run, const struct open_descripti
     bool epoll = strcmp(link, "anon_inode:[eventpoll]") == 0;
     int status;
 
-    if (!text_starts_with(link, "anon_inode:"))
+    if (!text_starts_with(link, "anon_inode:") && !text_starts_with(link, "pidfd:"))
         return 0;
     status = descriptor_info(run->run, description->number);
     if (status != 0)
@@ -118,6 +140,8 @@ static int capture_event(struct descriptor_run *run, const struct open_descripti
         status = capture_watches(run, description, record->id);
         return status == 0 ? 1 : status;
     }
+    if (strcmp(link, "anon_inode:[pidfd]") == 0 || link[0] == 'p')
+        return capture_pidfd(run, description, record);
     if (strcmp(link, "anon_inode:[eventfd]") == 0) {
         capture_eventfd(run->run->text, record);
     } else if (strcmp(link, "anon_inode:[timerfd]") == 0) {
@@ -171,6 +195,8 @@ static struct opened open_event(struct descriptor_rebuild *run,
         opened = open_eventfd(batch, record);
     } else if (record->kind == DESCRIPTION_TIMERFD) {
         opened = open_timerfd(batch, record);
+    } else if (record->kind == DESCRIPTION_PIDFD) {
+        opened = made(batch_add(batch, "pidfd", SYS_pidfd_open, BATCH_ARGS(record->value, 0)));
     } else if (record->kind == DESCRIPTION_SIGNALFD) {
         uint64_t mask = batch_data(batch, &record->value, sizeof record->value);
 

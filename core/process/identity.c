@@ -20,14 +20,18 @@ static int capture_status(struct capture_run *run, struct record_process *record
 {
     ssize_t bytes = proc_read(run->capture->pid, "status", run->text, CAPTURE_TEXT_BYTES);
     const char *ids;
+    uint32_t filters;
 
     if (bytes < 0)
         return problem_set(run->why, (int)bytes, "/proc/%d/status: %s", run->capture->pid,
                            status_text((int)bytes));
-    if (proc_seccomp_filters(run->text) != run->capture->inherited_filters)
+    filters = run->capture->inherited_filters + (run->capture->denies_io_uring ? 1u : 0u);
+    if (proc_seccomp_filters(run->text) != filters)
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "the program has put a seccomp filter on itself, which cannot be "
                            "checkpointed");
+    if (run->capture->denies_io_uring)
+        record->flags |= RECORD_DENIES_IO_URING;
     record->umask = (uint32_t)proc_number(run->text, "Umask", 8);
     if (proc_number(run->text, "NoNewPrivs", 10) != 0)
         record->flags |= RECORD_NO_NEW_PRIVILEGES;
@@ -85,6 +89,7 @@ int capture_process(struct capture_run *run)
         .realtime_ns = sys_clock_ns(CLOCK_REALTIME),
         .monotonic_ns = sys_clock_ns(CLOCK_MONOTONIC),
     };
+    struct record_clocks clocks = {.boottime_ns = sys_clock_ns(CLOCK_BOOTTIME)};
     char root[8];
     int status = capture_status(run, &record);
 
@@ -99,6 +104,7 @@ int capture_process(struct capture_run *run)
     /* The executable is the first file, so its id is known before it is in the record. */
     record.executable = 0;
     record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
+    record_put(run->out, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));
@@ -172,4 +178,5 @@ void rebuild_identity(struct rebuild *rebuild)
     rebuild_process_attributes(rebuild);
     if (image->process->flags & RECORD_NO_NEW_PRIVILEGES)
         batch_add(batch, "no_new_privs", SYS_prctl, BATCH_ARGS(PR_SET_NO_NEW_PRIVS, 1));
+    rebuild_filter(rebuild);
 }

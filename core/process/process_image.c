@@ -153,7 +153,7 @@ static int read_description(struct reading *reading)
     description->record = record;
     description->path = record_string(&reading->item, sizeof *record);
     if (record == NULL || description->path == NULL || record->id != image->description_count ||
-        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_INOTIFY)
+        record->kind < DESCRIPTION_REGULAR || record->kind > DESCRIPTION_PIDFD)
         return damaged(reading, "impossible open file");
     if ((record->kind <= DESCRIPTION_DEVICE || record->kind == DESCRIPTION_FIFO) &&
         !is_path(description->path))
@@ -262,6 +262,16 @@ static int read_directory(struct reading *reading)
     return is_path(reading->image->directory) ? 0 : damaged(reading, "impossible directory");
 }
 
+static int read_clocks(struct reading *reading)
+{
+    struct process_image *image = reading->image;
+
+    if (image->clocks != NULL)
+        return damaged(reading, "clocks a second time");
+    image->clocks = record_fixed(&reading->item, sizeof *image->clocks);
+    return image->clocks != NULL ? 0 : damaged(reading, "short clocks");
+}
+
 typedef int read_item(struct reading *reading);
 
 static read_item *const readers[KINDS] = {
@@ -290,6 +300,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_INOTIFY_WATCH] = read_inotify_watch,
     [RECORD_CHILD] = read_child,
     [RECORD_TERMINAL] = read_terminal,
+    [RECORD_CLOCKS] = read_clocks,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -358,6 +369,16 @@ static bool is_pipe(const struct process_image *image, uint64_t id, uint32_t nam
     return id < image->pipe_count && image->pipes[id].record->named == named;
 }
 
+static bool is_own_pid(const struct process_image *image, uint64_t pid)
+{
+    if (pid == (uint64_t)image->process->pid)
+        return true;
+    for (uint32_t i = 0; i < image->child_count; i++)
+        if ((uint64_t)image->children[i]->pid == pid)
+            return true;
+    return false;
+}
+
 static int check_relations(struct reading *reading)
 {
     const struct process_image *image = reading->image;
@@ -379,6 +400,8 @@ static int check_relations(struct reading *reading)
 
         if (record->kind == DESCRIPTION_PIPE && !is_pipe(image, record->value, 0))
             return damaged(reading, "end of an unknown pipe");
+        if (record->kind == DESCRIPTION_PIDFD && !is_own_pid(image, record->value))
+            return damaged(reading, "pidfd of another process");
         if (record->kind == DESCRIPTION_FIFO && record->value != RECORD_ID_NONE &&
             !is_pipe(image, record->value, 1))
             return damaged(reading, "content of an unknown named pipe");

@@ -66,7 +66,8 @@ void rebuild_memory_layout(struct rebuild *rebuild);
 MUST_CHECK int rebuild_descriptors(struct rebuild *rebuild);
 void rebuild_signal_actions(struct rebuild *rebuild);
 void rebuild_identity(struct rebuild *rebuild);
-uint32_t identity_personality(int pid); /* 0 if it cannot be read */
+void rebuild_filter(struct rebuild *rebuild); /* of seccomp, behind no_new_privs */
+uint32_t identity_personality(int pid);       /* 0 if it cannot be read */
 /* Before the rebuild: which of the restorer's streams is a terminal that it is in the foreground
  * of, or -1. */
 int terminal_of_restorer(void);

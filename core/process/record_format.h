@@ -47,6 +47,7 @@ enum record_kind {
 
     RECORD_CHILD = 26,    /* a child process that has ended */
     RECORD_TERMINAL = 27, /* at most one */
+    RECORD_CLOCKS = 28,   /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -87,6 +88,7 @@ enum record_process_flags {
     RECORD_NO_NEW_PRIVILEGES = 1u << 0,
     RECORD_LOCKS_FUTURE = 1u << 1,          /* mlockall(MCL_FUTURE) */
     RECORD_LOCKS_FUTURE_ON_FAULT = 1u << 2, /* with MCL_ONFAULT */
+    RECORD_DENIES_IO_URING = 1u << 3,       /* the one seccomp filter: see seccomp_filter.h */
 };
 
 /* OFFSET SIZE
@@ -269,6 +271,7 @@ enum record_description_kind {
     DESCRIPTION_OBJECT = 13,      /* value: object id */
     DESCRIPTION_FIFO = 14, /* reopened by path; value: pipe id, RECORD_ID_NONE: not read here */
     DESCRIPTION_INOTIFY = 15,
+    DESCRIPTION_PIDFD = 16, /* value: pid of the process itself or of an ended child */
 };
 
 enum record_description_flags {
@@ -523,6 +526,13 @@ struct record_terminal {
     uint32_t reserved;
 };
 
+/* OFFSET SIZE
+ *   0     8  CLOCK_BOOTTIME at the time of the capture */
+struct record_clocks {
+    uint64_t boottime_ns;
+};
+
+_Static_assert(sizeof(struct record_clocks) == 8, "as drawn");
 _Static_assert(sizeof(struct record_terminal) == 56, "as drawn");
 _Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");

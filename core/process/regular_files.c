@@ -21,7 +21,8 @@
 
 /* What open() is told again; creation and truncation have happened. */
 #define REOPEN_FLAGS                                                                               \
-    (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_PATH | O_DIRECTORY)
+    (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_PATH | O_DIRECTORY |      \
+     O_NOATIME | O_NOFOLLOW)
 
 #define MEMORY_DEVICES 1u /* major number of /dev/null, zero, full, random, urandom */
 

@@ -6,11 +6,14 @@
  * generation is made of a program that is about to die of a signal: it would die again at each
  * restore. (While a thread is traced, a fatal signal waits in the queue until it is let go.)
  */
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
+#include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
 
 #define KERNEL_SIGSET_BYTES 8
@@ -89,9 +92,50 @@ static int capture_queue(struct capture_run *run, int tid, bool shared)
     return 0;
 }
 
+/* A thread that may not be traced does not tell what came with its signals: their numbers do. */
+static int capture_mask(struct capture_run *run, int tid, uint64_t mask)
+{
+    for (int signal = 1; signal <= RECORD_SIGNALS; signal++) {
+        struct record_pending_signal record = {.tid = tid, .signal = signal};
+
+        if (!(mask >> (signal - 1) & 1))
+            continue;
+        memcpy(record.siginfo, &signal, sizeof signal); /* the rest is 0: SI_USER */
+        if (is_its_end(run, &record))
+            return problem_set(run->why, STATUS_DEFERRED, "the program is being ended by signal %d",
+                               signal);
+        record_put(run->out, RECORD_PENDING_SIGNAL, &record, sizeof record, NULL, 0);
+    }
+    return 0;
+}
+
+static int capture_masks(struct capture_run *run)
+{
+    const struct capture *capture = run->capture;
+    int status = 0;
+
+    for (uint32_t i = 0; i < capture->thread_count && status == 0; i++) {
+        char name[64];
+
+        format_text(name, sizeof name, "task/%d/status", capture->threads[i].tid);
+        if (proc_read(capture->pid, name, run->text, CAPTURE_TEXT_BYTES) <= 0)
+            return problem_set(run->why, -ESRCH, "/proc/%d/%s cannot be read", capture->pid, name);
+        if (i == 0)
+            status = capture_mask(run, 0, proc_number(run->text, "ShdPnd", 16));
+        if (status == 0)
+            status =
+                capture_mask(run, capture->threads[i].tid, proc_number(run->text, "SigPnd", 16));
+    }
+    return status;
+}
+
 int capture_pending_signals(struct capture_run *run)
 {
-    int status = capture_queue(run, run->capture->pid, true);
+    int status;
+
+    if (run->capture->threads[0].halt)
+        return capture_masks(run);
+    status = capture_queue(run, run->capture->pid, true);
 
     for (uint32_t i = 0; i < run->capture->thread_count && status == 0; i++)
         status = capture_queue(run, run->capture->threads[i].tid, false);

@@ -4,7 +4,7 @@
  *
  * Always true: the saved registers are such that a new kernel, which knows nothing of an
  * interrupted call or of a restartable sequence, goes on correctly from them; the running
- * thread's own are not touched.
+ * thread's own are not touched, but for one inside a restartable sequence: that is over for it too.
  */
 #include <errno.h>
 #include <sched.h>
@@ -42,10 +42,15 @@ struct rseq_section { /* struct rseq_cs */
     uint64_t start, length, abort;
 };
 
-/* A thread stopped inside a restartable sequence begins again at its abort handler, as the kernel
- * has it after any preemption. */
-static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *regs)
+/*
+ * A thread stopped inside a restartable sequence begins again at its abort handler, as the kernel
+ * has it after any preemption. So does the running thread: what is run in it below takes it to
+ * user mode outside of the sequence, whereupon the kernel forgets that it was in one, and would let
+ * it go on in the middle.
+ */
+static void leave_rseq_section(int pid, uint64_t rseq, struct tracee *tracee)
 {
+    struct user_regs_struct *regs = &tracee->regs;
     struct rseq_section section;
     uint64_t address = 0;
 
@@ -54,14 +59,27 @@ static void leave_rseq_section(int pid, uint64_t rseq, struct user_regs_struct *
         return;
     if (process_memory_read(pid, address, &section, sizeof section) != 0)
         return;
-    if (regs->rip - section.start < section.length)
+    if (regs->rip - section.start < section.length) {
         regs->rip = section.abort;
+        tracee->regs_changed = true;
+    }
 }
 
-static int capture_rseq(struct tracee *tracee, struct record_thread *record)
+static int capture_rseq(const struct capture_run *run, const struct tracee *tracee,
+                        struct record_thread *record)
 {
     struct rseq_configuration rseq = {0};
-    long got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
+    long got;
+
+    if (tracee->halt) {
+        const struct capture_rseq *own = &run->capture->rseq;
+
+        record->rseq_address = own->bytes ? tracee->regs.fs_base + (uint64_t)own->offset : 0;
+        record->rseq_bytes = own->bytes;
+        record->rseq_signature = own->bytes ? own->signature : 0;
+        return 0;
+    }
+    got = sys_call(SYS_ptrace, GET_RSEQ_CONFIGURATION, tracee->tid, sizeof rseq, &rseq);
 
     if (got == -EIO || got == -EINVAL)
         return 0; /* a kernel without rseq */
@@ -91,13 +109,15 @@ static int thread_problem(struct capture_run *run, const struct tracee *tracee, 
     return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
 }
 
-static void fill_record(struct capture_run *run, const struct tracee *tracee,
-                        const struct parasite_thread *report, struct record_thread *record)
+static int capture_thread(struct capture_run *run, struct tracee *tracee,
+                          const struct parasite_thread *report, struct record_thread *record)
 {
     struct user_regs_struct regs = tracee->regs;
+    int status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record->robust_head,
+                               &record->robust_bytes);
 
-    if (record->rseq_address != 0)
-        leave_rseq_section(run->capture->pid, record->rseq_address, &regs);
+    if (status != 0)
+        return thread_problem(run, tracee, status);
     syscall_restart_for_image(&regs);
     memcpy(record->registers, &regs, sizeof regs);
     record->xstate_bytes = tracee->xstate_bytes;
@@ -107,21 +127,7 @@ static void fill_record(struct capture_run *run, const struct tracee *tracee,
     record->altstack_flags = (uint32_t)report->altstack.flags;
     record->nice = 20 - (int32_t)sys_call(SYS_getpriority, PRIO_PROCESS, tracee->tid);
     capture_thread_name(run, record);
-}
-
-static int capture_thread(struct capture_run *run, struct tracee *tracee,
-                          const struct parasite_thread *report)
-{
-    struct record_thread record = {.tid = tracee->tid, .signal_mask = tracee->signal_mask};
-    int status =
-        (int)sys_call(SYS_get_robust_list, tracee->tid, &record.robust_head, &record.robust_bytes);
-
-    if (status == 0)
-        status = capture_rseq(tracee, &record);
-    if (status != 0)
-        return thread_problem(run, tracee, status);
-    fill_record(run, tracee, report, &record);
-    record_put(run->out, RECORD_THREAD, &record, sizeof record, tracee->xstate,
+    record_put(run->out, RECORD_THREAD, record, sizeof *record, tracee->xstate,
                tracee->xstate_bytes);
     return capture_thread_attributes(run, tracee->tid, report);
 }
@@ -130,30 +136,42 @@ static int capture_thread(struct capture_run *run, struct tracee *tracee,
  * that a thread gets a processor, and they do not wait for one another. */
 #define REPORTS_AT_ONCE (CAPTURE_STACK_BYTES / PARASITE_STACK_BYTES)
 
+struct reports {
+    struct parasite_thread said[REPORTS_AT_ONCE];
+    struct record_thread records[REPORTS_AT_ONCE];
+};
+
 static int start_report(struct capture_run *run, struct tracee *tracee, uint32_t place,
-                        struct parasite_thread *report)
+                        struct reports *reports)
 {
     uintptr_t stack_top = run->capture->call_stack_top - place * PARASITE_STACK_BYTES;
+    struct parasite_thread *said = &reports->said[place];
+    struct record_thread *record = &reports->records[place];
     int status = tracee_read_xstate(tracee);
 
-    *report =
+    *record = (struct record_thread){.tid = tracee->tid, .signal_mask = tracee->signal_mask};
+    *said =
         (struct parasite_thread){.process = tracee == run->capture->threads ? run->report : NULL};
     if (status == 0)
-        status = tracee_call_start(tracee, (uintptr_t)parasite_collect, (uintptr_t)report,
-                                   stack_top, (uintptr_t)parasite_trap);
+        status = capture_rseq(run, tracee, record);
+    if (status == 0 && record->rseq_address != 0)
+        leave_rseq_section(capture_memory_pid(run), record->rseq_address, tracee);
+    if (status == 0)
+        status = tracee_call_start(tracee, (uintptr_t)parasite_collect, (uintptr_t)said, stack_top,
+                                   (uintptr_t)parasite_trap);
     return status == 0 ? 0 : thread_problem(run, tracee, status);
 }
 
 /* All that were started are waited for, whatever becomes of one: none may run when they are let go
  * with their own registers. */
 static int collect_reports(struct capture_run *run, struct tracee *threads, uint32_t count,
-                           struct parasite_thread *reports)
+                           struct reports *reports)
 {
     uint32_t started = 0;
     int status = 0;
 
     while (status == 0 && started < count) {
-        status = start_report(run, &threads[started], started, &reports[started]);
+        status = start_report(run, &threads[started], started, reports);
         started += status == 0;
     }
     for (uint32_t i = 0; i < started; i++) {
@@ -169,16 +187,16 @@ static int collect_reports(struct capture_run *run, struct tracee *threads, uint
 
 int capture_threads(struct capture_run *run)
 {
-    struct parasite_thread reports[REPORTS_AT_ONCE];
     struct tracee *threads = run->capture->threads;
     uint32_t left = run->capture->thread_count, count;
+    struct reports reports;
     int status = 0;
 
     for (; left > 0 && status == 0; left -= count, threads += count) {
         count = left < REPORTS_AT_ONCE ? left : REPORTS_AT_ONCE;
-        status = collect_reports(run, threads, count, reports);
+        status = collect_reports(run, threads, count, &reports);
         for (uint32_t i = 0; i < count && status == 0; i++)
-            status = capture_thread(run, &threads[i], &reports[i]);
+            status = capture_thread(run, &threads[i], &reports.said[i], &reports.records[i]);
     }
     return status;
 }

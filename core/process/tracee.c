@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "core/base/sys.h"
+#include "core/process/halt.h"
 #include "core/process/proc_text.h"
 
 /* An injected call takes some 10 us: so many looks before the first sleep. */
@@ -48,6 +49,7 @@ int tracee_seize(struct tracee *tracee, int tid, unsigned long options)
     long status = trace(PTRACE_SEIZE, tid, 0, options);
 
     tracee->tid = tid;
+    tracee->halt = NULL;
     tracee->regs_read = false;
     tracee->regs_changed = false;
     tracee->state = status < 0 ? TRACEE_NONE : TRACEE_RUNNING;
@@ -94,6 +96,11 @@ int tracee_poll(struct tracee *tracee)
         return 1;
     if (tracee->state != TRACEE_RUNNING)
         return -ESRCH;
+    if (tracee->halt) {
+        if (halt_has_arrived(tracee))
+            tracee->state = TRACEE_STOPPED;
+        return tracee->state == TRACEE_STOPPED;
+    }
     while ((got = wait_report(tracee, &status)) > 0) {
         if ((status >> 16) == EVENT_STOP) {
             tracee->state = TRACEE_STOPPED;
@@ -108,7 +115,13 @@ int tracee_poll(struct tracee *tracee)
 
 int tracee_read_registers(struct tracee *tracee)
 {
-    long status = trace(PTRACE_GETREGS, tracee->tid, 0, (unsigned long)&tracee->regs);
+    long status;
+
+    if (tracee->halt) {
+        halt_read_registers(tracee);
+        return 0;
+    }
+    status = trace(PTRACE_GETREGS, tracee->tid, 0, (unsigned long)&tracee->regs);
 
     if (status >= 0)
         status =
@@ -128,7 +141,11 @@ static int access_xstate(struct tracee *tracee, long request, struct iovec *area
 int tracee_read_xstate(struct tracee *tracee)
 {
     struct iovec area = {tracee->xstate, TRACEE_XSTATE_BYTES_MAX};
-    int status = access_xstate(tracee, PTRACE_GETREGSET, &area);
+    int status;
+
+    if (tracee->halt)
+        return halt_read_xstate(tracee);
+    status = access_xstate(tracee, PTRACE_GETREGSET, &area);
 
     tracee->xstate_bytes = status == 0 ? (uint32_t)area.iov_len : 0;
     return status;
@@ -170,6 +187,10 @@ int tracee_detach(struct tracee *tracee)
 
     if (tracee->state != TRACEE_STOPPED)
         return -ESRCH;
+    if (tracee->halt) {
+        halt_release(tracee);
+        return 0;
+    }
     if (tracee->regs_changed)
         status = tracee_write_registers(tracee);
     if (status == 0)
@@ -295,8 +316,12 @@ int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument
 {
     struct user_regs_struct regs = tracee->regs;
     uintptr_t return_slot = (stack_top & ~(uintptr_t)15) - 8;
-    long poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
+    long poked;
 
+    if (tracee->halt)
+        return halt_call(tracee, (long (*)(void *))entry, (void *)argument,
+                         &tracee->halt_result); /* made here and now */
+    poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
     if (poked < 0)
         return note_gone(tracee, poked);
     regs.rip = entry;
@@ -311,8 +336,13 @@ int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument
 int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result)
 {
     struct user_regs_struct after;
-    int status = end_elsewhere(tracee, PTRACE_CONT, &after);
+    int status;
 
+    if (tracee->halt) {
+        *result = tracee->halt_result;
+        return 0;
+    }
+    status = end_elsewhere(tracee, PTRACE_CONT, &after);
     if (status)
         return status;
     if (after.rip != trap_address + 1)

@@ -3,7 +3,8 @@
  *
  * Used by the agent on the program's threads (seized, interrupted, detached in one freeze) and by
  * pheap-restore on the process it builds. Raw ptrace calls. The caller's thread is the tracer
- * of every tracee it seizes.
+ * of every tracee it seizes. A thread that halted itself (halt.h) is a tracee too: `halt` is set;
+ * its registers cannot be changed, nor a single system call be run in it.
  *
  * States: [tracee_seize] running -> [tracee_interrupt] stopping -> [tracee_wait] stopped ->
  * [tracee_detach] gone. Registers may be read and things run in it only while it is stopped.
@@ -18,6 +19,8 @@
 
 #define TRACEE_XSTATE_BYTES_MAX 12288 /* AVX-512 2.7 KB, AMX 11 KB */
 
+struct halt;
+
 enum tracee_state {
     TRACEE_NONE,
     TRACEE_RUNNING, /* seized */
@@ -28,12 +31,14 @@ enum tracee_state {
 struct tracee {
     int tid;
     enum tracee_state state;
+    struct halt *halt;            /* not traced: it halted itself; else NULL */
     struct user_regs_struct regs; /* as the thread will go on with; valid when stopped */
     bool regs_read;               /* regs and signal_mask are of the present stop */
     bool regs_changed;            /* regs must be written back before it goes on */
     uint64_t signal_mask;         /* kernel's 64-bit mask */
     uint32_t xstate_bytes;
-    uint8_t *xstate; /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+    uint8_t *xstate;  /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+    long halt_result; /* of a call in a thread that is halted, until it is finished */
 };
 
 /* All return 0 or a negative status. -ESRCH: the thread is gone (state TRACEE_GONE), or was killed

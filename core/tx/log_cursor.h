@@ -6,8 +6,8 @@
 #define PHEAP_TX_LOG_CURSOR_H
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "core/tx/log_format.h"
 
 struct log_cursor {

@@ -51,6 +51,8 @@ struct check_result {
     bool super_fell_back;      /* the other one is not valid */
     uint32_t damaged;          /* bit i: generation i of super is not whole */
     uint32_t generation_count; /* looked at */
+    bool log_is_damaged; /* what was committed to it since the newest generation is not whole */
+    uint64_t log_records, log_bytes;
     uint64_t file_bytes;
     uint64_t checked_bytes; /* pages, index and records, each frame once */
 };

@@ -10,8 +10,8 @@
 #include "core/base/sys.h"
 
 static check_step *const steps[] = {
-    check_superblocks, check_generations, check_indexes, check_contents,
-    check_records,     check_log,         check_heaps,
+    check_superblocks, check_generations, check_indexes, check_log,
+    check_contents,    check_records,     check_heaps,
 };
 
 struct place place_at(uint64_t offset)

@@ -25,6 +25,7 @@ enum frame_role {
     ROLE_NODE, /* plus its level, 0 to INDEX_LEVELS - 1 */
     ROLE_DELTA = ROLE_NODE + INDEX_LEVELS,
     ROLE_RECORD,
+    ROLE_LOG,
 };
 
 /* position: the page; of a node the first page below it; of runs the run's first frame. */
@@ -57,8 +58,8 @@ struct checking {
 
 /* The steps, in their order. 0, or a negative status with why filled in. */
 typedef int check_step(struct checking *checking);
-check_step check_superblocks, check_generations, check_indexes, check_contents, check_records,
-    check_log, check_heaps;
+check_step check_superblocks, check_generations, check_indexes, check_log, check_contents,
+    check_records, check_heaps;
 
 /* --- checking.c --- */
 
@@ -103,6 +104,9 @@ MUST_CHECK int frame_claim(struct checking *checking, uint32_t index, uint64_t f
 /* The same for a run; CLAIM_REFUSED if any of it is refused, else what its first frame is. */
 MUST_CHECK int frame_claim_run(struct checking *checking, uint32_t index, uint64_t first,
                                uint64_t frames, unsigned role, uint64_t checksum);
+
+/* A frame of the log, which no generation has. */
+MUST_CHECK int frame_claim_log(struct checking *checking, uint64_t frame);
 
 /* NULL: nobody has named it. */
 struct frame_use *frame_use_of(const struct checking *checking, uint64_t frame);

@@ -58,10 +58,17 @@ static const struct {
     [HP_TABLE] = {"HP-12", "a hardened slab's table makes no sense"},
     [HP_NEWER] = {"HP-13", "the heap was written by a newer pheap"},
     [HP_LOCK] = {"HP-14", "a lock of the heap is held by what is no thread"},
-    [LG_PLACE] = {"LG-1", "the log's place in a superblock is impossible"},
-    [LG_GENERATION] = {"LG-2", "the log follows another generation than the newest"},
-    [LG_BROKEN] = {"LG-3", "the log breaks off, and does not end there"},
-    [LG_TORN] = {"LG-4", "the log's last record is torn"},
+    [LG_PLACE] = {"LG-1", "a superblock's place of the log is impossible"},
+    [LG_FOLLOWS] = {"LG-2", "the log does not follow the newest generation"},
+    [LG_BREAKS] = {"LG-3", "the log breaks off, and whole records follow"},
+    [LG_ENTRY] = {"LG-4", "an entry of the log makes no sense"},
+    [LG_TORN] = {"LG-5", "the log's last record is torn"},
+    [OH_HEADER] = {"OH-1", "an opened heap's header makes no sense"},
+    [OH_SPAN] = {"OH-2", "a span of an opened heap makes no sense"},
+    [OH_NOTE] = {"OH-3", "a block's note in an opened heap makes no sense"},
+    [OH_ROOT] = {"OH-4", "a named root makes no sense"},
+    [OH_DANGLING] = {"OH-5", "a named root leads to no object"},
+    [OH_TYPE] = {"OH-6", "a named root has another type than its object"},
 };
 
 const char *finding_id(enum finding_kind kind)

@@ -67,9 +67,16 @@ enum finding_kind {
     HP_NEWER,
     HP_LOCK,
     LG_PLACE,
-    LG_GENERATION,
-    LG_BROKEN,
+    LG_FOLLOWS,
+    LG_BREAKS,
+    LG_ENTRY,
     LG_TORN,
+    OH_HEADER,
+    OH_SPAN,
+    OH_NOTE,
+    OH_ROOT,
+    OH_DANGLING,
+    OH_TYPE,
     FINDING_KINDS
 };
 

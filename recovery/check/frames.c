@@ -15,7 +15,10 @@ static const char *role_name(unsigned role)
 {
     if (role >= ROLE_NODE && role < ROLE_NODE + INDEX_LEVELS)
         return "an index node";
-    return role == ROLE_PAGE ? "a page" : role == ROLE_DELTA ? "a delta" : "a record";
+    return role == ROLE_PAGE    ? "a page"
+           : role == ROLE_DELTA ? "a delta"
+           : role == ROLE_LOG   ? "the log"
+                                : "a record";
 }
 
 struct frame_use *frame_use_of(const struct checking *checking, uint64_t frame)
@@ -113,6 +116,31 @@ int frame_claim(struct checking *checking, uint32_t index, uint64_t frame, unsig
         return claim_again(checking, index, frame, role, &wanted, use);
     *use = wanted;
     checking->frames_used++;
+    return CLAIM_NEW;
+}
+
+static int refuse_log(struct checking *checking, enum finding_kind kind, uint64_t frame,
+                      const char *expected)
+{
+    check_tell(checking, kind, SEVERITY_DAMAGE, place_at(frame << FRAME_SHIFT), expected,
+               "the log");
+    return CLAIM_REFUSED;
+}
+
+int frame_claim_log(struct checking *checking, uint64_t frame)
+{
+    struct frame_use *use;
+
+    if (frame >= checking->frame_count)
+        return refuse_log(checking, FR_BEYOND, frame, "a frame of the pool and of the file");
+    use = note_of(checking, frame);
+    if (use == NULL)
+        return -ENOMEM;
+    if (use->role != ROLE_NONE) {
+        frame_is_bad(checking, frame);
+        return refuse_log(checking, FR_TWICE, frame, role_name(use->role));
+    }
+    *use = (struct frame_use){.role = ROLE_LOG};
     return CLAIM_NEW;
 }
 

@@ -49,7 +49,6 @@ static bool check_extent(struct heap_view *view)
     return is_right;
 }
 
-/* What core/tx makes of a slot is vouched for by checksums; its lists are not looked at yet. */
 static bool is_opened_heap(const struct heap_view *view)
 {
     return view->heap.magic == TX_MAGIC;
@@ -291,9 +290,8 @@ static bool has_heap(struct heap_view *view)
     return view->page_count > 0 && memcmp(&view->heap, &nothing, sizeof nothing) != 0;
 }
 
-static void check_view(struct heap_view *view)
+static void check_own_heap(struct heap_view *view)
 {
-    heap_view_read(view, &view->heap, sizeof view->heap, view->base);
     if (!has_heap(view) || !check_header(view) || !check_areas(view))
         return;
     check_locks(view);
@@ -304,13 +302,26 @@ static void check_view(struct heap_view *view)
         check_bins(view);
 }
 
+static int check_view(struct heap_view *view)
+{
+    const struct log_place *log = &view->checking->result->super.log;
+    uint64_t number = check_entry(view->checking, view->index)->number;
+
+    heap_view_read(view, &view->heap, sizeof view->heap, view->base);
+    if (is_opened_heap(view))
+        return check_opened_heap(view, log->extent_count > 0 && log->generation == number &&
+                                           !view->checking->result->log_is_damaged);
+    check_own_heap(view);
+    return 0;
+}
+
 static int check_heap(struct checking *checking, uint32_t index)
 {
     struct heap_view *view = malloc(sizeof *view);
     int status = view ? heap_view_open(view, checking, index) : -ENOMEM;
 
     if (status == 0)
-        check_view(view);
+        status = check_view(view);
     if (view != NULL)
         heap_view_close(view);
     free(view);

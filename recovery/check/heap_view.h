@@ -58,4 +58,7 @@ bool view_is_locked(struct heap_view *view, uint64_t lock_address);
 void check_slab(struct heap_view *view, uint32_t slice, const struct span *span);
 void check_hard_slab(struct heap_view *view, uint32_t slice, const struct span *span);
 
+/* opened.c: an opened heap, after its log if it has one. -ENOMEM. */
+MUST_CHECK int check_opened_heap(struct heap_view *view, bool has_log);
+
 #endif

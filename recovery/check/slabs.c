@@ -58,6 +58,8 @@ static bool check_fields(const struct slab_place *slab, int64_t owner)
         return tell_slab(slab, "its own address", "start", span->start);
     if (!(span->key & LIST_END_BIT) || span->start_key != (span->start ^ span->key))
         return tell_slab(slab, "an odd key, and start ^ key", "start_key", span->start_key);
+    if (span->start_key >> 32 != (uint32_t)span->key)
+        return tell_slab(slab, "a key whose links are marks", "key", span->key);
     if (span->divisor != ((UINT64_MAX / slab->block_bytes + 1) | 1))
         return tell_slab(slab, "the divisor of its block size", "divisor", span->divisor);
     if (span->carved_bytes > slab_bytes(span) || span->carved_bytes % slab->block_bytes != 0)
@@ -79,11 +81,10 @@ static void tell_list(const struct slab_place *slab, uint64_t block, uint64_t co
               which);
 }
 
-/* The first one may have lost its mark: it is being taken. */
 static void check_list(const struct slab_place *slab, uint64_t block, const char *which)
 {
     uint64_t most = slab->span->carved_bytes / slab->block_bytes, count = 0;
-    uint64_t words[2];
+    uint64_t link;
 
     for (; block != (slab->start | LIST_END_BIT); count++) {
         uint64_t offset = block - slab->start;
@@ -93,12 +94,12 @@ static void check_list(const struct slab_place *slab, uint64_t block, const char
             tell_list(slab, block, count, which);
             return;
         }
-        heap_view_read(slab->view, words, sizeof words, block);
-        if (words[1] != slab->span->key && !(count == 0 && words[1] == 0)) {
+        heap_view_read(slab->view, &link, sizeof link, block);
+        if (link >> 32 != (uint32_t)slab->span->key) {
             tell_list(slab, block, count, which);
             return;
         }
-        block = words[0] ^ slab->span->key;
+        block = link ^ slab->span->key;
     }
 }
 

@@ -117,20 +117,20 @@ static void judge_log(struct judging *judging)
 {
     const struct superblock *super = judging->super;
     const struct log_place *log = &super->log;
-    uint32_t extents = log->extent_count < LOG_EXTENTS ? log->extent_count : LOG_EXTENTS;
 
-    judge(judging, log->extent_count <= LOG_EXTENTS, LG_PLACE, SUPER_OFFSET(log.extent_count),
-          "0 to 16", log->extent_count);
+    if (!judge(judging, log->extent_count <= LOG_EXTENTS, LG_PLACE, SUPER_OFFSET(log.extent_count),
+               "0 to 16 extents", log->extent_count))
+        return;
     judge(judging, log->extent_count == 0 || super->format_version > POOL_FORMAT_NO_LOG, LG_PLACE,
-          SUPER_OFFSET(log.extent_count), "0: the format has no log", log->extent_count);
+          SUPER_OFFSET(log.extent_count), "none, in format 1 and 2", log->extent_count);
+    judge(judging, log->generation < super->next_generation, LG_PLACE, SUPER_OFFSET(log.generation),
+          "a generation below the next one", log->generation);
     judge(judging,
-          log->extent_count == 0 || log->extent_count > LOG_EXTENTS ||
+          log->extent_count == 0 ||
               (log->start_extent < log->extent_count && log->start % LOG_ALIGN == 0 &&
                log->start <= log->extents[log->start_extent].frames << FRAME_SHIFT),
-          LG_PLACE, SUPER_OFFSET(log.start), "a place in an extent of the log", log->start);
-    judge(judging, log->generation < super->next_generation, LG_PLACE, SUPER_OFFSET(log.generation),
-          "below the next generation's", log->generation);
-    for (uint32_t i = 0; i < extents; i++)
+          LG_PLACE, SUPER_OFFSET(log.start), "a multiple of 64 in one of the extents", log->start);
+    for (uint32_t i = 0; i < log->extent_count; i++)
         judge(judging,
               log->extents[i].frames > 0 &&
                   run_fits(log->extents[i].frame, log->extents[i].frames, super->frame_count),
@@ -150,7 +150,7 @@ static bool judge_super(struct checking *checking, unsigned which, enum severity
         !judge(&judging,
                super->format_version >= POOL_FORMAT_OLDEST &&
                    super->format_version <= POOL_FORMAT_VERSION,
-               SB_VERSION, SUPER_OFFSET(format_version), "1, 2 or 3", super->format_version))
+               SB_VERSION, SUPER_OFFSET(format_version), "1 to 3", super->format_version))
         return false;
     judge(&judging, super->sequence % 2 == which, SB_PLACE, SUPER_OFFSET(sequence),
           which ? "odd, in frame 1" : "even, in frame 0", super->sequence);

@@ -129,7 +129,7 @@ static int new_identity(struct superblock *super)
 static int write_superblocks(struct copying *copying)
 {
     struct superblock *super = &copying->super;
-    int status = copying->request->new_identity ? new_identity(super) : 0;
+    int status = 0;
 
     super->frame_count = copying->output.next_frame;
     for (int i = 0; status == 0 && i < 2; i++) {
@@ -143,10 +143,12 @@ static int write_superblocks(struct copying *copying)
 
 static int copy_all(struct copying *copying)
 {
-    int status = 0;
+    int status = copying->request->new_identity ? new_identity(&copying->super) : 0;
 
     for (uint32_t i = 0; status == 0 && i < copying->super.generation_count; i++)
         status = copy_generation(copying, &copying->super.generations[i]);
+    if (status == 0)
+        status = copy_log(copying);
     if (status == 0)
         status = output_flush(&copying->output);
     if (status == 0)

@@ -17,7 +17,7 @@
 typedef void copy_progress(void *context, uint64_t bytes_done, uint64_t bytes_total);
 
 struct copy_request {
-    const struct pool *pool;
+    struct pool *pool;
     const char *to;        /* the new file */
     uint64_t only;         /* this generation alone; 0: all */
     bool replaces;         /* a file that is there gives way; else it must not exist */

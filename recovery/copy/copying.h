@@ -49,4 +49,8 @@ MUST_CHECK int output_flush(struct output *output);
 MUST_CHECK int copy_index(struct copying *copying, struct index_tree *tree,
                           struct index_entry *root);
 
+/* copy_log.c: the log's records, sealed for the new pool's uuid; fills in the superblock's place of
+ * it. */
+MUST_CHECK int copy_log(struct copying *copying);
+
 #endif

@@ -13,6 +13,7 @@
 #include "core/base/arena.h"
 #include "core/base/sys.h"
 #include "core/pool/pool.h"
+#include "core/tx/log.h"
 
 #define ARENA_BYTES       (16ull << 30) /* reserved, not used: the frames of very large pools */
 #define BACKUP_NAME_BYTES (4096 + 8)
@@ -41,10 +42,23 @@ static void plan_generations(struct repair_plan *plan, const struct check_result
     }
 }
 
-/* Damage that is not a generation's: nothing here helps against it. */
+/* A log that is not whole, or that does not follow what will be the newest generation. */
+static void plan_log(struct repair_plan *plan, const struct check_result *result)
+{
+    const struct superblock *super = &result->super;
+    bool follows = super->log.generation == plan->newest;
+
+    if (super->log.extent_count == 0 || (follows && !result->log_is_damaged))
+        return;
+    plan->renews_log = true;
+    if (follows)
+        plan->log_records = result->log_records;
+}
+
+/* Damage that is neither a generation's nor the log's: nothing here helps against it. */
 static bool is_beyond_repair(const struct check_result *result)
 {
-    return result->worst == SEVERITY_DAMAGE && result->damaged == 0;
+    return result->worst == SEVERITY_DAMAGE && result->damaged == 0 && !result->log_is_damaged;
 }
 
 int repair_plan(struct repair_plan *plan, const char *path, const struct check_result *result,
@@ -68,6 +82,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
     plan->listed_frames = super->frame_count;
     plan->trims = plan->file_frames < plan->listed_frames;
     plan_generations(plan, result);
+    plan_log(plan, result);
     if (plan->gives_up_count > 0 && plan->gives_up_count == super->generation_count)
         return problem_set(why, STATUS_DAMAGED,
                            "%s: no generation is whole, nothing would be left: it cannot be "
@@ -78,7 +93,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
 
 bool repair_is_needed(const struct repair_plan *plan)
 {
-    return plan->writes_superblock || plan->trims || plan->gives_up_count > 0;
+    return plan->writes_superblock || plan->trims || plan->gives_up_count > 0 || plan->renews_log;
 }
 
 /* --- the backup --- */
@@ -135,6 +150,51 @@ static int back_up(const struct pool *pool, struct problem *why)
 
 /* --- the repair --- */
 
+/* The first records of the log, one behind the other; to be freed. */
+static int read_records(struct pool *pool, uint64_t count, struct pool_new_log *out)
+{
+    const struct log_record *record;
+    struct arena arena;
+    struct log log;
+    uint8_t *records = NULL;
+    int status = arena_create(&arena, ARENA_BYTES);
+
+    if (status < 0)
+        return status;
+    log_begin(&log, pool);
+    while (status == 0 && count-- > 0) {
+        status = log_next(&log, &arena, &record) == 1 ? 0 : STATUS_DAMAGED;
+        if (status == 0)
+            records = realloc(records, out->bytes + record->bytes);
+        if (status == 0 && records != NULL)
+            memcpy(records + out->bytes, record, record->bytes);
+        out->bytes += status == 0 ? record->bytes : 0;
+        arena_rewind(&arena, arena.base);
+        out->records = records;
+        if (status == 0 && records == NULL)
+            status = -ENOMEM;
+    }
+    arena_destroy(&arena);
+    return status;
+}
+
+static int give_up(const struct repair_plan *plan, struct pool *pool, struct problem *why)
+{
+    struct pool_new_log records = {NULL, 0};
+    int status = 0;
+
+    if (plan->renews_log)
+        status = read_records(pool, plan->log_records, &records);
+    if (status == 0)
+        status = pool_give_up(pool, plan->gives_up, plan->gives_up_count,
+                              plan->renews_log ? &records : NULL, why);
+    else
+        problem_set(why, status, "cannot read the log of pool '%s': %s", pool->path,
+                    status_text(status));
+    free((void *)(uintptr_t)records.records);
+    return status;
+}
+
 static int change(const struct repair_plan *plan, struct pool *pool, const char *path,
                   struct problem *why)
 {
@@ -145,7 +205,7 @@ static int change(const struct repair_plan *plan, struct pool *pool, const char 
         return status;
     status = back_up(pool, why);
     if (status == 0)
-        status = pool_give_up(pool, plan->gives_up, plan->gives_up_count, why);
+        status = give_up(plan, pool, why);
     if (status == STATUS_IN_USE) /* of a generation: nothing was written */
         (void)sys_call(SYS_unlinkat, AT_FDCWD, backup_name(backup, pool), 0);
     pool_close(pool);

@@ -3,7 +3,7 @@
  *
  * Calling sequence: check_pool(), repair_plan() on its result, show the plan, repair_apply(). What
  * is changed is the two superblocks, and nothing else; how they were before is in a file beside
- * the pool.
+ * the pool. A new log goes to new frames at the file's end.
  */
 #ifndef PHEAP_RECOVERY_REPAIR_H
 #define PHEAP_RECOVERY_REPAIR_H
@@ -18,8 +18,10 @@ struct repair_plan {
     uint64_t file_frames, listed_frames;
     uint64_t gives_up[SUPERBLOCK_GENERATIONS]; /* numbers of generations that are not whole */
     uint32_t gives_up_count;
-    uint64_t newest; /* what is then the newest generation that is no crash image; 0: none */
-    bool is_resumed; /* a program goes on from it */
+    bool renews_log;      /* a new log takes the old one's place, with what is whole of it: */
+    uint64_t log_records; /* so many records are kept */
+    uint64_t newest;      /* what is then the newest generation that is no crash image; 0: none */
+    bool is_resumed;      /* a program goes on from it */
 };
 
 /*

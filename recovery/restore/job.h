@@ -25,7 +25,8 @@
 struct restore_job {
     struct problem *why;
     bool verbose;
-    int terminal; /* see struct rebuild; asked before there is any namespace */
+    bool shifts_clocks; /* in the namespace, if the process is put into one */
+    int terminal;       /* see struct rebuild; asked before there is any namespace */
     uint64_t began_ns;
     struct arena arena;
     struct pool pool;
@@ -71,6 +72,13 @@ MUST_CHECK int contents_add(struct restore_job *job, struct batch *batch);
 /* fill.c: verifies and copies what is not mapped into the stopped process, whose mappings are made
  * and writable. */
 MUST_CHECK int contents_fill(struct restore_job *job, int pid);
+
+/* clocks.c */
+bool clocks_are_behind(const struct process_image *image);
+/* Puts processes that are begun from here on into a time namespace where they are not. -EPERM, or
+ * what else prevents it. */
+MUST_CHECK int clocks_shift(const struct process_image *image);
+void clocks_say_behind(const struct process_image *image, int status);
 
 /* resume_counter.c: what needs time and no new process, done beside the building: the resume is
  * counted. Started once, waited for by whoever builds (again, if need be). */

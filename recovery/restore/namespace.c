@@ -116,6 +116,12 @@ static __attribute__((noreturn)) void init_main(struct restore_job *job, namespa
     outcome.status = user_namespace ? map_ids(job, uid, gid) : 0;
     if (outcome.status == 0)
         outcome.status = mount_proc(job);
+    if (outcome.status == 0 && job->shifts_clocks) {
+        int status = clocks_shift(&job->process);
+
+        if (status != 0)
+            clocks_say_behind(&job->process, status);
+    }
     if (outcome.status == 0)
         outcome.status = body(job, user_namespace, &outcome.pid);
     (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);

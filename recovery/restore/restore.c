@@ -267,7 +267,14 @@ static int build_anywhere(struct restore_job *job, struct restored *out)
     int status = -EEXIST;
 
     *out = (struct restored){.generation = job->generation.number, .status_fd = -1};
-    if (ids_are_free(&job->process)) {
+    if (clocks_are_behind(&job->process)) {
+        int shifted = clocks_shift(&job->process);
+
+        job->shifts_clocks = shifted == -EPERM; /* an own user namespace may permit it */
+        if (shifted != 0 && !job->shifts_clocks)
+            clocks_say_behind(&job->process, shifted);
+    }
+    if (!job->shifts_clocks && ids_are_free(&job->process)) {
         /* An id may be in use still as that of a group or session whose last member is dying. */
         while ((status = build(job, false, &out->pid)) == -EEXIST &&
                sys_clock_ns(CLOCK_MONOTONIC) < give_up)

@@ -5,8 +5,10 @@
  * Calling sequence: view_open(), block_map_build(), then the rest. Memory lies in the view's arena:
  * 16 bytes a slice and a bit a block.
  *
- * A block is in use if it was carved and is in none of the lists of free ones: its slab's own, what
- * other threads gave back, and what they are about to (a thread heap's batches).
+ * A block of an opened heap (core/tx) is in use if its note says so. Of a program's own heap it is
+ * in use if it was carved and is in
+ * none of the lists of free ones: its slab's own, what other threads gave back, and what they are
+ * about to (a thread heap's batches).
  *
  * Blocks have numbers: ascending with the address, 0 to count - 1, gaps at what never was one.
  */
@@ -21,13 +23,18 @@
 #define BLOCK_CLASS_LARGE SIZE_CLASSES /* a span of its own */
 #define BLOCK_CLASSES     (SIZE_CLASSES + 1)
 
-struct span_note {   /* one a slice; the same in all slices of a span */
-    uint64_t number; /* of the span's first block */
-    uint32_t slice;  /* the span's first */
-    uint16_t start;  /* its blocks begin so many 256ths of a slice after it */
-    uint8_t is_used; /* it has blocks */
-    uint8_t class;   /* BLOCK_CLASS_LARGE too */
+#define BLOCK_UNIT 16u /* blocks begin at multiples of it */
+
+struct span_note {            /* one a slice; the same in all slices of a span */
+    uint64_t number;          /* of the span's first block */
+    uint32_t slice;           /* the span's first */
+    unsigned int start : 24;  /* its blocks begin so many BLOCK_UNITs after it */
+    unsigned int class : 7;   /* BLOCK_CLASS_LARGE too */
+    unsigned int is_used : 1; /* it has blocks */
 };
+
+_Static_assert(sizeof(struct span_note) == 16, "a note is 16 bytes");
+_Static_assert(BLOCK_CLASS_LARGE < 128, "a class fits in a note");
 
 struct block_map {
     struct view *view;
@@ -38,6 +45,7 @@ struct block_map {
     uint64_t count;            /* of numbers */
     uint64_t used_count;
     uint64_t reciprocals[SIZE_CLASSES]; /* 2^40 / block bytes, rounded up */
+    bool is_opened;                     /* spans are those of core/tx */
 };
 
 struct block {
@@ -46,16 +54,29 @@ struct block {
     uint64_t span_start, span_bytes;
     uint32_t class;
     bool is_used;
+    bool has_type; /* of an opened heap: */
+    uint32_t type;
+    uint64_t asked; /* bytes */
 };
 
 /* Maps the heap, if it is not yet. */
 MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct problem *why);
+
+/* Slices of the span that begins at this one; one without a span has 1. */
+uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice);
+/* How many numbers its blocks have, gaps included. */
+uint64_t block_map_span_numbers(const struct block_map *map, uint32_t slice);
+/* Usable bytes of the one block of a large span, none beyond the span's end. */
+uint64_t block_map_large_bytes(const struct block_map *map, uint32_t slice);
 
 /* A map of a heap that cannot be walked: no address is in a block. */
 void block_map_none(struct block_map *map, struct view *view);
 
 /* The block, in use or not, that holds address. False: none does. */
 bool block_map_find(const struct block_map *map, uint64_t address, struct block *out);
+
+/* The block, in use or not, with this number. False: there is none. */
+bool block_map_by_number(const struct block_map *map, uint64_t number, struct block *out);
 
 static inline bool block_bit(const uint64_t *bits, uint64_t number)
 {
@@ -83,7 +104,7 @@ static inline uint64_t block_map_number(const struct block_map *map, uint64_t ad
     if (!note->is_used)
         return BLOCK_NONE;
     offset = address - (uint64_t)(uintptr_t)map->heap - ((uint64_t)note->slice << SLICE_SHIFT) -
-             ((uint64_t)note->start << 8);
+             (uint64_t)note->start * BLOCK_UNIT;
     if (note->class == BLOCK_CLASS_LARGE)
         return note->number;
     if (offset >> SLAB_SHIFT_MAX) /* before the first block */

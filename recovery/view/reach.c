@@ -1,215 +1,323 @@
 /*
  * reach.c - see reach.h.
  *
- * One bit a block says "in use and not reached yet"; a word that leads to such a block clears it
- * and puts the block on a stack, so every block is looked through once.
+ * Each block in use has two bits: white, not reached yet; grey, reached and not looked through yet.
+ * A word that leads to a white block makes it grey, and whoever looks through a block takes its
+ * grey bit first, so each is looked through once. There is no stack: two bits a block are all the
+ * memory, whatever the heap's shape.
  *
- * There is a stack for each region of 2 MiB, and a queue of the regions whose stacks are not empty.
- * One region is worked through until its stack stays empty: its pages are in the TLB by then. With
- * one stack for all, more than half of the time in a heap that points about at random is page walks
- * (10 M blocks of 112 bytes: 1.2 s; with regions 0.6 s).
+ * Grey blocks are found again by region, 2 MiB of slices: a region has a bit for each of its spans
+ * that may have grey blocks, and is in the queue of one worker while any is set. One region is
+ * worked through until nothing in it is grey: its pages are in the TLB by then. (A heap that points
+ * about at random spends more than half of its time in page walks otherwise.)
  *
- * An entry is the block's offset in the slot, 40 bits, and its class. Each block is on a stack at
- * most once, and a stack's place is that of its blocks' numbers in an array of all: there is room
- * for every one.
+ * Between workers: bits change by atomic read-modify-write alone. Who makes a block grey sets, in
+ * this order, grey bit, span bit, is_queued; who works a region through clears is_queued and then
+ * looks once more for a span bit, and takes span bits before it reads grey bits. So no grey block
+ * is overlooked. A worker with more than one region gives half of them away as soon as another
+ * waits.
  */
 #include "recovery/view/reach.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
-#include "recovery/view/thread_state.h"
+#include "recovery/view/roots.h"
 
-#define CLASS_SHIFT 40
-#define OFFSET_MASK ((1ull << CLASS_SHIFT) - 1)
-#define AHEAD       8u /* blocks that are on their way to the cache */
-
-#define REGION_SHIFT 5 /* of slices: 2 MiB */
-
-_Static_assert(SLOT_BYTES == 1ull << CLASS_SHIFT, "an offset in the slot fits below the class");
+#define REGION_SHIFT  5 /* of slices: 2 MiB */
+#define REGION_SLICES (1u << REGION_SHIFT)
+#define WORKERS_MAX   16u
+#define BLOCKS_WORKER 20000u /* fewer are not worth a thread */
+#define NEAR_MAX      64u
 
 struct region {
-    uint64_t base; /* of its stack: the number of its first block */
-    uint64_t depth;
-    bool is_queued;
+    uint32_t spans; /* a bit a slice: the span that begins there may have grey blocks */
+    uint32_t is_queued;
+};
+
+struct queue { /* a ring of regions; each region is in one at most */
+    uint32_t *regions;
+    uint32_t first, count;
 };
 
 struct marker {
     const struct block_map *map;
-    struct reach *reach;
+    uint64_t *white, *grey;
     uint64_t slot;
     uint64_t low, bytes; /* of the data area */
     uint32_t block_bytes[SIZE_CLASSES];
-    uint64_t *stacks;
     struct region *regions;
     uint32_t region_count;
-    uint32_t *queue; /* a ring of region_count */
-    uint32_t queue_first, queue_count;
-    uint64_t skip_start, skip_end; /* below the stack pointer in [stack] */
+    /* Of the workers together; under the lock, but for a look at `waiting`. */
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct queue shared;
+    uint32_t workers, waiting;
 };
 
-static void enter_queue(struct marker *marker, uint32_t region)
+/* near: blocks of the region at hand, white no more and never grey: a list is followed without a
+ * search for its next one. */
+struct worker {
+    struct marker *marker;
+    struct queue own;
+    uint32_t region; /* the one at hand */
+    uint32_t near_count;
+    struct near {
+        uint64_t start, bytes;
+    } near[NEAR_MAX];
+    pthread_t thread;
+};
+
+/* --- queues --- */
+
+static void put(const struct marker *marker, struct queue *queue, uint32_t region)
 {
-    marker->regions[region].is_queued = true;
-    marker->queue[(marker->queue_first + marker->queue_count++) % marker->region_count] = region;
+    queue->regions[(queue->first + queue->count++) % marker->region_count] = region;
 }
 
-/* The block with this number, which holds address, is reached now. */
-static inline void push(struct marker *marker, uint64_t address, uint64_t number)
+static uint32_t take(const struct marker *marker, struct queue *queue)
 {
+    uint32_t region = queue->regions[queue->first];
+
+    queue->first = (queue->first + 1) % marker->region_count;
+    queue->count--;
+    return region;
+}
+
+static void move_half(const struct marker *marker, struct queue *from, struct queue *to)
+{
+    for (uint32_t half = (from->count + 1) / 2; half > 0; half--)
+        put(marker, to, take(marker, from));
+}
+
+static void give_away(struct worker *worker)
+{
+    struct marker *marker = worker->marker;
+
+    pthread_mutex_lock(&marker->lock);
+    move_half(marker, &worker->own, &marker->shared);
+    pthread_cond_broadcast(&marker->more);
+    pthread_mutex_unlock(&marker->lock);
+}
+
+/* False: nobody has anything left. */
+static bool wait_for_more(struct worker *worker)
+{
+    struct marker *marker = worker->marker;
+    bool is_done;
+
+    pthread_mutex_lock(&marker->lock);
+    __atomic_add_fetch(&marker->waiting, 1, __ATOMIC_RELAXED);
+    while (marker->shared.count == 0 && marker->waiting < marker->workers)
+        pthread_cond_wait(&marker->more, &marker->lock);
+    is_done = marker->shared.count == 0;
+    if (is_done) {
+        pthread_cond_broadcast(&marker->more);
+    } else {
+        __atomic_sub_fetch(&marker->waiting, 1, __ATOMIC_RELAXED);
+        move_half(marker, &marker->shared, &worker->own);
+    }
+    pthread_mutex_unlock(&marker->lock);
+    return !is_done;
+}
+
+/* --- marking --- */
+
+/* Most blocks begin and end within two cache lines; of longer ones the processor sees the rest
+ * coming. */
+static inline void fetch(uint64_t block)
+{
+    __builtin_prefetch((const void *)block);
+    __builtin_prefetch((const void *)(block + 64));
+}
+
+static inline void add_near(struct worker *worker, const struct span_note *note, uint64_t number)
+{
+    const struct marker *marker = worker->marker;
+    struct near near = {.start = marker->slot + ((uint64_t)note->slice << SLICE_SHIFT) +
+                                 (uint64_t)note->start * BLOCK_UNIT,
+                        .bytes = marker->block_bytes[note->class]};
+
+    near.start += (number - note->number) * near.bytes;
+    fetch(near.start);
+    worker->near[worker->near_count++] = near;
+}
+
+static inline void make_grey(struct worker *worker, uint32_t slice, uint64_t number, uint64_t bit)
+{
+    struct region *region = &worker->marker->regions[slice >> REGION_SHIFT];
+    uint32_t span = 1u << slice % REGION_SLICES;
+
+    __atomic_fetch_or(&worker->marker->grey[number / 64], bit, __ATOMIC_SEQ_CST);
+    if (!(__atomic_load_n(&region->spans, __ATOMIC_SEQ_CST) & span))
+        __atomic_fetch_or(&region->spans, span, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&region->is_queued, __ATOMIC_SEQ_CST) &&
+        !__atomic_exchange_n(&region->is_queued, 1, __ATOMIC_SEQ_CST))
+        put(worker->marker, &worker->own, slice >> REGION_SHIFT);
+}
+
+/* The block with this number, which holds address, is white no more, and will be looked through;
+ * unless somebody was faster. */
+static inline void reach_block(struct worker *worker, uint64_t address, uint64_t number)
+{
+    const struct marker *marker = worker->marker;
     const struct span_note *note = &marker->map->notes[(address - marker->slot) >> SLICE_SHIFT];
-    uint64_t start = ((uint64_t)note->slice << SLICE_SHIFT) + ((uint64_t)note->start << 8);
-    uint32_t index = note->slice >> REGION_SHIFT;
-    struct region *region = &marker->regions[index];
+    uint64_t bit = 1ull << number % 64;
 
-    if (note->class != BLOCK_CLASS_LARGE)
-        start += (number - note->number) * marker->block_bytes[note->class];
-    marker->reach->unreached[number / 64] &= ~(1ull << number % 64);
-    marker->stacks[region->base + region->depth++] = start | (uint64_t)note->class << CLASS_SHIFT;
-    if (!region->is_queued)
-        enter_queue(marker, index);
+    if (!(__atomic_fetch_and(&marker->white[number / 64], ~bit, __ATOMIC_SEQ_CST) & bit))
+        return;
+    if (note->slice >> REGION_SHIFT == worker->region && worker->near_count < NEAR_MAX &&
+        note->class != BLOCK_CLASS_LARGE)
+        add_near(worker, note, number);
+    else
+        make_grey(worker, note->slice, number, bit);
 }
 
-static inline void look_at(struct marker *marker, uint64_t word)
+static inline void look_at(struct worker *worker, uint64_t word)
 {
+    const struct marker *marker = worker->marker;
     uint64_t number;
 
     if (word - marker->low >= marker->bytes)
         return;
     number = block_map_number(marker->map, word);
-    if (number != BLOCK_NONE && block_bit(marker->reach->unreached, number))
-        push(marker, word, number);
+    if (number != BLOCK_NONE &&
+        __atomic_load_n(&marker->white[number / 64], __ATOMIC_RELAXED) >> number % 64 & 1)
+        reach_block(worker, word, number);
 }
 
-static void look_through(struct marker *marker, const uint64_t *words, uint64_t bytes)
+static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
 {
+    const uint64_t *words = (const uint64_t *)block;
+
     for (uint64_t i = 0; i < bytes / 8; i++)
-        look_at(marker, words[i]);
+        look_at(worker, words[i]);
 }
 
-/* Usable bytes of the block of a stack's entry, none beyond its span. */
-static uint64_t entry_bytes(const struct marker *marker, uint64_t entry)
+static void look_through_near(struct worker *worker)
 {
-    uint64_t offset = entry & OFFSET_MASK, class = entry >> CLASS_SHIFT;
-    struct block block;
+    while (worker->near_count > 0) {
+        struct near near = worker->near[--worker->near_count];
 
-    if (class < SIZE_CLASSES)
-        return marker->block_bytes[class];
-    return block_map_find(marker->map, marker->slot + offset, &block) ? block.bytes : 0;
+        look_through(worker, near.start, near.bytes);
+    }
 }
 
-/* Most blocks begin and end within two cache lines; of longer ones the processor sees the rest
- * coming. */
-static inline void fetch(const char *block)
+/* A span: where its blocks are, as its note says. */
+struct row {
+    uint64_t number, end; /* of its blocks */
+    uint64_t start, bytes;
+};
+
+static struct row row_of(const struct marker *marker, uint32_t slice)
 {
-    __builtin_prefetch(block);
-    __builtin_prefetch(block + 64);
+    const struct span_note *note = &marker->map->notes[slice];
+    struct row row = {.number = note->number,
+                      .end = note->number + block_map_span_numbers(marker->map, slice),
+                      .start = marker->slot + ((uint64_t)slice << SLICE_SHIFT) +
+                               (uint64_t)note->start * BLOCK_UNIT};
+
+    row.bytes = note->class == BLOCK_CLASS_LARGE ? block_map_large_bytes(marker->map, slice)
+                                                 : marker->block_bytes[note->class];
+    return row;
 }
 
-static void work_through(struct marker *marker, struct region *region)
+/* The blocks of the bits in `grey`, a word of them that begins with this number. */
+static void work_through_word(struct worker *worker, const struct row *row, uint64_t number,
+                              uint64_t grey)
 {
-    uint64_t ahead[AHEAD], *stack = marker->stacks + region->base;
-    unsigned first = 0, count = 0;
+    for (uint64_t bits = grey; bits; bits &= bits - 1)
+        fetch(row->start + (number + (uint64_t)__builtin_ctzll(bits) - row->number) * row->bytes);
+    for (uint64_t bits = grey; bits; bits &= bits - 1) {
+        uint64_t index = number + (uint64_t)__builtin_ctzll(bits) - row->number;
 
-    while (region->depth > 0 || count > 0) {
-        uint64_t entry;
+        look_through(worker, row->start + index * row->bytes, row->bytes);
+        look_through_near(worker);
+    }
+}
 
-        while (region->depth > 0 && count < AHEAD) {
-            entry = stack[--region->depth];
-            ahead[(first + count++) % AHEAD] = entry;
-            fetch((const char *)marker->slot + (entry & OFFSET_MASK));
+/* Numbers of neighbouring spans share a word. */
+static uint64_t bits_of_row(const struct row *row, uint64_t number)
+{
+    uint64_t bits = UINT64_MAX;
+
+    if (row->number > number)
+        bits &= UINT64_MAX << (row->number - number);
+    if (row->end - number < 64)
+        bits &= (1ull << (row->end - number)) - 1;
+    return bits;
+}
+
+static void work_through_span(struct worker *worker, uint32_t slice)
+{
+    struct row row = row_of(worker->marker, slice);
+
+    for (uint64_t number = row.number & ~63ull; number < row.end; number += 64) {
+        uint64_t *word = &worker->marker->grey[number / 64];
+        uint64_t mine = bits_of_row(&row, number);
+
+        if (__atomic_load_n(word, __ATOMIC_RELAXED) & mine)
+            work_through_word(worker, &row, number,
+                              __atomic_fetch_and(word, ~mine, __ATOMIC_SEQ_CST) & mine);
+    }
+}
+
+static void work_through_region(struct worker *worker, uint32_t index)
+{
+    struct region *region = &worker->marker->regions[index];
+    uint32_t spans;
+
+    worker->region = index;
+    do {
+        while ((spans = __atomic_exchange_n(&region->spans, 0, __ATOMIC_SEQ_CST)) != 0)
+            for (; spans; spans &= spans - 1)
+                work_through_span(worker, index * REGION_SLICES + (uint32_t)__builtin_ctz(spans));
+        __atomic_store_n(&region->is_queued, 0, __ATOMIC_SEQ_CST);
+    } while (__atomic_load_n(&region->spans, __ATOMIC_SEQ_CST) != 0 &&
+             !__atomic_exchange_n(&region->is_queued, 1, __ATOMIC_SEQ_CST));
+}
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+
+    do {
+        while (worker->own.count > 0) {
+            work_through_region(worker, take(worker->marker, &worker->own));
+            if (worker->own.count > 1 &&
+                __atomic_load_n(&worker->marker->waiting, __ATOMIC_RELAXED) > 0)
+                give_away(worker);
         }
-        entry = ahead[first];
-        first = (first + 1) % AHEAD;
-        count--;
-        look_through(marker, (const uint64_t *)(marker->slot + (entry & OFFSET_MASK)),
-                     entry_bytes(marker, entry));
-    }
-}
-
-static void mark_through(struct marker *marker)
-{
-    while (marker->queue_count > 0) {
-        struct region *region = &marker->regions[marker->queue[marker->queue_first]];
-
-        marker->queue_first = (marker->queue_first + 1) % marker->region_count;
-        marker->queue_count--;
-        work_through(marker, region);
-        region->is_queued = false;
-    }
+    } while (wait_for_more(worker));
+    return NULL;
 }
 
 /* --- roots --- */
 
-static void root_words(struct marker *marker, const void *data, size_t bytes)
+static void root_words(void *context, const struct root *root, const void *data, size_t bytes)
 {
+    struct worker *worker = context;
+
+    (void)root;
     for (size_t i = 0; i + 8 <= bytes; i += 8) {
         uint64_t word;
 
         memcpy(&word, (const uint8_t *)data + i, 8);
-        look_at(marker, word);
+        look_at(worker, word);
     }
 }
 
-static int root_page(void *context, uint64_t address, const uint8_t *page)
-{
-    struct marker *marker = context;
-    uint64_t first = 0;
+/* --- in order --- */
 
-    if (address >= marker->skip_start && address < marker->skip_end)
-        first = marker->skip_end - address < PAGE_BYTES ? marker->skip_end - address : PAGE_BYTES;
-    root_words(marker, page + first, PAGE_BYTES - first);
-    return 0;
+static int make_queue(struct marker *marker, struct queue *queue)
+{
+    queue->regions =
+        arena_alloc(&marker->map->view->arena, marker->region_count * sizeof *queue->regions, 64);
+    return queue->regions ? 0 : -ENOMEM;
 }
 
-/* Nothing is kept below the red zone of the one thread that runs on [stack]. */
-static void find_dead_stack(struct marker *marker)
-{
-    const struct process_image *process = &marker->map->view->process;
-
-    for (uint32_t i = 0; i < process->thread_count; i++) {
-        uint64_t rsp = process->threads[i].record->registers[REG_RSP];
-        const struct image_mapping *mapping = view_mapping(marker->map->view, rsp);
-
-        if (!mapping || !(mapping->record->flags & RECORD_MAPPING_GROWS_DOWN) ||
-            rsp - 128 < mapping->record->start)
-            continue;
-        marker->skip_start = mapping->record->start;
-        marker->skip_end = (rsp - 128) & ~7ull;
-    }
-}
-
-static void mark_records(struct marker *marker)
-{
-    const struct process_image *process = &marker->map->view->process;
-
-    for (uint32_t i = 0; i < process->thread_count; i++) {
-        root_words(marker, process->threads[i].record, sizeof *process->threads[i].record);
-        root_words(marker, process->threads[i].xstate, process->threads[i].record->xstate_bytes);
-    }
-    for (uint32_t i = 0; i < process->watch_count; i++)
-        root_words(marker, &process->watches[i]->data, sizeof process->watches[i]->data);
-    for (uint32_t i = 0; i < process->posix_timer_count; i++)
-        root_words(marker, &process->posix_timers[i]->value, 8);
-    for (uint32_t i = 0; i < process->pending_count; i++)
-        root_words(marker, process->pending[i]->siginfo, RECORD_SIGINFO_BYTES);
-    for (uint32_t i = 0; i < process->pipe_count; i++)
-        root_words(marker, process->pipes[i].content, process->pipes[i].record->content_bytes);
-}
-
-/* Spans belong to the region that they begin in. */
-static void place_stacks(struct marker *marker)
-{
-    const struct block_map *map = marker->map;
-    uint32_t next = 0;
-
-    for (uint32_t slice = map->first_slice; slice < map->top; slice++)
-        for (; map->notes[slice].slice == slice && next <= slice >> REGION_SHIFT; next++)
-            marker->regions[next].base = map->notes[slice].number;
-    for (; next < marker->region_count; next++)
-        marker->regions[next].base = map->count;
-}
-
-static int start(struct marker *marker, struct problem *why)
+static int start(struct marker *marker, struct reach *reach)
 {
     const struct block_map *map = marker->map;
     struct arena *arena = &map->view->arena;
@@ -221,35 +329,68 @@ static int start(struct marker *marker, struct problem *why)
     for (uint32_t i = 0; i < SIZE_CLASSES; i++)
         marker->block_bytes[i] = size_class_block_bytes(i);
     marker->region_count = (map->top >> REGION_SHIFT) + 1;
-    marker->reach->unreached = arena_alloc(arena, words * 8, 64);
-    marker->stacks = arena_alloc(arena, (map->count + 1) * 8, 64);
+    marker->white = reach->unreached = arena_alloc(arena, words * 8, 64);
+    marker->grey = arena_alloc(arena, words * 8, 64);
     marker->regions = arena_alloc(arena, marker->region_count * sizeof *marker->regions, 64);
-    marker->queue = arena_alloc(arena, marker->region_count * sizeof *marker->queue, 64);
-    if (!marker->reach->unreached || !marker->stacks || !marker->regions || !marker->queue)
-        return problem_set(why, -ENOMEM, "no memory to mark %lu blocks",
-                           (unsigned long)map->used_count);
-    memcpy(marker->reach->unreached, map->used, words * 8);
-    place_stacks(marker);
-    find_dead_stack(marker);
-    return 0;
+    if (!marker->white || !marker->grey || !marker->regions)
+        return -ENOMEM;
+    memcpy(marker->white, map->used, words * 8);
+    return make_queue(marker, &marker->shared);
+}
+
+static uint32_t worker_count(uint64_t blocks)
+{
+    cpu_set_t processors;
+    uint64_t most = sched_getaffinity(0, sizeof processors, &processors) == 0
+                        ? (uint64_t)CPU_COUNT(&processors)
+                        : 1;
+
+    if (most > WORKERS_MAX)
+        most = WORKERS_MAX;
+    if (most > blocks / BLOCKS_WORKER)
+        most = blocks / BLOCKS_WORKER;
+    return most ? (uint32_t)most : 1;
+}
+
+/* Those that cannot be started are no loss. */
+static void work_together(struct marker *marker, struct worker *workers)
+{
+    uint32_t wanted = worker_count(marker->map->used_count), started = 1;
+
+    marker->workers = 1;
+    while (started < wanted && make_queue(marker, &workers[started].own) == 0) {
+        struct worker *worker = &workers[started];
+
+        worker->marker = marker;
+        pthread_mutex_lock(&marker->lock);
+        if (pthread_create(&worker->thread, NULL, work, worker) != 0)
+            wanted = started;
+        else
+            marker->workers = ++started;
+        pthread_mutex_unlock(&marker->lock);
+    }
+    (void)work(&workers[0]);
+    for (uint32_t i = 1; i < started; i++)
+        pthread_join(workers[i].thread, NULL);
 }
 
 int reach_mark(struct reach *reach, const struct block_map *map, struct problem *why)
 {
-    struct marker marker = {.map = map, .reach = reach};
-    uint64_t slot = view_slot_base(map->view);
+    struct marker marker = {
+        .map = map, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+    struct worker workers[WORKERS_MAX] = {{.marker = &marker, .region = UINT32_MAX}};
     int status;
 
     memset(reach, 0, sizeof *reach);
-    status = start(&marker, why);
-    if (status < 0)
-        return status;
-    mark_records(&marker);
-    status = view_each_page(map->view, 0, slot, root_page, &marker, why);
+    status = start(&marker, reach);
     if (status == 0)
-        status = view_each_page(map->view, slot + SLOT_BYTES, PROCESS_ADDRESS_LIMIT, root_page,
-                                &marker, why);
-    mark_through(&marker);
+        status = make_queue(&marker, &workers[0].own);
+    if (status < 0)
+        return problem_set(why, status, "no memory to mark %lu blocks",
+                           (unsigned long)map->used_count);
+    status = roots_each(map->view, root_words, &workers[0], why);
+    work_together(&marker, workers);
+    reach->unreached_count = 0;
     for (uint64_t i = 0; i < map->count / 64 + 1; i++)
         reach->unreached_count += (uint64_t)__builtin_popcountll(reach->unreached[i]);
     return status;

@@ -1,15 +1,14 @@
 /*
- * reach.h - which blocks of a process image nothing points to.
+ * reach.h - which blocks nothing points to.
  *
- * Conservative: any aligned word that has the value of an address inside a block, its end apart,
- * keeps the block, wherever the word lies: saved registers (vector registers too), every page of
- * the image outside the slot but what lies below the stack pointer in [stack], the data of epoll
- * watches, timers, pending signals and unread pipe content. From there through the blocks that were
- * reached.
+ * Roots are those of roots.h. From there conservatively: any aligned word that has the value of an
+ * address inside a block, its end apart, keeps the block.
  *
  * So what is reported as unreachable has no pointer to it in memory that the image holds. A program
  * that disguises its pointers (xor, offsets, in a shared file mapping) has blocks reported that it
- * does use; and a stale word may hide a leak. Nothing is ever freed because of this.
+ * does use; and a stale word may hide a leak.
+ *
+ * All processors work at it. Memory: two bits a block.
  */
 #ifndef PHEAP_RECOVERY_VIEW_REACH_H
 #define PHEAP_RECOVERY_VIEW_REACH_H

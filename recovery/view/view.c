@@ -11,6 +11,7 @@
 #include "core/base/checksum.h"
 #include "core/process/crash_record.h"
 #include "core/process/record.h"
+#include "recovery/view/opened_heap.h"
 
 #define ARENA_BYTES (16ull << 30) /* reserved, not used: plans of very large heaps */
 
@@ -216,20 +217,30 @@ static int check_leaf(void *context, uint64_t first_page,
     return 0;
 }
 
-int view_map_heap(struct view *view, struct heap_census *census, struct problem *why)
+static int map_slot(struct view *view, struct problem *why)
 {
     uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
     uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
+    int status = image_map(&view->image, first, end, why);
+
+    if (status < 0)
+        return status;
+    view->heap_is_mapped = true;
+    return index_each_leaf(view->image.index, first, end, check_leaf, view);
+}
+
+int view_map_heap(struct view *view, struct problem *why)
+{
+    const struct tx_header *header = (const struct tx_header *)view_slot_base(view);
     int status = 0;
 
-    if (!view->heap_is_mapped) {
-        status = image_map(&view->image, first, end, why);
-        if (status < 0)
-            return status;
-        view->heap_is_mapped = true;
-        status = index_each_leaf(view->image.index, first, end, check_leaf, view);
-    }
-    return status < 0 ? status : heap_census(view->generation.slot, census, why);
+    if (view->heap_is_mapped)
+        return 0;
+    status = map_slot(view, why);
+    if (status < 0)
+        return status;
+    view->is_opened = header->magic == TX_MAGIC && header->version == TX_VERSION;
+    return view->is_opened ? opened_apply_log(view, why) : 0;
 }
 
 void view_unmap_heap(struct view *view)

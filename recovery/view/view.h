@@ -47,7 +47,11 @@ struct view {
     uint64_t damaged_pages;      /* that scans left out so far */
     uint64_t damaged_heap_pages; /* of the heap, as it is mapped */
     bool heap_is_mapped;
-    uint64_t cached_address; /* of the page in `cached`; 1: none */
+    bool is_opened;      /* what is mapped is a heap that programs open by path (core/tx) */
+    bool log_is_damaged; /* its log breaks off, and whole records follow */
+    uint64_t log_records, log_bytes; /* that were applied to it */
+    uint64_t log_in_doubt;           /* records that wait for another pool's decision, left out */
+    uint64_t cached_address;         /* of the page in `cached`; 1: none */
     uint8_t cached[PAGE_BYTES];
 };
 
@@ -74,7 +78,8 @@ MUST_CHECK int view_read(struct view *view, uint64_t address, void *buffer, size
 
 /*
  * All pages that the image holds in [start, end), ascending, checked; those that do not agree with
- * their checksum are counted and left out. visit returns 0, or a negative status to stop.
+ * their checksum are counted and left out. visit returns 0, or a negative status to stop. Of an
+ * opened heap that is mapped, what the log has changed is among them.
  */
 typedef int view_page_visit(void *context, uint64_t address, const uint8_t *page);
 MUST_CHECK int view_each_page(struct view *view, uint64_t start, uint64_t end,
@@ -84,9 +89,10 @@ MUST_CHECK int view_each_page(struct view *view, uint64_t start, uint64_t end,
 MUST_CHECK int view_count_pages(struct view *view, uint64_t start, uint64_t end, uint64_t *count,
                                 struct problem *why);
 
-/* Maps the slot at its own address and takes the census, which checks every descriptor of it. Pages
- * that do not agree with their checksum are counted. */
-MUST_CHECK int view_map_heap(struct view *view, struct heap_census *census, struct problem *why);
+/* Maps the slot at its own address, if it is not yet, and applies the log if there is one that
+ * belongs to the generation. Pages that do not agree with their checksum are counted. What lies in
+ * the slot is not looked at: heap_census() and blocks.h do. */
+MUST_CHECK int view_map_heap(struct view *view, struct problem *why);
 void view_unmap_heap(struct view *view);
 
 static inline uint64_t view_slot_base(const struct view *view)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include "core/base/checksum.h"
 #include "core/process/mapped_files.h"
+#include "recovery/view/opened_heap.h"
 
 /* --- what lies under the image: files, zero, the vdso --- */
 
@@ -75,11 +76,23 @@ static bool read_vdso(const struct view *view, uint64_t address, uint8_t *page)
     return false;
 }
 
+/* An opened heap that is mapped: in memory it is what log and generation say together. */
+static bool is_in_memory(const struct view *view, uint64_t address)
+{
+    return view->is_opened && address - view_slot_base(view) < SLOT_BYTES;
+}
+
 static int read_page(struct view *view, uint64_t address, uint8_t *page, struct problem *why)
 {
     const struct image_mapping *mapping;
     struct index_entry entry = {FRAME_NONE, 0};
-    int status = index_lookup(view->image.index, address >> PAGE_SHIFT, &entry);
+    int status;
+
+    if (is_in_memory(view, address)) {
+        memcpy(page, (const void *)address, PAGE_BYTES);
+        return 0;
+    }
+    status = index_lookup(view->image.index, address >> PAGE_SHIFT, &entry);
 
     if (status < 0)
         return problem_set(why, status, "%s: the index cannot be read at address 0x%lx: %s",
@@ -183,8 +196,8 @@ static int scan_leaf(void *context, uint64_t first_page,
     return 0;
 }
 
-int view_each_page(struct view *view, uint64_t start, uint64_t end, view_page_visit *visit,
-                   void *context, struct problem *why)
+static int each_stored_page(struct view *view, uint64_t start, uint64_t end, view_page_visit *visit,
+                            void *context, struct problem *why)
 {
     struct scan scan = {view, start >> PAGE_SHIFT, end >> PAGE_SHIFT, visit, context, 0};
     int status = map_frames(view, why);
@@ -192,6 +205,56 @@ int view_each_page(struct view *view, uint64_t start, uint64_t end, view_page_vi
     if (status == 0)
         status = index_each_leaf(view->image.index, scan.first, scan.end, scan_leaf, &scan);
     return scan_problem(view, status, why);
+}
+
+static bool is_zero(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0;
+}
+
+static int each_page_in_memory(uint64_t start, uint64_t end, view_page_visit *visit, void *context)
+{
+    int status = 0;
+
+    for (; status == 0 && start < end; start += PAGE_BYTES)
+        if (!is_zero((const uint8_t *)start))
+            status = visit(context, start, (const uint8_t *)start);
+    return status;
+}
+
+/* Of an opened heap with a log: its roots and its data. */
+static int each_page_of_opened(struct view *view, uint64_t start, uint64_t end,
+                               view_page_visit *visit, void *context)
+{
+    uint64_t base = view_slot_base(view);
+    uint64_t parts[2][2] = {
+        {base, base + TX_SPANS_OFFSET},
+        {base + (uint64_t)TX_DATA_SLICE * SLICE_BYTES,
+         base + ((uint64_t)opened_top(view) << SLICE_SHIFT)},
+    };
+    int status = 0;
+
+    for (int i = 0; status == 0 && i < 2; i++)
+        status = each_page_in_memory(start > parts[i][0] ? start : parts[i][0],
+                                     end < parts[i][1] ? end : parts[i][1], visit, context);
+    return status;
+}
+
+int view_each_page(struct view *view, uint64_t start, uint64_t end, view_page_visit *visit,
+                   void *context, struct problem *why)
+{
+    uint64_t slot = view_slot_base(view), slot_end = slot + SLOT_BYTES;
+    int status = 0;
+
+    if (!view->is_opened || view->log_records == 0 || start >= slot_end || end <= slot)
+        return each_stored_page(view, start, end, visit, context, why);
+    if (start < slot)
+        status = each_stored_page(view, start, slot, visit, context, why);
+    if (status == 0)
+        status = each_page_of_opened(view, start, end, visit, context);
+    if (status == 0 && end > slot_end)
+        status = each_stored_page(view, slot_end, end, visit, context, why);
+    return status;
 }
 
 static int count_leaf(void *context, uint64_t first_page,

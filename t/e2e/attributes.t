@@ -26,6 +26,15 @@ def settings_of_memory_are_the_same_after_two_restores(place):
     same_after_two_restores(place, program("memory_state"))
 
 
-add_both(settings_of_memory_are_the_same_after_two_restores, attributes_are_the_same_after_two_restores,
+def signals_timers_and_limits_are_the_same_after_two_restores(place):
+    same_after_two_restores(place, program("signals_state"))
+
+
+def open_files_are_the_same_after_two_restores(place):
+    same_after_two_restores(place, program("files_state"))
+
+
+add_both(signals_timers_and_limits_are_the_same_after_two_restores,
+         open_files_are_the_same_after_two_restores, settings_of_memory_are_the_same_after_two_restores, attributes_are_the_same_after_two_restores,
          inotify_has_the_same_watches_after_two_restores)
 main()

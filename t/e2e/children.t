@@ -70,7 +70,18 @@ def a_child_that_shares_the_memory_puts_it_off_whatever_was_said(place):
     process.kill()
 
 
-add_both(children_that_have_ended_are_there_after_two_restores,
+def the_window_of_vfork_is_waited_out(place):
+    """With --children=ignore too: the child writes to the program's memory."""
+    for options in ((), ("--children=ignore",)):
+        pool = place.path("pool" + "".join(options))
+        first = place.start(PHEAP, "run", "-i", "5ms", *options, pool, STATE, "vfork")
+        place.wait_generation(pool, 2, first)
+        first.kill()
+        process = place.start(PHEAP, "restore", pool)
+        check_equal(process.wait(), 0, "exit status")
+
+
+add_both(the_window_of_vfork_is_waited_out, children_that_have_ended_are_there_after_two_restores,
          a_living_child_is_lost_if_that_was_said, waiting_for_a_child_is_said_soon_and_once,
          a_child_that_shares_the_memory_puts_it_off_whatever_was_said)
 main()

@@ -314,6 +314,23 @@ def gdb(place, program, core, *commands):
 
 
 @test
+def roots_and_retained_bytes_agree_with_leaks(place):
+    def look(program):
+        lost, kept = program.look("leaks")[0]["leaked"], program.look("retained")[0]
+        reached = lost["blocks_in_use"] - lost["blocks"]
+        check_equal(kept["retained_by"]["retained_blocks"], reached, "by all roots together")
+        roots = program.look("roots")[0]["roots"]
+        data = [r for r in roots if r["kind"] == "memory" and r["root"].startswith(INSPECTED)]
+        check(data and all(r["words"] > 0 for r in roots), f"{roots}")
+        head = program.said()["known_list"]  # a variable that a list of three hangs on
+        one = program.look("retained", INSPECTED)[0]
+        check(one["retained_by"]["retained_blocks"] >= 1, f"{one['retained_by']} {head:#x}")
+        below = sum(r["retained_blocks"] for r in one["retained"])
+        check_equal(below, one["retained_by"]["retained_blocks"], "right below it")
+    alive_and_killed(place, look)
+
+
+@test
 def gdb_opens_a_core_file_of_a_generation(place):
     def look(program):
         core = place.path("core")
@@ -391,8 +408,8 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
         check_equal(len(done.stderr().splitlines()), 1, "lines")
 
 
-VIEWS = (("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",), ("leaks",),
-         ("strings",), ("grep", "needle"))
+VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",),
+         ("leaks",), ("strings",), ("grep", "needle"))
 
 
 @test

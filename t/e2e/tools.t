@@ -2,6 +2,8 @@
 """The commands' faces: help, version, suggestions, usage, names; and what make install makes."""
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -95,6 +97,22 @@ def a_shell_with_an_unwritable_home_and_a_closed_stdin_can_run_it(place):
     check_equal(done.status, 3, "exit status")
 
 
+def check_pages(place, pages):
+    """Every exported function has one, and none has an error of its markup."""
+    with open(os.path.join(ROOT, "preload/preload.map"), encoding="ascii") as f:
+        exported = set(re.findall(r"\b(pheap_\w+);", f.read())) - {"pheap_tx_run_of"}
+    names = {os.path.basename(page)[:-2] for page in pages}
+    check_equal(exported - names, set(), "functions without a manual page")
+    for page in pages:
+        with open(page, encoding="utf-8") as f:
+            text = f.read()
+        for part in (".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH SEE ALSO"):
+            check_in(part, text, page)
+    if shutil.which("groff"):
+        done = place.run("groff", "-man", "-ww", "-Tutf8", "-z", *pages)
+        check_equal((done.status, done.stderr()), (0, ""), "groff's warnings")
+
+
 @test
 def make_install_makes_a_tree_that_works_in_place(place):
     for target in ("install", "uninstall"):
@@ -109,6 +127,10 @@ def make_install_makes_a_tree_that_works_in_place(place):
         if target == "uninstall":
             check_equal(left, [], "files left")
             break
+        pages = [path for path in left if path.startswith("share/man/man3/")]
+        check_equal(len(pages), len(left) - 4 - len(COMMANDS), "files that are no manual pages")
+        check_pages(place, [os.path.join(prefix, page) for page in pages])
+        left = [path for path in left if path not in pages]
         check_equal(left, sorted(["bin/pheap", "lib/libpheap.so", "lib/pkgconfig/pheap.pc",
                                   "include/pheap.h"] +
                                  [f"bin/pheap-{c}" for c in COMMANDS]), "files installed")

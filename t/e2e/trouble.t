@@ -163,7 +163,7 @@ def falls_back_without(place, what):
     pool = place.path("pool")
     process = start_sleeper(place, pool, DENY, what)
     tracking = place.inspect(pool)["program"]["tracking"].lower()
-    check_in("checksum", tracking, "how dirty pages are found")
+    check("checksum" in tracking or "soft-dirty" in tracking, f"how dirty pages are found: {tracking}")
     if HAS_TRACKING:
         check_in(what, tracking, "what is missing, by name")
     resumes_below_its_surroundings_filter(place, pool, process, what)

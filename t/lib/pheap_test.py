@@ -41,6 +41,7 @@ NOBODY = 65534
 LONG = os.environ.get("PHEAP_TEST_LONG") == "1"
 ROUNDS = 10 if LONG else 1
 SEED = int(os.environ.get("PHEAP_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+FREEZE = os.environ.get("PHEAP_TEST_FREEZE")  # signal: all programs are stopped by signals
 
 _tests = []
 
@@ -260,6 +261,8 @@ class Place:
         for name in [n for n in variables if n.startswith("PHEAP_") or n.startswith("LD_")]:
             del variables[name]
         variables.update({"LC_ALL": "C.UTF-8", "TMPDIR": self.directory, "HOME": self.directory})
+        if FREEZE:
+            variables["PHEAP_FREEZE"] = FREEZE
         variables.update(self.environment)
         variables.update(environment or {})
         with open(stdin or "/dev/null", "rb") as in_file, open(stdout, "wb") as out_file, \

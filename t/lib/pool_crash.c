@@ -171,11 +171,27 @@ static void count_resume(struct superblock *super, void *context)
     super->resume_count++;
 }
 
-static void update(struct scenario *s)
+static void keep_three(struct superblock *super, void *context)
+{
+    (void)context;
+    super->keep = 3;
+}
+
+static void update(struct scenario *s, pool_edit *edit)
 {
     if (s->broken)
         return;
-    step(s, pool_update(&s->pool, count_resume, NULL, NULL), "update", "");
+    step(s, pool_update(&s->pool, edit, NULL, NULL), "update", "");
+    acknowledge(&s->history, &s->pool);
+}
+
+static void drop_ahead(struct scenario *s)
+{
+    struct problem why = {0};
+
+    if (s->broken)
+        return;
+    step(s, pool_make_room(&s->pool, &why), "make room", why.text);
     acknowledge(&s->history, &s->pool);
 }
 
@@ -201,7 +217,7 @@ static void first_life(struct scenario *s)
     reopen(s, 0);
     change(s, 0, 48);
     commit(s, GENERATION_PROCESS, 0, 5000);
-    update(s);
+    update(s, count_resume);
     change(s, 3, 4);
     change(s, 3, 2); /* once more before the commit */
     commit(s, GENERATION_PROCESS, GENERATION_PINNED, 100);
@@ -221,10 +237,15 @@ static void later_lives(struct scenario *s)
     int locked;
 
     reopen(s, newest);
-    update(s);
+    update(s, count_resume);
+    update(s, keep_three);
     locked = s->broken ? -1 : pool_lock_generation(&s->pool, newest, NULL);
     for (unsigned i = 0; i < 4; i++) {
         change(s, i * 8, 6);
+        if (i > 1) { /* what is written from here on may go to frames that this frees */
+            drop_ahead(s);
+            change(s, i * 8 + 10, 9);
+        }
         for (unsigned page = 40; i == 2 && page < 48 && !s->broken; page++)
             step(s, oracle_clear(&s->oracle, &s->pool, page), "clear", "");
         commit(s, GENERATION_PROCESS, 0, 4096);

@@ -519,7 +519,7 @@ static void live(void)
     end_life();
 }
 
-static void record_scenario(void)
+static inline void record_scenario(void)
 {
     if (!prepare())
         abort();

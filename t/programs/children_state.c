@@ -2,7 +2,9 @@
  * children_state.c - leaves children that have ended unwaited for and, at each SIGUSR1, prints what
  * waitid() says of them: the same each time. SIGUSR2: waits for them and ends.
  *
- * With an argument a child lives on, and SIGUSR1 prints what waiting for that says.
+ * With the argument "living" a child lives on, and SIGUSR1 prints what waiting for that says. With
+ * "vfork" it is most of the time between vfork() and the end of the child, which shares its memory
+ * and waits; it ends by itself and says by its exit status whether all went well.
  */
 #include <errno.h>
 #include <signal.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHILDREN 5
@@ -79,10 +82,35 @@ static void report_living(void)
     printf("living: %s\n", got == 0 ? "lives" : got == -1 ? strerror(errno) : "ended");
 }
 
+static int wait_in_vfork(void)
+{
+    static volatile int shared;
+
+    for (int i = 0; i < 30; i++) {
+        pid_t pid = vfork();
+        int status = 0;
+
+        if (pid == 0) {
+            const struct timespec time = {0, 40000000};
+
+            nanosleep(&time, NULL);
+            shared++;
+            _exit(i);
+        }
+        if (waitpid(pid, &status, 0) != pid || status != i << 8 || shared != i + 1)
+            return 97;
+        usleep(60000);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     sigset_t blocked;
     int number = 0;
+
+    if (argc > 1 && strcmp(argv[1], "vfork") == 0)
+        return wait_in_vfork();
 
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR1);
@@ -97,7 +125,6 @@ int main(int argc, char **argv)
         printf("child %d\n", living);
     } else {
         make();
-        (void)argv;
     }
     printf("ready\n");
     fflush(stdout);

@@ -1,6 +1,6 @@
 /*
  * deny_call.c - runs a command in which one system call fails, as a container's policy would have
- * it. Arguments: ptrace|userfaultfd|pagemap_scan|personality COMMAND [ARG...].
+ * it. Arguments: ptrace|userfaultfd|pagemap_scan|unshare|personality COMMAND [ARG...].
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -44,6 +44,8 @@ int main(int argc, char **argv)
         failed = deny(SYS_ptrace, EPERM, 0);
     else if (strcmp(argv[1], "userfaultfd") == 0)
         failed = deny(SYS_userfaultfd, EPERM, 0);
+    else if (strcmp(argv[1], "unshare") == 0)
+        failed = deny(SYS_unshare, EPERM, 0);
     else if (strcmp(argv[1], "pagemap_scan") == 0)
         failed = deny(SYS_ioctl, ENOTTY, PAGEMAP_SCAN_REQUEST);
     else if (strcmp(argv[1], "personality") == 0)

@@ -141,6 +141,18 @@ static void the_ways_to_find_written_pages_have_names(void)
     CHECK(strstr(why.text, "soft-dirty") != NULL);
 }
 
+static void threads_are_stopped_by_a_signal_if_that_is_asked_for(void)
+{
+    char *asked[] = {"PHEAP_FREEZE=signal", NULL}, *unknown[] = {"PHEAP_FREEZE=ice", NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, asked, &why), 0);
+    CHECK(options.by_signal);
+    CHECK_EQ(options_from_environment(&options, unknown, &why), STATUS_USAGE);
+    CHECK(!options.by_signal);
+}
+
 static void an_empty_environment_has_the_defaults(void)
 {
     char *environment[] = {"PHEAP_POOL=", NULL};
@@ -178,6 +190,7 @@ int main(int argc, char **argv)
     RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);
     RUN(the_environment_is_read_by_name);
     RUN(the_ways_to_find_written_pages_have_names);
+    RUN(threads_are_stopped_by_a_signal_if_that_is_asked_for);
     RUN(an_empty_environment_has_the_defaults);
     RUN(a_wrong_value_is_named_and_has_its_default);
     return tap_done();

@@ -99,6 +99,32 @@ static void one_product_tells_a_block_of_this_slab(void)
     check_valid();
 }
 
+/* The last slices below a multiple of 4 GiB, where a slab of several slices does not fit. */
+static void a_link_has_the_same_upper_half_all_over_a_slab(void)
+{
+    static void *blocks[100];
+    uint64_t top = heap_slice_address(heap_here(), heap_here()->top);
+    uint64_t boundary = (top >> 32) + 1;
+    void *large = heap_malloc((boundary << 32) - top - 3 * SLICE_BYTES);
+    int beyond = 0;
+
+    CHECK(large != NULL);
+    for (int i = 0; i < 100; i++) {
+        const struct span *slab;
+
+        blocks[i] = heap_malloc(60000);
+        slab = slab_of(blocks[i]);
+        CHECK_EQ(slab->start >> 32, (slab->start + slab_bytes(slab) - 1) >> 32);
+        CHECK_EQ(slab->start_key >> 32, (uint32_t)slab->key);
+        beyond += slab->start >> 32 == boundary;
+    }
+    CHECK(beyond > 0);
+    for (int i = 0; i < 100; i++)
+        heap_free(blocks[i]);
+    heap_free(large);
+    check_valid();
+}
+
 static void a_slab_is_carved_page_by_page(void)
 {
     char *block = heap_malloc(720);
@@ -322,6 +348,7 @@ int main(int argc, char **argv)
     RUN(rounding_up_wastes_at_most_an_eighth);
     RUN(an_aligned_class_has_only_aligned_blocks);
     RUN(one_product_tells_a_block_of_this_slab);
+    RUN(a_link_has_the_same_upper_half_all_over_a_slab);
     RUN(a_slab_is_carved_page_by_page);
     RUN(a_full_slab_is_in_no_list_until_a_block_comes_back);
     RUN(an_empty_slab_that_is_not_current_goes);

@@ -367,6 +367,56 @@ static void a_page_that_is_written_again_before_the_commit_stays_in_its_frame(vo
     pool_close(&pool);
 }
 
+/* What the next commit would drop can be dropped before it, so that it may use those frames; not
+ * what is pinned or read, and never below two. */
+static void room_can_be_made_before_a_commit(void)
+{
+    uint64_t free_before;
+    int lock;
+
+    scratch_pool(&pool, &oracle, 3);
+    CHECK_OK(pool_make_room(&pool, &why));
+    for (int i = 0; i < 2; i++)
+        commit(GENERATION_PROCESS, 0);
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(1, 2);
+    for (int i = 0; i < 2; i++)
+        commit(GENERATION_PROCESS, 0);
+    CHECK_LISTED(2, 3, 4);
+    free_before = frames_free_count(pool.frames);
+    CHECK_OK(oracle_write(&oracle, &pool, 2, 3, 900)); /* half a generation is built */
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(3, 4);
+    CHECK(frames_free_count(pool.frames) > free_before - 3);
+    CHECK_OK(pool_make_room(&pool, &why)); /* there is room */
+    CHECK_LISTED(3, 4);
+    CHECK(pool_is_valid(&pool));
+    commit(GENERATION_PROCESS, GENERATION_PINNED);
+    CHECK_LISTED(3, 4, 5);
+    lock = pool_lock_generation(&pool, 3, &why);
+    CHECK(lock >= 0);
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(3, 4, 5);
+    close(lock);
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(4, 5);
+    for (int i = 0; i < 3; i++)
+        commit(GENERATION_PROCESS, 0);
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(5, 7, 8);
+    pool_close(&pool);
+}
+
+static void where_two_are_kept_no_room_is_made(void)
+{
+    scratch_pool(&pool, &oracle, 2);
+    for (int i = 0; i < 3; i++)
+        commit(GENERATION_PROCESS, 0);
+    CHECK_OK(pool_make_room(&pool, &why));
+    CHECK_LISTED(2, 3);
+    pool_close(&pool);
+}
+
 /* --- failures --- */
 
 static struct recording recording;
@@ -403,6 +453,10 @@ static int life(void)
         if (status == 0)
             status = oracle_clear(&oracle, &pool, i * 5 + 1);
         if (status == 0)
+            status = pool_make_room(&pool, &why);
+        if (status == 0)
+            status = oracle_write(&oracle, &pool, i * 5 + 15, 10, i * 1000 + 500);
+        if (status == 0)
             status = oracle_commit(&oracle, &pool, GENERATION_PROCESS, 0, 6000, &why);
     }
     if (status == 0)
@@ -425,6 +479,14 @@ static void check_intact(uint64_t newest_at_least)
     pool_close(&reader);
 }
 
+/* As the image's writer does after a failure: it looks at all of memory again. */
+static void write_all_again(void)
+{
+    for (unsigned i = 0; i < ORACLE_PAGES; i++)
+        if (oracle.now[i] != SEED_NONE && oracle.now[i] != SEED_ZERO)
+            CHECK_OK(oracle_write(&oracle, &pool, i, 1, oracle.now[i]));
+}
+
 static unsigned long fail_each(int with_status)
 {
     unsigned long n = 0;
@@ -434,7 +496,7 @@ static unsigned long fail_each(int with_status)
     do {
         uint64_t newest;
 
-        scratch_pool(&pool, &oracle, 2);
+        scratch_pool(&pool, &oracle, 3);
         recording_free(&recording);
         recording_attach(&recording, &pool.persist);
         recording.fail_at = ++n;
@@ -452,6 +514,8 @@ static unsigned long fail_each(int with_status)
             CHECK_OK(scratch_reopen(&pool, &oracle, newest, &why));
             CHECK_STR(why.text, "");
         }
+        if (status < 0)
+            write_all_again();
         CHECK_OK(life()); /* the next attempt goes on */
         check_intact(newest + 3);
         pool_close(&pool);
@@ -465,6 +529,16 @@ static void any_operation_may_fail_with_a_full_disk(void)
 
     CHECK(n > 15 && n < 1000);
     tap_note("%lu operations failed, one at a time", n);
+}
+
+static void any_operation_may_fail_for_a_quota(void)
+{
+    CHECK(fail_each(-EDQUOT) > 15);
+}
+
+static void any_operation_may_fail_on_a_file_system_turned_read_only(void)
+{
+    CHECK(fail_each(-EROFS) > 15);
 }
 
 static void any_operation_may_fail_with_an_input_output_error(void)
@@ -546,8 +620,12 @@ int main(int argc, char **argv)
     RUN(an_older_generation_can_be_the_base);
     RUN(an_update_is_durable_and_a_wrong_one_is_refused);
     RUN(a_page_that_is_written_again_before_the_commit_stays_in_its_frame);
+    RUN(room_can_be_made_before_a_commit);
+    RUN(where_two_are_kept_no_room_is_made);
     RUN(a_page_whose_second_write_failed_is_forgotten);
     RUN(any_operation_may_fail_with_a_full_disk);
+    RUN(any_operation_may_fail_for_a_quota);
+    RUN(any_operation_may_fail_on_a_file_system_turned_read_only);
     RUN(any_operation_may_fail_with_an_input_output_error);
     RUN(the_number_of_a_failed_superblock_is_not_used_again);
     RUN(a_hundred_failed_superblocks_do_no_harm);

@@ -339,6 +339,36 @@ static void one_page_through_three_generations_by_deltas(void)
     CHECK_EQ(frames_free_count(frames), frames_count(frames) - FRAME_FIRST - 3 - 5);
 }
 
+/* Deltas are applied a neighbourhood (65,536 pages) at a time: what one clears beyond its end must
+ * not come before what an older one sets there, nor after what a newer one does. */
+static void a_range_cleared_across_neighbourhoods_keeps_its_place_in_the_chain(void)
+{
+    const uint64_t first = 0x30000 - 40, end = 0x30000 + 40;
+    struct index_entry newest;
+    struct index_tree *reader;
+    struct index_root root;
+
+    begin();
+    by_deltas = true;
+    for (uint64_t page = first - 3000; page < end + 3000; page++)
+        set(page, new_entry());
+    (void)write_out(1);
+    set(0x30000 + 5, new_entry()); /* older than the range */
+    set(0x30000 + 6, new_entry());
+    (void)write_out(2);
+    CHECK_OK(index_clear(tree, frames, first, end));
+    (void)write_out(3);
+    newest = new_entry();
+    set(0x30000 + 6, newest);
+    root = write_out(4);
+    CHECK(root.delta.frames > 0);
+    CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+    for (uint64_t page = first; page < end; page++)
+        check_entry(reader, page, page == 0x30000 + 6 ? newest : none);
+    CHECK_EQ(index_page_count(reader), index_page_count(tree));
+    by_deltas = false;
+}
+
 /* A chain as long as it may be, then nodes again: nothing is lost on the way, nothing leaks. */
 static void a_chain_that_has_become_long_is_folded(void)
 {
@@ -569,6 +599,7 @@ int main(int argc, char **argv)
     RUN(a_random_history_agrees_with_a_model);
     RUN(a_random_history_by_deltas_agrees_with_a_model);
     RUN(one_page_through_three_generations_by_deltas);
+    RUN(a_range_cleared_across_neighbourhoods_keeps_its_place_in_the_chain);
     RUN(a_chain_that_has_become_long_is_folded);
     RUN(a_failed_delta_is_made_up_for_by_the_next);
     RUN(a_failed_write_is_made_up_for_by_the_next);

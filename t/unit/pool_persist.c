@@ -114,6 +114,19 @@ static void a_failed_write_may_be_tried_again(void)
     recording_free(&recording);
 }
 
+/* Written to it would grow again, and its frames be zeroes with a checksum that was true. */
+static void a_file_that_was_cut_short_is_not_written_to(void)
+{
+    begin(1 << 20);
+    CHECK_OK(persist_write(&persist, 0, "a", 1));
+    CHECK_EQ(ftruncate(persist.fd, 8192), 0);
+    CHECK_EQ(persist_write(&persist, 65536, "b", 1), -ESTALE);
+    CHECK_EQ(length_of_file(), 8192);
+    CHECK_EQ(persist_sync(&persist), -ESTALE);
+    CHECK_EQ(ftruncate(persist.fd, 1 << 20), 0);
+    CHECK_EQ(persist_write(&persist, 0, "c", 1), -ESTALE); /* what was cut off is gone */
+}
+
 /* A full device that is really there: /dev/full fails every write with ENOSPC. */
 static void errors_of_the_kernel_are_passed_on(void)
 {
@@ -144,6 +157,7 @@ int main(int argc, char **argv)
     RUN(a_growth_that_fails_leaves_the_file_as_it_was);
     RUN(after_a_failed_sync_nothing_is_written_any_more);
     RUN(a_failed_write_may_be_tried_again);
+    RUN(a_file_that_was_cut_short_is_not_written_to);
     RUN(errors_of_the_kernel_are_passed_on);
     return tap_done();
 }

@@ -185,7 +185,7 @@ static void a_flip_in_a_record_is_damage_but_for_the_last(void)
 
             flip((record->offset + at) * 8 + at % 8);
             if (!CHECK_EQ(check_now(), is_last ? SEVERITY_HARMLESS : SEVERITY_DAMAGE) ||
-                !CHECK(result.counts[is_last ? LG_TORN : LG_BROKEN] > 0))
+                !CHECK(result.counts[is_last ? LG_TORN : LG_BREAKS] > 0))
                 tap_note("record %u of %u, byte %u", i, records, at);
             flip((record->offset + at) * 8 + at % 8);
         }

@@ -142,7 +142,7 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
     status = process_capture_prepare(&capture, why);
     if (status < 0)
         return status;
-    freeze_create(&freeze, arena, table, program);
+    freeze_create(&freeze, arena, table, program, NULL);
     status = freeze_stop(&freeze, 500000000, why);
     if (status < 0)
         return status;

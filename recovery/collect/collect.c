@@ -1,0 +1,89 @@
+/*
+ * collect.c - see collect.h and README.md.
+ *
+ * What must always be true: no block is freed that was reached from a root in what the heap is when
+ * it is freed; so nobody writes the heap between the mark and the last free.
+ */
+#include "recovery/collect/collect.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/tx/opened.h"
+#include "core/tx/transaction.h"
+#include "recovery/collect/garbage.h"
+
+#define BATCH_BLOCKS  65536u
+#define CHECKPOINT_NS 5000000000u
+
+/* --- freeing --- */
+
+static int free_batch(struct pheap *heap, const uint64_t *addresses, uint64_t count)
+{
+    struct pheap_tx *tx = NULL;
+    int status = tx_begin(heap, &tx);
+
+    for (uint64_t i = 0; status == 0 && i < count; i++)
+        status = tx_free(tx, (void *)addresses[i]);
+    if (status == 0)
+        return tx_commit(tx);
+    if (tx)
+        tx_abort(tx);
+    return status;
+}
+
+/* Crash: what was committed is free; the rest is found again. */
+static int free_all(struct pheap *heap, const struct garbage *garbage,
+                    struct collect_result *result, struct problem *why)
+{
+    int64_t number;
+    int status = 0;
+
+    for (uint64_t i = 0; status == 0 && i < garbage->count; i += BATCH_BLOCKS) {
+        uint64_t left = garbage->count - i;
+
+        status =
+            free_batch(heap, garbage->addresses + i, left < BATCH_BLOCKS ? left : BATCH_BLOCKS);
+    }
+    if (status < 0)
+        return problem_set(why, status, "cannot free blocks of the heap in pool '%s': %s",
+                           heap->pool.path, status_text(status));
+    number = opened_checkpoint(heap, CHECKPOINT_NS, why);
+    result->generation = number > 0 ? (uint64_t)number : 0;
+    return number < 0 ? (int)number : 0;
+}
+
+static int mark_and_free(struct pheap *heap, const char *path, struct collect_result *result,
+                         struct problem *why)
+{
+    struct garbage garbage = {0};
+    int status = collect_mark(path, &garbage, result, why);
+
+    if (status == 0 && garbage.count > 0 && !result->is_programs) {
+        status = opened_load(heap, why);
+        if (status == 0)
+            status = free_all(heap, &garbage, result, why);
+    }
+    free(garbage.addresses);
+    return status;
+}
+
+int collect_heap(const char *path, bool frees, struct collect_result *result, struct problem *why)
+{
+    struct garbage garbage = {0};
+    struct pheap *heap;
+    int status;
+
+    memset(result, 0, sizeof *result);
+    if (!frees) {
+        status = collect_mark(path, &garbage, result, why);
+        free(garbage.addresses);
+        return status;
+    }
+    status = opened_attach(&heap, path, false, why);
+    if (status < 0)
+        return status;
+    status = mark_and_free(heap, path, result, why);
+    (void)opened_close(heap);
+    return status;
+}

@@ -1,0 +1,152 @@
+/*
+ * copy_log.c - the log of an opened heap in a new file: the records that are whole, one run of
+ * frames, zeroes behind them.
+ *
+ * A record's checksum covers the pool's uuid, and the next session names it: in a copy with another
+ * identity all of them are sealed again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/base/checksum.h"
+#include "core/pool/pool_log.h"
+#include "core/tx/log.h"
+#include "core/tx/log_cursor.h"
+#include "recovery/copy/copying.h"
+
+struct appending {
+    struct copying *copying;
+    uint8_t frame[FRAME_BYTES]; /* being filled */
+    uint64_t bytes;             /* of the log so far */
+    uint64_t session, checksum; /* of the last record */
+    uint64_t before_session;    /* checksum of the record before the first of this session */
+    int64_t promises;           /* that are not settled */
+};
+
+static int append(struct appending *to, const void *data, uint64_t bytes)
+{
+    const uint8_t *from = data;
+    int status = 0;
+
+    while (status == 0 && bytes > 0) {
+        uint64_t at = to->bytes % FRAME_BYTES, where;
+        uint64_t part = FRAME_BYTES - at < bytes ? FRAME_BYTES - at : bytes;
+
+        memcpy(to->frame + at, from, part);
+        to->bytes += part;
+        from += part;
+        bytes -= part;
+        if (to->bytes % FRAME_BYTES == 0)
+            status = output_append(&to->copying->output, to->frame, &where);
+    }
+    return status;
+}
+
+static int append_zeroes(struct appending *to, uint64_t end)
+{
+    static const uint8_t zeroes[FRAME_BYTES];
+    int status = 0;
+
+    while (status == 0 && to->bytes < end) {
+        uint64_t left = end - to->bytes;
+
+        status = append(to, zeroes, left < FRAME_BYTES ? left : FRAME_BYTES);
+    }
+    return status;
+}
+
+static int append_record(struct appending *to, const struct log_record *record)
+{
+    struct log_record *sealed = malloc(record->bytes);
+    int status;
+
+    if (sealed == NULL)
+        return -ENOMEM;
+    memcpy(sealed, record, record->bytes);
+    if (record->session != to->session)
+        to->before_session = to->checksum;
+    to->session = record->session;
+    sealed->previous = to->before_session;
+    memcpy(&sealed->checksum, to->copying->super.uuid, sizeof sealed->checksum);
+    to->checksum = sealed->checksum = checksum64(sealed, sealed->bytes);
+    status = append(to, sealed, sealed->bytes);
+    free(sealed);
+    return status;
+}
+
+/* A heap that waits for another pool's decision is known to that one by its uuid. */
+static void count_promises(struct appending *to, const struct log_record *record)
+{
+    const struct log_entry *entry;
+    struct log_cursor cursor;
+
+    log_cursor_begin(&cursor, record);
+    entry = log_cursor_next(&cursor);
+    if (entry != NULL && entry->kind == LOG_PREPARE)
+        to->promises++;
+    if (entry != NULL && entry->kind == LOG_OUTCOME)
+        to->promises--;
+}
+
+static int append_records(struct appending *to)
+{
+    uintptr_t mark = arena_mark(&to->copying->arena);
+    const struct log_record *record;
+    struct log log;
+    int status;
+
+    log_begin(&log, to->copying->request->pool);
+    while ((status = log_next(&log, &to->copying->arena, &record)) == 1) {
+        count_promises(to, record);
+        status = append_record(to, record);
+        arena_rewind(&to->copying->arena, mark);
+        if (status < 0)
+            return status;
+    }
+    if (status == 0 && to->promises > 0 && to->copying->request->new_identity)
+        return problem_set(to->copying->why, STATUS_IN_DOUBT,
+                           "pool '%s' waits for another pool's decision on %ld transactions, which "
+                           "knows it by its identity: open it, or settle them with `pheap recover "
+                           "--resolve`, and copy it then",
+                           to->copying->request->pool->path, (long)to->promises);
+    return status;
+}
+
+static bool has_generation(const struct superblock *super, uint64_t number)
+{
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        if (super->generations[i].number == number)
+            return true;
+    return false;
+}
+
+int copy_log(struct copying *copying)
+{
+    struct log_place *place = &copying->super.log;
+    struct appending *to;
+    uint64_t bytes = POOL_LOG_BYTES;
+    int status = -ENOMEM;
+
+    if (place->extent_count == 0 || !has_generation(&copying->super, place->generation)) {
+        *place = (struct log_place){0};
+        return 0;
+    }
+    to = calloc(1, sizeof *to);
+    memset(place->extents, 0, sizeof place->extents);
+    place->extent_count = 1;
+    place->start_extent = 0;
+    place->start = 0;
+    place->extents[0].frame = copying->output.next_frame;
+    if (to != NULL) {
+        to->copying = copying;
+        to->checksum = place->root;
+        status = append_records(to);
+        while (bytes < to->bytes + FRAME_BYTES)
+            bytes *= 2;
+        if (status == 0)
+            status = append_zeroes(to, bytes);
+    }
+    place->extents[0].frames = bytes >> FRAME_SHIFT;
+    free(to);
+    return status;
+}

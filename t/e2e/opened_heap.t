@@ -1,0 +1,385 @@
+#!/usr/bin/python3
+"""pheap inspect and recover on heaps that programs open by themselves: a graph of which everything is
+known, part of it in a generation and part in the log."""
+import json
+import os
+import random
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import pool_bytes  # noqa: E402
+import pool_log  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
+
+PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
+PRELOADED = {"LD_PRELOAD": LIBRARY}
+NODES, LATER, LOST, LARGE = 1000, 10, 40, 200000
+
+
+def lines(text):
+    return [line.split() for line in text.splitlines()]
+
+
+class Heap:
+    """A heap that known_graph has made, and what it said of it."""
+
+    def __init__(self, place, name="heap"):
+        self.place, self.path = place, place.path(name)
+        done = place.run(PROGRAM, self.path, "build", environment=PRELOADED)
+        expect(done, FINE)
+        self.said = dict((name, int(value)) for name, value in lines(done.stdout()))
+        self.lost = sorted(int(v) for name, v in lines(done.stdout()) if name == "lost")
+
+    def look(self, *arguments, status=FINE):
+        done = self.place.pheap("inspect", "--json", self.path, *arguments)
+        expect(done, status)
+        expect(self.place.pheap("inspect", self.path, *arguments), status)
+        return json.loads(done.stdout())
+
+    def counts(self, path=None):
+        done = self.place.run(PROGRAM, path or self.path, "check", environment=PRELOADED)
+        expect(done, FINE)
+        return dict((name, int(value)) for name, value in lines(done.stdout()))
+
+
+WHOLE = {"list": NODES + LATER, "trees": 3, "nodes": NODES + LATER, "lost": LOST, "large": 1,
+         "text": 1}
+
+
+@test
+def size_classes_blocks_and_types_are_those_of_generation_and_log(place):
+    heap = Heap(place)
+    by_size = {s["block_bytes"]: s for s in heap.look("slabs")["slabs"]}
+    check_equal({size: s["used"] for size, s in by_size.items()},
+                {48: NODES + LATER, 64: LOST, 112: 3, 3072: 0, None: 1}, "blocks in use")
+    check_equal(by_size[None]["used_bytes"], LARGE, "bytes of the large one")
+    check_equal(heap.look("heap")["heap"]["live_blocks"], NODES + LATER + LOST + 4, "blocks")
+    blocks = heap.look("blocks", "--type", "3")["blocks"]
+    check_equal(sorted(b["address"] for b in blocks), heap.lost, "blocks of type 3")
+    check_equal({b["asked_bytes"] for b in blocks}, {64}, "as asked for")
+    older = heap.look("-g", "1", "slabs")["slabs"]
+    check_equal(older, [], "the first generation, which no log follows any more")
+
+
+@test
+def leaks_are_what_no_named_root_leads_to(place):
+    heap = Heap(place)
+    found = heap.look("leaks")
+    check_equal((found["leaked"]["blocks"], found["leaked"]["bytes"]), (LOST, LOST * 64), "leaks")
+    check_equal([row["block_bytes"] for row in found["leaks"]], [64], "of one size")
+
+
+@test
+def roots_are_named_with_what_they_lead_to(place):
+    heap = Heap(place)
+    roots = {r["name"]: r for r in heap.look("roots")["roots"]}
+    check_equal(set(roots), {"tree", "list"}, "names")
+    check_equal((roots["tree"]["address"], roots["tree"]["type"]), (heap.said["top"], 1), "tree")
+    check_equal(roots["list"]["block"], heap.said["head"], "list")
+
+
+@test
+def retained_bytes_are_those_of_the_known_graph(place):
+    heap = Heap(place)
+    rows = heap.look("retained", "--limit", "5000")["retained"]
+    of_root = {r["name"]: r for r in rows if r["kind"] == "name"}
+    of_block = {r["address"]: r for r in rows if r["kind"] == "block"}
+    tree = LARGE + 3 * 112
+    check_equal((of_root["tree"]["retained_bytes"], of_root["tree"]["retained_blocks"]), (tree, 4),
+                "tree")
+    check_equal(of_root["list"]["retained_bytes"], 48 * (NODES + LATER), "list")
+    check_equal(of_block[heap.said["top"]]["retained_bytes"], tree, "the top of the tree")
+    check_equal(of_block[heap.said["left"]]["retained_bytes"], 112,
+                "one of two ways to the large block")
+    check_equal(of_block[heap.said["below"]]["retained_bytes"], LARGE, "the large block")
+    check(not set(heap.lost) & set(of_block), "what is lost is retained by nothing")
+    # Every node of the list keeps those behind it.
+    in_list = sorted((r["retained_bytes"] for a, r in of_block.items() if r["bytes"] == 48))
+    check_equal(in_list, [48 * i for i in range(1, NODES + LATER + 1)], "a chain")
+    one = heap.look("retained", str(heap.said["head"]))
+    check_equal(one["retained_by"]["retained_blocks"], NODES + LATER, "by address")
+    check_equal(len(one["retained"]), 1, "right below it: one")
+    check_equal(heap.look("retained", "tree")["retained_by"]["retained_bytes"], tree, "by name")
+    expect(place.pheap("inspect", heap.path, "retained", str(heap.lost[0])), REFUSED, "no root")
+
+
+@test
+def the_log_shows_its_records(place):
+    heap = Heap(place)
+    found = heap.look("log")
+    totals = found["log_totals"]
+    check_equal((totals["records"], totals["generation"], totals["breaks_off"]),
+                (2, heap.said["generation"], False), "totals")
+    check_equal([(r["allocations"], r["frees"]) for r in found["log"]], [(LATER, 0), (LOST // 2, 0)],
+                "records")
+    expect(place.pheap("inspect", "-g", "1", heap.path, "log"), REFUSED, "no log")
+
+
+@test
+def texts_and_bytes_of_the_log_are_found(place):
+    heap = Heap(place)
+    hits = heap.look("grep", "edon", "--limit", "2000")["hits"]
+    check_equal(len(hits), NODES + LATER, "in the generation and in the log")
+    texts = [t["text"] for t in heap.look("strings", "--min", "20")["strings"]]
+    check_equal(texts, ["a text in a large block"], "texts")
+    shown = heap.look("blocks", "--address", hex(heap.said["below"]))["block"]
+    check_equal((shown["type"], shown["asked_bytes"]), (4, LARGE), "type and bytes")
+    check_equal(len(shown["pointed_to_by"]), 2, "from left and right")
+
+
+@test
+def a_page_for_a_browser_has_the_same_figures(place):
+    heap = Heap(place)
+    page = place.path("page.html")
+    expect(place.pheap("inspect", "--html", page, heap.path), FINE)
+    with open(page, encoding="utf-8") as f:
+        check_in(f'"blocks":{LOST},', f.read(), "the page")
+    check_equal(heap.counts(), WHOLE, "and the heap is as it was")
+
+
+# --- recover --check ---
+
+def checked(heap, status, *ids):
+    done = heap.place.pheap("recover", "--check", "--json", heap.path)
+    expect(done, status)
+    found = json.loads(done.stdout())
+    check_equal(sorted({f["id"] for f in found["findings"]}), sorted(ids), "findings")
+    return found
+
+
+@test
+def a_log_is_checked(place):
+    heap = Heap(place)
+    found = checked(heap, FINE)
+    check_equal((found["verdict"], found["log_records"], found["log_whole"]), ("fine", 2, True), "it")
+    check_in("fine", place.pheap("recover", "--check", "--all", heap.path).stdout(), "said")
+
+
+@test
+def every_flip_in_a_record_that_others_follow_is_found(place):
+    heap = Heap(place)
+    whole = pool_bytes.read(heap.path)
+    at, size = pool_log.Log(whole).records[0]
+    for _ in range(60):
+        content = bytearray(whole)
+        where, bit = at + random.randrange(size), random.randrange(8)
+        pool_bytes.flip(content, where, bit)
+        pool_bytes.write(heap.path, content)
+        found = checked(heap, DAMAGED, "LG-3")
+        check_equal((found["log_records"], found["log_whole"]), (0, False), f"{where}, bit {bit}")
+    done = place.run(PROGRAM, heap.path, "check", environment=PRELOADED)
+    check_in("log breaks off", done.stderr(), "pheap_open()")
+    shown = heap.look("slabs", status=FOUND)["slabs"]
+    check_equal([s["used"] for s in shown if s["block_bytes"] == 48], [NODES], "up to the break")
+
+
+def forged(heap, change, *ids):
+    content = pool_bytes.read(heap.path)
+    log = pool_log.Log(content)
+    change(log)
+    pool_bytes.write(heap.path, content)
+    return checked(heap, DAMAGED, *ids)
+
+
+@test
+def entries_that_make_no_sense_are_found(place):
+    def entry(kind, offset, form, value):
+        def change(log):
+            at = next(a for n in (0, 1) for a in log.entries(n)
+                      if struct.unpack_from("<I", log.content, a)[0] == kind)
+            struct.pack_into(form, log.content, at + offset, value)
+            log.seal()
+        return change
+
+    for number, change in enumerate((
+            entry(pool_log.ALLOC, 0, "<I", 9), entry(pool_log.ALLOC, 8, "<Q", 0x230008012491),
+            entry(pool_log.ALLOC, 16, "<Q", 1 << 60), entry(pool_log.ALLOC, 16, "<Q", 0),
+            entry(pool_log.ALLOC, 24, "<I", 5), entry(pool_log.ALLOC, 24, "<I", 0xfffffff0),
+            entry(pool_log.ALLOC, 28, "<I", 81), entry(pool_log.ALLOC, 28, "<I", 80),
+            entry(pool_log.WRITE, 8, "<Q", 0x230000000000), entry(pool_log.WRITE, 8, "<Q", 64),
+            entry(pool_log.WRITE, 16, "<Q", 1 << 63), entry(pool_log.WRITE, 0, "<I", pool_log.FREE))):
+        heap = Heap(place, f"heap{number}")
+        found = forged(heap, change, "LG-4")
+        check_equal(found["log_whole"], False, f"{number}")
+        done = place.run(PROGRAM, heap.path, "check", environment=PRELOADED)
+        expect(done, REFUSED)
+
+
+@test
+def a_log_in_the_wrong_place_is_found(place):
+    forged(Heap(place, "a"), lambda log: log.set_place(0, 1), "LG-2")
+    forged(Heap(place, "b"), lambda log: log.set_place(24, log.super.generations[-1]["root_frame"]),
+           "FR-2")
+    forged(Heap(place, "c"), lambda log: log.set_place(24, 1), "LG-1")
+
+
+# --- copies, repairs, going back ---
+
+def spoil_record(heap, number):
+    content = pool_bytes.read(heap.path)
+    at, size = pool_log.Log(content).records[number]
+    pool_bytes.flip(content, at + size - 1)
+    pool_bytes.write(heap.path, content)
+
+
+@test
+def a_copy_has_the_generations_and_the_log(place):
+    heap = Heap(place)
+    uuid = place.inspect(heap.path)["uuid"]
+    clone, other = place.path("clone"), place.path("other")
+    expect(place.pheap("recover", "--clone", clone, heap.path), FINE)
+    expect(place.pheap("recover", "--compact", "-o", other, heap.path), FINE)
+    expect(place.pheap("recover", "--compact", heap.path), FINE)
+    check(place.inspect(clone)["uuid"] != uuid, "a clone has its own identity")
+    check_equal(place.inspect(other)["uuid"], uuid, "a copy has not")
+    for path in (heap.path, clone, other):
+        expect(place.pheap("recover", "--check", "--all", path), FINE)
+        check_equal(place.inspect(path, "log")["log_totals"]["records"], 2, "records")
+        check_equal(heap.counts(path), WHOLE, path)
+    # Both go on from there.
+    for path in (clone, heap.path):
+        expect(place.run(PROGRAM, path, "build", environment=PRELOADED), FINE)
+        expect(place.pheap("recover", "--check", path), FINE)
+
+
+@test
+def a_log_that_is_damaged_is_not_copied(place):
+    heap = Heap(place)
+    spoil_record(heap, 0)
+    expect(place.pheap("recover", "--clone", place.path("clone"), heap.path), DAMAGED, "log")
+
+
+@test
+def a_repair_keeps_what_is_whole_of_the_log(place):
+    heap = Heap(place)
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    check_equal(heap.look("log")["log_totals"]["records"], 3, "records")
+    spoil_record(heap, 1)
+    expect(place.run(PROGRAM, heap.path, "check", environment=PRELOADED), REFUSED)
+    before = pool_bytes.read(heap.path)
+    done = place.pheap("recover", "--repair", heap.path)
+    expect(done, DAMAGED)
+    check_in("1 transactions", done.stdout(), "the plan")
+    check_equal(pool_bytes.read(heap.path), before, "nothing is changed")
+    expect(place.pheap("recover", "--repair", "--yes", heap.path), FINE)
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts(), {**WHOLE, "lost": LOST // 2}, "up to the damaged record")
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    check_equal(heap.counts()["lost"], LOST // 2 + 2, "and it goes on")
+    # What the backup has leads to what was there.
+    with open(heap.path + ".backup", "rb") as f:
+        before = f.read()
+    content = pool_bytes.read(heap.path)
+    content[:len(before)] = before
+    pool_bytes.write(heap.path, content)
+    checked(heap, DAMAGED, "LG-3")
+
+
+@test
+def a_repair_without_the_newest_generation_begins_a_new_log(place):
+    heap = Heap(place)
+    content = pool_bytes.read(heap.path)
+    pool_bytes.flip(content, pool_bytes.newest(content).generations[-1]["index_frame"] * 4096 + 40)
+    pool_bytes.write(heap.path, content)
+    done = place.pheap("recover", "--repair", "--yes", heap.path)
+    expect(done, FINE)
+    check_in("give up all transactions since generation 1", done.stdout(), "said")
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts(), dict.fromkeys(WHOLE, 0), "as it was made")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts(), WHOLE, "and it can be used")
+
+
+@test
+def going_back_says_what_it_drops_and_needs_a_flag(place):
+    heap = Heap(place)
+    expect(place.pheap("recover", "--rollback", "2", "--yes", heap.path), REFUSED, "2 transactions",
+           "--drop-log")
+    check_equal(heap.counts(), WHOLE, "nothing is changed")
+    expect(place.pheap("recover", "--rollback", "2", "--yes", "--drop-log", heap.path), FINE)
+    check_equal(heap.counts(), {**WHOLE, "list": NODES, "nodes": NODES, "lost": LOST // 2},
+                "the generation")
+    expect(place.pheap("recover", "--rollback", "1", "--yes", heap.path), FINE)
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts()["list"], 0, "the first generation")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts(), WHOLE, "and it can be used")
+
+
+# --- recover --collect ---
+
+@test
+def what_nothing_leads_to_is_freed_and_nothing_else(place):
+    heap = Heap(place)
+    before = pool_bytes.read(heap.path)
+    done = place.pheap("recover", "--collect", "--dry-run", "--json", heap.path)
+    expect(done, FINE)
+    found = json.loads(done.stdout())
+    check_equal((found["blocks"], found["bytes"], found["blocks_in_use"], found["freed"]),
+                (LOST, LOST * 64, NODES + LATER + LOST + 4, False), "a dry run")
+    check_equal(pool_bytes.read(heap.path), before, "changes nothing")
+    done = place.pheap("recover", "--collect", heap.path)
+    expect(done, FINE)
+    check_in(f"{LOST} of {NODES + LATER + LOST + 4} blocks", done.stdout(), "said")
+    check_equal(heap.counts(), {**WHOLE, "lost": 0}, "what is left")
+    check_equal(heap.look("log")["log_totals"]["records"], 0, "a generation has it")
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    found = json.loads(place.pheap("recover", "--collect", "--json", heap.path).stdout())
+    check_equal((found["blocks"], found["generation"]), (0, None), "once more")
+    # What a name led to, when the name is gone.
+    expect(place.run(PROGRAM, heap.path, "unname", environment=PRELOADED), FINE)
+    found = json.loads(place.pheap("recover", "--collect", "--json", heap.path).stdout())
+    check_equal(found["blocks"], NODES + LATER, "the list")
+    check_equal(heap.counts(), {**WHOLE, "lost": 0, "list": 0, "nodes": 0}, "the tree is left")
+    expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
+    check_equal(heap.counts()["list"], NODES + LATER, "and its blocks can be used again")
+
+
+@test
+def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
+    heap = Heap(place)
+    whole = pool_bytes.read(heap.path)
+    spoil_record(heap, 0)
+    before = pool_bytes.read(heap.path)
+    expect(place.pheap("recover", "--collect", heap.path), DAMAGED, "nothing is freed")
+    check_equal(pool_bytes.read(heap.path), before, "unchanged")
+    pool_bytes.write(heap.path, whole)
+    process = place.start(PROGRAM, heap.path, "stay", environment=PRELOADED)
+    wait_until(lambda: "ready" in process.stdout(), 20, "the program")
+    expect(place.pheap("recover", "--collect", heap.path), REFUSED, "in use")
+    expect(place.pheap("recover", "--collect", "--dry-run", heap.path), FINE)
+    process.kill()
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, "sleep", "1000")
+    place.wait_generation(pool, 1, process)
+    process.kill()
+    before = pool_bytes.read(pool)
+    done = place.pheap("recover", "--collect", pool)
+    expect(done, FINE)
+    check_in("nothing is freed", done.stdout(), "said")
+    check_equal(pool_bytes.read(pool), before, "unchanged")
+
+
+@test
+def a_collection_that_is_killed_leaves_a_heap_that_makes_sense(place):
+    heap = Heap(place)
+    expect(place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    whole = pool_bytes.read(heap.path)
+    for _ in range(8 * ROUNDS):
+        pool_bytes.write(heap.path, whole)
+        process = place.start(PHEAP, "recover", "--collect", heap.path)
+        time.sleep(random.random() * 0.03)
+        if process.running():
+            process.kill()
+        process.wait()
+        expect(place.pheap("recover", "--check", heap.path), FINE)
+        counts = heap.counts()
+        check_in(counts["lost"], (0, LOST + 2), "freed or not")
+        check_equal({**counts, "lost": 0}, {**WHOLE, "lost": 0}, "all else")
+
+
+if __name__ == "__main__":
+    main()
