@@ -198,7 +198,7 @@ fault-builds:
 check-faults: fault-builds
 	@$(PROVE) -j2 $(FAULT_TESTS)
 
-# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer or AFL++; what they found is in t/fuzz/corpus,
+# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; what it found is in t/fuzz/corpus,
 # which make check goes through without a fuzzer ---
 FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := check_pool open_heap process_record read_pool view_pool
@@ -213,7 +213,7 @@ $(BUILD)/t/replay/%: $(BUILD)/obj/t/fuzz/%.c.o $(BUILD)/obj/t/fuzz/replay.c.o $(
 	$(Q)$(FUZZ_LINK)
 
 ## fuzz: build/fuzz/t/fuzz/*, with libFuzzer (run-fuzz: and each of them for FUZZ_SECONDS)
-.PHONY: fuzz run-fuzz fuzz-targets fuzz-afl run-fuzz-afl replays
+.PHONY: fuzz run-fuzz fuzz-targets replays
 fuzz-targets: $(FUZZ_NAMES:%=$(BUILD)/t/fuzz/%)
 replays: $(FUZZ_NAMES:%=$(BUILD)/t/replay/%)
 fuzz:
@@ -225,18 +225,6 @@ run-fuzz: fuzz
 	  $(BUILD)/fuzz/t/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=65536 \
 	    -artifact_prefix=$(BUILD)/fuzz/$$name- -print_final_stats=1 -verbosity=0 \
 	    $(BUILD)/fuzz/found/$$name t/fuzz/corpus/$$name || exit 1; done
-
-## fuzz-afl: the same targets for AFL++ (run-fuzz-afl: and each of them for FUZZ_SECONDS)
-fuzz-afl:
-	+@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 $(MAKE) --no-print-directory CC=afl-clang-fast \
-	  BUILD=$(BUILD)/afl OPT='-O1 -g' LDFLAGS=-fsanitize=fuzzer fuzz-targets
-run-fuzz-afl: fuzz-afl
-	@for name in $(FUZZ_NAMES); do mkdir -p $(BUILD)/afl/found/$$name && \
-	  AFL_SKIP_CPUFREQ=1 AFL_NO_UI=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 \
-	  AFL_BENCH_UNTIL_CRASH=1 afl-fuzz -V $(FUZZ_SECONDS) -t 2000 -i t/fuzz/corpus/$$name \
-	    -o $(BUILD)/afl/found/$$name -- $(BUILD)/afl/t/fuzz/$$name >$(BUILD)/afl/$$name.log 2>&1; \
-	  crashes=$$(ls $(BUILD)/afl/found/$$name/default/crashes 2>/dev/null | grep -c id:); \
-	  echo "$$name: $$crashes crashes"; [ "$$crashes" = 0 ] || exit 1; done
 
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages
