@@ -340,6 +340,40 @@ static void check_what_it_follows(struct checking *checking)
                super->log.generation);
 }
 
+/* Most of what makes a record the next one is in this header: it was meant to be. */
+static bool is_meant(const struct reading_log *log, const struct log_record *header)
+{
+    bool follows = header->session == log->session || header->previous == log->checksum;
+
+    return (header->magic == LOG_MAGIC) + (header->sequence == log->sequence + 1) +
+               (header->sequence != 0 && follows) >=
+           2;
+}
+
+static bool is_torn_at(struct reading_log *log, struct spot spot)
+{
+    struct log_record header;
+
+    return spot.at + sizeof header <= extent_bytes(log, spot.extent) &&
+           read_bytes(log, spot, &header, sizeof header) == 0 && is_meant(log, &header);
+}
+
+/* Where the log ends: what a power cut has left of the record that was being written. */
+static void look_for_torn(struct reading_log *log)
+{
+    struct spot spot = {log->extent, log->used};
+    bool found = is_torn_at(log, spot);
+
+    for (uint32_t i = 0; !found && i < log->place->extent_count; i++)
+        if (!(log->busy >> i & 1)) {
+            spot = (struct spot){i, 0};
+            found = is_torn_at(log, spot);
+        }
+    if (found)
+        check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, place_at(offset_of(log, spot)),
+                   "a whole record, or none", "a torn one, behind record %lu", log->sequence);
+}
+
 static int check_records_follow(struct checking *checking)
 {
     struct reading_log log = begin_log(checking);
@@ -351,7 +385,10 @@ static int check_records_follow(struct checking *checking)
     checking->result->log_records = log.sequence - log.place->sequence;
     checking->result->log_bytes = log.bytes;
     checking->result->checked_bytes += log.bytes;
-    if (log.status < 0 || checking->result->is_in_use || !find_later(&log, &later))
+    if (log.status < 0 || checking->result->is_in_use)
+        return log.status;
+    look_for_torn(&log);
+    if (!find_later(&log, &later))
         return log.status;
     checking->result->log_is_damaged = true;
     check_tell(
@@ -362,12 +399,28 @@ static int check_records_follow(struct checking *checking)
     return log.status;
 }
 
+/* Who writes a superblock without a log gives it a format without one. */
+static void check_that_none_is_missing(struct checking *checking)
+{
+    if (checking->result->super.format_version <= POOL_FORMAT_NO_LOG)
+        return;
+    checking->result->log_is_damaged = true;
+    check_tell(checking, LG_FOLLOWS, SEVERITY_DAMAGE,
+               place_at((uint64_t)checking->in_force * FRAME_BYTES +
+                        __builtin_offsetof(struct superblock, log)),
+               "a log, in a pool of this format", "none");
+}
+
 int check_log(struct checking *checking)
 {
     int status = 0;
 
-    if (checking->in_force < 0 || checking->result->super.log.extent_count == 0)
+    if (checking->in_force < 0)
         return 0;
+    if (checking->result->super.log.extent_count == 0) {
+        check_that_none_is_missing(checking);
+        return 0;
+    }
     check_what_it_follows(checking);
     status = claim_frames(checking);
     if (status == 0 && !checking->result->log_is_damaged)
