@@ -170,7 +170,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
                      recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_model heap_slab heap_spans recovery_retained tx_direct \
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_slab heap_spans recovery_retained tx_direct \
                    tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
@@ -245,6 +245,11 @@ $(BUILD)/bench/%: bench/%.c
 
 ## bench-tx: transactions of opened heaps beside libpmemobj and LMDB (BENCH_ARGS=--help)
 -include bench/transactions/transactions.mk
+
+## bench-views: how long each view of pheap inspect takes on heaps of 10 million blocks
+.PHONY: bench-views
+bench-views: all $(BUILD)/bench/many_blocks
+	@bench/views.py $(BENCH_ARGS)
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk

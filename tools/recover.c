@@ -38,7 +38,7 @@ static int help(void)
         "       pheap recover --collect [--dry-run] [--json] POOL\n"
         "       pheap recover --salvage DIR [-g N] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
-        "       pheap recover --clone FILE POOL\n"
+        "       pheap recover --clone FILE [--slot N] POOL\n"
         "       pheap recover --resolve commit|abort POOL\n\n"
         "Says whether POOL is whole, changes which generations it keeps (pheap inspect POOL\n"
         "generations lists them), or copies them. The first two work while a program runs on it.\n"
@@ -66,6 +66,8 @@ static int help(void)
         "      --compact   write what POOL keeps anew, without gaps, and put that in its place\n"
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
         "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
+        "      --slot N    ... whose heap lies in slot N: refused while anything in it is an "
+        "address\n"
         "      --resolve commit|abort   a heap in doubt, for the pool that decides about a\n"
         "                  transaction is gone for good: say what became of it\n"
         "      --help, --version\n",
@@ -238,6 +240,8 @@ static const char *misuse(const struct recover_request *request, enum action act
         return "--dry-run goes with --collect";
     if (request->output && action != COMPACT)
         return "-o goes with --compact";
+    if (request->slot && action != CLONE)
+        return "--slot goes with --clone";
     if (request->generation && action != SALVAGE)
         return "-g goes with --salvage";
     if (request->drops_log && action != ROLLBACK)
@@ -259,6 +263,7 @@ static const struct option options[] = {{"pin", required_argument, NULL, PIN},
                                         {"collect", no_argument, NULL, COLLECT},
                                         {"resolve", required_argument, NULL, RESOLVE},
                                         {"dry-run", no_argument, NULL, 'n'},
+                                        {"slot", required_argument, NULL, 's'},
                                         {"generation", required_argument, NULL, 'g'},
                                         {"all", no_argument, NULL, 'a'},
                                         {"json", no_argument, NULL, 'j'},
@@ -274,6 +279,10 @@ static int take_option(struct recover_request *request, enum action *action, int
 {
     if (option == '?')
         return report_usage("recover", NULL);
+    if (option == 's')
+        return parse_number(optarg, 1, 50, &request->slot) < 0
+                   ? report_usage("recover", "--slot takes a number from 1 to 50")
+                   : 0;
     if (option == 'g')
         return parse_number(optarg, 1, UINT64_MAX - 1, &request->generation) < 0
                    ? report_usage("recover", "-g takes the number of a generation, from 1")

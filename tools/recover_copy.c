@@ -78,6 +78,8 @@ int recover_copy(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
+    if (status == 0 && request->slot && request->slot != state.super.slot)
+        status = recover_judge_slot(state.path, &why);
     if (status == 0 && output) {
         copying.to = to;
         if (parse_path(output, to, sizeof to) < 0)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/base/sys.h"
+#include "core/heap/epoch.h"
 #include "core/heap/fast_path.h"
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
@@ -157,7 +158,7 @@ static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t
     struct span *slab = thread_heap_steal(heap, mine, size_class);
     void *block = NULL;
 
-    spans_tick(heap);
+    epoch_tick(heap);
     if (slab == NULL)
         slab = slab_create(heap, mine, size_class);
     if (slab == NULL)

@@ -6,6 +6,7 @@
  * libpheap was bound. A pointer in the slot that no call returned is reported and aborts.
  */
 #include <string.h>
+#include "core/heap/epoch.h"
 #include "core/heap/fast_path.h"
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
@@ -90,7 +91,7 @@ static void slab_emptied(struct heap *heap, struct span *slab)
     slab_leave_partial(heap, mine, slab);
     slab_release(heap, slab);
     heap_unlock(heap, &mine->lock);
-    spans_tick(heap);
+    epoch_tick(heap);
 }
 
 /* There was no room left to count down. */

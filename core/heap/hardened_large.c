@@ -7,6 +7,7 @@
 #include "core/heap/hardened_large.h"
 
 #include "core/base/sys.h"
+#include "core/heap/epoch.h"
 #include "core/heap/hardened_slab.h"
 #include "core/heap/memcheck.h"
 #include "core/heap/misuse.h"
@@ -60,7 +61,7 @@ void *hard_large_alloc(struct heap *heap, size_t bytes, size_t align, bool *is_z
     request.slices = (uint32_t)slices;
     if (align > SLICE_BYTES)
         request.align_slices = (uint32_t)(align >> SLICE_SHIFT);
-    spans_tick(heap);
+    epoch_tick(heap);
     span = spans_alloc(heap, &request, zero);
     if (span == NULL)
         return NULL;

@@ -9,6 +9,7 @@
 
 #include <string.h>
 #include "core/base/sys.h"
+#include "core/heap/epoch.h"
 #include "core/heap/memcheck.h"
 #include "core/heap/misuse.h"
 #include "core/heap/slab.h"
@@ -189,7 +190,7 @@ struct span *hard_slab_create(struct heap *heap, uint32_t size_class)
     struct hard_table *table;
     struct span *slab;
 
-    spans_tick(heap);
+    epoch_tick(heap);
     slab = spans_alloc(heap, &request, &is_zero);
     if (slab == NULL)
         return NULL;

@@ -15,9 +15,9 @@
  *   a span in use   kind LARGE or SLAB in its first slice's descriptor; in the others of a
  *                   SLAB kind INSIDE with the distance to the first
  *   a free run      kind FREE in its first, FREE_END in its last slice's descriptor
- *   purging         kind PURGING: a free run that is being given back to the kernel
- *   the rest        slices from `top` on, never handed out
- * All descriptors not named here are zero: kind NONE, owner null.
+ *   aside           kind ASIDE: free, but in no bin: it is being given back to the kernel, or kept
+ * by the thread that freed it the rest        slices from `top` on, never handed out All
+ * descriptors not named here are zero: kind NONE, owner null.
  *
  * For a slab, with [x] the length of a list:
  *   used + [free_head] == carved_bytes / block size, the remote list in used
@@ -49,7 +49,7 @@ enum span_kind {
     SPAN_LARGE = 3,
     SPAN_FREE = 4,
     SPAN_FREE_END = 5,
-    SPAN_PURGING = 6,
+    SPAN_ASIDE = 6,
     SPAN_HARD_SLAB = 7, /* see hardened.h; INSIDE as of a slab */
     SPAN_HARD_LARGE = 8,
 };
@@ -66,6 +66,7 @@ enum span_flags {
     HARD_GUARDED = 4,    /* its guard pages cannot be touched */
     HARD_FREED = 8,      /* a large block in quarantine */
     HARD_LISTED = 16,    /* a slab in the list of its class */
+    LARGE_REUSED = 32,   /* all of it may be dirty, whatever the dirty bits say */
 };
 
 /*
@@ -116,7 +117,7 @@ struct span {
     union {
         uint64_t free_head;   /* slab: first free block, or slab start + 1 */
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
-        uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
+        uint64_t freed_epoch; /* FREE, and ASIDE if kept: heap.epoch when it was freed */
     };
     uint64_t key;         /* slab: encodes links, see above; HARD_*: canary */
     uint64_t start;       /* slab: its address */
@@ -134,7 +135,7 @@ struct span {
     uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
     uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
     uint32_t next, prev;          /* slices: in a list of slabs or free runs; 0 none */
-    uint32_t kept_dirty;          /* PURGING: pieces that the kernel did not take */
+    uint32_t kept_dirty;          /* purging: pieces that the kernel did not take */
 };
 
 /* Blocks of one slab of another thread's, on their way to its remote list. */
@@ -144,6 +145,10 @@ struct remote_batch {
 };
 #define REMOTE_BATCHES 64
 
+/* Large spans that a thread keeps at hand, see kept.h. */
+#define KEPT_SPANS      4
+#define KEPT_SLICES_MAX 16
+
 struct thread_heap {
     struct span *by_bytes[SMALL_MAX_BYTES + 1]; /* current slab for so many bytes */
     struct span *current[SIZE_CLASSES];         /* never null: heap.empty_slab when there is none */
@@ -152,6 +157,10 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
     struct remote_batch batches[REMOTE_BATCHES];
+    uint32_t kept[KEPT_SPANS];  /* first slices; 0 none. Also taken from by who purges */
+    uint32_t kept_next;         /* the place that the next one goes to */
+    uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
+    uint64_t ticks_ns;          /* what it said */
     /* What other threads read and write, on a line of its own. */
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
@@ -190,7 +199,7 @@ struct heap {
     uint32_t top; /* slices from here on were never handed out */
     uint32_t bins[RUN_BINS];
     uint32_t bins_used;  /* bit b: bins[b] is not empty */
-    uint32_t purge_list; /* runs being given back, kind PURGING */
+    uint32_t purge_list; /* runs being given back, kind ASIDE */
     uint64_t free_slices;
     uint64_t epoch; /* counts EPOCH_NS of coarse time */
     uint64_t epoch_ns;

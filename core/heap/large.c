@@ -7,8 +7,11 @@
 #include "core/heap/large.h"
 
 #include "core/base/sys.h"
+#include "core/heap/epoch.h"
+#include "core/heap/kept.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
+#include "core/heap/thread_heap.h"
 
 static uint64_t large_slices(size_t bytes)
 {
@@ -19,6 +22,14 @@ static uint64_t large_round(size_t bytes)
 {
     return bytes == 0 ? PAGE_BYTES
                       : ((uint64_t)bytes + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+}
+
+static struct span *large_span(struct heap *heap, const struct span_request *request, bool *is_zero)
+{
+    struct span *kept = request->align_slices == 1 ? kept_take(heap, request->slices) : NULL;
+
+    *is_zero = false;
+    return kept ? kept : spans_alloc(heap, request, is_zero);
 }
 
 static void *large_make(struct heap *heap, size_t bytes, uint64_t slices, size_t align,
@@ -33,11 +44,12 @@ static void *large_make(struct heap *heap, size_t bytes, uint64_t slices, size_t
     request.slices = (uint32_t)slices;
     if (align > SLICE_BYTES)
         request.align_slices = (uint32_t)(align >> SLICE_SHIFT);
-    spans_tick(heap);
-    span = spans_alloc(heap, &request, is_zero);
+    (void)thread_heap_attach(heap); /* what it frees it may keep */
+    epoch_tick(heap);
+    span = large_span(heap, &request, is_zero);
     if (span == NULL)
         return NULL;
-    span->large_bytes = large_round(bytes);
+    __atomic_store_n(&span->large_bytes, large_round(bytes), __ATOMIC_RELAXED);
     return (void *)heap_span_address(heap, span);
 }
 
@@ -59,8 +71,9 @@ void *large_alloc_to_grow(struct heap *heap, size_t bytes)
 
 void large_free(struct heap *heap, struct span *span)
 {
-    spans_tick(heap);
-    spans_free(heap, span, span->slices);
+    epoch_tick(heap);
+    if (!kept_put(heap, span))
+        spans_free(heap, span, span->slices);
 }
 
 bool large_resize(struct heap *heap, struct span *span, size_t bytes)

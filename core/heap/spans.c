@@ -2,7 +2,7 @@
  * spans.c - see spans.h.
  *
  * Invariants, under spans_lock:
- *   - two free runs are never neighbours (a purging run counts as in use);
+ *   - two free runs are never neighbours (a run aside counts as in use);
  *   - a free run is in the bin of its order, and bins_used has that bin's bit;
  *   - the dirty bit of a slice of a free run is set unless the slice reads as zero. Of a slice in
  *     use it says what the slice was when it was handed out;
@@ -13,15 +13,12 @@
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/heap/dirty_bits.h"
+#include "core/heap/kept.h"
 #include "core/heap/slot.h"
 
 /* How many runs of one bin are looked at: bounds the time of a request. */
-#define FIT_TRIES 32
-/* Coarse time: a run is purged when it has been free for two epochs. */
-#define EPOCH_NS 250000000ull
-/* The clock is a system call here: one look at it in so many span operations. */
-#define TICK_OPERATIONS 16
-#define PURGE_BATCH     32
+#define FIT_TRIES   32
+#define PURGE_BATCH 32
 /* From here on it is cheaper to let the kernel zero what will be touched than to touch all. */
 #define ZERO_BY_DROP_BYTES (8ull << 20)
 #define COMMIT_STEP_MIN    (1ull << 20)
@@ -92,14 +89,20 @@ static uint32_t run_remove(struct heap *heap, uint32_t slice)
     return slices;
 }
 
+/* A neighbour may be a large span on its way to or from ASIDE, without the lock. */
+static uint8_t neighbour_kind(const struct span *span)
+{
+    return __atomic_load_n(&span->kind, __ATOMIC_RELAXED);
+}
+
 /* The first slice of the free run that ends before `slice`; 0 if that is not free. */
 static uint32_t run_before(const struct heap *heap, uint32_t slice)
 {
     const struct span *last = heap_span(heap, slice - 1);
 
-    if (last->kind == SPAN_FREE_END)
+    if (neighbour_kind(last) == SPAN_FREE_END)
         return slice - last->slices;
-    return last->kind == SPAN_FREE ? slice - 1 : 0;
+    return neighbour_kind(last) == SPAN_FREE ? slice - 1 : 0;
 }
 
 /* A merged run is as old as its largest part: a program that goes on allocating and freeing next
@@ -132,7 +135,7 @@ static void run_give(struct heap *heap, uint32_t slice, uint32_t slices, uint64_
         run_remove(heap, before);
         slice = before;
     }
-    if (end < heap->top && heap_span(heap, end)->kind == SPAN_FREE) {
+    if (end < heap->top && neighbour_kind(heap_span(heap, end)) == SPAN_FREE) {
         merge_age(&merging, heap_span(heap, end));
         end += run_remove(heap, end);
     }
@@ -284,7 +287,7 @@ bool spans_grow(struct heap *heap, struct span *span, uint32_t slices)
     if (lock_held_by(&heap->spans_lock, heap_holder()))
         return false;
     heap_lock(heap, &heap->spans_lock);
-    if (end < heap->top && heap_span(heap, end)->kind == SPAN_FREE)
+    if (end < heap->top && neighbour_kind(heap_span(heap, end)) == SPAN_FREE)
         free_end = end + heap_span(heap, end)->slices;
     if (free_end < wanted_end && free_end == heap->top && top_raise(heap, wanted_end)) {
         /* The new slices belong to nobody yet: let them be the end of the run. */
@@ -322,13 +325,14 @@ void spans_shrink(struct heap *heap, struct span *span, uint32_t slices)
 
 void spans_zero(struct heap *heap, struct span *span, uint64_t bytes)
 {
+    bool reused = span->flags & LARGE_REUSED;
     uint32_t slice = heap_slice_of(heap, span);
     uint32_t end = slice + (uint32_t)((bytes + SLICE_BYTES - 1) >> SLICE_SHIFT);
     uintptr_t limit = heap_slice_address(heap, slice) + bytes;
 
     for (;;) {
-        uint32_t from = dirty_find(heap, slice, end, true);
-        uint32_t to = dirty_find(heap, from, end, false);
+        uint32_t from = reused ? slice : dirty_find(heap, slice, end, true);
+        uint32_t to = reused ? end : dirty_find(heap, from, end, false);
         uintptr_t start = heap_slice_address(heap, from);
         uint64_t length = (uint64_t)(to - from) << SLICE_SHIFT;
 
@@ -338,24 +342,6 @@ void spans_zero(struct heap *heap, struct span *span, uint64_t bytes)
             memset((void *)start, 0, start + length > limit ? limit - start : length);
         slice = to;
     }
-}
-
-void spans_tick(struct heap *heap)
-{
-    uint32_t count = __atomic_add_fetch(&heap->tick_count, 1, __ATOMIC_RELAXED);
-    uint64_t now, last;
-
-    if (count % TICK_OPERATIONS != 0)
-        return;
-    now = sys_clock_ns(CLOCK_MONOTONIC_COARSE);
-    last = __atomic_load_n(&heap->epoch_ns, __ATOMIC_RELAXED);
-    if (now - last < EPOCH_NS) /* a clock that went back: a huge difference */
-        return;
-    if (!__atomic_compare_exchange_n(&heap->epoch_ns, &last, now, false, __ATOMIC_RELAXED,
-                                     __ATOMIC_RELAXED))
-        return; /* another thread counts this one */
-    __atomic_add_fetch(&heap->epoch, 1, __ATOMIC_RELAXED);
-    (void)spans_purge(heap, 2);
 }
 
 /* Moves up to PURGE_BATCH dirty runs that are old enough out of the bins. */
@@ -375,7 +361,7 @@ static uint32_t purge_collect(struct heap *heap, uint32_t min_epochs)
                 dirty_find(heap, slice, slice + slices, true) == slice + slices)
                 continue;
             run_remove(heap, slice);
-            run->kind = SPAN_PURGING;
+            run->kind = SPAN_ASIDE;
             run->slices = slices;
             run->next = heap->purge_list;
             heap->purge_list = slice;
@@ -433,6 +419,7 @@ uint64_t spans_purge(struct heap *heap, uint32_t min_epochs)
     if (!__atomic_compare_exchange_n(&heap->purge_holder, &idle, (uint64_t)heap_holder(), false,
                                      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return 0;
+    kept_flush(heap, min_epochs);
     while (batch_bytes > 0 && !lock_held_by(&heap->spans_lock, heap_holder())) {
         uint32_t count;
 

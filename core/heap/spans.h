@@ -38,10 +38,6 @@ void spans_shrink(struct heap *heap, struct span *span, uint32_t slices);
 /* Zeroes what is dirty of the span's first bytes. */
 void spans_zero(struct heap *heap, struct span *span, uint64_t bytes);
 
-/* Called where a clock may be read now and then: counts epochs, purges runs that have been free
- * for two of them. */
-void spans_tick(struct heap *heap);
-
 /* Gives the pages of runs that are free since min_epochs epochs back. Returns the bytes. */
 uint64_t spans_purge(struct heap *heap, uint32_t min_epochs);
 

@@ -55,7 +55,8 @@ static struct thread_heap *thread_heap_make(struct heap *heap)
                      THREAD_HEAPS_COMMIT_STEP))
         return NULL;
     thread_heap_init(heap, fresh, index);
-    heap->thread_heap_count++;
+    /* Others go through the heaps there are without threads_lock. */
+    __atomic_store_n(&heap->thread_heap_count, index + 1, __ATOMIC_RELEASE);
     return fresh;
 }
 

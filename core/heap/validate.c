@@ -90,8 +90,8 @@ static int validate_inside(const struct heap *heap, uint32_t slice, struct probl
 
 static bool starts_a_span(uint8_t kind)
 {
-    return kind == SPAN_SLAB || kind == SPAN_LARGE || kind == SPAN_FREE || kind == SPAN_HARD_SLAB ||
-           kind == SPAN_HARD_LARGE;
+    return kind == SPAN_SLAB || kind == SPAN_LARGE || kind == SPAN_FREE || kind == SPAN_ASIDE ||
+           kind == SPAN_HARD_SLAB || kind == SPAN_HARD_LARGE;
 }
 
 int validate_spans(const struct heap *heap, struct problem *why)

@@ -189,7 +189,7 @@ static int count_span(const struct walk *walk, uint32_t slice, const struct span
     case SPAN_HARD_LARGE:
         return count_large(walk, slice, span);
     case SPAN_FREE:
-    case SPAN_PURGING:
+    case SPAN_ASIDE:
         walk->out->totals.free_bytes += (uint64_t)span->slices << SLICE_SHIFT;
         return 0;
     default:

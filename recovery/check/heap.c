@@ -211,7 +211,7 @@ static bool check_span(struct heap_view *view, uint32_t slice, const struct span
         check_free_run(view, slice, span);
         return true;
     default:
-        return span->kind == SPAN_PURGING;
+        return span->kind == SPAN_ASIDE;
     }
 }
 

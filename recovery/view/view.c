@@ -247,5 +247,5 @@ void view_unmap_heap(struct view *view)
 {
     if (view->heap_is_mapped)
         sys_munmap((void *)view_slot_base(view), SLOT_BYTES);
-    view->heap_is_mapped = false;
+    view->heap_is_mapped = view->is_opened = false; /* reads are from the pool again */
 }

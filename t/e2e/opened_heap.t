@@ -131,6 +131,16 @@ def texts_and_bytes_of_the_log_are_found(place):
 
 
 @test
+def diff_shows_growth_by_size_class_and_type(place):
+    heap = Heap(place)
+    found = heap.look("diff", "1", "2")
+    check_equal({r["block_bytes"]: r["blocks_change"] for r in found["diff"]["classes"]}, {48: NODES + LATER, 64: LOST, 112: 3, None: 1}, "classes")
+    check_equal({r["type"]: (r["blocks"], r["blocks_change"]) for r in found["diff"]["types"]},
+                {1: (3, 3), 2: (NODES + LATER, NODES + LATER), 3: (LOST, LOST), 4: (1, 1)}, "types")
+    check_equal(heap.look("diff", "2", "2")["diff"]["types"], [], "no difference")
+
+
+@test
 def a_page_for_a_browser_has_the_same_figures(place):
     heap = Heap(place)
     page = place.path("page.html")
@@ -243,6 +253,17 @@ def a_copy_has_the_generations_and_the_log(place):
     for path in (clone, heap.path):
         expect(place.run(PROGRAM, path, "build", environment=PRELOADED), FINE)
         expect(place.pheap("recover", "--check", path), FINE)
+
+
+@test
+def a_copy_for_another_slot_is_refused_by_the_words_that_are_addresses(place):
+    heap = Heap(place)
+    done = place.pheap("recover", "--clone", place.path("clone"), "--slot", "7", heap.path)
+    expect(done, REFUSED, "words of the heap are addresses in it")
+    check(not os.path.exists(place.path("clone")), "no copy")
+    words = 2 + 2 + NODES + LATER - 1 + 2 * 3  # tree, list, two pairs of lost ones
+    check_in(f"{words} words", done.stderr(), "how many")
+    expect(place.pheap("recover", "--clone", place.path("clone"), "--slot", "3", heap.path), FINE)
 
 
 @test

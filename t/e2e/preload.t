@@ -8,7 +8,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from pheap_test import LIBRARY, PROGRAMS, PYTHON, check, check_equal, main, test  # noqa: E402
 
 PRELOAD = {"LD_PRELOAD": LIBRARY}
-STARTS = 300
+STARTS, ROUNDS_MAX = 50, 6
+SLOWER_MAX = 0.0003  # seconds
 
 
 @test
@@ -40,22 +41,34 @@ def a_limit_on_address_space_leaves_a_program_its_memory(place):
     check_equal((done.status, done.stdout(), done.stderr()), (0, "50000\n", ""), "under RLIMIT_AS")
 
 
-def start_seconds(environment):
+def start_seconds(program, environment):
     begin = time.perf_counter()
-    os.waitpid(os.posix_spawn("/bin/true", ["true"], environment), 0)
+    os.waitpid(os.posix_spawn(program[0], program, environment), 0)
     return time.perf_counter() - begin
 
 
-@test
-def preloading_alone_makes_a_start_at_most_a_millisecond_slower(place):
+def starts_nearly_as_fast(*program):
+    """By the fastest starts, which a busy machine disturbs least; more of them while it is too slow."""
     plain, under = [], []
-    for _ in range(STARTS):  # in turn, so that both see the same machine
-        plain.append(start_seconds({}))
-        under.append(start_seconds(PRELOAD))
-    slower = sorted(under)[STARTS // 2] - sorted(plain)[STARTS // 2]
-    print(f"# /bin/true: median {sorted(plain)[STARTS // 2] * 1e3:.2f} ms, "
-          f"{slower * 1e3:.2f} ms more when preloaded")
-    check(slower < 0.001, f"{slower * 1e3:.2f} ms slower")
+    for _ in range(ROUNDS_MAX):
+        for _ in range(STARTS):  # in turn, so that both see the same machine
+            plain.append(start_seconds(program, {}))
+            under.append(start_seconds(program, PRELOAD))
+        slower = min(under) - min(plain)
+        if slower <= SLOWER_MAX:
+            break
+    print(f"# {program[0]}: {min(plain) * 1e3:.2f} ms, {slower * 1e3:.2f} ms more when preloaded")
+    check(slower <= SLOWER_MAX, f"{slower * 1e3:.2f} ms slower")
+
+
+@test
+def preloading_alone_makes_a_start_three_tenths_of_a_millisecond_slower_at_most(place):
+    starts_nearly_as_fast("/bin/true")
+
+
+@test
+def so_it_does_the_start_of_an_interpreter(place):
+    starts_nearly_as_fast(PYTHON, "-c", "pass")
 
 
 if __name__ == "__main__":

@@ -102,14 +102,14 @@ static void one_product_tells_a_block_of_this_slab(void)
 /* The last slices below a multiple of 4 GiB, where a slab of several slices does not fit. */
 static void a_link_has_the_same_upper_half_all_over_a_slab(void)
 {
-    static void *blocks[100];
+    static void *blocks[1000];
     uint64_t top = heap_slice_address(heap_here(), heap_here()->top);
     uint64_t boundary = (top >> 32) + 1;
     void *large = heap_malloc((boundary << 32) - top - 3 * SLICE_BYTES);
     int beyond = 0;
 
     CHECK(large != NULL);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 1000; i++) {
         const struct span *slab;
 
         blocks[i] = heap_malloc(60000);
@@ -119,7 +119,7 @@ static void a_link_has_the_same_upper_half_all_over_a_slab(void)
         beyond += slab->start >> 32 == boundary;
     }
     CHECK(beyond > 0);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 1000; i++)
         heap_free(blocks[i]);
     heap_free(large);
     check_valid();
