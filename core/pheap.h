@@ -125,7 +125,7 @@ enum pheap_flags {
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
  * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
- * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
+ * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
  * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and

@@ -66,10 +66,11 @@ static struct reading_log begin_log(struct checking *checking)
 
 static bool has_checksum(const struct checking *checking, struct log_record *record)
 {
-    uint64_t expected = record->checksum, found;
+    uint64_t expected = record->checksum, found, uuid;
 
-    memcpy(&record->checksum, checking->result->super.uuid, sizeof record->checksum);
-    found = checksum64(record, record->bytes);
+    memcpy(&uuid, checking->result->super.uuid, sizeof uuid);
+    record->checksum = uuid ^ checksum64(record + 1, record->bytes - sizeof *record);
+    found = checksum64(record, sizeof *record);
     record->checksum = expected;
     return found == expected;
 }

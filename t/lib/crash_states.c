@@ -395,7 +395,7 @@ void crash_record_file(struct recording *recording, const char *path, const char
     struct stat info;
     uint8_t *bytes;
 
-    if (fd < 0 || copy < 0 || sys_fstat(fd, &info) < 0)
+    if (fd < 0 || copy < 0 || sys_fstat(fd, &info) < 0 || ftruncate(copy, info.st_size) < 0)
         abort();
     bytes = malloc((size_t)info.st_size);
     persist_open_file(&persist, copy, (uint64_t)info.st_size);
