@@ -306,7 +306,8 @@ PHEAP_FUNCTION void pheap_tx_abort(struct pheap_tx *tx);
  * on: it commits in the end, also if it is long.
  */
 
-/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. */
+/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. -EINVAL too: the heap was
+ * opened with PHEAP_DIRECT_ONLY. */
 PHEAP_FUNCTION int pheap_tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx);
 
 /*
