@@ -388,9 +388,10 @@ static int check_records_follow(struct checking *checking)
     checking->result->checked_bytes += log.bytes;
     if (log.status < 0 || checking->result->is_in_use)
         return log.status;
-    look_for_torn(&log);
-    if (!find_later(&log, &later))
+    if (!find_later(&log, &later)) { /* what is torn in the middle is no end */
+        look_for_torn(&log);
         return log.status;
+    }
     checking->result->log_is_damaged = true;
     check_tell(
         checking, LG_BREAKS, SEVERITY_DAMAGE,
