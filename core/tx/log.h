@@ -49,6 +49,7 @@ struct log {
     struct persist persist; /* for records alone */
     uint64_t uuid;          /* of the pool's, the first half: a commit writes its superblock anew */
     struct lock pool_lock;
+    uint32_t listed;   /* extents that a durable superblock lists, at least; `lock` is its */
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */
@@ -62,7 +63,6 @@ struct log {
     uint64_t session;  /* of the records to come, and what they have as `previous` */
     uint64_t root;
     uint32_t extent;
-    uint32_t listed; /* extents that a durable superblock lists, at least */
     int failed; /* nothing more is written: what is durable is not known any more */
 
     /* and here, when it is durable */
