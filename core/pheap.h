@@ -11,8 +11,7 @@
  * that is not (-no-pie, -static), link with -lpheap, or look functions up with dlsym(). (A linker
  * that drops libraries nobody needs takes a library that is referred to weakly for one of those.)
  *
- * Errors are negative: one of enum pheap_error, or -errno of what failed (-ENOSPC: the disk is
- * full). errno is left alone.
+ * Errors are negative: an enum pheap_error, or -errno (-ENOSPC: disk full). errno is left alone.
  */
 #ifndef PHEAP_H
 #define PHEAP_H
@@ -114,6 +113,7 @@ enum pheap_flags {
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
     PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
+    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster */
 };
 
 /*
@@ -125,7 +125,7 @@ enum pheap_flags {
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
  * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
- * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
+ * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
  * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
@@ -306,7 +306,8 @@ PHEAP_FUNCTION void pheap_tx_abort(struct pheap_tx *tx);
  * on: it commits in the end, also if it is long.
  */
 
-/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. */
+/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. -EINVAL too: the heap was
+ * opened with PHEAP_DIRECT_ONLY. */
 PHEAP_FUNCTION int pheap_tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx);
 
 /*
