@@ -602,6 +602,154 @@ extern "C" {
     } while (0)
 #endif
 
+/*
+ * --- Pointers ---
+ *
+ * A raw pointer (T *) into a heap stays valid from run to run: the heap lies where it lay. A
+ * PHEAP_PTR(T) of 8 bytes says how far it is from itself to what it points to, so that a heap that
+ * has no others can be moved to another place (`pheap recover --clone FILE --slot N`). Zeroes are
+ * NULL; all else is the distance in bytes plus 2^63, so that a pointer to itself is one too, and a
+ * number is hardly ever taken for a pointer.
+ *
+ *     struct node {
+ *         PHEAP_PTR(struct node) next;
+ *     };
+ *
+ *     PHEAP_PTR_PUT(&node->next, other);        plain stores and loads: in new objects, or in a
+ *     other = PHEAP_PTR_OF(&node->next);        direct transaction after pheap_tx_add()
+ *     PHEAP_PTR_SET(tx, &node->next, other);    in a block of PHEAP_TX
+ *     other = PHEAP_PTR_GET(tx, &node->next);
+ *
+ * Both ends lie in one heap. It is copied from its place to another with these alone: as bytes it
+ * would point elsewhere. (In C++ it is a class, pheap_ptr<T>, of which a copy points to the same,
+ * and that does what a pointer does.)
+ */
+static inline uint64_t pheap_ptr_word(const void *place, const void *target)
+{
+    uint64_t distance = (uint64_t)(uintptr_t)target - (uint64_t)(uintptr_t)place;
+
+    return target ? distance ^ ((uint64_t)1 << 63) : 0;
+}
+
+static inline void *pheap_ptr_target(const void *place, uint64_t word)
+{
+    uint64_t address = (uint64_t)(uintptr_t)place + (word ^ ((uint64_t)1 << 63));
+
+    return word ? (void *)(uintptr_t)address : NULL;
+}
+
+/* Within any transaction: the pointer at place is read, or written, as pheap_tx_read() and
+ * pheap_tx_write() do it, with their errors. */
+static inline int pheap_tx_read_ptr(struct pheap_tx *tx, const void *place, void **target)
+{
+    uint64_t word = 0;
+    int status = pheap_tx_read(tx, &word, place, sizeof word);
+
+    *target = status < 0 ? NULL : pheap_ptr_target(place, word);
+    return status;
+}
+
+static inline int pheap_tx_write_ptr(struct pheap_tx *tx, void *place, const void *target)
+{
+    uint64_t word = pheap_ptr_word(place, target);
+
+    return pheap_tx_write(tx, place, &word, sizeof word);
+}
+
+static inline void *pheap_tx_get_ptr(struct pheap_tx *tx, const void *place)
+{
+    void *target;
+
+    pheap_tx_check(tx, pheap_tx_read_ptr(tx, place, &target));
+    return target;
+}
+
+#ifdef __cplusplus
+}
+template <class T> struct pheap_ptr {
+    uint64_t pheap_word;
+
+    pheap_ptr() : pheap_word(0)
+    {
+    }
+    pheap_ptr(T *target) : pheap_word(pheap_ptr_word(this, target))
+    {
+    }
+    pheap_ptr(const pheap_ptr &other) : pheap_word(pheap_ptr_word(this, other.get()))
+    {
+    }
+    pheap_ptr &operator=(const pheap_ptr &other)
+    {
+        return *this = other.get();
+    }
+    pheap_ptr &operator=(T *target)
+    {
+        pheap_word = pheap_ptr_word(this, target);
+        return *this;
+    }
+    T *get() const
+    {
+        return static_cast<T *>(pheap_ptr_target(this, pheap_word));
+    }
+    operator T *() const
+    {
+        return get();
+    }
+    T *operator->() const
+    {
+        return get();
+    }
+};
+template <class T> inline T *pheap_tx_get(struct pheap_tx *tx, const pheap_ptr<T> *place)
+{
+    return static_cast<T *>(pheap_tx_get_ptr(tx, place));
+}
+template <class T> struct pheap_pointed { /* NULL need not be cast */
+    typedef T *type;
+};
+template <class T>
+inline void pheap_tx_set_ptr(struct pheap_tx *tx, pheap_ptr<T> *place,
+                             typename pheap_pointed<T>::type target)
+{
+    pheap_tx_check(tx, pheap_tx_write_ptr(tx, place, target));
+}
+template <class T, class V>
+inline void pheap_tx_set(struct pheap_tx *tx, pheap_ptr<T> *place, V target)
+{
+    pheap_tx_set_ptr(tx, place, static_cast<T *>(target));
+}
+extern "C" {
+#define PHEAP_PTR(T)                    pheap_ptr<T>
+#define PHEAP_PTR_OF(place)             ((place)->get())
+#define PHEAP_PTR_PUT(place, value)     ((void)(*(place) = (value)))
+#define PHEAP_PTR_GET(tx, place)        pheap_tx_get((tx), (place))
+#define PHEAP_PTR_SET(tx, place, value) pheap_tx_set_ptr((tx), (place), (value))
+#else
+#define PHEAP_PTR(T)                                                                               \
+    union {                                                                                        \
+        uint64_t pheap_word;                                                                       \
+        T *pheap_type; /* says what it points to, and is never used */                             \
+    }
+#define PHEAP_PTR_OF(place)                                                                        \
+    __extension__({                                                                                \
+        __typeof__(place) pheap_place_ = (place);                                                  \
+        (__typeof__(pheap_place_->pheap_type))pheap_ptr_target(pheap_place_,                       \
+                                                               pheap_place_->pheap_word);          \
+    })
+#define PHEAP_PTR_PUT(place, value)                                                                \
+    do {                                                                                           \
+        __typeof__(place) pheap_place_ = (place);                                                  \
+        __typeof__(pheap_place_->pheap_type) pheap_target_ = (value);                              \
+        pheap_place_->pheap_word = pheap_ptr_word(pheap_place_, pheap_target_);                    \
+    } while (0)
+#define PHEAP_PTR_GET(tx, place) ((__typeof__((place)->pheap_type))pheap_tx_get_ptr((tx), (place)))
+#define PHEAP_PTR_SET(tx, place, value)                                                            \
+    do {                                                                                           \
+        __typeof__((place)->pheap_type) pheap_target_ = (value);                                   \
+        pheap_tx_check((tx), pheap_tx_write_ptr((tx), (place), pheap_target_));                    \
+    } while (0)
+#endif
+
 /* Whether libpheap is in this process. */
 static inline int pheap_is_present(void)
 {
