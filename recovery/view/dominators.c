@@ -120,8 +120,10 @@ static void visit_block(struct finding_dominators *find, struct pair pair, uint6
     uint32_t node = add_node(find, pair.from, pair.to, bytes);
 
     find->node_of[pair.to] = node;
-    for (uint64_t i = bytes / 8; i-- > 0;)
+    for (uint64_t i = bytes / 8; i-- > 0;) {
         push(find, node, words[i]);
+        push(find, node, block_self_relative((uint64_t)(uintptr_t)&words[i], words[i]));
+    }
 }
 
 static void search(struct finding_dominators *find)

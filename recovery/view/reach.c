@@ -191,8 +191,10 @@ static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
 {
     const uint64_t *words = (const uint64_t *)block;
 
-    for (uint64_t i = 0; i < bytes / 8; i++)
+    for (uint64_t i = 0; i < bytes / 8; i++) {
         look_at(worker, words[i]);
+        look_at(worker, block_self_relative(block + i * 8, words[i]));
+    }
 }
 
 static void look_through_near(struct worker *worker)

@@ -349,6 +349,26 @@ def what_nothing_leads_to_is_freed_and_nothing_else(place):
     check_equal(heap.counts()["list"], NODES + LATER, "and its blocks can be used again")
 
 
+POINTERS = os.path.join(BUILT_PROGRAMS, "pointers")
+
+
+@test
+def what_only_self_relative_pointers_lead_to_is_kept(place):
+    pool = place.path("heap")
+    check_equal(place.run(POINTERS, pool, "make", environment=PRELOADED).stdout(), "fine\n", "made")
+    kept = json.loads(place.pheap("inspect", "--json", pool, "retained", "list").stdout())
+    check_equal(kept["retained_by"]["retained_blocks"], 100, "that the root retains")
+    for lost, blocks in ((0, 100), (49, 100), (0, 51)):
+        if lost:
+            check_equal(place.run(POINTERS, pool, "lose", environment=PRELOADED).stdout(), "fine\n", "cut")
+        done = place.pheap("recover", "--collect", "--json", pool)
+        expect(done, FINE)
+        found = json.loads(done.stdout())
+        check_equal((found["blocks_in_use"], found["blocks"]), (blocks, lost), "blocks, and freed")
+        if blocks == 100 and not lost:
+            check_equal(place.run(POINTERS, pool, "check", environment=PRELOADED).stdout(), "fine\n", "all")
+
+
 @test
 def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
     heap = Heap(place)

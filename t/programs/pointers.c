@@ -3,6 +3,7 @@
  *
  *     pointers HEAP make     a list of 100 nodes and a ring of one, in every way of writing
  *     pointers HEAP check    the same is there: "fine"
+ *     pointers HEAP lose     the list's second half is cut off
  */
 #include <stdio.h>
 #include <string.h>
@@ -108,6 +109,21 @@ static int make_list(struct pheap *heap)
     return wrong;
 }
 
+static int cut_list(struct pheap *heap)
+{
+    struct node *node = (struct node *)pheap_root(heap, "list", NULL);
+    int status;
+
+    for (unsigned i = 0; i < NODES / 2; i++)
+        node = PHEAP_PTR_OF(&node->next);
+    PHEAP_TX(heap)
+    {
+        PHEAP_PTR_SET(tx, &node->next, NULL);
+    }
+    PHEAP_TX_END_WITH(status);
+    return status != 0;
+}
+
 static int check_list(const struct pheap *heap)
 {
     uint32_t type = 0;
@@ -124,19 +140,28 @@ static int check_list(const struct pheap *heap)
     return wrong;
 }
 
+static int run(struct pheap *heap, const char *what)
+{
+    if (strcmp(what, "make") == 0)
+        return try_plain() + make_list(heap);
+    return strcmp(what, "lose") == 0 ? cut_list(heap) : check_list(heap);
+}
+
 int main(int argc, char **argv)
 {
     struct pheap *heap;
-    int makes = argc == 3 && strcmp(argv[2], "make") == 0, wrong;
-    int status = argc == 3
-                     ? pheap_open(argv[1], makes ? PHEAP_CREATE : PHEAP_READ_ONLY, NULL, &heap)
-                     : -EINVAL;
+    unsigned flags;
+    int status, wrong;
 
+    if (argc != 3)
+        return 2;
+    flags = strcmp(argv[2], "check") == 0 ? PHEAP_READ_ONLY : PHEAP_CREATE;
+    status = pheap_open(argv[1], flags, NULL, &heap);
     if (status < 0) {
         printf("%s\n", pheap_error_text(status));
         return 1;
     }
-    wrong = makes ? try_plain() + make_list(heap) : check_list(heap);
+    wrong = run(heap, argv[2]);
     wrong += pheap_close(heap) != 0;
     if (!wrong)
         printf("fine\n");
