@@ -102,8 +102,8 @@ class Watched:
 
     def checkpoint(self):
         begin = time.monotonic()
-        done = subprocess.run([PHEAP, "checkpoint", "--json", self.pool], capture_output=True,
-                              text=True, check=False)
+        done = subprocess.run([PHEAP, "checkpoint", "-t", "600", "--json", self.pool],
+                              capture_output=True, text=True, check=False)
         if done.returncode != 0:
             print(f"bench: pheap checkpoint: {done.stderr.strip()}", file=sys.stderr)
             return None

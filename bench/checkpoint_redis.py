@@ -94,8 +94,8 @@ class Server:
 
     def checkpoint(self):
         begin = time.monotonic()
-        done = subprocess.run([self.pheap, "checkpoint", "--json", self.pool], capture_output=True,
-                              text=True, check=False)
+        done = subprocess.run([self.pheap, "checkpoint", "-t", "600", "--json", self.pool],
+                              capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return None
         return {**json.loads(done.stdout), "seconds": time.monotonic() - begin}

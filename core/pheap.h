@@ -11,8 +11,7 @@
  * that is not (-no-pie, -static), link with -lpheap, or look functions up with dlsym(). (A linker
  * that drops libraries nobody needs takes a library that is referred to weakly for one of those.)
  *
- * Errors are negative: one of enum pheap_error, or -errno of what failed (-ENOSPC: the disk is
- * full). errno is left alone.
+ * Errors are negative: an enum pheap_error, or -errno (-ENOSPC: disk full). errno is left alone.
  */
 #ifndef PHEAP_H
 #define PHEAP_H
@@ -114,6 +113,7 @@ enum pheap_flags {
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
     PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
+    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster */
 };
 
 /*

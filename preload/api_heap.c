@@ -84,7 +84,7 @@ static void start_agent(struct pheap *heap, unsigned flags, const struct pheap_o
 {
     uint64_t ms = options && options->interval_ms ? options->interval_ms : INTERVAL_MS;
 
-    if (flags & (PHEAP_READ_ONLY | PHEAP_NO_AGENT))
+    if (flags & (PHEAP_READ_ONLY | PHEAP_NO_AGENT | PHEAP_DIRECT_ONLY))
         return;
     if (heap_agent_start(heap, ms == UINT32_MAX ? 0 : ms * NS_PER_MS) < 0)
         return; /* checkpoints are taken here then */
@@ -108,6 +108,7 @@ static int open_heap(const char *path, unsigned flags, const struct pheap_option
         return status;
     }
     opened->commits_soon = flags & PHEAP_COMMITS_SOON;
+    opened->direct_only = flags & PHEAP_DIRECT_ONLY;
     start_agent(opened, flags, options);
     *heap = opened;
     return 0;
@@ -121,7 +122,8 @@ int pheap_open(const char *path, unsigned flags, const struct pheap_options *opt
     struct problem why = {0};
     int status = refuse_if_checkpointed(flags, &why);
 
-    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON | PHEAP_NO_AGENT))
+    if (flags & ~(unsigned)(PHEAP_CREATE | PHEAP_READ_ONLY | PHEAP_COMMITS_SOON | PHEAP_NO_AGENT |
+                            PHEAP_DIRECT_ONLY))
         return -EINVAL;
     if (status == 0)
         status = open_heap(path, flags, options, heap, &why);

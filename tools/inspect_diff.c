@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "recovery/view/blocks.h"
 #include "recovery/view/diff.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
+#include "tools/type_table.h"
 
 static struct view old_view, new_view;
 
@@ -48,14 +50,27 @@ static const struct column class_columns[] = {
     {"bytes_change", "change", COLUMN_GROWTH},
 };
 
+static const struct column type_columns[] = {
+    {"type", "type", COLUMN_NUMBER},
+    {"blocks", "blocks", COLUMN_NUMBER},
+    {"blocks_change", "change", COLUMN_CHANGE},
+    {"bytes", "in use", COLUMN_BYTES},
+    {"bytes_change", "change", COLUMN_GROWTH},
+};
+
 static int take_classes(struct view *view, struct class_table table[BLOCK_CLASSES],
-                        struct problem *why)
+                        struct type_table *types, struct problem *why)
 {
     struct block_map map;
     int status = block_map_build(&map, view, why);
 
-    if (status == 0)
+    if (status == 0) {
         block_map_classes(&map, map.used, table);
+        block_map_each(&map, map.used, type_table_add, types);
+        if (types->failed < 0)
+            status = problem_set(why, types->failed, "no memory for a table of types");
+    }
+    types->which++;
     view_unmap_heap(view); /* the other one's goes to the same place */
     return status;
 }
@@ -73,11 +88,15 @@ static json_t *class_row(uint32_t class, const struct class_table *was,
 static int add_classes(json_t *diff, struct problem *why)
 {
     static struct class_table was[BLOCK_CLASSES], is[BLOCK_CLASSES];
+    struct type_table types = {0};
     json_t *rows;
-    int status = take_classes(&old_view, was, why);
+    int status = take_classes(&old_view, was, &types, why);
 
     if (status == 0)
-        status = take_classes(&new_view, is, why);
+        status = take_classes(&new_view, is, &types, why);
+    if (status == 0)
+        json_object_set_new(diff, "types", type_table_rows(&types));
+    free(types.types);
     if (status < 0)
         return status;
     rows = json_array();
@@ -164,6 +183,8 @@ static void print_diff(const struct inspection *inspection, const json_t *diff)
                sizeof page_columns / sizeof page_columns[0]);
     print_part(inspection, diff, "classes", class_columns,
                sizeof class_columns / sizeof class_columns[0]);
+    print_part(inspection, diff, "types", type_columns,
+               sizeof type_columns / sizeof type_columns[0]);
     print_part(inspection, diff, "mappings", mapping_columns,
                sizeof mapping_columns / sizeof mapping_columns[0]);
     print_part(inspection, diff, "files", file_columns,

@@ -104,29 +104,54 @@ static void sixteen(unsigned thread, uint64_t i)
     need(pheap_tx_commit(tx), "commit");
 }
 
-/* --- optimistic --- */
+/* --- optimistic: in a heap for transactions of both kinds --- */
+
+static struct pheap *shared;
+static uint64_t *shared_words[THREADS_MAX];
+static char shared_path[DIRECTORY_MAX + 32];
+
+static void open_shared(void)
+{
+    const struct pheap_options options = {.slot = 6}; /* another one than the other heap's */
+    struct pheap_tx *tx = NULL;
+    void *array;
+
+    need(pheap_create(shared_path, &options, &shared), shared_path);
+    need(pheap_tx_begin(shared, &tx), "begin");
+    for (unsigned t = 0; t < THREADS_MAX; t++) {
+        need(pheap_tx_alloc(tx, OBJECTS * sizeof(uint64_t), 2, &array), "alloc");
+        shared_words[t] = array;
+    }
+    need(pheap_tx_commit(tx), "commit");
+}
+
+static uint64_t get(struct pheap_tx *tx, unsigned thread, uint64_t i)
+{
+    uint64_t value;
+
+    need(pheap_tx_read(tx, &value, &shared_words[thread][i * 61 % OBJECTS], sizeof value), "read");
+    return value;
+}
 
 static void add_one(unsigned thread, uint64_t i)
 {
-    uint64_t *word = &words[thread][i * 61 % OBJECTS], value;
     struct pheap_tx *tx = NULL;
+    uint64_t value;
 
-    need(pheap_tx_begin_optimistic(heap, &tx), "begin");
-    need(pheap_tx_read(tx, &value, word, sizeof value), "read");
-    value++;
-    need(pheap_tx_write(tx, word, &value, sizeof value), "write");
+    need(pheap_tx_begin_optimistic(shared, &tx), "begin");
+    value = get(tx, thread, i) + 1;
+    need(pheap_tx_write(tx, &shared_words[thread][i * 61 % OBJECTS], &value, sizeof value),
+         "write");
     need(pheap_tx_commit(tx), "commit"); /* nobody else is there */
 }
 
 static void look(unsigned thread, uint64_t i)
 {
     struct pheap_tx *tx = NULL;
-    uint64_t value;
 
-    need(pheap_tx_begin_optimistic(heap, &tx), "begin");
+    need(pheap_tx_begin_optimistic(shared, &tx), "begin");
     for (unsigned k = 0; k < 16; k++)
-        need(pheap_tx_read(tx, &value, &words[thread][(i + k) * 61 % OBJECTS], sizeof value),
-             "read");
+        (void)get(tx, thread, i + k);
     need(pheap_tx_commit(tx), "commit");
 }
 
@@ -170,10 +195,11 @@ static void open_raw(void)
 
 static void open_heap(void)
 {
+    const struct pheap_options options = {.slot = 5};
     struct pheap_tx *tx;
     void *array;
 
-    need(pheap_create(heap_path, NULL, &heap), heap_path);
+    need(pheap_open(heap_path, PHEAP_CREATE | PHEAP_DIRECT_ONLY, &options, &heap), heap_path);
     tx = begin();
     for (unsigned t = 0; t < THREADS_MAX; t++) {
         need(pheap_tx_alloc(tx, OBJECTS * sizeof(uint64_t), 2, &array), "alloc");
@@ -198,15 +224,20 @@ int main(int argc, char **argv)
         return 2;
     snprintf(heap_path, sizeof heap_path, "%s/bench-tx.pool", argv[1]);
     snprintf(raw_path, sizeof raw_path, "%s/bench-tx.raw", argv[1]);
+    snprintf(shared_path, sizeof shared_path, "%s/bench-tx-shared.pool", argv[1]);
     unlink(heap_path);
+    unlink(shared_path);
     open_raw();
     open_heap();
+    open_shared();
     measure_named(all, sizeof all / sizeof all[0], argc, argv);
     for (int i = 3; i < argc; i++)
         if (strcmp(argv[i], "recovery") == 0)
             recovery();
     need(pheap_close(heap), "close");
+    need(pheap_close(shared), "close");
     unlink(heap_path);
+    unlink(shared_path);
     unlink(raw_path);
     return 0;
 }

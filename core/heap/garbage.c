@@ -1,9 +1,11 @@
 /*
  * garbage.c - heap_each_garbage(), see heap.h: which memory of the heap nobody will read.
  *
- * The caller is no thread of the program: it takes no lock, and nobody waits for it. Two things
+ * The caller is no thread of the program: it takes no lock, and nobody waits for it. Three things
  * make what it says true when all threads stand still:
  *   - spans_lock is free, so no run is between the bins and its user;
+ *   - a span that is found in its thread's place is free, whatever the thread will do next; what it
+ *     holds is asked for by nobody (LARGE_REUSED);
  *   - who carves blocks of a slab writes to them before it says so in carved_bytes, but never
  * beyond the page that carved_bytes points into (slab_carve()): that page is not told. While
  * threads run what is read may be of any moment. It is checked for making sense, so that nothing
@@ -81,6 +83,24 @@ static bool tell_uncarved(const struct telling *telling, const struct span *slab
     return from >= end || telling->visit(telling->context, from, end);
 }
 
+/* Spans that the thread has freed and keeps at hand. */
+static bool tell_kept(const struct telling *telling, const struct thread_heap *thread)
+{
+    const struct heap *heap = telling->heap;
+
+    for (int i = 0; i < KEPT_SPANS; i++) {
+        uint32_t slice = thread->kept[i];
+        const struct span span = *heap_span(heap, slice < heap->top ? slice : 0);
+        uint64_t start = heap_slice_address(heap, slice);
+
+        if (span.kind == SPAN_ASIDE && makes_sense(heap, slice, &span) &&
+            !telling->visit(telling->context, start,
+                            start + ((uint64_t)span.slices << SLICE_SHIFT)))
+            return false;
+    }
+    return true;
+}
+
 /* Slabs that are carved are their thread heap's current ones. */
 static bool tell_thread_heap(const struct telling *telling, const struct thread_heap *thread)
 {
@@ -90,6 +110,8 @@ static bool tell_thread_heap(const struct telling *telling, const struct thread_
 
     if (thread->state == THREAD_HEAP_UNUSED)
         return true;
+    if (!tell_kept(telling, thread))
+        return false;
     for (uint32_t i = 0; i < SIZE_CLASSES; i++) {
         uintptr_t slab = (uintptr_t)thread->current[i];
 

@@ -59,9 +59,10 @@ int crash_record_read(struct record_crash *crash, const void *record, size_t byt
         found = record_fixed(&item, sizeof *found);
     if (found == NULL)
         return problem_set(why, STATUS_DAMAGED, "the record of a crash has no crash item");
-    if (found->version != RECORD_FORMAT_VERSION)
-        return problem_set(why, STATUS_NEWER_FORMAT, "crash record version %u: this pheap reads %u",
-                           found->version, RECORD_FORMAT_VERSION);
+    if (found->version < RECORD_FORMAT_OLDEST || found->version > RECORD_FORMAT_VERSION)
+        return problem_set(why, STATUS_NEWER_FORMAT,
+                           "crash record version %u: this pheap reads %u to %u", found->version,
+                           RECORD_FORMAT_OLDEST, RECORD_FORMAT_VERSION);
     *crash = *found;
     return 0;
 }

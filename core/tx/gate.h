@@ -80,6 +80,12 @@ static inline bool gate_take_and_enter(struct gate *gate, struct gate_pass *pass
     return true;
 }
 
+/* Asked by who has the pass. */
+static inline bool gate_is_inside(const struct gate_pass *pass)
+{
+    return __atomic_load_n(&pass->presence, __ATOMIC_RELAXED) == GATE_INSIDE;
+}
+
 /* then: GATE_HELD, or GATE_FREE: the pass is given up too. */
 static inline void gate_leave(struct gate *gate, struct gate_pass *pass, enum gate_presence then)
 {

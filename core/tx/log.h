@@ -47,22 +47,26 @@
 struct log {
     struct pool *pool;
     struct persist persist; /* for records alone */
-    struct lock lock, pool_lock;
-    uint32_t extent; /* where the next record goes, if it has room there */
-    uint64_t used;
-    uint64_t sequence; /* of the last record that has a place */
-    uint64_t session;  /* of the records to come, and what they have as `previous` */
-    uint64_t root;
-    uint64_t bytes;    /* of records since the last cut */
+    struct lock pool_lock;
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */
-    int failed;        /* nothing more is written: what is durable is not known any more */
+    uint32_t together; /* records that the last sync was for */
 
-    _Alignas(64) uint64_t durable; /* sequence; the low half is a futex */
+    /* each record writes here */
+    _Alignas(64) struct lock lock;
+    uint64_t used;     /* of `extent`, where the next record goes, if it has room there */
+    uint64_t sequence; /* of the last record that has a place */
+    uint64_t bytes;    /* of records since the last cut */
+    uint64_t session;  /* of the records to come, and what they have as `previous` */
+    uint64_t root;
+    uint32_t extent;
+    int failed; /* nothing more is written: what is durable is not known any more */
+
+    /* and here, when it is durable */
+    _Alignas(64) uint64_t durable; /* sequence */
     uint64_t checksum;             /* of the last record that is written (DAX: durable) */
-    uint32_t syncing;              /* somebody makes records durable */
-    uint32_t together;             /* how many it were the last time */
+    uint32_t syncing;              /* odd: somebody makes records durable; a futex */
 };
 
 /* A random number that is not 0. */
@@ -129,5 +133,8 @@ static inline uint64_t log_bytes(const struct log *log)
 }
 
 bool log_is_valid(const struct log *log);
+
+_Static_assert(__builtin_offsetof(struct log, durable) - __builtin_offsetof(struct log, lock) == 64,
+               "what each record writes is one cache line");
 
 #endif

@@ -183,8 +183,6 @@ static int store_record(struct log *log, struct log_record *record, uint64_t bod
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
         wait_for(&log->durable, record->sequence - 1);
     log->checksum = record->checksum;
-    log->persist.bytes_written += record->bytes;
-    log->persist.syncs++;
     __atomic_store_n(&log->durable, record->sequence, __ATOMIC_RELEASE);
     return 0;
 }

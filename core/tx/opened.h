@@ -67,6 +67,7 @@ struct pheap {
     bool read_only;
     bool is_due;                  /* a checkpoint */
     bool commits_soon;            /* commits return before they are durable */
+    bool direct_only;             /* no optimistic transactions: direct ones hold nothing */
     uint64_t checkpoint_at_bytes; /* of log: then one is due */
 };
 

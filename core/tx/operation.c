@@ -86,15 +86,9 @@ void operation_set_state(struct pheap *heap, const struct block *block, enum tx_
 
 /* --- the gate --- */
 
-/* Others look at it, in vain. */
-static bool is_inside(const struct pheap_tx *tx)
-{
-    return __atomic_load_n(&tx->pass.presence, __ATOMIC_RELAXED) == GATE_INSIDE;
-}
-
 void operation_enter(struct pheap_tx *tx)
 {
-    if (is_inside(tx))
+    if (gate_is_inside(&tx->pass))
         return;
     if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(tx->heap);
@@ -103,6 +97,6 @@ void operation_enter(struct pheap_tx *tx)
 
 void operation_leave(struct pheap_tx *tx)
 {
-    if (is_inside(tx))
+    if (gate_is_inside(&tx->pass))
         gate_leave(&tx->heap->gate, &tx->pass, GATE_HELD);
 }

@@ -138,8 +138,11 @@ static struct pheap_tx *take_tx(struct pheap *heap)
 
 static int begin_optimistic(struct pheap *heap, struct pheap_tx **out)
 {
-    struct pheap_tx *tx = take_tx(heap);
-    int status = tx ? make_optimistic(tx) : -ENOMEM;
+    struct pheap_tx *tx = heap->direct_only ? NULL : take_tx(heap);
+    int status = heap->direct_only ? -EINVAL : -ENOMEM;
+
+    if (tx)
+        status = make_optimistic(tx);
 
     if (status < 0 && tx)
         recycle(tx);
@@ -280,11 +283,18 @@ int tx_join(struct pheap_tx *tx, struct pheap *heap, struct pheap_tx **out)
 
 /* --- operations --- */
 
+/* Of a direct one, where there may be optimistic ones too. */
+static void hold(struct pheap_tx *tx, uintptr_t address, uint64_t bytes)
+{
+    if (!tx->heap->direct_only)
+        stripes_hold(&tx->heap->stripes, &tx->held, address, bytes);
+}
+
 int tx_add(struct pheap_tx *tx, void *start, size_t bytes)
 {
     if (tx->is_optimistic || !slot_memory_may_write(&tx->heap->memory, (uintptr_t)start, bytes))
         return -EINVAL;
-    stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)start, bytes);
+    hold(tx, (uintptr_t)start, bytes);
     return operation_add_range(tx, start, bytes);
 }
 
@@ -299,7 +309,7 @@ int tx_read(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
     if (tx->is_optimistic) {
         status = optimistic_read(tx->optimistic, to, (uintptr_t)from, bytes);
     } else {
-        stripes_hold(&tx->heap->stripes, &tx->held, (uintptr_t)from, bytes);
+        hold(tx, (uintptr_t)from, bytes);
         memcpy(to, from, bytes);
     }
     if (status == STATUS_CONFLICT)
@@ -367,15 +377,26 @@ static bool find_block(struct pheap *heap, const void *start, struct op *op,
     return found && *state != TX_FREE;
 }
 
+/* Where a block that the caller may free does not change meanwhile, the first look at it takes no
+ * lock; the second one, that marks it, decides. */
+static bool look_at_block(const struct pheap *heap, const void *start, struct op *op)
+{
+    return block_find(&heap->memory, (uintptr_t)start, &op->block) &&
+           block_state(&op->block) != TX_FREE;
+}
+
 /* It is held before it is marked, so that a reader who came by an older pointer learns of it, and
  * whoever is about to free it has done so or given up. */
 static int free_directly(struct pheap_tx *tx, const void *start, struct op *op)
 {
+    struct pheap *heap = tx->heap;
     enum tx_block_state state;
 
-    if (!find_block(tx->heap, start, op, &state))
+    if (heap->direct_only)
+        return look_at_block(heap, start, op) && operation_mark_freed(tx, op) ? 0 : -EINVAL;
+    if (!find_block(heap, start, op, &state))
         return -EINVAL;
-    stripes_hold(&tx->heap->stripes, &tx->held, op->block.address, op->freed_bytes);
+    stripes_hold(&heap->stripes, &tx->held, op->block.address, op->freed_bytes);
     return operation_mark_freed(tx, op) ? 0 : -EINVAL;
 }
 

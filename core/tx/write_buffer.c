@@ -157,21 +157,26 @@ void write_buffer_undo(struct write_buffer *buffer, const struct line_before *ma
 
 /* --- runs --- */
 
-static bool is_written(const struct line *line, unsigned at)
+/* How many bytes from `at` on were written. */
+static unsigned written_from(const struct line *line, unsigned at)
 {
-    return line->written >> at & 1;
+    uint64_t gaps = ~(line->written >> at); /* above the line's end there is one */
+
+    return gaps ? (unsigned)__builtin_ctzll(gaps) : LINE_BYTES;
 }
 
 /* To the end of the run that begins at run->start; it may go on in the next line of the list. */
 static void extend_run(struct run *run)
 {
-    while (run->line && run->line->address + run->at == run->start + run->bytes &&
-           is_written(run->line, run->at)) {
-        run->bytes++;
-        if (++run->at == LINE_BYTES) {
-            run->line = run->line->next;
-            run->at = 0;
-        }
+    while (run->line && run->line->address + run->at == run->start + run->bytes) {
+        unsigned count = written_from(run->line, run->at);
+
+        run->bytes += count;
+        run->at += count;
+        if (run->at < LINE_BYTES)
+            break;
+        run->line = run->line->next;
+        run->at = 0;
     }
 }
 
@@ -179,14 +184,17 @@ bool write_buffer_next(const struct write_buffer *buffer, struct run *run)
 {
     if (run->bytes == 0)
         run->line = buffer->first;
-    for (; run->line; run->line = run->line->next, run->at = 0)
-        for (; run->at < LINE_BYTES; run->at++)
-            if (is_written(run->line, run->at)) {
-                run->start = run->line->address + run->at;
-                run->bytes = 0;
-                extend_run(run);
-                return true;
-            }
+    for (; run->line; run->line = run->line->next, run->at = 0) {
+        uint64_t rest = run->line->written >> run->at;
+
+        if (!rest)
+            continue;
+        run->at += (unsigned)__builtin_ctzll(rest);
+        run->start = run->line->address + run->at;
+        run->bytes = 0;
+        extend_run(run);
+        return true;
+    }
     return false;
 }
 

@@ -160,6 +160,7 @@ int contents_fill(struct restore_job *job, int pid)
     filling.frame_count = bytes / FRAME_BYTES;
     for (int i = 0; i < CONTENTS_PLANS && filling.failed == 0; i++) {
         filling.plan = &job->plans[i];
+        contents_warm(job, filling.plan, filling.frames, filling.frame_count);
         fill_plan(&filling);
     }
     (void)sys_munmap(frames, bytes);

@@ -4,6 +4,7 @@
  *     restore.c    the order of the steps, seen from outside
  *     choose.c     which generation; counting resumes
  *     contents.c   which frames are mapped and which pages are read in
+ *     fill.c, warm.c    the latter, and the page cache before it
  *     resume_counter.c    verifies contents and counts the resume, beside the building
  *     spawn.c      a process with the wanted pid, in which namespaces, stopped behind its exec
  *     drive.c      makes the saved process out of it
@@ -79,6 +80,10 @@ bool clocks_are_behind(const struct process_image *image);
  * what else prevents it. */
 MUST_CHECK int clocks_shift(const struct process_image *image);
 void clocks_say_behind(const struct process_image *image, int status);
+
+/* warm.c: a hint to the kernel before a plan's fills are read; frames: the pool, mapped. */
+void contents_warm(const struct restore_job *job, const struct image_plan *plan,
+                   const uint8_t *frames, uint64_t frame_count);
 
 /* resume_counter.c: what needs time and no new process, done beside the building: the resume is
  * counted. Started once, waited for by whoever builds (again, if need be). */

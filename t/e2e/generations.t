@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -53,6 +54,37 @@ def a_generation_after_the_first_costs_what_was_written(place):
 @test
 def a_generation_found_by_checksums_costs_what_was_written(place):
     check_sizes(place, {"PHEAP_TRACK": "checksum"})
+
+
+def forget_page_cache(path):
+    """False where the file system is the page cache."""
+    with open(path, "rb") as pool:
+        os.fsync(pool.fileno())
+        os.posix_fadvise(pool.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True,
+                          check=True).stdout.strip()
+    return kind in ("ext2/ext3", "xfs", "btrfs")
+
+
+@test
+def scattered_pages_that_are_not_in_the_page_cache_are_read_ahead(place):
+    pool, fifo = place.path("pool"), place.path("fifo")
+    os.mkfifo(fifo)
+    keeper = os.open(fifo, os.O_RDWR)
+    process = place.start(PHEAP, "run", "-i", "0", pool, os.path.join(BUILT_PROGRAMS, "dirty_pages"),
+                          HEAP_MB, stdin=fifo)
+    wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+    for number in range(3):
+        os.write(keeper, b"300\n")
+        wait_until(lambda n=number: len(process.stdout().splitlines()) == n + 2, 60, "the writes")
+        expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    cold = forget_page_cache(pool)
+    restored = place.start(PHEAP, "restore", "-v", pool, stdin=fifo)
+    restored.resumed()
+    check(not cold or "read ahead" in restored.stderr(), restored.stderr())
+    os.close(keeper)
+    check_equal(restored.wait(60), 0, "exit status")
 
 
 @test

@@ -131,6 +131,16 @@ def texts_and_bytes_of_the_log_are_found(place):
 
 
 @test
+def diff_shows_growth_by_size_class_and_type(place):
+    heap = Heap(place)
+    found = heap.look("diff", "1", "2")
+    check_equal({r["block_bytes"]: r["blocks_change"] for r in found["diff"]["classes"]}, {48: NODES + LATER, 64: LOST, 112: 3, None: 1}, "classes")
+    check_equal({r["type"]: (r["blocks"], r["blocks_change"]) for r in found["diff"]["types"]},
+                {1: (3, 3), 2: (NODES + LATER, NODES + LATER), 3: (LOST, LOST), 4: (1, 1)}, "types")
+    check_equal(heap.look("diff", "2", "2")["diff"]["types"], [], "no difference")
+
+
+@test
 def a_page_for_a_browser_has_the_same_figures(place):
     heap = Heap(place)
     page = place.path("page.html")

@@ -1,8 +1,7 @@
 /*
  * deny_call.c - runs a command in which one system call fails, as a container's policy would have
- * it. Arguments: ptrace|tracing|userfaultfd|unshare|pagemap_scan|personality COMMAND [ARG...].
- * tracing: all
- * that takes the right to trace, as under Yama's scope 3.
+ * it. Arguments: ptrace|tracing|userfaultfd|pagemap_scan|unshare|personality COMMAND [ARG...].
+ * tracing: all that takes the right to trace, as under Yama's scope 3.
  */
 #include <errno.h>
 #include <linux/audit.h>

@@ -71,12 +71,31 @@ static void a_free_span_that_was_written_is_told_and_handed_out_it_is_not(void)
     heap_free(guard);
 }
 
+static void a_span_that_its_thread_keeps_is_told(void)
+{
+    void *block = heap_malloc(1 << 18);
+
+    memset(block, 1, 1 << 18);
+    CHECK(ask());
+    CHECK_EQ(garbage_in(block, 1 << 18), 0);
+    heap_free(block);
+    CHECK(ask());
+    CHECK_EQ(garbage_in(block, 1 << 18), 1 << 18);
+    CHECK(heap_malloc(1 << 18) == block);
+    CHECK(ask());
+    CHECK_EQ(garbage_in(block, 1 << 18), 0);
+    heap_free(block);
+}
+
 static void what_was_never_carved_of_a_slab_on_used_memory_is_told(void)
 {
-    void *blocks[8], *large = heap_malloc(8 << 20), *first;
-    size_t bytes = 3000;
+    void *blocks[8], *large, *first;
+    size_t bytes = 3000, large_bytes;
 
-    memset(large, 1, 8 << 20);
+    (void)heap_trim(); /* all that is free is one run now, and is written to */
+    large_bytes = heap_here()->free_slices << SLICE_SHIFT;
+    large = heap_malloc(large_bytes);
+    memset(large, 1, large_bytes);
     heap_free(large);
     for (int i = 0; i < 8; i++)
         blocks[i] = heap_malloc(bytes);
@@ -157,6 +176,7 @@ int main(int argc, char **argv)
     if (heap_start(4) < 0)
         return 1;
     RUN(a_free_span_that_was_written_is_told_and_handed_out_it_is_not);
+    RUN(a_span_that_its_thread_keeps_is_told);
     RUN(what_was_never_carved_of_a_slab_on_used_memory_is_told);
     RUN(nothing_is_told_while_the_spans_are_being_changed);
     RUN(without_what_is_told_the_heap_is_whole);

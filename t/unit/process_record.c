@@ -399,7 +399,11 @@ static void impossible_objects_are_refused(void)
         const char *name;
     } bad[] = {
         {0, 0, "/name"},
-        {OBJECT_SHM + 1, 0, "/name"},
+        {OBJECT_SYSV + 1, 0, "/name"},
+        {OBJECT_SYSV, 4096, "SYSV "},
+        {OBJECT_SYSV, 4096, "SYSV 7 8"},
+        {OBJECT_SYSV, 4096, "SYSV 4294967296"},
+        {OBJECT_SYSV, 0, "SYSV 7"},
         {OBJECT_FILE, 0, "name"},
         {OBJECT_TEMPORARY, 0, ""},
         {OBJECT_SHM, 0, "/etc/passwd"},
@@ -426,6 +430,84 @@ static void impossible_objects_are_refused(void)
     put_object(OBJECT_MEMFD, 4096, "name");
     put_mapping(0x10000, 0x12000, 1, RECORD_MAPPING_OBJECT);
     CHECK_EQ(read_status(), STATUS_DAMAGED); /* of an unknown object */
+}
+
+static void put_version(uint32_t version)
+{
+    put_basic(1);
+    memcpy(buffer + 8, &version, sizeof version); /* the first item's first field */
+}
+
+static void older_versions_are_read_and_newer_ones_are_not(void)
+{
+    put_version(RECORD_FORMAT_OLDEST);
+    CHECK_EQ(read_status(), 0);
+    put_version(RECORD_FORMAT_VERSION + 1);
+    CHECK_EQ(read_status(), STATUS_NEWER_FORMAT);
+    put_version(RECORD_FORMAT_OLDEST - 1);
+    CHECK_EQ(read_status(), STATUS_NEWER_FORMAT);
+}
+
+static void impossible_children_are_refused(void)
+{
+    const struct {
+        struct record_child child;
+        int status;
+    } cases[] = {
+        {{.pid = 7, .state = CHILD_ENDED, .status = 9}, 0},
+        {{.pid = 1, .state = CHILD_ENDED}, STATUS_DAMAGED},
+        {{.pid = 1 << 22, .state = CHILD_ENDED}, STATUS_DAMAGED},
+        {{.pid = 7, .state = CHILD_ENDED + 1}, STATUS_DAMAGED},
+        {{.pid = 7, .state = CHILD_ENDED, .status = 0x10000}, STATUS_DAMAGED},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_basic(1);
+        record_put(&writer, RECORD_CHILD, &cases[i].child, sizeof cases[i].child, NULL, 0);
+        CHECK_EQ(read_status(), cases[i].status);
+    }
+    for (uint64_t pid = 100; pid < 102; pid++) { /* 100 is the process itself */
+        struct record_description description = {.kind = DESCRIPTION_PIDFD, .value = pid};
+
+        put_basic(1);
+        record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "x", 2);
+        CHECK_EQ(read_status(), pid == 100 ? 0 : STATUS_DAMAGED);
+    }
+}
+
+static void impossible_shared_memory_is_refused(void)
+{
+    struct record_mapping mapping = {.start = 0x10000,
+                                     .end = 0x12000,
+                                     .file_offset = 0x20000,
+                                     .flags = RECORD_MAPPING_OBJECT | RECORD_MAPPING_SHARED};
+    struct record_description description = {.kind = DESCRIPTION_OBJECT};
+
+    put_object(OBJECT_SYSV, 4096, "SYSV 7");
+    put_mapping(0x10000, 0x12000, 0, RECORD_MAPPING_OBJECT | RECORD_MAPPING_SHARED);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "x", 2);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* no descriptor refers to a segment */
+    put_object(OBJECT_SYSV, 4096, "SYSV 7");
+    record_put(&writer, RECORD_MAPPING, &mapping, sizeof mapping, "", 1);
+    CHECK_EQ(read_status(), STATUS_DAMAGED); /* it would begin below zero */
+}
+
+static void a_terminal_and_clocks_are_there_once_at_most(void)
+{
+    const struct record_terminal terminal = {.size = {24, 80}};
+    const struct record_clocks clocks = {.boottime_ns = 5};
+
+    put_basic(1);
+    record_put(&writer, RECORD_TERMINAL, &terminal, sizeof terminal, NULL, 0);
+    record_put(&writer, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_basic(1);
+    record_put(&writer, RECORD_TERMINAL, &terminal, sizeof terminal, NULL, 0);
+    record_put(&writer, RECORD_TERMINAL, &terminal, sizeof terminal, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
 }
 
 /* No flip may crash the reader or make it look outside (run under ASan too). */
@@ -495,7 +577,11 @@ static void the_record_of_a_crash_says_what_is_known_and_is_no_process(void)
     writer = (struct record_writer){.buffer = buffer, .size = sizeof buffer};
     CHECK_EQ(capture_cache_create(&capture.cache, &arena), 0);
     CHECK_EQ(crash_record_write(&capture, &crash, &writer, &why), 0);
-    CHECK_EQ(crash_record_read(&found, buffer, writer.used, &why), 0);
+    for (uint32_t version = RECORD_FORMAT_VERSION + 1; version >= RECORD_FORMAT_OLDEST; version--) {
+        memcpy(buffer + 8, &version, sizeof version);
+        CHECK_EQ(crash_record_read(&found, buffer, writer.used, &why),
+                 version > RECORD_FORMAT_VERSION ? STATUS_NEWER_FORMAT : 0);
+    }
     CHECK_EQ(found.pid, 77);
     CHECK_EQ(found.wait_status, 11);
     CHECK_EQ(found.generation_before, 9);
@@ -532,6 +618,10 @@ int main(int argc, char **argv)
     RUN(impossible_inotify_watches_are_refused);
     RUN(an_object_is_read_with_its_content);
     RUN(impossible_objects_are_refused);
+    RUN(older_versions_are_read_and_newer_ones_are_not);
+    RUN(impossible_children_are_refused);
+    RUN(impossible_shared_memory_is_refused);
+    RUN(a_terminal_and_clocks_are_there_once_at_most);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);

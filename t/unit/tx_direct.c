@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/wait.h>
+#include "core/tx/operation.h"
 #include "t/lib/tx_fixture.h"
 
 #define TYPE_A 1u
@@ -401,6 +402,81 @@ static void a_commit_is_one_record_and_one_sync(void)
     fixture_close();
 }
 
+/* In libpmem's place, counting. */
+static uint64_t copies, copied_bytes, fences;
+
+static void *count_copy(void *to, const void *from, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    copies++;
+    copied_bytes += bytes;
+    return memcpy(to, from, bytes);
+}
+
+static void count_fence(void)
+{
+    fences++;
+}
+
+static void check_dax_cost(uint64_t copies_before, uint64_t bytes_before, uint64_t fences_before,
+                           uint64_t bytes)
+{
+    CHECK_EQ(copies - copies_before, bytes > 0);
+    CHECK_EQ(copied_bytes - bytes_before, bytes);
+    CHECK_EQ(fences - fences_before, bytes > 0);
+}
+
+/* Neither a system call for the record, nor a second fence. */
+static void on_persistent_memory_it_is_one_copy_and_one_fence(void)
+{
+    const struct persist_pmem pmem = {count_copy, count_fence, true};
+    uint64_t *word, sequence;
+    struct pheap_tx *tx;
+
+    unlink(fixture_path);
+    CHECK_OK(pool_create(fixture_path, FIXTURE_SLOT, 3, &why));
+    CHECK_OK(opened_attach(&heap, fixture_path, false, &why));
+    opened_use_dax(heap, &pmem);
+    CHECK_OK(opened_load(heap, &why));
+    CHECK_STR(heap->pool.persist.ops->name, "dax"); /* else the directory is no tmpfs */
+    word = make(8, TYPE_A, "word");
+    uint64_t before[3] = {copies, copied_bytes, fences};
+    uint64_t file_syncs = heap->log.persist.file_syncs;
+    store(word, 1);
+    check_dax_cost(before[0], before[1], before[2], 2 * 64);
+    memcpy(before, (uint64_t[]){copies, copied_bytes, fences}, sizeof before);
+    CHECK_OK(tx_commit(begin()));
+    check_dax_cost(before[0], before[1], before[2], 0);
+    tx = begin();
+    CHECK_OK(tx_add(tx, word, 8));
+    *word = 2;
+    CHECK_OK(tx_commit_soon(tx, &sequence));
+    check_dax_cost(before[0], before[1], before[2], 2 * 64);
+    CHECK_OK(opened_wait(heap, sequence));
+    CHECK_EQ(fences, before[2] + 1);
+    CHECK_EQ(heap->log.persist.file_syncs, file_syncs);
+    fixture_reopen();
+    CHECK_EQ(*word, 2);
+    fixture_close();
+}
+
+static void a_heap_may_be_for_direct_ones_only(void)
+{
+    struct pheap_tx *tx = NULL;
+    uint64_t *word;
+
+    fixture_create();
+    heap->direct_only = true;
+    word = make(8, TYPE_A, "word");
+    CHECK_EQ(tx_begin_optimistic(heap, &tx), -EINVAL);
+    CHECK(tx == NULL);
+    tx = begin();
+    CHECK_OK(tx_add(tx, word, 8));
+    CHECK_EQ(tx->held.count, 0);
+    CHECK_OK(tx_commit(tx));
+    fixture_close();
+}
+
 static void a_commit_can_be_durable_later(void)
 {
     uint64_t *word, first, last;
@@ -535,6 +611,8 @@ int main(int argc, char **argv)
     RUN(a_reader_sees_what_was_committed_when_it_opened);
     RUN(a_pool_of_a_program_is_refused);
     RUN(a_commit_is_one_record_and_one_sync);
+    RUN(on_persistent_memory_it_is_one_copy_and_one_fence);
+    RUN(a_heap_may_be_for_direct_ones_only);
     RUN(a_commit_can_be_durable_later);
     RUN(one_sync_is_for_all_that_wait);
     RUN(threads_with_data_of_their_own_do_not_meet);

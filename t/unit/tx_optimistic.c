@@ -244,6 +244,48 @@ static void nested_ones_are_undone_by_themselves(void)
     fixture_close();
 }
 
+/* Of any length, anywhere, nested and undone: as in an array beside it. */
+static void random_writes_are_as_in_an_array(void)
+{
+    static uint8_t array[2000], before[2000], seen_bytes[2000], from[300];
+    uint8_t *bytes;
+
+    make_words();
+    bytes = (uint8_t *)words;
+    srand(7);
+    memset(array, 0, sizeof array);
+    for (unsigned round = 0; round < 200; round++) {
+        struct pheap_tx *tx = begin();
+        bool nested = false;
+
+        for (unsigned i = 0; i < 30; i++) {
+            size_t at = (size_t)rand() % 1700, count = (size_t)rand() % (rand() % 2 ? 300 : 12);
+
+            memset(from, rand(), count);
+            CHECK_OK(tx_write(tx, bytes + at, from, count));
+            memcpy(array + at, from, count);
+            if (!nested && i == 10) {
+                memcpy(before, array, sizeof array);
+                CHECK_OK(tx_begin(heap, &tx));
+                nested = true;
+            } else if (nested && i == 20 && round % 2) {
+                tx_abort(tx);
+                memcpy(array, before, sizeof array);
+                nested = false;
+            }
+            CHECK_OK(tx_read(tx, seen_bytes + at, bytes + at, 250));
+            CHECK(memcmp(seen_bytes + at, array + at, 250) == 0);
+        }
+        if (nested)
+            CHECK_OK(tx_commit(tx));
+        CHECK_OK(tx_commit(tx));
+        CHECK(memcmp(bytes, array, sizeof array) == 0);
+    }
+    fixture_reopen();
+    CHECK(memcmp(bytes, array, sizeof array) == 0);
+    fixture_close();
+}
+
 static unsigned count_objects(uint32_t type)
 {
     struct block block = {0};
@@ -541,6 +583,7 @@ int main(int argc, char **argv)
     RUN(it_never_sees_half_of_another_one);
     RUN(what_is_newer_is_seen_if_nothing_before_it_has_changed);
     RUN(nested_ones_are_undone_by_themselves);
+    RUN(random_writes_are_as_in_an_array);
     RUN(who_loses_leaves_no_object_behind);
     RUN(a_freed_object_is_never_seen_as_another_one);
     RUN(what_is_freed_twice_is_refused);

@@ -257,6 +257,94 @@ static void *run_worker(void *argument)
     return NULL;
 }
 
+/* --- the checker itself --- */
+
+struct told {
+    uint32_t thread, variable;
+    uint32_t writer_thread, writer; /* of the value that is read; 0, 0: the first one */
+    bool is_write;
+};
+
+static void tell(const struct told *steps, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (steps[i].is_write)
+            history_write(&history, steps[i].thread, steps[i].variable,
+                          history_value(steps[i].thread, 1, steps[i].variable));
+        else
+            history_read(&history, steps[i].thread, steps[i].variable,
+                         history_value(steps[i].writer_thread, steps[i].writer, steps[i].variable));
+}
+
+/* Two attempts at once, each the first of its thread. Values of thread 0 come first. */
+static bool two_at_once(const struct told *steps, unsigned count, bool first, bool second)
+{
+    bool serial;
+
+    history_create(&history, 4);
+    (void)history_attempt_begins(&history, 0);
+    (void)history_attempt_begins(&history, 1);
+    tell(steps, count);
+    history_attempt_ends(&history, 0, first);
+    history_attempt_ends(&history, 1, second);
+    for (uint32_t thread = 0; thread < 2; thread++)
+        for (unsigned i = 0; i < count; i++)
+            if (steps[i].is_write && steps[i].thread == thread && (thread ? second : first))
+                history_follows(&history, history_value(thread, 1, steps[i].variable));
+    serial = history_is_serial(&history);
+    history_destroy(&history);
+    return serial;
+}
+
+#define TWO(first, second, ...)                                                                    \
+    two_at_once((const struct told[]){__VA_ARGS__},                                                \
+                sizeof((const struct told[]){__VA_ARGS__}) / sizeof(struct told), first, second)
+#define READ_FIRST(thread, variable)                                                               \
+    {                                                                                              \
+        thread, variable, 0, 0, false                                                              \
+    }
+#define READ_FROM(thread, variable, from)                                                          \
+    {                                                                                              \
+        thread, variable, from, 1, false                                                           \
+    }
+#define WRITE(thread, variable)                                                                    \
+    {                                                                                              \
+        thread, variable, 0, 0, true                                                               \
+    }
+
+static void the_checker_tells_what_is_serial(void)
+{
+    CHECK(TWO(true, true, READ_FIRST(0, 1), WRITE(0, 1), READ_FROM(1, 1, 0), WRITE(1, 1)));
+    CHECK(TWO(true, true, READ_FIRST(1, 1), WRITE(0, 1), READ_FIRST(1, 2), WRITE(0, 2)));
+    CHECK(TWO(true, false, READ_FIRST(0, 1), WRITE(0, 1), READ_FIRST(1, 1)));
+    /* an update is lost */
+    CHECK(!TWO(true, true, READ_FIRST(0, 1), READ_FIRST(1, 1), WRITE(0, 1), WRITE(1, 1)));
+    /* each writes what the other has read */
+    CHECK(!TWO(true, true, READ_FIRST(0, 1), READ_FIRST(1, 2), WRITE(0, 2), WRITE(1, 1)));
+    /* half of the other one is seen, by one that commits and by one that does not */
+    CHECK(!TWO(true, true, WRITE(0, 1), WRITE(0, 2), READ_FIRST(1, 1), READ_FROM(1, 2, 0)));
+    CHECK(!TWO(true, false, WRITE(0, 1), WRITE(0, 2), READ_FIRST(1, 1), READ_FROM(1, 2, 0)));
+    /* a value changes while it is looked at */
+    CHECK(!TWO(true, false, READ_FIRST(1, 1), WRITE(0, 1), READ_FROM(1, 1, 0)));
+    /* nobody has committed it */
+    CHECK(!TWO(false, true, WRITE(0, 1), READ_FROM(1, 1, 0)));
+}
+
+/* What was over before the other one began. */
+static void the_checker_knows_the_time(void)
+{
+    history_create(&history, 4);
+    (void)history_attempt_begins(&history, 0);
+    history_write(&history, 0, 1, history_value(0, 1, 1));
+    history_attempt_ends(&history, 0, true);
+    (void)history_attempt_begins(&history, 1);
+    history_read(&history, 1, 1, history_value(0, 0, 1));
+    history_attempt_ends(&history, 1, true);
+    history_follows(&history, history_value(0, 1, 1));
+    CHECK(!history_is_serial(&history));
+    history_destroy(&history);
+}
+
 /* --- a round --- */
 
 static void make_table(void)
@@ -470,6 +558,8 @@ int main(int argc, char **argv)
 {
     fixture_begin();
     tap_arguments(argc, argv);
+    RUN(the_checker_tells_what_is_serial);
+    RUN(the_checker_knows_the_time);
     RUN(threads_have_a_serial_order);
     RUN(so_they_have_with_objects_alone);
     RUN(so_they_have_beside_direct_ones);
