@@ -750,6 +750,35 @@ extern "C" {
     } while (0)
 #endif
 
+/*
+ * A reference to an object in any heap, 16 bytes, which may lie in another one: it is resolved
+ * while the heap that it leads to is open in this process, wherever that lies then. Zeroes: to
+ * nothing. It names the pool by half of its uuid; a copy made by `pheap recover --clone` has
+ * another one, so that references lead to the original.
+ *
+ * It is a value: copied as it is, also from heap to heap. What only references in other heaps lead
+ * to nobody can know: give it a name (pheap_root_set()), or `pheap recover --collect` frees it.
+ */
+struct pheap_ref {
+    uint64_t pool, offset;
+};
+
+/* The reference to an object of an open heap, or to a place within one; {0, 0} if there is none of
+ * the heap's data. From any thread. */
+PHEAP_FUNCTION struct pheap_ref pheap_ref_of(const struct pheap *heap, const void *object);
+
+/*
+ * What a reference leads to, if its heap is open in this process; NULL: it is not, or ref is {0,
+ * 0}. That there is still an object is for the program to know, as with any pointer.
+ *
+ * From any thread, while no other one closes the heap.
+ */
+PHEAP_FUNCTION void *pheap_deref(struct pheap_ref ref);
+
+/* The open heap that a reference leads into, for a transaction there; NULL: it is not open. From
+ * any thread, while no other one closes the heap. */
+PHEAP_FUNCTION struct pheap *pheap_ref_heap(struct pheap_ref ref);
+
 /* Whether libpheap is in this process. */
 static inline int pheap_is_present(void)
 {

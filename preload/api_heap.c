@@ -10,6 +10,7 @@
 #include "core/agent/heap_agent.h"
 #include "core/base/sys.h"
 #include "core/tx/opened.h"
+#include "core/tx/refs.h"
 #include "core/tx/roots.h"
 #include "core/tx/transaction.h"
 #include "preload/program.h"
@@ -190,6 +191,23 @@ uint32_t pheap_object_type(const struct pheap *heap, const void *object)
     struct block block;
 
     return block_find(&heap->memory, (uintptr_t)object, &block) ? block_type(&block) : 0;
+}
+
+struct pheap_ref pheap_ref_of(const struct pheap *heap, const void *object)
+{
+    uint64_t offset = refs_offset(heap, object);
+
+    return (struct pheap_ref){offset ? refs_pool(heap) : 0, offset};
+}
+
+void *pheap_deref(struct pheap_ref ref)
+{
+    return refs_follow(ref.pool, ref.offset);
+}
+
+struct pheap *pheap_ref_heap(struct pheap_ref ref)
+{
+    return refs_find(ref.pool);
 }
 
 int pheap_tx_begin(struct pheap *heap, struct pheap_tx **tx)

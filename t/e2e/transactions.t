@@ -192,6 +192,17 @@ def self_relative_pointers_in_c_and_in_cpp(place):
             check_equal(done.stdout(), "fine\n", f"{compiler} {options}: pool {pool}")
 
 
+@test
+def references_lead_to_heaps_that_are_open(place):
+    program, pools = os.path.join(BUILT_PROGRAMS, "references"), [place.path("first"), place.path("second")]
+    for what in ("make", "check", "check"):
+        check_equal(place.run(program, *pools, what, environment=PRELOADED).stdout(), "fine\n", what)
+    clone = place.path("clone")
+    expect(place.pheap("recover", "--clone", clone, pools[0]), FINE)
+    check_equal(place.run(program, clone, pools[1], "cloned", environment=PRELOADED).stdout(), "fine\n",
+                "a clone is another pool")
+
+
 TWO_POOLS = os.path.join(BUILT_PROGRAMS, "two_pools")
 
 
