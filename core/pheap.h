@@ -779,6 +779,45 @@ PHEAP_FUNCTION void *pheap_deref(struct pheap_ref ref);
  * any thread, while no other one closes the heap. */
 PHEAP_FUNCTION struct pheap *pheap_ref_heap(struct pheap_ref ref);
 
+/* Where objects of a type hold pointers. */
+enum pheap_pointer_kind { PHEAP_POINTER_RAW = 1, PHEAP_POINTER_SELF = 2, PHEAP_POINTER_REF = 3 };
+
+struct pheap_pointers {   /* so many, one after the other */
+    uint32_t offset;      /* in the object, or in an element; a multiple of 8 */
+    uint16_t count, kind; /* of enum pheap_pointer_kind */
+};
+
+struct pheap_layout {
+    uint32_t bytes;         /* of the object, or of what is in front of its array */
+    uint32_t element_bytes; /* of an array up to the object's end; 0: there is none */
+    uint32_t runs, element_runs;
+    const struct pheap_pointers *pointers, *element_pointers; /* arrays of so many runs */
+};
+
+/*
+ * Tells where the objects of a type hold pointers: nowhere else. `pheap recover --collect` and
+ * `pheap inspect` (leaks, retained) then follow these alone, raw ones, self-relative ones, and
+ * references to objects of the same heap; in objects of other types they take every word that leads
+ * into the heap for a pointer, and see no references. Also what `--clone FILE --slot N` needs to
+ * know, if there are raw pointers.
+ *
+ *     static const struct pheap_pointers links = {offsetof(struct node, next), 2,
+ *                                                 PHEAP_POINTER_SELF};
+ *     static const struct pheap_layout layout = {sizeof(struct node), 0, 1, 0, &links, NULL};
+ *
+ *     status = pheap_type_register(tx, TYPE_NODE, &layout);
+ *
+ * It is part of the transaction, kept in the heap, and may be told again: the last one counts, also
+ * for objects that are there already. NULL: nothing is known of the type any more. Objects shorter
+ * than `bytes` count as unknown.
+ *
+ * -EINVAL: a run that is not within the object or the element, or not at a multiple of 8, or of no
+ * kind, or empty; element_bytes, or bytes in front of elements, no multiple of 8.
+ * PHEAP_ERROR_LIMIT: more than 12 runs in all, or 128 types. PHEAP_ERROR_CONFLICT, -ENOMEM.
+ */
+PHEAP_FUNCTION int pheap_type_register(struct pheap_tx *tx, uint32_t type,
+                                       const struct pheap_layout *layout);
+
 /* Whether libpheap is in this process. */
 static inline int pheap_is_present(void)
 {

@@ -13,6 +13,7 @@
 #include "core/tx/refs.h"
 #include "core/tx/roots.h"
 #include "core/tx/transaction.h"
+#include "core/tx/types.h"
 #include "preload/program.h"
 
 #define KEEP_DEFAULT          3
@@ -115,7 +116,38 @@ static int open_heap(const char *path, unsigned flags, const struct pheap_option
     return 0;
 }
 
+static int layout_to_store(uint32_t type, const struct pheap_layout *layout, struct tx_type *out)
+{
+    uint32_t runs = layout->runs, of_elements = layout->element_runs;
+
+    if (runs > TX_TYPE_RUNS || of_elements > TX_TYPE_RUNS - runs)
+        return STATUS_LIMIT;
+    *out = (struct tx_type){.is_used = 1,
+                            .type = type,
+                            .bytes = layout->bytes,
+                            .element_bytes = layout->element_bytes,
+                            .run_count = (uint16_t)runs,
+                            .element_run_count = (uint16_t)of_elements};
+    for (uint32_t i = 0; i < runs + of_elements; i++) {
+        const struct pheap_pointers *run =
+            i < runs ? &layout->pointers[i] : &layout->element_pointers[i - runs];
+
+        out->runs[i] = (struct tx_pointers){run->offset, run->count, run->kind};
+    }
+    return 0;
+}
+
 #pragma GCC visibility push(default)
+
+int pheap_type_register(struct pheap_tx *tx, uint32_t type, const struct pheap_layout *layout)
+{
+    struct tx_type stored;
+    int status = layout ? layout_to_store(type, layout, &stored) : 0;
+
+    if (status < 0)
+        return status;
+    return layout ? type_register(tx, &stored) : type_forget(tx, type);
+}
 
 int pheap_open(const char *path, unsigned flags, const struct pheap_options *options,
                struct pheap **heap)

@@ -3,7 +3,8 @@
  *
  * Roots are those of roots.h. From there conservatively: any aligned word that has the value of an
  * address inside a block, its end apart, keeps the block; and so does a word in a block that, read
- * as a self-relative pointer, leads there.
+ * as a self-relative pointer, leads there. Of objects whose layout is known (layouts.h) only the
+ * pointers count that it tells of.
  *
  * So what is reported as unreachable has no pointer to it in memory that the image holds. A program
  * that disguises its pointers (xor, other offsets, in a shared file mapping) has blocks reported

@@ -379,6 +379,43 @@ def what_only_self_relative_pointers_lead_to_is_kept(place):
             check_equal(place.run(POINTERS, pool, "check", environment=PRELOADED).stdout(), "fine\n", "all")
 
 
+TYPED = os.path.join(BUILT_PROGRAMS, "typed_objects")
+LEAVES, DECOYS, OBJECTS = 9, 7, 17
+
+
+@test
+def where_pointers_are_known_they_alone_count(place):
+    pool = place.path("heap")
+
+    def run(what):
+        done = place.run(TYPED, pool, what, environment=PRELOADED)
+        expect(done, FINE)
+        return done.stdout().split()
+
+    def collected(*options):
+        done = place.pheap("recover", "--collect", "--json", *options, pool)
+        expect(done, FINE)
+        return json.loads(done.stdout())["blocks"]
+
+    def retained():
+        shown = place.pheap("inspect", "--json", pool, "retained", "node").stdout()
+        return json.loads(shown)["retained_by"]["retained_blocks"]
+
+    check_equal(run("misuse"), ["0"], "layouts that make no sense")
+    run("make")
+    check_equal((collected("--dry-run"), retained()), (1, OBJECTS - 1), "unknown: every word, no reference")
+    run("register")
+    check_equal((collected("--dry-run"), retained()), (DECOYS, OBJECTS - DECOYS), "known, in the log")
+    run("forget")
+    check_equal(collected("--dry-run"), 1, "taken back")
+    run("register")
+    check_equal(run("count"), [str(LEAVES), str(DECOYS)], "all are there")
+    check_equal(collected(), DECOYS, "freed")
+    check_equal(run("count"), [str(LEAVES), "0"], "what is left")
+    check_equal((collected(), retained()), (0, LEAVES + 1), "known, in a generation")
+    expect(place.pheap("recover", "--check", pool), FINE)
+
+
 @test
 def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
     heap = Heap(place)
