@@ -127,11 +127,12 @@ enum pheap_flags {
  * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
  * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
  *
- * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
- * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
- * IN_DOUBT (pheap_tx_join()).
- * UNSUPPORTED: the process is itself checkpointed (pheap run), and may open heaps for reading only.
- * DEFERRED: for reading, while the writer takes one checkpoint after the other.
+ * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken: `pheap recover --clone FILE --slot
+ * N` makes a copy for another place, if its pointers are known or self-relative); -ENOMEM; -ENOSPC;
+ * and of enum pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION,
+ * REFUSED, and IN_DOUBT (pheap_tx_join()). UNSUPPORTED: the process is itself checkpointed (pheap
+ * run), and may open heaps for reading only. DEFERRED: for reading, while the writer takes one
+ * checkpoint after the other.
  *
  * Crash: a new heap's file is there, whole and perhaps still empty, or not; an old one is not
  * changed by opening it.

@@ -11,10 +11,13 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import pool_log  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
+POINTERS = os.path.join(BUILT_PROGRAMS, "pointers")
+TYPED = os.path.join(BUILT_PROGRAMS, "typed_objects")
+LEAVES, DECOYS, OBJECTS = 9, 7, 17  # what typed_objects makes
 PRELOADED = {"LD_PRELOAD": LIBRARY}
 NODES, LATER, LOST, LARGE = 1000, 10, 40, 200000
 
@@ -267,6 +270,39 @@ def a_copy_for_another_slot_is_refused_by_the_words_that_are_addresses(place):
 
 
 @test
+def a_copy_for_another_slot_has_the_same_objects_there(place):
+    typed, lists = place.path("typed"), place.path("lists")
+
+    def run(program, *words):
+        return place.run(program, *words, environment=PRELOADED).stdout().split()
+
+    run(TYPED, typed, "make")
+    done = place.pheap("recover", "--clone", typed + "-7", "--slot", 7, typed)
+    expect(done, REFUSED, "in objects whose pointers are not known")
+    run(TYPED, typed, "register")
+    check_equal(run(POINTERS, lists, "make"), ["fine"], "lists, with self-relative pointers alone")
+    before = [pool_bytes.read(pool) for pool in (typed, lists)]
+    for pool in (typed, lists):
+        done = place.pheap("recover", "--clone", pool + "-7", "--slot", 7, pool)
+        expect(done, FINE)
+        expect(place.pheap("recover", "--check", "--all", pool + "-7"), FINE)
+        again = place.pheap("recover", "--clone", pool + "-7", "--slot", 8, pool)
+        expect(again, REFUSED, "exist")
+        expect(place.pheap("recover", "--clone", pool + "-11", "--slot", 11, pool), USAGE, "slot 11")
+    check_equal([pool_bytes.read(pool) for pool in (typed, lists)], before, "the pools")
+    check_equal(place.inspect(typed + "-7")["slot"], 7, "slot")
+    check(place.inspect(typed + "-7")["uuid"] != place.inspect(typed)["uuid"], "a pool of its own")
+    # The reference leads to the original, which is not open.
+    check_equal(run(TYPED, typed + "-7", "count"), [str(LEAVES - 1), str(DECOYS)], "leaves there")
+    check_equal(run(POINTERS, lists + "-7", "check"), ["fine"], "the list there")
+    check_equal(run(TYPED, typed, "count"), [str(LEAVES), str(DECOYS)], "and in the original")
+    run(TYPED, typed + "-7", "make")
+    check_equal(run(TYPED, typed + "-7", "count"), [str(LEAVES), str(2 * DECOYS)], "it goes on")
+    check_equal(sorted(os.listdir(place.path())), sorted(n for n in os.listdir(place.path()) if ".copy-" not in n),
+                "nothing is left behind")
+
+
+@test
 def a_log_that_is_damaged_is_not_copied(place):
     heap = Heap(place)
     spoil_record(heap, 0)
@@ -359,9 +395,6 @@ def what_nothing_leads_to_is_freed_and_nothing_else(place):
     check_equal(heap.counts()["list"], NODES + LATER, "and its blocks can be used again")
 
 
-POINTERS = os.path.join(BUILT_PROGRAMS, "pointers")
-
-
 @test
 def what_only_self_relative_pointers_lead_to_is_kept(place):
     pool = place.path("heap")
@@ -377,10 +410,6 @@ def what_only_self_relative_pointers_lead_to_is_kept(place):
         check_equal((found["blocks_in_use"], found["blocks"]), (blocks, lost), "blocks, and freed")
         if blocks == 100 and not lost:
             check_equal(place.run(POINTERS, pool, "check", environment=PRELOADED).stdout(), "fine\n", "all")
-
-
-TYPED = os.path.join(BUILT_PROGRAMS, "typed_objects")
-LEAVES, DECOYS, OBJECTS = 9, 7, 17
 
 
 @test
