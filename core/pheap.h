@@ -219,6 +219,16 @@ PHEAP_FUNCTION int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes);
  * in the heap (256 GiB) or in memory. */
 PHEAP_FUNCTION int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object);
 
+/*
+ * *object becomes one of so many bytes, of the same type: another one, unless it has that many,
+ * with the content as far as both reach and zeroes behind it; the old one is freed as by
+ * pheap_tx_free(). Pointers to it are for the program to change. Self-relative pointers within it
+ * go on leading to what they led to if its type's layout tells of them (pheap_type_register());
+ * else they are copied as bytes. Errors as pheap_tx_alloc() and pheap_tx_free(); *object is as it
+ * was then.
+ */
+PHEAP_FUNCTION int pheap_tx_realloc(struct pheap_tx *tx, void **object, size_t bytes);
+
 /* The object is gone with the commit; until then it stays as it is, and its place is not used
  * again. -EINVAL: no object starts there, or an open transaction has freed it. -ENOMEM. */
 PHEAP_FUNCTION int pheap_tx_free(struct pheap_tx *tx, void *object);

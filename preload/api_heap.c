@@ -11,6 +11,7 @@
 #include "core/base/sys.h"
 #include "core/tx/opened.h"
 #include "core/tx/refs.h"
+#include "core/tx/resize.h"
 #include "core/tx/roots.h"
 #include "core/tx/transaction.h"
 #include "core/tx/types.h"
@@ -255,6 +256,11 @@ int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes)
 int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object)
 {
     return tx_alloc(tx, bytes, type, object);
+}
+
+int pheap_tx_realloc(struct pheap_tx *tx, void **object, size_t bytes)
+{
+    return tx_realloc(tx, object, bytes);
 }
 
 int pheap_tx_free(struct pheap_tx *tx, void *object)

@@ -50,6 +50,23 @@ static int look_up(struct pheap_tx *tx, uint32_t type, struct tx_type **place,
     return status;
 }
 
+/* Only the one that counts is read as a transaction reads: else each would conflict with all. */
+int type_look_up(struct pheap_tx *tx, uint32_t number, struct tx_type *type)
+{
+    const struct tx_type *table =
+        (const struct tx_type *)(tx_heap(tx)->memory.base + TX_TYPES_OFFSET);
+    int status = 0;
+
+    *type = (struct tx_type){0};
+    for (uint32_t i = 0; status == 0 && i < TX_TYPES && !type->is_used; i++) {
+        if (table[i].is_used && table[i].type == number)
+            status = tx_read(tx, type, &table[i], sizeof *type);
+        if (type->type != number || !type_is_valid(type))
+            type->is_used = 0;
+    }
+    return status;
+}
+
 int type_register(struct pheap_tx *tx, const struct tx_type *type)
 {
     struct tx_type *place, *spare;

@@ -19,6 +19,9 @@ bool type_is_valid(const struct tx_type *type);
  * STATUS_LIMIT: TX_TYPES others are told. STATUS_CONFLICT: of an optimistic one. */
 MUST_CHECK int type_register(struct pheap_tx *tx, const struct tx_type *type);
 
+/* What is told of the type, as the transaction sees it; type->is_used 0: nothing. */
+MUST_CHECK int type_look_up(struct pheap_tx *tx, uint32_t number, struct tx_type *type);
+
 /* Nothing is told of it any more. */
 MUST_CHECK int type_forget(struct pheap_tx *tx, uint32_t type);
 

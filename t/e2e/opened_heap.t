@@ -446,6 +446,25 @@ def where_pointers_are_known_they_alone_count(place):
 
 
 @test
+def an_object_that_grows_leads_to_what_it_led_to(place):
+    pool = place.path("heap")
+
+    def run(what):
+        done = place.run(TYPED, pool, what, environment=PRELOADED)
+        expect(done, FINE)
+        return done.stdout().split()
+
+    run("make")
+    run("register")
+    for _ in range(3):
+        run("grow")
+        check_equal(run("count"), [str(LEAVES), str(DECOYS)], "leaves")
+    check_equal(json.loads(place.pheap("inspect", "--json", pool, "heap").stdout())["heap"]["live_blocks"],
+                OBJECTS, "old ones are freed")
+    expect(place.pheap("recover", "--check", pool), FINE)
+
+
+@test
 def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
     heap = Heap(place)
     whole = pool_bytes.read(heap.path)

@@ -7,6 +7,7 @@
  *     typed_objects HEAP forget    takes that back
  *     typed_objects HEAP count     "LEAVES DECOYS", as they are found from the node; those that are
  *                                  not whole do not count
+ *     typed_objects HEAP grow      the node gets one more element, then loses it again
  *     typed_objects HEAP misuse    what must be refused is
  */
 #include "../../core/pheap.h"
@@ -101,6 +102,49 @@ static int tell(const struct pheap_layout *what)
     return status;
 }
 
+static int resize_directly(size_t bytes)
+{
+    struct node *node = pheap_root(heap, "node", NULL);
+    void *object = node;
+    struct pheap_tx *tx = NULL;
+    int status = pheap_tx_begin(heap, &tx);
+
+    if (status == 0)
+        status = pheap_tx_realloc(tx, &object, bytes);
+    if (status == 0)
+        status = pheap_root_set(tx, "node", object, TYPE_NODE);
+    if (status < 0 || object == node)
+        return status < 0 ? status : -EPROTO;
+    if (pheap_tx_realloc(tx, &object, bytes) != 0 || pheap_root(heap, "node", NULL) != object)
+        return -EPROTO;
+    return pheap_tx_commit(tx);
+}
+
+static int grow(void)
+{
+    const struct node *node = pheap_root(heap, "node", NULL);
+    size_t bytes = pheap_object_bytes(heap, node), longer = bytes + sizeof(struct element);
+    struct element *last;
+    int status;
+
+    PHEAP_TX(heap)
+    {
+        void *object = pheap_root(heap, "node", NULL), *none = (char *)object + 8;
+
+        if (pheap_tx_realloc(tx, &none, 100) != -EINVAL)
+            PHEAP_TX_ABORT(tx);
+        PHEAP_TRY(tx, pheap_tx_realloc(tx, &object, longer));
+        PHEAP_TRY(tx, pheap_root_set(tx, "node", object, TYPE_NODE));
+    }
+    PHEAP_TX_END_WITH(status);
+    node = pheap_root(heap, "node", NULL);
+    last = (struct element *)((char *)(uintptr_t)node + bytes);
+    if (status < 0 || pheap_object_bytes(heap, node) != longer ||
+        pheap_object_type(heap, node) != TYPE_NODE || last->decoy || PHEAP_PTR_OF(&last->leaf))
+        return status < 0 ? status : -EPROTO;
+    return resize_directly(bytes);
+}
+
 static int is_leaf(const struct leaf *leaf)
 {
     return leaf && pheap_object_type(heap, leaf) == TYPE_LEAF && leaf->number == LEAF &&
@@ -166,6 +210,8 @@ int main(int argc, char **argv)
         status = tell(&layout);
     else if (status == 0 && strcmp(what, "forget") == 0)
         status = tell(NULL);
+    else if (status == 0 && strcmp(what, "grow") == 0)
+        status = grow();
     else if (status == 0)
         status = strcmp(what, "misuse") == 0 ? misuse() : count();
     if (status == 0)
