@@ -219,6 +219,11 @@ PHEAP_FUNCTION int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes);
  * in the heap (256 GiB) or in memory. */
 PHEAP_FUNCTION int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object);
 
+/* As pheap_tx_alloc(), at a multiple of alignment, a power of two up to 65536. An object aligned to
+ * more than 16 lies in a place of 64 KiB of its own, or several. -EINVAL: alignment. */
+PHEAP_FUNCTION int pheap_tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes,
+                                          uint32_t type, void **object);
+
 /*
  * *object becomes one of so many bytes, of the same type: another one, unless it has that many,
  * with the content as far as both reach and zeroes behind it; the old one is freed as by

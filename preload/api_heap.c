@@ -258,6 +258,12 @@ int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **obje
     return tx_alloc(tx, bytes, type, object);
 }
 
+int pheap_tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32_t type,
+                           void **object)
+{
+    return tx_alloc_aligned(tx, alignment, bytes, type, object);
+}
+
 int pheap_tx_realloc(struct pheap_tx *tx, void **object, size_t bytes)
 {
     return tx_realloc(tx, object, bytes);
