@@ -51,7 +51,7 @@ $(BUILD)/obj/%.S.o: %.S
 $(BUILD)/obj/tools/page.S.o: tools/page.html
 
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
-GENERAL_REGS := -mgeneral-regs-only -fno-builtin \
+GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS)
@@ -144,7 +144,8 @@ check: packages
 	+@$(MAKE) --no-print-directory check-clang
 	+@$(MAKE) --no-print-directory lint
 	+@$(MAKE) --no-print-directory sanitizer-builds
-	@$(PROVE) -j2 $(UNIT_TESTS) $(SANITIZED_TESTS) $(E2E_TESTS)
+	+@$(MAKE) --no-print-directory fault-builds
+	@$(PROVE) -j2 $(UNIT_TESTS) $(SANITIZED_TESTS) $(FAULT_TESTS) $(E2E_TESTS)
 
 ## check-unit: the unit tests alone
 check-unit: tests
@@ -157,11 +158,12 @@ check-e2e: tests
 ## check-long: all tests, ten rounds where check makes one (hours)
 check-long: packages
 	+@$(MAKE) --no-print-directory tests
+	+@$(MAKE) --no-print-directory fault-builds
 	+@$(MAKE) --no-print-directory run-fuzz
 	@PHEAP_TEST_LONG=1 $(MAKE) --no-print-directory TEST_SECONDS=14400 check-prove-serial
 .PHONY: check-prove-serial
 check-prove-serial:
-	@$(PROVE) $(UNIT_TESTS) $(E2E_TESTS)
+	@$(PROVE) $(UNIT_TESTS) $(FAULT_TESTS) $(E2E_TESTS)
 
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
@@ -174,7 +176,7 @@ THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_
                    tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull
-SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
+SANITIZED_TESTS   = $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) $(REPLAYS) \
                     $(THREADED_NAMES:%=$(BUILD)/tsan/t/unit/%)
 
 ## check-sanitizers: unit tests under ASan and UBSan, and under TSan
@@ -182,30 +184,56 @@ SANITIZED_TESTS  := $(SANITIZED_NAMES:%=$(BUILD)/asan/t/unit/%) \
 sanitized-tests: $(SANITIZED_NAMES:%=$(BUILD)/t/unit/%)
 sanitizer-builds:
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT='-O1 -g $(SANITIZE_ADDRESS)' \
-	  LDFLAGS='$(SANITIZE_ADDRESS)' sanitized-tests
+	  LDFLAGS='$(SANITIZE_ADDRESS)' sanitized-tests replays
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT='-O1 -g $(SANITIZE_THREAD)' \
 	  LDFLAGS='$(SANITIZE_THREAD) -no-pie' SANITIZED_NAMES='$(THREADED_NAMES)' sanitized-tests
 check-sanitizers: sanitizer-builds
 	@$(PROVE) -j2 $(SANITIZED_TESTS)
 
-# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; seeds are t/pools ---
-FUZZ_SECONDS ?= 60
-FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
-$(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+# --- what fails: t/faults/xxx.c, with layers whose system calls a test can make fail ---
+FAULT_SOURCES := $(wildcard t/faults/*.c)
+FAULT_TESTS   := $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/faults/t/faults/%)
+$(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
+                     $(BUILD)/obj/t/lib/sys_faults.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -lpthread $(LDFLAGS)
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -Wl,--wrap=arena_alloc -lpthread $(LDFLAGS)
 
-## fuzz: build build/fuzz/t/fuzz/check_pool (run-fuzz: and run it for FUZZ_SECONDS)
-.PHONY: fuzz run-fuzz
+## check-faults: the n-th system call, or allocation, fails (part of check)
+.PHONY: check-faults fault-tests fault-builds
+fault-tests: $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/t/faults/%)
+fault-builds:
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/faults OPT='$(OPT) -DSYS_FAULTS' fault-tests
+check-faults: fault-builds
+	@$(PROVE) -j2 $(FAULT_TESTS)
+
+# --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; what it found is in t/fuzz/corpus,
+# which make check goes through without a fuzzer ---
+FUZZ_SECONDS ?= 60
+FUZZ_NAMES   := check_pool open_heap process_record read_pool view_pool
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_LINK     = $(call say,LD,$@)mkdir -p $(@D) && \
+                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread $(LDFLAGS)
+FUZZ_PARTS   := $(BUILD)/obj/t/fuzz/packed_pool.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+REPLAYS      := $(FUZZ_NAMES:%=$(BUILD)/asan/t/replay/%)
+$(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(FUZZ_PARTS)
+	$(Q)$(FUZZ_LINK)
+$(BUILD)/t/replay/%: $(BUILD)/obj/t/fuzz/%.c.o $(BUILD)/obj/t/fuzz/replay.c.o $(FUZZ_PARTS)
+	$(Q)$(FUZZ_LINK)
+
+## fuzz: build/fuzz/t/fuzz/*, with libFuzzer (run-fuzz: and each of them for FUZZ_SECONDS)
+.PHONY: fuzz run-fuzz fuzz-targets replays
+fuzz-targets: $(FUZZ_NAMES:%=$(BUILD)/t/fuzz/%)
+replays: $(FUZZ_NAMES:%=$(BUILD)/t/replay/%)
 fuzz:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz \
 	  OPT='-O1 -g -fsanitize=fuzzer-no-link $(FUZZ_FLAGS)' \
-	  LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' $(BUILD)/fuzz/t/fuzz/check_pool
+	  LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' fuzz-targets
 run-fuzz: fuzz
-	@mkdir -p $(BUILD)/fuzz/corpus
-	@$(BUILD)/fuzz/t/fuzz/check_pool -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=131072 \
-	  -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 -verbosity=0 $(BUILD)/fuzz/corpus t/pools
+	@for name in $(FUZZ_NAMES); do mkdir -p $(BUILD)/fuzz/found/$$name && \
+	  $(BUILD)/fuzz/t/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=65536 \
+	    -artifact_prefix=$(BUILD)/fuzz/$$name- -print_final_stats=1 -verbosity=0 \
+	    $(BUILD)/fuzz/found/$$name t/fuzz/corpus/$$name || exit 1; done
 
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages

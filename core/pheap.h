@@ -125,7 +125,7 @@ enum pheap_flags {
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
  * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
- * the file is in use, waits up to 2 seconds for the agent of a process that has just ended.
+ * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken: `pheap recover --clone FILE --slot
  * N` makes a copy for another place, if its pointers are known or self-relative); -ENOMEM; -ENOSPC;
@@ -322,7 +322,8 @@ PHEAP_FUNCTION void pheap_tx_abort(struct pheap_tx *tx);
  * on: it commits in the end, also if it is long.
  */
 
-/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. */
+/* As pheap_tx_begin(); *tx being open, one nested in it, of its kind. -EINVAL too: the heap was
+ * opened with PHEAP_DIRECT_ONLY. */
 PHEAP_FUNCTION int pheap_tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx);
 
 /*

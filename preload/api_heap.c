@@ -21,7 +21,7 @@
 #define CHECKPOINT_TIMEOUT_NS 5000000000u
 #define INTERVAL_MS           10000u
 #define NS_PER_MS             1000000ull
-#define LOCK_PATIENCE_NS      2000000000ull
+#define LOCK_PATIENCE_NS      5000000000ull
 #define LOCK_RETRY_NS         2000000
 
 _Static_assert((int)PHEAP_ERROR_NOT_A_POOL == (int)STATUS_NOT_A_POOL, "as in status.h");

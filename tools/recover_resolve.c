@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include "core/tx/opened.h"
 #include "tools/command.h"
+#include "tools/pool_state.h"
 #include "tools/recover.h"
 
 static int settle(struct pheap *heap, bool commits, struct problem *why)
@@ -16,12 +17,23 @@ static int settle(struct pheap *heap, bool commits, struct problem *why)
     return opened_load(heap, why);
 }
 
+/* A program that has just been killed may have left its agent for a moment. */
+static int attach(struct pheap **heap, const char *path, struct problem *why)
+{
+    static struct pool_state state;
+    int status = pool_state_read(path, &state, why);
+
+    if (status == 0)
+        status = pool_state_wait_free(&state, why);
+    return status < 0 ? status : opened_attach(heap, path, false, why);
+}
+
 int recover_resolve(const struct recover_request *request)
 {
     struct problem why = {0};
     struct pheap *heap;
     uint32_t settled = 0;
-    int status = opened_attach(&heap, request->path, false, &why);
+    int status = attach(&heap, request->path, &why);
 
     if (status == 0) {
         status = settle(heap, request->commits, &why);

@@ -26,7 +26,6 @@
 #define CORE_BYTES_MIN      (16ull << 20)
 #define WRITER_BYTES_MIN    (32ull << 20) /* what image_writer_create() takes at least */
 #define STACK_BYTES         (512u << 10)
-#define CALL_STACK_BYTES    (64u << 10)
 #define START_WAIT_SLICE_NS 50000000
 
 static uintptr_t carve(struct arena *arena, uintptr_t start, uint64_t bytes)
@@ -133,10 +132,10 @@ static int prepare_late(struct agent *agent)
 static int begin(struct agent *agent)
 {
     bool resumed = agent->link->resumed_generation != 0;
-    int status = agent_take_pool(agent, &agent->start_problem);
+    int status = agent_take_pool(agent, &agent->link->start_problem);
 
     if (status == 0 && !resumed)
-        status = agent_prepare(agent, &agent->start_problem);
+        status = agent_prepare(agent, &agent->link->start_problem);
     tell_starter(agent->link, status < 0 ? status : 1);
     return status == 0 && resumed ? prepare_late(agent) : status;
 }
@@ -178,18 +177,20 @@ int agent_start(struct agent_link *link, struct problem *why)
 {
     uintptr_t stack, call_stack;
     struct agent *agent;
+    struct arena whole; /* a copy: the agent lies in it */
     int status = make_agent(&agent, link);
     long pid;
 
     if (status < 0)
         return problem_set(why, status, "no address space for the agent: %s", status_text(status));
+    whole = agent->whole;
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
-    call_stack = (uintptr_t)arena_alloc(&agent->core, CALL_STACK_BYTES, PAGE_BYTES);
-    agent->call_stack_top = call_stack + CALL_STACK_BYTES;
+    call_stack = (uintptr_t)arena_alloc(&agent->core, CAPTURE_STACK_BYTES, PAGE_BYTES);
+    agent->call_stack_top = call_stack + CAPTURE_STACK_BYTES;
     halt_forget();
     status = link->by_signal ? halt_install(&agent->halts, &agent->core) : 0;
     if (status < 0) {
-        arena_destroy(&agent->whole);
+        arena_destroy(&whole);
         return problem_set(why, status,
                            "PHEAP_FREEZE=signal: no signal is free to stop the program's threads "
                            "by: %s",
@@ -200,28 +201,27 @@ int agent_start(struct agent_link *link, struct problem *why)
     link->agent_pid = 0;
     link->state = 0;
     link->committed_generation = 0;
+    link->start_problem = (struct problem){0, ""};
     mailbox_resume(link);
     pid =
         stack && call_stack ? companion_clone(stack + STACK_BYTES, 0, agent_main, agent) : -ENOMEM;
     if (pid < 0) {
         status = problem_set(why, (int)pid, "cannot start the agent: %s", status_text((int)pid));
-        arena_destroy(&agent->whole);
+        arena_destroy(&whole);
         return status;
     }
     (void)sys_call(SYS_prctl, PR_SET_PTRACER, pid, 0, 0, 0); /* where Yama asks for it */
     __atomic_store_n(&link->agent_pid, (int32_t)pid, __ATOMIC_RELEASE);
     status = wait_for_answer(link, (int)pid);
     if (status < 0) {
-        struct arena whole = agent->whole;
-
         link->agent_pid = 0;
         if (status == -ECHILD)
             (void)problem_set(why, status, "the agent died while it started");
         else
-            (void)problem_set(why, agent->start_problem.status, "%s", agent->start_problem.text);
+            (void)problem_set(why, link->start_problem.status, "%s", link->start_problem.text);
         arena_destroy(&whole);
     } else if (why) {
-        *why = agent->start_problem; /* a warning, or empty */
+        *why = link->start_problem; /* a warning, or empty */
     }
     return status;
 }

@@ -78,6 +78,8 @@ struct agent_link {
     int32_t agent_pid;             /* 0: none */
     int32_t state;                 /* futex: 0 starting, 1 running, negative: why it failed */
     uint64_t committed_generation; /* newest */
+    struct problem start_problem;  /* with its answer; not in its own memory, which an image that is
+                                      cut before the starting thread has read it does not hold */
 
     struct agent_mailbox mailbox;
 };

@@ -40,7 +40,6 @@ struct agent_client {
 
 struct agent {
     struct agent_link *link;
-    struct problem start_problem; /* read by agent_start() */
     int program_pid;
     int self_pid;
     int pidfd;

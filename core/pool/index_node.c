@@ -144,19 +144,29 @@ static int adopt_leaf(struct index_tree *tree, struct tree_node *parent, unsigne
     return 0;
 }
 
+/* In one call; what that leaves out, one by one. */
+static int read_leaves(struct index_tree *tree, const struct leaf_batch *batch)
+{
+    long got = sys_call(SYS_preadv, tree->fd, batch->pieces, batch->count,
+                        batch->first_frame << FRAME_SHIFT, 0);
+    int status = got < 0 && got != -EINTR ? (int)got : 0;
+
+    for (unsigned i = got > 0 ? (unsigned)got / FRAME_BYTES : 0; status == 0 && i < batch->count;
+         i++)
+        status = sys_pread_all(tree->fd, &batch->leaves[i]->disk, FRAME_BYTES,
+                               (batch->first_frame + i) << FRAME_SHIFT);
+    if (status < 0)
+        tree->damaged_frame = batch->first_frame;
+    return status == -EIO ? STATUS_DAMAGED : status;
+}
+
 static int read_batch(struct index_tree *tree, struct tree_node *parent, struct leaf_batch *batch)
 {
-    int status = 0;
-    long got;
+    int status;
 
     if (batch->count == 0)
         return 0;
-    got = sys_call(SYS_preadv, tree->fd, batch->pieces, batch->count,
-                   batch->first_frame << FRAME_SHIFT, 0);
-    if (got != (long)(batch->count * FRAME_BYTES)) {
-        tree->damaged_frame = batch->first_frame;
-        status = got < 0 ? (int)got : STATUS_DAMAGED;
-    }
+    status = read_leaves(tree, batch);
     for (unsigned i = 0; i < batch->count; i++) {
         if (status == 0)
             status = adopt_leaf(tree, parent, batch->slots[i], batch->leaves[i]);

@@ -1,6 +1,6 @@
 /*
  * mutant.h - named faults. A test that hunts for crash-safety bugs must be seen to catch some:
- * t/unit/pool_crash_states.c compiles the sources that have them once more, with POOL_MUTANT()
+ * t/unit/pool_crash_mutants.c compiles the sources that have them once more, with POOL_MUTANT()
  * defined, and switches on one fault after another. Everywhere else they are compiled out.
  */
 #ifndef PHEAP_POOL_MUTANT_H

@@ -56,7 +56,8 @@ static uint32_t online_cpus(void)
     return count;
 }
 
-int capture_thread_attributes(struct capture_run *run, int tid)
+int capture_thread_attributes(struct capture_run *run, int tid,
+                              const struct parasite_thread *report)
 {
     struct record_thread_attributes record = {.tid = tid};
     struct sched_attr scheduling = {.size = sizeof scheduling};
@@ -79,8 +80,8 @@ int capture_thread_attributes(struct capture_run *run, int tid)
     record.runtime = scheduling.sched_runtime;
     record.deadline = scheduling.sched_deadline;
     record.period = scheduling.sched_period;
-    record.death_signal = (uint32_t)run->report->death_signal;
-    record.timer_slack_ns = run->report->timer_slack_ns;
+    record.death_signal = (uint32_t)report->death_signal;
+    record.timer_slack_ns = report->timer_slack_ns;
     record.io_priority = io > 0 ? (uint32_t)io : 0;
     record_put(run->out, RECORD_THREAD_ATTRIBUTES, &record, sizeof record, cpus, (size_t)bytes);
     return 0;

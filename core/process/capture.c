@@ -2,8 +2,7 @@
  * capture.c - the capture from end to end: the parts in their order.
  *
  * Always true: the record is complete or an error is returned; nothing in the program changes.
- * The leader is asked before the other threads, because its report also has what belongs to the
- * process; that report is kept.
+ * The leader's report also has what belongs to the process.
  */
 #include "core/process/capture.h"
 

@@ -21,6 +21,8 @@
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
+#define CAPTURE_STACK_BYTES (64u << 10)
+
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
 /* libc's restartable sequence of each thread, where only libc can tell; bytes 0: it has none. */
@@ -37,7 +39,7 @@ struct capture {
     struct capture_cache *cache;
     const struct memory_calls *memory_calls; /* of the program, see memory_attributes.h */
     struct arena *scratch;                   /* rewound by the caller after the checkpoint */
-    uintptr_t call_stack_top;                /* a stack in agent memory for tracee_call, 64 KiB */
+    uintptr_t call_stack_top;                /* CAPTURE_STACK_BYTES of agent memory below it */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
     struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */

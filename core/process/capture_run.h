@@ -24,9 +24,9 @@ struct capture_run {
     struct capture *capture;
     struct record_writer *out;
     struct problem *why;
-    struct parasite_report *report; /* one, used for each thread in turn; the leader's last */
-    int pidfd;                      /* of the program, for pidfd_getfd; -1 */
-    char *text;                     /* CAPTURE_TEXT_BYTES, for /proc files */
+    struct parasite_report *report;        /* what the leader says of the process */
+    int pidfd;                             /* of the program, for pidfd_getfd; -1 */
+    char *text;                            /* CAPTURE_TEXT_BYTES, for /proc files */
     const struct children *ended_children; /* from capture_children() on */
     struct descriptor_run *descriptors;    /* from capture_descriptions() on */
     struct object_table *objects;          /* from capture_objects() on */
@@ -41,7 +41,8 @@ MUST_CHECK int capture_memory_layout(struct capture_run *run);
 MUST_CHECK int capture_kernel_mappings(struct capture_run *run);
 MUST_CHECK int capture_mappings(struct capture_run *run);
 MUST_CHECK int capture_threads(struct capture_run *run);
-MUST_CHECK int capture_thread_attributes(struct capture_run *run, int tid);
+MUST_CHECK int capture_thread_attributes(struct capture_run *run, int tid,
+                                         const struct parasite_thread *report);
 MUST_CHECK int capture_process_attributes(struct capture_run *run); /* behind the threads */
 MUST_CHECK int capture_signal_actions(struct capture_run *run);
 MUST_CHECK int capture_timer_ids(struct capture_run *run); /* before the threads */

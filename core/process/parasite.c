@@ -16,7 +16,7 @@ __asm__(".pushsection .text\n"
         "parasite_trap: int3\n"
         ".popsection");
 
-static long parasite_thread(struct parasite_report *report)
+static long collect_thread(struct parasite_thread *report)
 {
     long status = sys_call(SYS_sigaltstack, 0, &report->altstack);
 
@@ -28,7 +28,7 @@ static long parasite_thread(struct parasite_report *report)
     return status;
 }
 
-static long parasite_process(struct parasite_report *report)
+static long collect_process(struct parasite_report *report)
 {
     long status = 0;
 
@@ -46,20 +46,20 @@ static long parasite_process(struct parasite_report *report)
 }
 
 /* A borrowed descriptor does not tell, and /proc takes twenty times as long for each. */
-static void parasite_descriptors(struct parasite_report *report)
+static void collect_descriptors(struct parasite_report *report)
 {
     for (uint32_t i = 0; i < report->descriptor_count; i++)
         report->close_on_exec[i] =
             sys_call(SYS_fcntl, report->descriptors[i], F_GETFD) == FD_CLOEXEC;
 }
 
-long parasite_collect(struct parasite_report *report)
+long parasite_collect(struct parasite_thread *report)
 {
-    long status = parasite_thread(report);
+    long status = collect_thread(report);
 
-    if (status == 0 && report->wants_process)
-        status = parasite_process(report);
-    if (status == 0 && report->wants_process)
-        parasite_descriptors(report);
+    if (status == 0 && report->process)
+        status = collect_process(report->process);
+    if (status == 0 && report->process)
+        collect_descriptors(report->process);
     return status;
 }

@@ -1,8 +1,9 @@
 /*
  * parasite.h - what only a thread itself can tell the kernel's view of, asked in one go.
  *
- * parasite_collect() is run in a stopped thread by tracee_call(), with a report that lies in the
- * agent's memory (the address space is shared). Thread part always; process part when asked.
+ * parasite_collect() is run in stopped threads by tracee_call_start(), in several at once, each on
+ * PARASITE_STACK_BYTES of its own and with a report of its own, which lie in the agent's memory
+ * (the address space is shared). One of them is asked for what belongs to the process too.
  */
 #ifndef PHEAP_PROCESS_PARASITE_H
 #define PHEAP_PROCESS_PARASITE_H
@@ -14,17 +15,28 @@
 #include "core/process/record_format.h"
 
 #define PARASITE_POSIX_TIMERS_MAX 64
+#define PARASITE_STACK_BYTES      2048u
 
+/* Of the process. */
 struct parasite_report {
     /* in */
-    uint32_t wants_process;
     uint32_t posix_timer_count;
     int32_t posix_timer_ids[PARASITE_POSIX_TIMERS_MAX];
     uint32_t descriptor_count;
     const uint32_t *descriptors; /* numbers */
     bool *close_on_exec;         /* [i] of descriptors[i]; out */
 
-    /* out: the thread */
+    /* out */
+    uint64_t brk;
+    int32_t dumpable, subreaper, huge_pages_off;
+    struct record_signal_action actions[RECORD_SIGNALS];
+    struct itimerval interval_timers[3];
+    struct itimerspec posix_timers[PARASITE_POSIX_TIMERS_MAX];
+};
+
+/* Of one thread. */
+struct parasite_thread {
+    struct parasite_report *process; /* in; NULL: not asked */
     uint64_t clear_tid_address;
     struct {
         uint64_t sp;
@@ -33,19 +45,12 @@ struct parasite_report {
     } altstack;
     uint64_t timer_slack_ns;
     int32_t death_signal;
-
-    /* out: the process */
-    uint64_t brk;
-    int32_t dumpable, subreaper, huge_pages_off;
-    struct record_signal_action actions[RECORD_SIGNALS];
-    struct itimerval interval_timers[3];
-    struct itimerspec posix_timers[PARASITE_POSIX_TIMERS_MAX];
 };
 
 /* 0 or the first -errno. */
-long parasite_collect(struct parasite_report *report);
+long parasite_collect(struct parasite_thread *report);
 
-/* An int3 in our text, for tracee_call(). */
+/* An int3 in our text, for tracee_call_start(). */
 extern const char parasite_trap[];
 
 #endif

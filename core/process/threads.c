@@ -104,49 +104,99 @@ static void capture_thread_name(struct capture_run *run, struct record_thread *r
         memcpy(record->name, run->text, length < 15 ? (size_t)length : 15);
 }
 
-static int capture_thread(struct capture_run *run, struct tracee *tracee)
+static int thread_problem(struct capture_run *run, const struct tracee *tracee, int status)
 {
-    struct user_regs_struct regs;
-    struct record_thread record = {.tid = tracee->tid, .signal_mask = tracee->signal_mask};
-    long said = 0;
+    return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
+}
+
+static int capture_thread(struct capture_run *run, struct tracee *tracee,
+                          const struct parasite_thread *report, struct record_thread *record)
+{
+    struct user_regs_struct regs = tracee->regs;
+    int status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record->robust_head,
+                               &record->robust_bytes);
+
+    if (status != 0)
+        return thread_problem(run, tracee, status);
+    syscall_restart_for_image(&regs);
+    memcpy(record->registers, &regs, sizeof regs);
+    record->xstate_bytes = tracee->xstate_bytes;
+    record->clear_tid_address = report->clear_tid_address;
+    record->altstack = report->altstack.sp;
+    record->altstack_bytes = report->altstack.bytes;
+    record->altstack_flags = (uint32_t)report->altstack.flags;
+    record->nice = 20 - (int32_t)sys_call(SYS_getpriority, PRIO_PROCESS, tracee->tid);
+    capture_thread_name(run, record);
+    record_put(run->out, RECORD_THREAD, record, sizeof *record, tracee->xstate,
+               tracee->xstate_bytes);
+    return capture_thread_attributes(run, tracee->tid, report);
+}
+
+/* Of so many threads at once, each on a part of the stack: on a busy machine what takes long is
+ * that a thread gets a processor, and they do not wait for one another. */
+#define REPORTS_AT_ONCE (CAPTURE_STACK_BYTES / PARASITE_STACK_BYTES)
+
+struct reports {
+    struct parasite_thread said[REPORTS_AT_ONCE];
+    struct record_thread records[REPORTS_AT_ONCE];
+};
+
+static int start_report(struct capture_run *run, struct tracee *tracee, uint32_t place,
+                        struct reports *reports)
+{
+    uintptr_t stack_top = run->capture->call_stack_top - place * PARASITE_STACK_BYTES;
+    struct parasite_thread *said = &reports->said[place];
+    struct record_thread *record = &reports->records[place];
     int status = tracee_read_xstate(tracee);
 
+    *record = (struct record_thread){.tid = tracee->tid, .signal_mask = tracee->signal_mask};
+    *said =
+        (struct parasite_thread){.process = tracee == run->capture->threads ? run->report : NULL};
     if (status == 0)
-        status = capture_rseq(run, tracee, &record);
-    if (status == 0 && record.rseq_address != 0)
-        leave_rseq_section(capture_memory_pid(run), record.rseq_address, tracee);
-    regs = tracee->regs;
+        status = capture_rseq(run, tracee, record);
+    if (status == 0 && record->rseq_address != 0)
+        leave_rseq_section(capture_memory_pid(run), record->rseq_address, tracee);
     if (status == 0)
-        status = tracee_call(tracee, (uintptr_t)parasite_collect, (uintptr_t)run->report,
-                             run->capture->call_stack_top, (uintptr_t)parasite_trap, &said);
-    if (status == 0)
-        status = (int)said;
-    if (status == 0)
-        status = (int)sys_call(SYS_get_robust_list, tracee->tid, &record.robust_head,
-                               &record.robust_bytes);
-    if (status != 0)
-        return problem_set(run->why, status, "thread %d: %s", tracee->tid, status_text(status));
-    syscall_restart_for_image(&regs);
-    memcpy(record.registers, &regs, sizeof regs);
-    record.xstate_bytes = tracee->xstate_bytes;
-    record.clear_tid_address = run->report->clear_tid_address;
-    record.altstack = run->report->altstack.sp;
-    record.altstack_bytes = run->report->altstack.bytes;
-    record.altstack_flags = (uint32_t)run->report->altstack.flags;
-    record.nice = 20 - (int32_t)sys_call(SYS_getpriority, PRIO_PROCESS, tracee->tid);
-    capture_thread_name(run, &record);
-    record_put(run->out, RECORD_THREAD, &record, sizeof record, tracee->xstate,
-               tracee->xstate_bytes);
-    return capture_thread_attributes(run, tracee->tid);
+        status = tracee_call_start(tracee, (uintptr_t)parasite_collect, (uintptr_t)said, stack_top,
+                                   (uintptr_t)parasite_trap);
+    return status == 0 ? 0 : thread_problem(run, tracee, status);
+}
+
+/* All that were started are waited for, whatever becomes of one: none may run when they are let go
+ * with their own registers. */
+static int collect_reports(struct capture_run *run, struct tracee *threads, uint32_t count,
+                           struct reports *reports)
+{
+    uint32_t started = 0;
+    int status = 0;
+
+    while (status == 0 && started < count) {
+        status = start_report(run, &threads[started], started, reports);
+        started += status == 0;
+    }
+    for (uint32_t i = 0; i < started; i++) {
+        long said = 0;
+        int ended = tracee_call_finish(&threads[i], (uintptr_t)parasite_trap, &said);
+
+        ended = ended == 0 ? (int)said : ended;
+        if (ended != 0 && status == 0)
+            status = thread_problem(run, &threads[i], ended);
+    }
+    return status;
 }
 
 int capture_threads(struct capture_run *run)
 {
+    struct tracee *threads = run->capture->threads;
+    uint32_t left = run->capture->thread_count, count;
+    struct reports reports;
     int status = 0;
 
-    for (uint32_t i = 0; i < run->capture->thread_count && status == 0; i++) {
-        run->report->wants_process = i == 0;
-        status = capture_thread(run, &run->capture->threads[i]);
+    for (; left > 0 && status == 0; left -= count, threads += count) {
+        count = left < REPORTS_AT_ONCE ? left : REPORTS_AT_ONCE;
+        status = collect_reports(run, threads, count, &reports);
+        for (uint32_t i = 0; i < count && status == 0; i++)
+            status = capture_thread(run, &threads[i], &reports.said[i], &reports.records[i]);
     }
     return status;
 }

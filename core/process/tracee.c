@@ -235,21 +235,25 @@ static int wait_next_report(struct tracee *tracee, int *status)
     return got;
 }
 
+static int let_run(struct tracee *tracee, long request, unsigned long signal)
+{
+    long status = trace(request, tracee->tid, 0, signal);
+
+    return status < 0 ? note_gone(tracee, status) : 0;
+}
+
 /*
- * Lets the thread go on by `request` until its own SIGTRAP. All signals are blocked but for
+ * The thread was let run by `request`: until its own SIGTRAP. All signals are blocked but for
  * SIGSTOP, which is passed on: the kernel keeps the group stop, undoes it should SIGCONT come, and
  * the thread goes on stopped when it is let go.
  */
-static int run_to_trap(struct tracee *tracee, long request)
+static int wait_for_trap(struct tracee *tracee, long request)
 {
-    unsigned long signal = 0;
     int status = 0, got;
 
     for (;;) {
-        long sent = trace(request, tracee->tid, 0, signal);
+        unsigned long signal;
 
-        if (sent < 0)
-            return note_gone(tracee, sent);
         got = wait_next_report(tracee, &status);
         if (got < 0)
             return got;
@@ -258,22 +262,44 @@ static int run_to_trap(struct tracee *tracee, long request)
         signal = status >> 16 == 0 ? (unsigned long)WSTOPSIG(status) : 0;
         if (signal != 0 && signal != SIGSTOP)
             return -EFAULT; /* it crashed */
+        got = let_run(tracee, request, signal);
+        if (got < 0)
+            return got;
     }
 }
 
-/* Runs the thread with other registers up to a trap; registers and mask are put back. *after: the
- * registers at the trap. */
-static int run_elsewhere(struct tracee *tracee, const struct user_regs_struct *regs, long request,
-                         struct user_regs_struct *after)
+/* Back to what the thread had before begin_elsewhere(). */
+static int put_back(struct tracee *tracee)
 {
-    int status, restored;
+    int status = tracee_write_registers(tracee);
 
-    status = tracee_set_signal_mask(tracee, all_but_trap);
+    return status < 0 ? status : tracee_set_signal_mask(tracee, tracee->signal_mask);
+}
+
+/* The thread runs with other registers, all signals blocked, until end_elsewhere(). After a failure
+ * it does not, and has its own again. */
+static int begin_elsewhere(struct tracee *tracee, const struct user_regs_struct *regs, long request)
+{
+    int status = tracee_set_signal_mask(tracee, all_but_trap);
+
     if (status)
         return status;
     status = set_registers(tracee, regs);
     if (status == 0)
-        status = run_to_trap(tracee, request);
+        status = let_run(tracee, request, 0);
+    if (status < 0 && tracee->state == TRACEE_STOPPED) {
+        int restored = put_back(tracee);
+
+        return restored < 0 ? restored : status;
+    }
+    return status;
+}
+
+/* Waits for the trap; registers and mask are put back. *after: the registers at the trap. */
+static int end_elsewhere(struct tracee *tracee, long request, struct user_regs_struct *after)
+{
+    int status = wait_for_trap(tracee, request), restored;
+
     if (tracee->state != TRACEE_STOPPED)
         return status;
     if (status == 0) {
@@ -281,22 +307,20 @@ static int run_elsewhere(struct tracee *tracee, const struct user_regs_struct *r
 
         status = got < 0 ? (int)got : 0;
     }
-    restored = tracee_write_registers(tracee);
-    if (restored == 0)
-        restored = tracee_set_signal_mask(tracee, tracee->signal_mask);
+    restored = put_back(tracee);
     return status ? status : restored;
 }
 
-int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uintptr_t stack_top,
-                uintptr_t trap_address, long *result)
+int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
+                      uintptr_t stack_top, uintptr_t trap_address)
 {
-    struct user_regs_struct regs = tracee->regs, after;
+    struct user_regs_struct regs = tracee->regs;
     uintptr_t return_slot = (stack_top & ~(uintptr_t)15) - 8;
-    int status;
     long poked;
 
     if (tracee->halt)
-        return halt_call(tracee, (long (*)(void *))entry, (void *)argument, result);
+        return halt_call(tracee, (long (*)(void *))entry, (void *)argument,
+                         &tracee->halt_result); /* made here and now */
     poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
     if (poked < 0)
         return note_gone(tracee, poked);
@@ -306,13 +330,33 @@ int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uint
     regs.rax = 0;
     regs.orig_rax = (unsigned long)-1; /* no system call to restart from here */
     regs.eflags &= ~(FLAG_DIRECTION | FLAG_TRAP);
-    status = run_elsewhere(tracee, &regs, PTRACE_CONT, &after);
+    return begin_elsewhere(tracee, &regs, PTRACE_CONT);
+}
+
+int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result)
+{
+    struct user_regs_struct after;
+    int status;
+
+    if (tracee->halt) {
+        *result = tracee->halt_result;
+        return 0;
+    }
+    status = end_elsewhere(tracee, PTRACE_CONT, &after);
     if (status)
         return status;
     if (after.rip != trap_address + 1)
         return -EFAULT;
     *result = (long)after.rax;
     return 0;
+}
+
+int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uintptr_t stack_top,
+                uintptr_t trap_address, long *result)
+{
+    int status = tracee_call_start(tracee, entry, argument, stack_top, trap_address);
+
+    return status ? status : tracee_call_finish(tracee, trap_address, result);
 }
 
 int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
@@ -330,7 +374,9 @@ int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
     regs.r10 = args[3];
     regs.r8 = args[4];
     regs.r9 = args[5];
-    status = run_elsewhere(tracee, &regs, PTRACE_SINGLESTEP, &after);
+    status = begin_elsewhere(tracee, &regs, PTRACE_SINGLESTEP);
+    if (status == 0)
+        status = end_elsewhere(tracee, PTRACE_SINGLESTEP, &after);
     if (status == 0)
         *result = (long)after.rax;
     return status;

@@ -37,7 +37,8 @@ struct tracee {
     bool regs_changed;            /* regs must be written back before it goes on */
     uint64_t signal_mask;         /* kernel's 64-bit mask */
     uint32_t xstate_bytes;
-    uint8_t *xstate; /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+    uint8_t *xstate;  /* NT_X86_XSTATE, owner gives TRACEE_XSTATE_BYTES_MAX bytes */
+    long halt_result; /* of a call in a thread that is halted, until it is finished */
 };
 
 /* All return 0 or a negative status. -ESRCH: the thread is gone (state TRACEE_GONE), or was killed
@@ -64,6 +65,14 @@ int tracee_detach(struct tracee *tracee);
  */
 MUST_CHECK int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
                            uintptr_t stack_top, uintptr_t trap_address, long *result);
+
+/*
+ * The same in two steps, so that several threads run at once: each that was started, and only
+ * those, must be finished before anything else is done with it.
+ */
+MUST_CHECK int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
+                                 uintptr_t stack_top, uintptr_t trap_address);
+MUST_CHECK int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result);
 
 /* One system call in the stopped thread, at syscall_address (where the bytes 0f 05 are), by single
  * step. *result: the kernel's value. */

@@ -52,13 +52,11 @@ static void list_slab(struct blocks *blocks, struct slab_state *slab)
     blocks->listed[slab->size_class] = slab;
 }
 
-static struct slab_state *watch_slab(struct blocks *blocks, uint32_t slice, uint32_t size_class)
+static struct slab_state *make_state(struct blocks *blocks, uint32_t slice, uint32_t size_class)
 {
     struct slab_shape shape = slab_shape_of(size_class);
     uint64_t words = (shape.count + 63) / 64;
     struct slab_state *slab = arena_alloc(blocks->arena, sizeof *slab + words * 8, 8);
-    const struct tx_note *notes =
-        (const struct tx_note *)block_slice_address(blocks->memory, slice);
 
     if (!slab)
         return NULL;
@@ -67,15 +65,22 @@ static struct slab_state *watch_slab(struct blocks *blocks, uint32_t slice, uint
     slab->size_class = size_class;
     for (uint64_t i = shape.count; i < words * 64; i++)
         bit_set(slab->taken, i);
-    for (uint32_t i = 0; i < shape.count; i++)
+    return slab;
+}
+
+static void watch_slab(struct blocks *blocks, struct slab_state *slab)
+{
+    const struct tx_note *notes =
+        (const struct tx_note *)block_slice_address(blocks->memory, slab->slice);
+
+    for (uint32_t i = 0; i < slab->shape.count; i++)
         if ((notes[i].bytes_and_state & 3) != TX_FREE)
             bit_set(slab->taken, i);
         else
             slab->free++;
-    blocks->slabs[slice] = slab;
-    take_slices(blocks, slice, shape.slices);
+    blocks->slabs[slab->slice] = slab;
+    take_slices(blocks, slab->slice, slab->shape.slices);
     list_slab(blocks, slab);
-    return slab;
 }
 
 static bool slab_notes_hold(const struct slot_memory *memory, uint32_t slice,
@@ -95,6 +100,7 @@ static int derive_slab(struct blocks *blocks, uint32_t slice)
 {
     const struct slot_memory *memory = blocks->memory;
     const struct tx_span *span = block_span(memory, slice);
+    struct slab_state *slab;
     struct slab_shape shape;
 
     if (span->size_class >= SIZE_CLASSES)
@@ -105,7 +111,11 @@ static int derive_slab(struct blocks *blocks, uint32_t slice)
     for (uint32_t i = 1; i < shape.slices; i++)
         if (span[i].kind != TX_INSIDE || span[i].slices != i)
             return STATUS_DAMAGED;
-    return watch_slab(blocks, slice, span->size_class) ? (int)shape.slices : -ENOMEM;
+    slab = make_state(blocks, slice, span->size_class);
+    if (!slab)
+        return -ENOMEM;
+    watch_slab(blocks, slab);
+    return (int)shape.slices;
 }
 
 /* The same of a large block. */
@@ -185,15 +195,28 @@ static uint32_t grab_slices(struct blocks *blocks, uint32_t count)
     return first;
 }
 
+static void return_slices(struct blocks *blocks, uint32_t slice, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        bit_clear(blocks->taken, slice + i);
+    if (slice < blocks->free_from)
+        blocks->free_from = slice;
+}
+
+/* The span says that it is a slab only when there is a state that goes with it. */
 static struct slab_state *make_slab(struct blocks *blocks, uint32_t size_class)
 {
     uint32_t slices = size_class_slab_slices(size_class);
     uint32_t first = grab_slices(blocks, slices);
+    struct slab_state *slab = first ? make_state(blocks, first, size_class) : NULL;
 
-    if (first == 0)
+    if (!slab && first)
+        return_slices(blocks, first, slices);
+    if (!slab)
         return NULL;
     block_define_slab(blocks->memory, first, size_class);
-    return watch_slab(blocks, first, size_class);
+    watch_slab(blocks, slab);
+    return slab;
 }
 
 static uint32_t take_index(struct blocks *blocks, struct slab_state *slab)
@@ -277,10 +300,7 @@ static void give_back(struct blocks *blocks, const struct block *block)
         list_slab(blocks, slab);
         return;
     }
-    for (uint32_t i = 0; i < block->span->slices; i++)
-        bit_clear(blocks->taken, block->slice + i);
-    if (block->slice < blocks->free_from)
-        blocks->free_from = block->slice;
+    return_slices(blocks, block->slice, block->span->slices);
 }
 
 void blocks_set_state(struct blocks *blocks, const struct block *block, enum tx_block_state state)

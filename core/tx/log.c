@@ -39,6 +39,8 @@ void log_begin(struct log *log, struct pool *pool)
                         .durable = place->sequence,
                         .root = place->root,
                         .checksum = place->root};
+    log->listed = place->extent_count;
+    memcpy(&log->uuid, pool->super.uuid, sizeof log->uuid);
     lock_init(&log->lock, LOCK_RANK_LOG);
     lock_init(&log->pool_lock, LOCK_RANK_POOL);
     log->busy = log->cut_busy = 1u << log->extent;
@@ -78,10 +80,7 @@ static bool header_is_next(const struct log *log, const struct log_record *heade
  * does not know the pool's uuid can make it look like a record. */
 uint64_t log_seal(const struct log *log, struct log_record *record, uint64_t body)
 {
-    uint64_t uuid;
-
-    memcpy(&uuid, log->pool->super.uuid, sizeof uuid);
-    record->checksum = body ^ uuid;
+    record->checksum = body ^ log->uuid;
     return checksum64(record, sizeof *record);
 }
 

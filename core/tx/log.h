@@ -47,7 +47,9 @@
 struct log {
     struct pool *pool;
     struct persist persist; /* for records alone */
+    uint64_t uuid;          /* of the pool's, the first half: a commit writes its superblock anew */
     struct lock pool_lock;
+    uint32_t listed;   /* extents that a durable superblock lists, at least; `lock` is its */
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */

@@ -129,17 +129,18 @@ static void go_to(struct log *log, uint32_t extent)
 static int make_room(struct log *log, uint64_t bytes, struct problem *why)
 {
     const struct log_place *place = &log->pool->next_log;
-    uint32_t listed = log->pool->super.log.extent_count, extent;
+    uint32_t extent;
     int status;
 
     if (bytes <= log_extent_bytes(place, log->extent) - log->used)
         return 0;
     extent = find_extent(log, 0, bytes);
-    if (extent >= listed) {
+    if (extent >= log->listed) {
         status = grow(log, bytes, why);
         if (status < 0)
             return status;
-        extent = find_extent(log, listed, bytes);
+        extent = find_extent(log, log->listed, bytes);
+        log->listed = place->extent_count;
     }
     go_to(log, extent);
     return 0;

@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stddef.h>
 #include "core/tx/log_format.h"
 
 struct log_cursor {

@@ -1,5 +1,5 @@
 /*
- * mutant.h - named faults, as core/pool/mutant.h says: t/unit/tx_crash_states.c compiles the
+ * mutant.h - named faults, as core/pool/mutant.h says: t/unit/tx_crash_mutants.c compiles the
  * sources that have them once more and must catch each. Everywhere else they are compiled out.
  */
 #ifndef PHEAP_TX_MUTANT_H

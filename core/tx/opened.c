@@ -57,6 +57,8 @@ static int make(struct pheap **out, bool read_only)
     if (!heap) {
         arena_destroy(&scratch);
         arena_destroy(&arena);
+        if (status == 0)
+            arena_destroy(&scratch);
         return status < 0 ? status : -ENOMEM;
     }
     heap->blocks_arena = blocks_arena;

@@ -77,7 +77,9 @@ static int cut(struct pheap *heap, struct problem *why)
 {
     int status = maps_read(&heap->space, "/proc/self/maps", &heap->scratch);
 
-    if (status == 0)
+    if (status < 0)
+        problem_set(why, status, "cannot read /proc/self/maps: %s", status_text(status));
+    else
         status = image_writer_cut(heap->writer, &heap->space, 0, why);
     arena_rewind(&heap->scratch, heap->scratch.base);
     return status;

@@ -152,6 +152,29 @@ static int read_neighbours(const struct pool *pool, const struct plan_fill *fill
     return status;
 }
 
+static int no_room(const struct image *image, int status, struct problem *why)
+{
+    return problem_set(why, status, "cannot make room for the heap of pool '%s': %s",
+                       image->pool->path, status_text(status));
+}
+
+/* Of a large block that was never written to, or holds zeroes, the image has the span's first entry
+ * alone, and the last one may reach beyond what the pages tell. */
+static int extend_for_last_block(struct slot_memory *memory)
+{
+    const struct tx_span *spans = (const struct tx_span *)(memory->base + TX_SPANS_OFFSET);
+    uint32_t slice = memory->slices;
+
+    while (slice > TX_DATA_SLICE && spans[slice - 1].kind == TX_NONE)
+        slice--;
+    if (slice <= TX_DATA_SLICE || spans[slice - 1].kind != TX_LARGE)
+        return 0;
+    slice--;
+    if (spans[slice].slices > memory->slices_max - slice)
+        return 0; /* blocks_derive() says so */
+    return slot_memory_extend(memory, (uint64_t)slice + spans[slice].slices);
+}
+
 int slot_memory_fill(struct slot_memory *memory, struct image *image, struct problem *why)
 {
     uint64_t first = memory->base >> PAGE_SHIFT;
@@ -163,13 +186,15 @@ int slot_memory_fill(struct slot_memory *memory, struct image *image, struct pro
         return status;
     status = extend_for(memory, &plan);
     if (status < 0)
-        return problem_set(why, status, "cannot make room for the heap of pool '%s': %s",
-                           image->pool->path, status_text(status));
+        return no_room(image, status, why);
     for (uint64_t i = 0, count; status == 0 && i < plan.fill_count; i += count) {
         count = count_neighbours(&plan, i);
         status = read_neighbours(image->pool, &plan.fills[i], count, why);
     }
-    return status;
+    if (status < 0)
+        return status;
+    status = extend_for_last_block(memory);
+    return status < 0 ? no_room(image, status, why) : 0;
 }
 
 int slot_memory_empty(struct slot_memory *memory)

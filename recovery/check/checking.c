@@ -47,11 +47,16 @@ void check_spoilt(struct checking *checking, uint32_t index)
     __atomic_fetch_or(&checking->result->damaged, 1u << index, __ATOMIC_RELAXED);
 }
 
-int check_read(const struct checking *checking, void *buffer, uint64_t bytes, uint64_t offset)
+int check_read(struct checking *checking, void *buffer, uint64_t bytes, uint64_t offset)
 {
+    int status;
+
     if (offset > checking->file_bytes || bytes > checking->file_bytes - offset)
         return -EIO;
-    return sys_pread_all(checking->fd, buffer, bytes, offset);
+    status = sys_pread_all(checking->fd, buffer, bytes, offset);
+    if (status < 0 && status != -EIO)
+        __atomic_store_n(&checking->read_failed, status, __ATOMIC_RELAXED);
+    return status;
 }
 
 /* --- the file --- */
@@ -101,6 +106,9 @@ int check_pool(const struct check_request *request, struct check_result *result,
     status = open_file(&checking);
     for (size_t i = 0; status == 0 && i < sizeof steps / sizeof steps[0]; i++)
         status = steps[i](&checking);
+    if (status == 0 && checking.read_failed)
+        status = problem_set(why, checking.read_failed, "cannot read '%s': %s", request->path,
+                             status_text(checking.read_failed));
     frames_forget_all(&checking);
     if (checking.fd >= 0)
         sys_close(checking.fd); /* the locks go with it */

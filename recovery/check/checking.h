@@ -52,6 +52,7 @@ struct checking {
     struct frame_use **chunks;
     uint64_t chunk_count;
     uint64_t frames_used;
+    int read_failed;      /* a status: why this process, not the file, could not go on */
     pthread_mutex_t lock; /* of the result and of `found` */
 };
 
@@ -73,9 +74,9 @@ void check_tell(struct checking *checking, enum finding_kind kind, enum severity
 /* The generation with this index is not whole. */
 void check_spoilt(struct checking *checking, uint32_t index);
 
-/* Reads all or says no: -EIO for what lies beyond the end of the file as well. */
-MUST_CHECK int check_read(const struct checking *checking, void *buffer, uint64_t bytes,
-                          uint64_t offset);
+/* Reads all or says no: -EIO for what lies beyond the end of the file as well. Any other error is
+ * none of the file's, and ends the check: what could not be looked at is not called damaged. */
+MUST_CHECK int check_read(struct checking *checking, void *buffer, uint64_t bytes, uint64_t offset);
 
 static inline const struct generation_entry *check_entry(const struct checking *checking,
                                                          uint32_t index)

@@ -70,6 +70,7 @@ enum finding_kind {
     LG_FOLLOWS,
     LG_BREAKS,
     LG_ENTRY,
+    LG_TORN,
     OH_HEADER,
     OH_SPAN,
     OH_NOTE,

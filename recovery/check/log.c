@@ -66,10 +66,11 @@ static struct reading_log begin_log(struct checking *checking)
 
 static bool has_checksum(const struct checking *checking, struct log_record *record)
 {
-    uint64_t expected = record->checksum, found;
+    uint64_t expected = record->checksum, found, uuid;
 
-    memcpy(&record->checksum, checking->result->super.uuid, sizeof record->checksum);
-    found = checksum64(record, record->bytes);
+    memcpy(&uuid, checking->result->super.uuid, sizeof uuid);
+    record->checksum = uuid ^ checksum64(record + 1, record->bytes - sizeof *record);
+    found = checksum64(record, sizeof *record);
     record->checksum = expected;
     return found == expected;
 }
@@ -340,6 +341,40 @@ static void check_what_it_follows(struct checking *checking)
                super->log.generation);
 }
 
+/* Most of what makes a record the next one is in this header: it was meant to be. */
+static bool is_meant(const struct reading_log *log, const struct log_record *header)
+{
+    bool follows = header->session == log->session || header->previous == log->checksum;
+
+    return (header->magic == LOG_MAGIC) + (header->sequence == log->sequence + 1) +
+               (header->sequence != 0 && follows) >=
+           2;
+}
+
+static bool is_torn_at(struct reading_log *log, struct spot spot)
+{
+    struct log_record header;
+
+    return spot.at + sizeof header <= extent_bytes(log, spot.extent) &&
+           read_bytes(log, spot, &header, sizeof header) == 0 && is_meant(log, &header);
+}
+
+/* Where the log ends: what a power cut has left of the record that was being written. */
+static void look_for_torn(struct reading_log *log)
+{
+    struct spot spot = {log->extent, log->used};
+    bool found = is_torn_at(log, spot);
+
+    for (uint32_t i = 0; !found && i < log->place->extent_count; i++)
+        if (!(log->busy >> i & 1)) {
+            spot = (struct spot){i, 0};
+            found = is_torn_at(log, spot);
+        }
+    if (found)
+        check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, place_at(offset_of(log, spot)),
+                   "a whole record, or none", "a torn one, behind record %lu", log->sequence);
+}
+
 static int check_records_follow(struct checking *checking)
 {
     struct reading_log log = begin_log(checking);
@@ -351,8 +386,12 @@ static int check_records_follow(struct checking *checking)
     checking->result->log_records = log.sequence - log.place->sequence;
     checking->result->log_bytes = log.bytes;
     checking->result->checked_bytes += log.bytes;
-    if (log.status < 0 || checking->result->is_in_use || !find_later(&log, &later))
+    if (log.status < 0 || checking->result->is_in_use)
         return log.status;
+    if (!find_later(&log, &later)) { /* what is torn in the middle is no end */
+        look_for_torn(&log);
+        return log.status;
+    }
     checking->result->log_is_damaged = true;
     check_tell(
         checking, LG_BREAKS, SEVERITY_DAMAGE,
@@ -362,12 +401,28 @@ static int check_records_follow(struct checking *checking)
     return log.status;
 }
 
+/* Who writes a superblock without a log gives it a format without one. */
+static void check_that_none_is_missing(struct checking *checking)
+{
+    if (checking->result->super.format_version <= POOL_FORMAT_NO_LOG)
+        return;
+    checking->result->log_is_damaged = true;
+    check_tell(checking, LG_FOLLOWS, SEVERITY_DAMAGE,
+               place_at((uint64_t)checking->in_force * FRAME_BYTES +
+                        __builtin_offsetof(struct superblock, log)),
+               "a log, in a pool of this format", "none");
+}
+
 int check_log(struct checking *checking)
 {
     int status = 0;
 
-    if (checking->in_force < 0 || checking->result->super.log.extent_count == 0)
+    if (checking->in_force < 0)
         return 0;
+    if (checking->result->super.log.extent_count == 0) {
+        check_that_none_is_missing(checking);
+        return 0;
+    }
     check_what_it_follows(checking);
     status = claim_frames(checking);
     if (status == 0 && !checking->result->log_is_damaged)

@@ -58,6 +58,7 @@ static int append_zeroes(struct appending *to, uint64_t end)
 static int append_record(struct appending *to, const struct log_record *record)
 {
     struct log_record *sealed = malloc(record->bytes);
+    uint64_t uuid;
     int status;
 
     if (sealed == NULL)
@@ -67,8 +68,9 @@ static int append_record(struct appending *to, const struct log_record *record)
         to->before_session = to->checksum;
     to->session = record->session;
     sealed->previous = to->before_session;
-    memcpy(&sealed->checksum, to->copying->super.uuid, sizeof sealed->checksum);
-    to->checksum = sealed->checksum = checksum64(sealed, sealed->bytes);
+    memcpy(&uuid, to->copying->super.uuid, sizeof uuid);
+    sealed->checksum = uuid ^ checksum64(sealed + 1, sealed->bytes - sizeof *sealed);
+    to->checksum = sealed->checksum = checksum64(sealed, sizeof *sealed);
     status = append(to, sealed, sealed->bytes);
     free(sealed);
     return status;

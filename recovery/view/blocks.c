@@ -269,9 +269,9 @@ static void clear_all_batches(struct block_map *map)
 {
     uint64_t room = map->heap->thread_heaps.committed_end - map->heap->thread_heaps.start;
 
-    for (uint32_t i = 0; i < map->heap->thread_heap_count; i++)
-        if ((i + 1ull) * THREAD_HEAP_STRIDE <= room)
-            clear_batches(map, heap_thread_heap(map->heap, i));
+    for (uint32_t i = 0;
+         i < map->heap->thread_heap_count && (i + 1ull) * THREAD_HEAP_STRIDE <= room; i++)
+        clear_batches(map, heap_thread_heap(map->heap, i));
 }
 
 void block_map_none(struct block_map *map, struct view *view)

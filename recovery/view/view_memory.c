@@ -178,13 +178,14 @@ static int scan_leaf(void *context, uint64_t first_page,
 
     for (uint64_t i = 0; i < INDEX_NODE_ENTRIES; i++) {
         const struct index_entry entry = entries[i];
-        const uint8_t *page = view->frames + (entry.frame << FRAME_SHIFT);
+        const uint8_t *page;
         int status;
 
         if (entry.frame < FRAME_FIRST || first_page + i < scan->first ||
             first_page + i >= scan->end)
             continue;
-        if (entry.frame >= view->frame_count || checksum64(page, PAGE_BYTES) != entry.checksum) {
+        page = entry.frame < view->frame_count ? view->frames + (entry.frame << FRAME_SHIFT) : NULL;
+        if (page == NULL || checksum64(page, PAGE_BYTES) != entry.checksum) {
             view->damaged_pages++;
             continue;
         }

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """The library and the reader written from docs/pool-format.md alone say the same of pools."""
+import gzip
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from pheap_test import BUILD, PYTHON, ROOT, check, check_equal, check_in, main, 
 
 READER = os.path.join(ROOT, "t", "lib", "second_reader.py")
 MAKER = os.path.join(BUILD, "t", "unit", "pool_example")
+HEAP_MAKER = os.path.join(BUILD, "t", "unit", "tx_example")
 POOLS = os.path.join(ROOT, "t", "pools")
 DOCUMENT = os.path.join(ROOT, "docs", "pool-format.md")
 
@@ -77,6 +80,57 @@ def pools_of_every_format_so_far_are_read_and_gone_on_with(place):
     check_equal(names, ["format-1", "format-2"], "pools kept")
     for name in names:
         goes_on_with(place, name)
+
+
+def log_agrees(path, lines):
+    """The second reader's view of a pool with a log: its records, and words of its memory."""
+    records = [line for line in lines if line.startswith("record ")]
+    addresses = [line.split()[1] for line in lines if line.startswith("word ")]
+    check_equal(reader("log", path).decode().splitlines(), records, "records of the log")
+    words = reader("word", path, *addresses).decode().splitlines()
+    check_equal(words, [line for line in lines if line.startswith("word ")], "words of memory")
+    check(len(records) >= 5 and len(words) >= 6, f"only {len(lines)} lines")
+
+
+@test
+def both_readers_see_the_same_behind_a_log(place):
+    directory = place.make_directory("heaps")
+    done = subprocess.run([HEAP_MAKER], env={**os.environ, "PHEAP_EXAMPLE_DIR": directory},
+                          capture_output=True, text=True, check=False)
+    check_equal(done.returncode, 0, f"status of tx_example, which said {done.stdout}")
+    with open(os.path.join(directory, "heap.list"), encoding="ascii") as f:
+        log_agrees(os.path.join(directory, "heap.pool"), f.read().splitlines())
+
+
+@test
+def a_heap_of_format_3_is_read_and_gone_on_with(place):
+    copy = place.path("format-3.pool")
+    with gzip.open(os.path.join(POOLS, "format-3.pool.gz")) as f, open(copy, "wb") as out:
+        shutil.copyfileobj(f, out)
+    os.chmod(copy, 0o600)
+    with open(os.path.join(POOLS, "format-3.list"), encoding="ascii") as f:
+        expected = f.read()
+    log_agrees(copy, expected.splitlines())
+    done = subprocess.run([HEAP_MAKER], env={**os.environ, "PHEAP_OLD_POOL": copy},
+                          capture_output=True, text=True, check=False)
+    check_equal(done.returncode, 0, f"status of tx_example, which said {done.stdout}")
+    with open(copy + ".list", encoding="ascii") as f:
+        check_equal(f.read(), expected, "the library's list of it")
+
+
+@test
+def the_second_reader_ends_a_log_at_a_flipped_bit(place):
+    copy = place.path("spoilt.pool")
+    with gzip.open(os.path.join(POOLS, "format-3.pool.gz")) as f:
+        content = bytearray(f.read())
+    with open(os.path.join(POOLS, "format-3.list"), encoding="ascii") as f:
+        third = int(f.read().splitlines()[2].split()[1])
+    at, = [m.start() for m in re.finditer(b"PHLG", content)
+           if struct.unpack_from("<Q", content, m.start() + 8)[0] == third]
+    content[at + 100] ^= 4
+    with open(copy, "wb") as out:
+        out.write(content)
+    check_equal(len(reader("log", copy).decode().splitlines()), 2, "records before it")
 
 
 @test

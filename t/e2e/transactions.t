@@ -241,7 +241,7 @@ def a_heap_in_doubt_says_so_and_is_settled_by_hand(place):
         said_last = count_until_killed(place, pools)
         os.rename(pools[0], away)
         done = place.run(TWO_POOLS, *pools, "open", environment=PRELOADED)
-        if done.status != FINE:
+        if "in doubt" in done.stdout():
             break
         os.rename(away, pools[0])
     check_in("(-5015)", done.stdout(), "in doubt")
@@ -270,7 +270,7 @@ def who_resolves_by_hand_is_believed(place):
     for round_number in range(200):
         count_until_killed(place, pools)
         os.rename(pools[0], away)
-        if place.run(TWO_POOLS, *pools, "open", environment=PRELOADED).status != FINE:
+        if "in doubt" in place.run(TWO_POOLS, *pools, "open", environment=PRELOADED).stdout():
             break
         os.rename(away, pools[0])
     before = int(place.run(TWO_POOLS, *pools, "read", environment=PRELOADED).stdout())

@@ -52,4 +52,11 @@ struct crash_run {
 
 void crash_states_run(struct crash_run *run);
 
+/* For judges: what was marked last before position, -1: nothing; and the whole present file, as the
+ * first operation of a new recording (copied to copy_path meanwhile), synced: the first two
+ * operations are not to be judged. */
+int crash_acked_at(const struct recording *recording, size_t position);
+void crash_record_file(struct recording *recording, const char *path, const char *copy_path);
+#define CRASH_FILE_OPERATIONS 2
+
 #endif

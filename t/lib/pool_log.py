@@ -54,9 +54,10 @@ class Log:
             session, = struct.unpack_from("<Q", self.content, where + 32)
 
     def checksum(self, at, size):
-        record = bytearray(self.content[at:at + size])
-        record[56:64] = self.uuid[:8]
-        return xxhash.xxh3_64_intdigest(bytes(record))
+        header = bytearray(self.content[at:at + RECORD])
+        body = xxhash.xxh3_64_intdigest(bytes(self.content[at + RECORD:at + size]))
+        struct.pack_into("<Q", header, 56, body ^ struct.unpack("<Q", self.uuid[:8])[0])
+        return xxhash.xxh3_64_intdigest(bytes(header))
 
     def entries(self, number):
         """Of record `number`, from 0: where each begins."""

@@ -5,6 +5,9 @@ the library. It must agree with the library on every pool (t/e2e/pool_second_rea
     second_reader.py list POOL              all generations, their pages and records
     second_reader.py page POOL GEN PAGE     4096 bytes to stdout (zeroes where nothing is stored)
     second_reader.py record POOL GEN        the record's bytes to stdout
+    second_reader.py log POOL               the log's records
+    second_reader.py word POOL ADDRESS...   8 bytes of memory each, as the newest generation and the
+                                            log behind it have it
 """
 import struct
 import sys
@@ -14,6 +17,10 @@ import xxhash
 FRAME = 4096
 ENTRIES = 256
 LEVELS = 5
+
+
+LOG_RECORD = struct.Struct("<4sIQQQQQQQ")
+LOG_ENTRY = struct.Struct("<IIQQII")
 
 
 class Damaged(Exception):
@@ -57,7 +64,9 @@ class Superblock:
          self.run_state, self.end_status, self.keep, self.run_first, self.resumed,
          self.resume_count, self.count, self.next, self.frames) = self.FIELDS.unpack_from(data)
         self.checksum_fits = struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088])
-        self.log_generation, self.log_root, self.log_count = struct.unpack_from("<QQI", data, 3328)
+        (self.log_generation, self.log_root, self.log_count,
+         self.log_extent) = struct.unpack_from("<QQII", data, 3328)
+        self.log_start, self.log_sequence = struct.unpack_from("<QQ", data, 3608)
         self.log = [struct.unpack_from("<QQ", data, 3352 + i * 16)
                     for i in range(min(self.log_count, 16))]
         self.generations = [Generation(data[256 + i * 128:384 + i * 128])
@@ -177,6 +186,63 @@ class Pool:
         return data
 
 
+    def log_record(self, extent, at, sequence, session, before):
+        """The record here, whole and next, or None."""
+        first, frames = self.superblock.log[extent]
+        if frames * FRAME - at < 64:
+            return None
+        self.file.seek(first * FRAME + at)
+        head = self.file.read(64)
+        magic, _, number, size, previous, own, _, _, expected = LOG_RECORD.unpack(head)
+        if (magic != b"PHLG" or number != sequence or size < 64 or size % 64 or
+                size > frames * FRAME - at or (own != session and previous != before)):
+            return None
+        body = head[:56] + self.superblock.uuid[:8] + self.file.read(size - 64)
+        return body if checksum(body) == expected else None
+
+    def log_records(self):
+        """(sequence, bytes, checksum) of each, in their order."""
+        s = self.superblock
+        extent, at, sequence, session, before = (s.log_extent, s.log_start, s.log_sequence, 0,
+                                                 s.log_root)
+        used = {extent}
+        while s.log_count:
+            places = [(extent, at)] + [(i, 0) for i in range(s.log_count) if i not in used]
+            for extent, at in places:
+                record = self.log_record(extent, at, sequence + 1, session, before)
+                if record is not None:
+                    break
+            else:
+                return
+            used.add(extent)
+            at += len(record)
+            sequence += 1
+            session, before = LOG_RECORD.unpack_from(record)[5], checksum(record)
+            yield sequence, record, before
+
+    def log_writes(self):
+        """(address, bytes) of all that the log writes, in its order."""
+        for _, record, _ in self.log_records():
+            count, at = LOG_RECORD.unpack_from(record)[1], 64
+            for _ in range(count):
+                kind, _, address, size, _, _ = LOG_ENTRY.unpack_from(record, at)
+                at += 32
+                if kind == 2:
+                    yield address, record[at:at + size]
+                    at += (size + 7) // 8 * 8
+
+    def word(self, address):
+        generation = self.superblock.generations[-1]
+        memory = bytearray()
+        for page in (address // FRAME, address // FRAME + 1):
+            memory += self.content(*self.lookup(generation, page))
+        first = address // FRAME * FRAME
+        for start, data in self.log_writes():
+            for i in range(max(start, first), min(start + len(data), first + len(memory))):
+                memory[i - first] = data[i - start]
+        return struct.unpack_from("<Q", memory, address - first)[0]
+
+
 def list_pool(pool):
     s = pool.superblock
     print(f"pool sequence {s.sequence} slot {s.slot} run {s.run_state} end {s.end_status} "
@@ -202,6 +268,12 @@ def main(arguments):
         generation = pool.generation(int(arguments[2]))
         entry = pool.lookup(generation, int(arguments[3], 0))
         sys.stdout.buffer.write(pool.content(*entry))
+    elif command == "log":
+        for sequence, record, expected in pool.log_records():
+            print(f"record {sequence} bytes {len(record)} checksum {expected:016x}")
+    elif command == "word":
+        for address in arguments[2:]:
+            print(f"word {int(address, 0):#x} {pool.word(int(address, 0))}")
     else:
         sys.stdout.buffer.write(pool.record(pool.generation(int(arguments[2]))))
 

@@ -2,39 +2,12 @@
  * image_writer.c - what a generation holds after memory was changed in every way a program can:
  * each test runs with the kernel's dirty tracking and by page checksums.
  */
-#include "t/lib/image_fixture.h"
+#include "t/lib/image_each.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/resource.h>
 
 #include "core/heap/heap.h"
-
-static enum tracking track;
-static struct fixture f;
-
-static bool start(void)
-{
-    return fixture_start(&f, track, 0);
-}
-
-static void fill(void *memory, size_t bytes, unsigned seed)
-{
-    uint32_t *words = memory;
-
-    for (size_t i = 0; i < bytes / 4; i++)
-        words[i] = seed = seed * 1664525u + 1013904223u;
-}
-
-/* The state of `pages` pages at memory as a model outside the image. */
-static void *remember(const void *memory, size_t pages)
-{
-    void *model = fixture_model(&f, pages * 4096);
-
-    memcpy(model, memory, pages * 4096);
-    return model;
-}
 
 static void a_generation_holds_what_memory_was_at_the_cut(void)
 {
@@ -62,30 +35,6 @@ static void a_generation_holds_what_memory_was_at_the_cut(void)
     }
     fixture_stop(&f);
     munmap(memory, 300 * 4096);
-}
-
-/* A cut that is given up for its size loses nothing, not even what it had dealt with before. */
-static void a_cut_of_too_many_pages_is_given_up_and_made_up_for(void)
-{
-    char *memory = fixture_map(400), *unlimited = NULL;
-
-    if (start()) {
-        fill(memory, 400 * 4096, 1);
-        CHECK(fixture_checkpoint(&f));
-        fill(memory + 4096, 398 * 4096, 2);
-        madvise(memory + 399 * 4096, 4096, MADV_DONTNEED);
-        CHECK_EQ(fixture_cut_of(&f, 100), image_writer_tracks(f.writer) ? STATUS_DEFERRED : 0);
-        memory[200 * 4096] ^= 1;
-        CHECK_EQ(fixture_cut_of(&f, 100), image_writer_tracks(f.writer) ? STATUS_DEFERRED : 0);
-        memory[300 * 4096] ^= 1;
-        unlimited = remember(memory, 400);
-        CHECK_OK(fixture_precopy(&f));
-        CHECK_OK(fixture_cut_of(&f, 100));
-        CHECK_OK(fixture_commit(&f));
-        CHECK(fixture_shows(&f, memory, unlimited, 400 * 4096));
-    }
-    fixture_stop(&f);
-    munmap(memory, 400 * 4096);
 }
 
 static void a_second_generation_is_as_large_as_what_was_written(void)
@@ -178,32 +127,6 @@ static void pages_without_read_permission_are_saved(void)
     munmap(memory, 16 * 4096);
 }
 
-static void a_change_between_precopy_and_cut_is_seen(void)
-{
-    char *memory = fixture_map(32), *late = NULL;
-
-    if (start()) {
-        fill(memory, 32 * 4096, 6);
-        CHECK(fixture_checkpoint(&f));
-        CHECK_OK(fixture_precopy(&f));
-        memory[0]++;
-        mprotect(memory + 4096, 4096, PROT_READ);
-        madvise(memory + 8 * 4096, 4096, MADV_DONTNEED);
-        memory[9 * 4096]++;
-        mprotect(memory + 9 * 4096, 4096, PROT_NONE);
-        late = fixture_map(20);
-        fill(late, 20 * 4096, 7);
-        CHECK_OK(fixture_cut(&f));
-        CHECK_OK(fixture_commit(&f));
-        mprotect(memory, 32 * 4096, PROT_READ | PROT_WRITE);
-        CHECK(fixture_shows(&f, memory, remember(memory, 32), 32 * 4096));
-        CHECK(fixture_shows(&f, late, remember(late, 20), 20 * 4096));
-        munmap(late, 20 * 4096);
-    }
-    fixture_stop(&f);
-    munmap(memory, 32 * 4096);
-}
-
 static void a_cut_without_precopy_is_complete(void)
 {
     char *memory = fixture_map(500);
@@ -216,22 +139,6 @@ static void a_cut_without_precopy_is_complete(void)
         memory[77 * 4096]++;
         CHECK_OK(fixture_cut(&f));
         CHECK_OK(fixture_commit(&f));
-        CHECK(fixture_shows(&f, memory, remember(memory, 500), 500 * 4096));
-    }
-    fixture_stop(&f);
-    munmap(memory, 500 * 4096);
-}
-
-static void what_exceeds_scratch_is_written_inside_the_freeze(void)
-{
-    char *memory = fixture_map(500);
-
-    if (fixture_start(&f, track, 16 * 4096)) {
-        fill(memory, 500 * 4096, 9);
-        CHECK_OK(fixture_cut(&f));
-        CHECK(image_writer_stats(f.writer)->freeze_written_bytes >= 400 * 4096);
-        CHECK_OK(fixture_commit(&f));
-        CHECK(f.entry.freeze_written_bytes >= 400 * 4096);
         CHECK(fixture_shows(&f, memory, remember(memory, 500), 500 * 4096));
     }
     fixture_stop(&f);
@@ -362,29 +269,6 @@ static void a_terabyte_reserved_costs_nothing(void)
     munmap(memory, 1ull << 40);
 }
 
-static void an_abandoned_cut_loses_nothing(void)
-{
-    char *memory = fixture_map(64);
-
-    if (start()) {
-        fill(memory, 64 * 4096, 16);
-        CHECK(fixture_checkpoint(&f));
-        memory[4096]++;
-        memory[2 * 4096]++;
-        CHECK_OK(fixture_cut(&f));
-        image_writer_abandon(f.writer);
-        memory[2 * 4096]++;
-        memory[3 * 4096]++;
-        CHECK_OK(fixture_cut(&f)); /* straight away */
-        image_writer_abandon(f.writer);
-        memory[3 * 4096]++;
-        CHECK(fixture_checkpoint(&f));
-        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
-    }
-    fixture_stop(&f);
-    munmap(memory, 64 * 4096);
-}
-
 static void what_was_written_can_be_counted_without_a_checkpoint(void)
 {
     enum { PAGES = 3000, NOISE = 300 };
@@ -413,56 +297,6 @@ static void what_was_written_can_be_counted_without_a_checkpoint(void)
     }
     fixture_stop(&f);
     munmap(memory, PAGES * 4096);
-}
-
-static int allow(void *context)
-{
-    int *left = context;
-
-    return (*left)-- > 0 ? 0 : -ECANCELED;
-}
-
-static void a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing(void)
-{
-    enum { PAGES = 4096 };
-    char *memory = fixture_map(PAGES);
-    int left;
-
-    if (start()) {
-        for (int i = 0; i < 4; i++) {
-            fill(memory, PAGES * 4096, 50 + (unsigned)i);
-            left = i;
-            image_writer_set_step(f.writer, allow, &left);
-            CHECK_EQ(i % 2 ? fixture_precopy(&f) : fixture_cut(&f), -ECANCELED);
-            CHECK_EQ(left, -1);
-            image_writer_set_step(f.writer, NULL, NULL);
-            CHECK(fixture_checkpoint(&f));
-            CHECK(fixture_shows(&f, memory, memory, PAGES * 4096));
-        }
-    }
-    fixture_stop(&f);
-    munmap(memory, PAGES * 4096);
-}
-
-static void what_is_untracked_is_found_again(void)
-{
-    char *memory = fixture_map(64);
-
-    if (start()) {
-        fill(memory, 64 * 4096, 17);
-        CHECK(fixture_checkpoint(&f));
-        memory[4096]++;
-        image_writer_untrack(f.writer, (uintptr_t)memory, (uintptr_t)memory + 32 * 4096);
-        memory[2 * 4096]++;
-        memory[40 * 4096]++;
-        CHECK(fixture_checkpoint(&f));
-        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
-        memory[3 * 4096]++;
-        CHECK(fixture_checkpoint(&f));
-        CHECK(fixture_shows(&f, memory, remember(memory, 64), 64 * 4096));
-    }
-    fixture_stop(&f);
-    munmap(memory, 64 * 4096);
 }
 
 static void memory_behind_protection_keys_is_saved(void)
@@ -544,91 +378,6 @@ static void a_restored_slot_is_carried_on(void)
     munmap(memory, PAGES * 4096ul);
 }
 
-static const struct persist_ops *real_ops;
-static int writes_left;
-
-static int failing_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)
-{
-    if (writes_left-- <= 0)
-        return -ENOSPC;
-    return real_ops->write(persist, offset, data, bytes);
-}
-
-/* Pre-copy, a change, cut, commit; the first failure ends it. */
-static int attempt(char *memory)
-{
-    int status = fixture_precopy(&f);
-
-    memory[3 * 4096]++;
-    if (status >= 0)
-        status = fixture_cut(&f);
-    return status < 0 ? status : fixture_commit(&f);
-}
-
-static void whichever_write_fails_nothing_is_lost(void)
-{
-    char *memory = fixture_map(3000);
-    struct persist_ops failing;
-    int failures = 0, status = -1;
-
-    if (start()) {
-        real_ops = f.pool.persist.ops;
-        failing = *real_ops;
-        failing.write = failing_write;
-        fill(memory, 3000 * 4096, 18);
-        CHECK(fixture_checkpoint(&f));
-        for (; status < 0 && failures < 100; failures += status < 0) {
-            for (int i = 0; i < 1500; i++)
-                memory[(i * 2 + failures % 2) * 4096]++;
-            f.pool.persist.ops = &failing;
-            writes_left = failures;
-            status = attempt(memory);
-            f.pool.persist.ops = real_ops;
-            CHECK(status >= 0 || status == -ENOSPC);
-            if (status < 0) {
-                CHECK(strstr(f.why.text, "pool") != NULL);
-                memory[5 * 4096]++;
-                CHECK(fixture_checkpoint(&f));
-            }
-            if (!CHECK(fixture_shows(&f, memory, memory, 3000 * 4096)))
-                break;
-        }
-        CHECK(failures >= 5);
-        CHECK_OK(status);
-    }
-    fixture_stop(&f);
-    munmap(memory, 3000 * 4096);
-}
-
-static void a_full_disk_is_survived(void)
-{
-    char *memory = fixture_map(3000);
-    struct rlimit unlimited, limit;
-
-    if (start()) {
-        signal(SIGXFSZ, SIG_IGN);
-        getrlimit(RLIMIT_FSIZE, &unlimited);
-        fill(memory, 100 * 4096, 19);
-        CHECK(fixture_checkpoint(&f));
-        limit = unlimited;
-        limit.rlim_cur = f.pool.persist.file_bytes;
-        setrlimit(RLIMIT_FSIZE, &limit);
-        fill(memory, 3000 * 4096, 20);
-        char *more = fixture_map(20000);
-
-        fill(more, 20000ul * 4096, 21);
-        CHECK(fixture_precopy(&f) < 0);
-        CHECK(f.why.text[0] != 0);
-        setrlimit(RLIMIT_FSIZE, &unlimited);
-        CHECK(fixture_checkpoint(&f));
-        CHECK(fixture_shows(&f, memory, memory, 3000 * 4096));
-        CHECK(fixture_shows(&f, more, more, 20000ul * 4096));
-        munmap(more, 20000ul * 4096);
-    }
-    fixture_stop(&f);
-    munmap(memory, 3000 * 4096);
-}
-
 static void move_pages_to(char *from, char *to)
 {
     CHECK(mremap(from, 32 * 4096, 32 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
@@ -671,8 +420,6 @@ static void the_tracking_in_use_is_named(void)
     }
     fixture_stop(&f);
 }
-
-#define RUN_EACH(test) fixture_run_by_each(&track, #test, test)
 
 /* A page that was saved, dropped and read is the kernel's zero page, which nobody wrote. */
 static void a_page_dropped_and_read_again_reads_as_zero(void)
@@ -747,27 +494,19 @@ int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
     RUN_EACH(a_generation_holds_what_memory_was_at_the_cut);
-    RUN_EACH(a_cut_of_too_many_pages_is_given_up_and_made_up_for);
     RUN_EACH(a_second_generation_is_as_large_as_what_was_written);
     RUN_EACH(dropped_and_unmapped_pages_lose_their_entries);
     RUN_EACH(a_page_of_zeroes_takes_no_frame);
     RUN_EACH(pages_without_read_permission_are_saved);
-    RUN_EACH(a_change_between_precopy_and_cut_is_seen);
     RUN_EACH(a_cut_without_precopy_is_complete);
-    RUN_EACH(what_exceeds_scratch_is_written_inside_the_freeze);
     RUN_EACH(moved_and_grown_mappings_are_followed);
     RUN_EACH(of_a_file_mapping_the_changed_pages_are_saved);
     RUN_EACH(shared_and_excluded_memory_is_left_out);
     RUN_EACH(huge_pages_are_tracked_page_by_page);
     RUN_EACH(a_terabyte_reserved_costs_nothing);
-    RUN_EACH(an_abandoned_cut_loses_nothing);
     RUN_EACH(what_was_written_can_be_counted_without_a_checkpoint);
-    RUN_EACH(a_round_or_cut_that_is_told_to_end_ends_and_loses_nothing);
-    RUN_EACH(what_is_untracked_is_found_again);
     RUN_EACH(memory_behind_protection_keys_is_saved);
     RUN_EACH(a_restored_slot_is_carried_on);
-    RUN_EACH(whichever_write_fails_nothing_is_lost);
-    RUN_EACH(a_full_disk_is_survived);
     RUN_EACH(a_neighbour_of_moved_pages_stays_tracked);
     RUN_EACH(a_page_dropped_and_read_again_reads_as_zero);
     RUN_EACH(marks_survive_what_is_done_to_mappings);

@@ -15,6 +15,8 @@ POOL_TEST_PARTS := $(BUILD)/obj/t/lib/pool_oracle.c.o $(BUILD)/obj/t/lib/persist
                    $(BUILD)/obj/t/lib/crash_states.c.o $(BUILD)/obj/t/lib/pool_scratch.c.o \
                    $(BUILD)/obj/t/lib/dax_fixture.c.o
 $(filter $(BUILD)/t/unit/pool_% $(BUILD)/t/unit/recovery_check% $(BUILD)/t/unit/recovery_copy $(BUILD)/t/unit/recovery_repair,$(UNIT_TESTS)): $(POOL_TEST_PARTS)
+# What a power cut leaves of pools.
+$(BUILD)/t/unit/pool_crash_states $(BUILD)/t/unit/pool_crash_mutants: $(BUILD)/obj/t/lib/pool_crash.c.o
 # What stops the threads of the tests of system calls.
 $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/stop_fixture.c.o
 # Random calls against an interval map.
@@ -22,9 +24,10 @@ $(BUILD)/t/unit/heap_model $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/hea
 # What must be reported.
 $(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_hardened $(BUILD)/t/unit/heap_kept: $(BUILD)/obj/t/lib/heap_misuse.c.o
 # What a power cut leaves of transactions.
-$(BUILD)/t/unit/tx_crash_states: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
+$(BUILD)/t/unit/tx_crash_states $(BUILD)/t/unit/tx_crash_mutants: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
 $(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic $(BUILD)/t/unit/tx_join: $(BUILD)/obj/t/lib/persist_recorder.c.o
 # Whether what threads have read and written has a serial order.
 $(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o
 # What a power cut leaves of a transaction in two pools.
 $(BUILD)/t/unit/tx_two_pools: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_pair.c.o
+$(BUILD)/t/faults/tools: $(POOL_TEST_PARTS)

@@ -327,7 +327,8 @@ static void promise_without_outcome(uint64_t id, unsigned decides)
     _Alignas(64) struct {
         struct log_record record;
         struct log_entry head;
-        struct log_promise promise;
+        uint8_t pool[16]; /* from here on a struct log_promise */
+        uint64_t sequence, reserved;
         char path[256];
         struct log_entry write;
         uint64_t value;
@@ -339,8 +340,8 @@ static void promise_without_outcome(uint64_t id, unsigned decides)
                 .write = {.kind = LOG_WRITE, .address = (uintptr_t)words[1], .bytes = 8},
                 .value = 77};
 
-    memcpy(record.promise.pool, heaps[decides]->pool.super.uuid, 16);
-    record.promise.sequence = heaps[decides]->log.sequence;
+    memcpy(record.pool, heaps[decides]->pool.super.uuid, 16);
+    record.sequence = heaps[decides]->log.sequence;
     snprintf(record.path, sizeof record.path, "%s", paths[decides]);
     CHECK_OK(log_append(&heaps[1]->log, &record.record, &why));
 }

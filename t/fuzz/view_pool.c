@@ -1,0 +1,102 @@
+/*
+ * view_pool.c - fuzz target: what pheap inspect shows of a generation. Its heap is mapped, walked
+ * and marked, its threads and mappings looked at, two generations compared.
+ */
+#include <stdlib.h>
+#include "recovery/view/diff.h"
+#include "recovery/view/heap_map.h"
+#include "recovery/view/search.h"
+#include "recovery/view/thread_state.h"
+#include "t/fuzz/packed_pool.h"
+#include "t/fuzz/target.h"
+
+#define TEXT_BYTES_LEAST 8
+#define HITS_MAX         1000u
+
+static struct view view, other;
+static struct problem why;
+
+static void must_say_why(int status)
+{
+    if (status < 0 && why.text[0] == 0)
+        abort();
+    why = (struct problem){0};
+}
+
+static bool count_text(void *context, uint64_t address, const char *text, size_t bytes)
+{
+    unsigned *count = context;
+
+    (void)address, (void)text, (void)bytes;
+    return ++*count < HITS_MAX;
+}
+
+static bool count_block(void *context, const struct block *block)
+{
+    unsigned *count = context;
+
+    if (block->bytes == 0)
+        abort();
+    return ++*count < HITS_MAX;
+}
+
+static void look_at_heap(void)
+{
+    static struct block_map map;
+    struct class_table table[BLOCK_CLASSES];
+    struct heap_map cells;
+    struct reach reach;
+    unsigned count = 0;
+    int status = block_map_build(&map, &view, &why);
+
+    must_say_why(status);
+    if (status < 0)
+        return;
+    block_map_each(&map, map.used, count_block, &count);
+    block_map_classes(&map, map.used, table);
+    status = reach_mark(&reach, &map, &why);
+    must_say_why(status);
+    if (status == 0)
+        must_say_why(heap_map_make(&cells, &map, &reach, &why));
+}
+
+static void look_at_process(void)
+{
+    struct thread_state state;
+    unsigned count = 0;
+    uint8_t word[8];
+
+    for (uint32_t i = 0; i < view.process.thread_count; i++) {
+        thread_state_read(&view, &view.process.threads[i], &state);
+        must_say_why(view_read(&view, state.registers[REG_RSP], word, sizeof word, &why));
+    }
+    for (uint32_t i = 0; i < view.process.mapping_count && i < HITS_MAX; i++)
+        (void)view_mapping_name(&view, &view.process.mappings[i]);
+    must_say_why(search_texts(&view, TEXT_BYTES_LEAST, count_text, &count, &why));
+}
+
+static void compare(const char *path)
+{
+    struct page_changes heap, rest;
+    int status = view_open(&other, path, view.pool.super.generations[0].number, &why);
+
+    must_say_why(status);
+    if (status == 0)
+        must_say_why(diff_pages(&other, &view, &heap, &rest, &why));
+    view_close(&other);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *path = packed_pool_write(data, size);
+    int status = view_open(&view, path, 0, &why);
+
+    must_say_why(status);
+    if (status == 0) {
+        look_at_heap();
+        look_at_process();
+        compare(path);
+    }
+    view_close(&view);
+    return 0;
+}

@@ -1,0 +1,286 @@
+/*
+ * sys_faults.c - see sys_faults.h. Runs in the agent too: raw system calls, no libc.
+ */
+#include "t/lib/sys_faults.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include "core/base/arena.h"
+#include "core/base/sys.h"
+
+#define ARENA_CALL (-1) /* in place of a number */
+
+const char *const fault_names[FAULT_KINDS] = {
+    [FAULT_EIO] = "EIO",
+    [FAULT_ENOSPC] = "ENOSPC",
+    [FAULT_EINTR] = "EINTR",
+    [FAULT_ENOMEM] = "ENOMEM",
+    [FAULT_EMFILE] = "EMFILE",
+    [FAULT_SHORT] = "a short count",
+    [FAULT_ARENA] = "an arena that is full",
+};
+
+static const int fault_errors[FAULT_KINDS] = {
+    [FAULT_EIO] = EIO,       [FAULT_ENOSPC] = ENOSPC, [FAULT_EINTR] = EINTR,
+    [FAULT_ENOMEM] = ENOMEM, [FAULT_EMFILE] = EMFILE,
+};
+
+struct faults {
+    bool armed;
+    int process;    /* that armed them */
+    bool elsewhere; /* in any process but that one and the test's */
+    int test;       /* that called faults_share() */
+    enum fault_kind kind;
+    unsigned long fail_at, counted;
+    long failed_call;
+};
+
+static struct faults own;
+static struct faults *faults = &own;
+
+static long call_kernel(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long result;
+
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+/* --- what can fail how --- */
+
+#define KIND(kind) (1u << (kind))
+#define READS      (KIND(FAULT_EIO) | KIND(FAULT_EINTR) | KIND(FAULT_ENOMEM) | KIND(FAULT_SHORT))
+#define WRITES     (KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR) | KIND(FAULT_SHORT))
+#define SYNCS      (KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR))
+#define DESCRIPTOR (KIND(FAULT_EMFILE) | KIND(FAULT_ENOMEM))
+#define MEMORY     KIND(FAULT_ENOMEM)
+
+/* Not listed: what cannot fail (getpid), what must not (exit, close, the detaching of a tracee that
+ * is stopped), and what fails only by saying that a thread is gone. */
+static unsigned kinds_of(long nr)
+{
+    switch (nr) {
+    case SYS_read:
+    case SYS_pread64:
+    case SYS_preadv:
+    case SYS_getdents64:
+        return READS;
+    case SYS_write:
+    case SYS_pwrite64:
+    case SYS_pwritev:
+        return WRITES;
+    case SYS_fdatasync:
+    case SYS_fsync:
+    case SYS_fallocate:
+        return SYNCS;
+    case SYS_ftruncate:
+        return KIND(FAULT_EIO) | KIND(FAULT_EINTR);
+    case SYS_renameat:
+    case SYS_renameat2:
+    case SYS_linkat:
+    case SYS_unlinkat:
+        return KIND(FAULT_EIO) | KIND(FAULT_ENOSPC);
+    case SYS_newfstatat:
+    case SYS_readlinkat:
+        return KIND(FAULT_EIO) | KIND(FAULT_ENOMEM);
+    case SYS_openat:
+        return DESCRIPTOR | KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR);
+    case SYS_pidfd_open:
+    case SYS_pidfd_getfd:
+    case SYS_userfaultfd:
+    case SYS_signalfd4:
+    case SYS_socket:
+    case SYS_accept4:
+    case SYS_memfd_create:
+    case SYS_pipe2:
+        return DESCRIPTOR;
+    case SYS_mmap:
+    case SYS_mprotect:
+    case SYS_mremap:
+    case SYS_madvise:
+    case SYS_clone:
+    case SYS_clone3:
+        return MEMORY;
+    case SYS_ioctl:
+        return MEMORY | KIND(FAULT_EINTR);
+    case SYS_process_vm_readv:
+        return MEMORY | KIND(FAULT_SHORT);
+    case SYS_nanosleep:
+    case SYS_ppoll:
+    case SYS_futex:
+    case SYS_rt_sigtimedwait:
+    case SYS_wait4:
+        return KIND(FAULT_EINTR);
+    default:
+        return 0;
+    }
+}
+
+static bool counts_here(void)
+{
+    int self = (int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0);
+
+    if (faults->elsewhere)
+        return self != faults->process && self != faults->test;
+    return self == faults->process;
+}
+
+static bool is_turn(long nr)
+{
+    unsigned long number;
+
+    if (!counts_here())
+        return false;
+    number = __atomic_add_fetch(&faults->counted, 1, __ATOMIC_RELAXED);
+    if (number != faults->fail_at)
+        return false;
+    faults->failed_call = nr;
+    return true;
+}
+
+static long half(long bytes)
+{
+    return bytes > 1 ? bytes / 2 : bytes;
+}
+
+/* Of a list of pieces the first, by half. */
+static long half_of_list(long nr, long a, long b, long c, long d, long e, long f)
+{
+    struct iovec piece = *(const struct iovec *)b;
+
+    piece.iov_len = (size_t)half((long)piece.iov_len);
+    (void)c;
+    return call_kernel(nr, a, (long)&piece, 1, d, e, f);
+}
+
+static long call_in_part(long nr, long a, long b, long c, long d, long e, long f)
+{
+    switch (nr) {
+    case SYS_preadv:
+    case SYS_pwritev:
+    case SYS_process_vm_readv:
+        return half_of_list(nr, a, b, c, d, e, f);
+    case SYS_getdents64:
+        return call_kernel(nr, a, b, c, d, e, f);
+    default:
+        return call_kernel(nr, a, b, half(c), d, e, f);
+    }
+}
+
+/* --- counting --- */
+
+static struct call_counts *counts;
+static int counting_process;
+static int seized; /* threads */
+
+static bool waits(long nr)
+{
+    return nr == SYS_wait4 || nr == SYS_nanosleep || nr == SYS_rt_sigtimedwait || nr == SYS_ppoll ||
+           nr == SYS_futex || nr == SYS_clock_gettime || nr == SYS_getpid || nr == SYS_gettid;
+}
+
+/* Whether a thread that is waited for is a zombie, as often as it is waited for. */
+static bool looks_for_zombie(long nr, long path)
+{
+    size_t length = nr == SYS_openat ? __builtin_strlen((const char *)path) : 0;
+
+    return length > 5 && __builtin_memcmp((const char *)path + length - 5, "/stat", 5) == 0;
+}
+
+static void count_call(long nr, long a, long b, long c)
+{
+    if ((int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0) == counting_process || waits(nr) ||
+        nr == SYS_read || nr == SYS_close || nr >= COUNTED_CALLS || looks_for_zombie(nr, b))
+        return;
+    seized += nr == SYS_ptrace && a == PTRACE_SEIZE;
+    (seized > 0 ? counts->frozen : counts->other)[nr]++;
+    seized -= nr == SYS_ptrace && a == PTRACE_DETACH;
+    if (nr == SYS_pwrite64)
+        counts->written_bytes += (unsigned long)c;
+}
+
+void faults_count_calls(struct call_counts *in)
+{
+    counting_process = (int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    seized = 0;
+    __atomic_store_n(&counts, in, __ATOMIC_SEQ_CST);
+}
+
+long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    if (__atomic_load_n(&counts, __ATOMIC_RELAXED))
+        count_call(nr, a, b, c);
+    if (!faults->armed || !(kinds_of(nr) & KIND(faults->kind)) || !is_turn(nr))
+        return call_kernel(nr, a, b, c, d, e, f);
+    if (faults->kind == FAULT_SHORT)
+        return call_in_part(nr, a, b, c, d, e, f);
+    return -fault_errors[faults->kind];
+}
+
+void *__real_arena_alloc(struct arena *arena, size_t bytes, size_t align);
+void *__wrap_arena_alloc(struct arena *arena, size_t bytes, size_t align);
+
+void *__wrap_arena_alloc(struct arena *arena, size_t bytes, size_t align)
+{
+    if (faults->armed && faults->kind == FAULT_ARENA && is_turn(ARENA_CALL))
+        return NULL;
+    return __real_arena_alloc(arena, bytes, align);
+}
+
+/* --- for the test --- */
+
+void faults_share(void)
+{
+    void *page = (void *)call_kernel(SYS_mmap, 0, PAGE_BYTES, PROT_READ | PROT_WRITE,
+                                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (sys_failed((long)page))
+        abort();
+    faults = page;
+    faults->test = (int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+static void arm(enum fault_kind kind, unsigned long n, bool elsewhere)
+{
+    faults->kind = kind;
+    faults->fail_at = n;
+    faults->counted = 0;
+    faults->failed_call = 0;
+    faults->elsewhere = elsewhere;
+    faults->process = (int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    __atomic_store_n(&faults->armed, true, __ATOMIC_SEQ_CST);
+}
+
+void faults_arm(enum fault_kind kind, unsigned long n)
+{
+    arm(kind, n, false);
+}
+
+void faults_arm_agent(enum fault_kind kind, unsigned long n)
+{
+    arm(kind, n, true);
+}
+
+bool faults_disarm(void)
+{
+    __atomic_store_n(&faults->armed, false, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&faults->counted, __ATOMIC_SEQ_CST) >= faults->fail_at;
+}
+
+long faults_failed_call(void)
+{
+    return faults->failed_call;
+}
+
+unsigned long faults_counted(void)
+{
+    return faults->counted;
+}

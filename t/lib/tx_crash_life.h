@@ -1,0 +1,553 @@
+/*
+ * tx_crash_life.h - a heap's life, recorded once: it is made; transactions that store, allocate and
+ * free, nested and aborted and interleaved ones; some that need not be durable at once, so that any
+ * part of several is there; on persistent memory two at once; checkpoints, with transactions
+ * between the cut and the commit; a log that grows; lives that end without a word.
+ *
+ * The sources of core/tx that have mutants or places where the life steps in are compiled into the
+ * program that includes this.
+ */
+#ifndef PHEAP_T_LIB_TX_CRASH_LIFE_H
+#define PHEAP_T_LIB_TX_CRASH_LIFE_H
+
+#include "core/tx/mutant.h"
+
+static enum tx_mutant tx_mutant;
+#undef TX_MUTANT
+#define TX_MUTANT(name)          (tx_mutant == (name))
+#define LOG_FIRST_FRAMES         4u
+#define LOG_BEFORE_STORE(record) let_another_go_first()
+#define OPENED_AFTER_CUT(heap)   commit_after_the_cut()
+static void let_another_go_first(void);
+static void commit_after_the_cut(void);
+#include "core/tx/draft.c"
+#include "core/tx/ending.c"
+#include "core/tx/log.c"
+#include "core/tx/log_append.c"
+#include "core/tx/opened.c"
+#include "core/tx/opened_cut.c"
+#include "core/tx/operation.c"
+#include "core/tx/replay.c"
+#include "core/tx/transaction.c"
+
+#include <pthread.h>
+#include "t/lib/crash_states.h"
+#include "t/lib/tx_fixture.h"
+
+#define SEED              20260202
+#define WORDS             24
+#define OBJECTS           24
+#define ACKS_MAX          256
+#define WRITE_EVERY       13 /* one state in so many is opened for writing and gone on with, */
+#define NESTED_EVERY      70 /* and one in so many of those is cut again meanwhile */
+#define TEST_WINDOW_BYTES (64u << 20)
+
+#define LARGE_BYTES 6000u
+
+#define TYPE_TABLE  1u
+#define TYPE_OBJECT 2u
+
+/* In the heap, under the root "table". */
+struct table {
+    uint64_t words[WORDS];
+    uint8_t *objects[OBJECTS];
+};
+
+/* What it should hold. */
+struct model {
+    uint64_t words[WORDS];
+    uint32_t bytes[OBJECTS]; /* 0: no such object */
+    uint8_t fill[OBJECTS];
+};
+
+struct history {
+    struct recording recording;
+    struct model acks[ACKS_MAX];
+    unsigned ack_count;
+};
+
+static struct history scenario, again;
+static struct history *recorded; /* where the present heap's operations go; NULL: nowhere */
+static enum crash_media medium;
+static char pool_path[160], scratch_path[160], nested_path[160];
+static void *window;
+static char text[512]; /* the first thing that went wrong; "": nothing did */
+
+static bool wrong(const char *where, size_t number, const char *detail)
+{
+    if (!text[0])
+        snprintf(text, sizeof text, "%s %zu: %.350s", where, number, detail);
+    return false;
+}
+
+static void step(int64_t status, const char *what)
+{
+    if (status < 0)
+        wrong("status -", (size_t)-status, what);
+}
+
+/* --- the heap and the model --- */
+
+static struct table *table_of(const struct pheap *at)
+{
+    return root_find(at, "table", NULL);
+}
+
+static const char *object_fault(const struct pheap *at, const uint8_t *object, uint32_t bytes,
+                                uint8_t fill)
+{
+    struct block block;
+
+    if (!object || bytes == 0)
+        return object || bytes ? "an object too many or too few" : NULL;
+    if (!block_find(&at->memory, (uintptr_t)object, &block) || block_state(&block) != TX_USED ||
+        block_bytes(&block) != bytes || block_type(&block) != TYPE_OBJECT)
+        return "an object's block";
+    for (uint32_t i = 0; i < bytes; i++)
+        if (object[i] != fill)
+            return "an object's bytes";
+    return NULL;
+}
+
+/* NULL: the heap is as the model. */
+static const char *difference(const struct pheap *at, const struct model *model)
+{
+    const struct table *table = table_of(at);
+    struct block block = {0};
+    unsigned expected = 0, found = 0;
+    const char *fault = NULL;
+
+    if (!table)
+        return model->words[0] ? "no table" : NULL;
+    if (memcmp(table->words, model->words, sizeof model->words) != 0)
+        return "a word";
+    for (unsigned i = 0; i < OBJECTS && !fault; i++) {
+        fault = object_fault(at, table->objects[i], model->bytes[i], model->fill[i]);
+        expected += model->bytes[i] > 0;
+    }
+    while (blocks_next(&at->blocks, block.address, TYPE_OBJECT, &block))
+        found++;
+    if (!fault && found != expected)
+        fault = "the number of objects";
+    return fault;
+}
+
+/* --- steps, on the heap and on the model --- */
+
+static struct model now;
+
+static struct pheap_tx *begin(void)
+{
+    struct pheap_tx *tx = NULL;
+
+    step(tx_begin(heap, &tx), "begin");
+    return tx;
+}
+
+static struct pheap_tx *begin_unlocked(void)
+{
+    struct pheap_tx *tx = NULL;
+
+    step(tx_begin_optimistic(heap, &tx), "begin");
+    return tx;
+}
+
+static void acknowledge(void)
+{
+    if (!recorded)
+        return;
+    recorded->acks[recorded->ack_count] = now;
+    recording_mark(&recorded->recording, recorded->ack_count++);
+}
+
+static void put_word(struct pheap_tx *tx, unsigned i, uint64_t value, struct model *model)
+{
+    step(tx_write(tx, &table_of(heap)->words[i], &value, sizeof value), "write");
+    model->words[i] = value;
+}
+
+static void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t fill,
+                       struct model *model)
+{
+    uint8_t **object = &table_of(heap)->objects[i];
+
+    step(tx_add(tx, object, sizeof *object), "add");
+    if (*object)
+        step(tx_free(tx, *object), "free");
+    *object = NULL;
+    if (bytes > 0)
+        step(tx_alloc(tx, bytes, TYPE_OBJECT, (void **)object), "alloc");
+    if (*object)
+        memset(*object, fill, bytes);
+    model->bytes[i] = bytes;
+    model->fill[i] = fill;
+}
+
+/* It will be durable with the next that is acknowledged, or before. */
+static void note(const struct model *model)
+{
+    now = *model;
+    if (recorded)
+        recorded->acks[recorded->ack_count++] = now;
+}
+
+/* A commit that fails (on purpose, in one test) has left memory as it was. */
+static int end(struct pheap_tx *tx, const struct model *model)
+{
+    int status = tx_commit(tx);
+    const char *fault;
+
+    if (status == 0)
+        now = *model;
+    fault = difference(heap, &now);
+    if (fault)
+        wrong("memory after a commit", 0, fault);
+    if (status == 0)
+        acknowledge();
+    return status;
+}
+
+static void aborted(struct pheap_tx *tx)
+{
+    const char *fault;
+
+    tx_abort(tx);
+    fault = difference(heap, &now);
+    if (fault)
+        wrong("memory after an abort", 0, fault);
+}
+
+/* --- the scenario --- */
+
+static int attach(const char *path)
+{
+    int status = opened_attach(&heap, path, false, &why);
+
+    if (status < 0)
+        return status;
+    if (recorded && medium == CRASH_DAX)
+        status = recording_attach_dax(&recorded->recording, &heap->pool.persist, window,
+                                      TEST_WINDOW_BYTES);
+    else if (recorded)
+        recording_attach(&recorded->recording, &heap->pool.persist);
+    if (status == 0 && recorded)
+        status = persist_sync(&heap->pool.persist); /* that of pool_open() */
+    if (status == 0)
+        status = opened_load(heap, &why);
+    if (status < 0) {
+        (void)opened_close(heap);
+        heap = NULL;
+    }
+    return status;
+}
+
+static void make_table(void)
+{
+    struct pheap_tx *tx = begin();
+    struct model model = now;
+    void *table = NULL;
+
+    step(tx_alloc(tx, sizeof(struct table), TYPE_TABLE, &table), "alloc");
+    step(root_set(tx, "table", table, TYPE_TABLE), "root");
+    put_word(tx, 0, 1, &model);
+    step(end(tx, &model), "commit");
+}
+
+/* Transactions of one size, so that records of several logs begin at the same places. */
+static void words(unsigned rounds, uint64_t seed)
+{
+    for (unsigned i = 0; i < rounds && !text[0]; i++) {
+        struct pheap_tx *tx = i % 2 ? begin_unlocked() : begin();
+        struct model model = now;
+
+        put_word(tx, 1 + i % (WORDS - 1), seed + i, &model);
+        step(end(tx, &model), "commit");
+    }
+}
+
+/* Several records that no sync has covered. */
+static void words_soon(unsigned rounds, uint64_t seed)
+{
+    for (unsigned i = 0; i < rounds && !text[0]; i++) {
+        struct pheap_tx *tx = begin();
+        struct model model = now;
+        uint64_t sequence;
+
+        put_word(tx, 1 + i % (WORDS - 1), seed + i, &model);
+        step(tx_commit_soon(tx, &sequence), "commit");
+        note(&model);
+    }
+    if (!text[0])
+        step(opened_wait(heap, 0), "wait");
+    if (!text[0])
+        acknowledge();
+}
+
+static void objects(unsigned rounds, uint32_t seed)
+{
+    for (unsigned i = 0; i < rounds && !text[0]; i++) {
+        struct pheap_tx *tx = begin();
+        struct model model = now;
+
+        put_object(tx, (i * 7 + seed) % OBJECTS, 1 + (seed + i * 331) % 1900, (uint8_t)(seed + i),
+                   &model);
+        if (i % 3 == 0)
+            put_object(tx, (i * 5 + seed) % OBJECTS, i % 2 ? 0 : 40, (uint8_t)i, &model);
+        put_word(tx, 2 + i % 4, seed * 100 + i, &model);
+        step(end(tx, &model), "commit");
+    }
+}
+
+static void nested_and_aborted(uint8_t seed)
+{
+    struct pheap_tx *tx = begin();
+    struct model model = now, ignored;
+
+    put_object(tx, 3, 700, seed, &model);
+    step(tx_begin(heap, &tx), "nest");
+    ignored = model;
+    put_object(tx, 3, 50, 1, &ignored);
+    put_word(tx, 3, 4711, &ignored);
+    tx_abort(tx);
+    step(tx_begin(heap, &tx), "nest");
+    put_word(tx, 4, seed, &model);
+    step(tx_commit(tx), "inner commit");
+    step(end(tx, &model), "commit");
+
+    tx = begin();
+    put_object(tx, 3, 90000, 9, &ignored);
+    put_object(tx, 5, 10, 9, &ignored);
+    put_word(tx, 5, 1234, &ignored);
+    aborted(tx);
+}
+
+/* One transaction frees; before it ends another one takes a block of that size and commits. */
+static void interleaved(uint8_t seed, bool commits)
+{
+    struct pheap_tx *one, *other;
+    struct model model = now, others;
+
+    one = begin();
+    put_object(one, 8, 600, seed, &model);
+    put_object(one, 9, 600, seed, &model);
+    step(end(one, &model), "commit");
+
+    one = begin();
+    put_object(one, 8, 0, 0, &model);
+    other = begin();
+    others = now;
+    others.bytes[10] = 600;
+    others.fill[10] = (uint8_t)(seed + 1);
+    put_object(other, 10, 600, (uint8_t)(seed + 1), &model);
+    step(tx_commit(other), "commit");
+    now = others;
+    acknowledge();
+    if (commits)
+        step(end(one, &model), "commit");
+    else
+        aborted(one);
+}
+
+/* --- two at once, on persistent memory --- */
+
+static pthread_mutex_t marks = PTHREAD_MUTEX_INITIALIZER;
+
+struct other {
+    pthread_t thread;
+    struct pheap_tx *tx;
+    unsigned acked; /* what is acknowledged when it is durable */
+    volatile bool has_begun, has_ended;
+};
+
+static struct other *other; /* waits for let_another_go_first(); NULL: none */
+
+static void mark(unsigned acked)
+{
+    pthread_mutex_lock(&marks);
+    if (recorded)
+        recording_mark(&recorded->recording, acked);
+    pthread_mutex_unlock(&marks);
+}
+
+static void *commit_other(void *argument)
+{
+    struct other *me = argument;
+
+    step(tx_commit(me->tx), "commit of the other");
+    mark(me->acked);
+    me->has_ended = true;
+    return NULL;
+}
+
+/* The first record has its place, and is not stored before the second one is. */
+static void let_another_go_first(void)
+{
+    struct other *now_other = other;
+    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + 3000000000u;
+    size_t before;
+
+    other = NULL;
+    if (!now_other)
+        return;
+    before = recorded ? ((volatile struct recording *)&recorded->recording)->count : 0;
+    pthread_create(&now_other->thread, NULL, commit_other, now_other);
+    while (!now_other->has_ended && recorded &&
+           ((volatile struct recording *)&recorded->recording)->count < before + 2 &&
+           sys_clock_ns(CLOCK_MONOTONIC) < deadline)
+        (void)sched_yield();
+    (void)usleep(2000); /* who does not wait for us has ended then */
+}
+
+static void two_at_once(uint64_t seed)
+{
+    struct other second = {0};
+    struct model model = now;
+    struct pheap_tx *first;
+    unsigned acked;
+
+    if (!recorded || medium != CRASH_DAX || text[0])
+        return;
+    first = begin();
+    second.tx = begin();
+    put_word(first, 5, seed, &model);
+    note(&model);
+    put_word(second.tx, 6, seed, &model);
+    note(&model);
+    acked = recorded->ack_count - 2;
+    second.acked = acked + 1;
+    other = &second;
+    step(tx_commit(first), "commit of the first");
+    mark(acked);
+    pthread_join(second.thread, NULL);
+}
+
+/* --- between the cut and the commit of a generation --- */
+
+static bool commits_after_cuts;
+
+static void put_large(uint8_t seed)
+{
+    struct pheap_tx *tx = begin();
+    struct model model = now;
+
+    put_object(tx, 20, LARGE_BYTES, seed, &model);
+    put_word(tx, 20, seed, &model);
+    step(end(tx, &model), "commit");
+}
+
+/* No more than there is room for: the log cannot grow then. */
+static void commit_after_the_cut(void)
+{
+    const unsigned bytes = LARGE_BYTES + 512;
+
+    for (unsigned i = 0; i < 8 && commits_after_cuts && !text[0]; i++) {
+        const struct log_place *place = &heap->pool.next_log;
+        uint64_t left = log_extent_bytes(place, heap->log.extent) - heap->log.used;
+
+        if (left < bytes && find_extent(&heap->log, 0, bytes) >= place->extent_count)
+            return;
+        put_large((uint8_t)(7 * heap->pool.super.next_generation + i));
+    }
+}
+
+static void checkpoint(void)
+{
+    if (text[0])
+        return;
+    step(opened_checkpoint(heap, 0, &why), "checkpoint");
+    acknowledge();
+}
+
+static void checkpoint_while_open(uint64_t seed)
+{
+    struct model ignored = now;
+    struct pheap_tx *tx;
+
+    if (text[0])
+        return;
+    tx = begin();
+    put_word(tx, 7, seed, &ignored);
+    if (opened_checkpoint(heap, 0, &why) != STATUS_DEFERRED && tx_mutant == TX_MUTANT_NONE)
+        wrong("a checkpoint was taken while a transaction is open", 0, "");
+    aborted(tx);
+    acknowledge();
+}
+
+static void end_life(void)
+{
+    if (heap)
+        step(opened_close(heap), "close");
+    heap = NULL;
+}
+
+static void next_life(void)
+{
+    const char *fault;
+
+    end_life();
+    step(attach(pool_path), why.text);
+    if (text[0])
+        return;
+    fault = difference(heap, &now);
+    if (fault)
+        wrong("memory after opening", 0, fault);
+}
+
+static bool prepare(void)
+{
+    recording_free(&scenario.recording);
+    memset(&scenario, 0, sizeof scenario);
+    memset(&now, 0, sizeof now);
+    text[0] = 0;
+    recorded = NULL;
+    unlink(pool_path);
+    return pool_create(pool_path, FIXTURE_SLOT, 2, &why) == 0;
+}
+
+static void live(void)
+{
+    step(attach(pool_path), why.text);
+    if (text[0])
+        return;
+    acknowledge();
+    make_table();
+    words(6, 100);
+    checkpoint();
+    words(3, 200);
+    next_life();
+    words(2, 300);
+    checkpoint_while_open(340);
+    words_soon(4, 350);
+    two_at_once(360);
+    objects(12, 11);
+    if (!text[0])
+        nested_and_aborted(5);
+    checkpoint();
+    if (!text[0])
+        interleaved(40, false);
+    if (!text[0])
+        interleaved(60, true);
+    objects(14, 90); /* more than the log had room for */
+    next_life();
+    commits_after_cuts = true;
+    checkpoint();
+    words_soon(3, 380);
+    checkpoint();
+    commits_after_cuts = false;
+    words(1, 400);
+    next_life();
+    objects(4, 33);
+    end_life();
+}
+
+static inline void record_scenario(void)
+{
+    if (!prepare())
+        abort();
+    crash_record_file(&scenario.recording, pool_path, nested_path);
+    recorded = &scenario;
+    live();
+    recorded = NULL;
+}
+
+#endif
