@@ -127,11 +127,12 @@ enum pheap_flags {
  * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
  * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
- * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken); -ENOMEM; -ENOSPC; and of enum
- * pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION, REFUSED, and
- * IN_DOUBT (pheap_tx_join()).
- * UNSUPPORTED: the process is itself checkpointed (pheap run), and may open heaps for reading only.
- * DEFERRED: for reading, while the writer takes one checkpoint after the other.
+ * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken: `pheap recover --clone FILE --slot
+ * N` makes a copy for another place, if its pointers are known or self-relative); -ENOMEM; -ENOSPC;
+ * and of enum pheap_error NOT_A_POOL, DAMAGED, NEWER_FORMAT, IN_USE, NOT_OWNER, NO_GENERATION,
+ * REFUSED, and IN_DOUBT (pheap_tx_join()). UNSUPPORTED: the process is itself checkpointed (pheap
+ * run), and may open heaps for reading only. DEFERRED: for reading, while the writer takes one
+ * checkpoint after the other.
  *
  * Crash: a new heap's file is there, whole and perhaps still empty, or not; an old one is not
  * changed by opening it.
@@ -217,6 +218,21 @@ PHEAP_FUNCTION int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes);
 /* A new object of zeroes, aligned to 16 bytes. type is the program's: any number. -ENOMEM: no room
  * in the heap (256 GiB) or in memory. */
 PHEAP_FUNCTION int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object);
+
+/* As pheap_tx_alloc(), at a multiple of alignment, a power of two up to 65536. An object aligned to
+ * more than 16 lies in a place of 64 KiB of its own, or several. -EINVAL: alignment. */
+PHEAP_FUNCTION int pheap_tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes,
+                                          uint32_t type, void **object);
+
+/*
+ * *object becomes one of so many bytes, of the same type: another one, unless it has that many,
+ * with the content as far as both reach and zeroes behind it; the old one is freed as by
+ * pheap_tx_free(). Pointers to it are for the program to change. Self-relative pointers within it
+ * go on leading to what they led to if its type's layout tells of them (pheap_type_register());
+ * else they are copied as bytes. Errors as pheap_tx_alloc() and pheap_tx_free(); *object is as it
+ * was then.
+ */
+PHEAP_FUNCTION int pheap_tx_realloc(struct pheap_tx *tx, void **object, size_t bytes);
 
 /* The object is gone with the commit; until then it stays as it is, and its place is not used
  * again. -EINVAL: no object starts there, or an open transaction has freed it. -ENOMEM. */
@@ -602,6 +618,222 @@ extern "C" {
         pheap_tx_check((tx), pheap_tx_write((tx), (pointer), &pheap_set_, sizeof pheap_set_));     \
     } while (0)
 #endif
+
+/*
+ * --- Pointers ---
+ *
+ * A raw pointer (T *) into a heap stays valid from run to run: the heap lies where it lay. A
+ * PHEAP_PTR(T) of 8 bytes says how far it is from itself to what it points to, so that a heap that
+ * has no others can be moved to another place (`pheap recover --clone FILE --slot N`). Zeroes are
+ * NULL; all else is the distance in bytes plus 2^63, so that a pointer to itself is one too, and a
+ * number is hardly ever taken for a pointer.
+ *
+ *     struct node {
+ *         PHEAP_PTR(struct node) next;
+ *     };
+ *
+ *     PHEAP_PTR_PUT(&node->next, other);        plain stores and loads: in new objects, or in a
+ *     other = PHEAP_PTR_OF(&node->next);        direct transaction after pheap_tx_add()
+ *     PHEAP_PTR_SET(tx, &node->next, other);    in a block of PHEAP_TX
+ *     other = PHEAP_PTR_GET(tx, &node->next);
+ *
+ * Both ends lie in one heap. It is copied from its place to another with these alone: as bytes it
+ * would point elsewhere. (In C++ it is a class, pheap_ptr<T>, of which a copy points to the same,
+ * and that does what a pointer does.)
+ */
+static inline uint64_t pheap_ptr_word(const void *place, const void *target)
+{
+    uint64_t distance = (uint64_t)(uintptr_t)target - (uint64_t)(uintptr_t)place;
+
+    return target ? distance ^ ((uint64_t)1 << 63) : 0;
+}
+
+static inline void *pheap_ptr_target(const void *place, uint64_t word)
+{
+    uint64_t address = (uint64_t)(uintptr_t)place + (word ^ ((uint64_t)1 << 63));
+
+    return word ? (void *)(uintptr_t)address : NULL;
+}
+
+/* Within any transaction: the pointer at place is read, or written, as pheap_tx_read() and
+ * pheap_tx_write() do it, with their errors. */
+static inline int pheap_tx_read_ptr(struct pheap_tx *tx, const void *place, void **target)
+{
+    uint64_t word = 0;
+    int status = pheap_tx_read(tx, &word, place, sizeof word);
+
+    *target = status < 0 ? NULL : pheap_ptr_target(place, word);
+    return status;
+}
+
+static inline int pheap_tx_write_ptr(struct pheap_tx *tx, void *place, const void *target)
+{
+    uint64_t word = pheap_ptr_word(place, target);
+
+    return pheap_tx_write(tx, place, &word, sizeof word);
+}
+
+static inline void *pheap_tx_get_ptr(struct pheap_tx *tx, const void *place)
+{
+    void *target;
+
+    pheap_tx_check(tx, pheap_tx_read_ptr(tx, place, &target));
+    return target;
+}
+
+#ifdef __cplusplus
+}
+template <class T> struct pheap_ptr {
+    uint64_t pheap_word;
+
+    pheap_ptr() : pheap_word(0)
+    {
+    }
+    pheap_ptr(T *target) : pheap_word(pheap_ptr_word(this, target))
+    {
+    }
+    pheap_ptr(const pheap_ptr &other) : pheap_word(pheap_ptr_word(this, other.get()))
+    {
+    }
+    pheap_ptr &operator=(const pheap_ptr &other)
+    {
+        return *this = other.get();
+    }
+    pheap_ptr &operator=(T *target)
+    {
+        pheap_word = pheap_ptr_word(this, target);
+        return *this;
+    }
+    T *get() const
+    {
+        return static_cast<T *>(pheap_ptr_target(this, pheap_word));
+    }
+    operator T *() const
+    {
+        return get();
+    }
+    T *operator->() const
+    {
+        return get();
+    }
+};
+template <class T> inline T *pheap_tx_get(struct pheap_tx *tx, const pheap_ptr<T> *place)
+{
+    return static_cast<T *>(pheap_tx_get_ptr(tx, place));
+}
+template <class T> struct pheap_pointed { /* NULL need not be cast */
+    typedef T *type;
+};
+template <class T>
+inline void pheap_tx_set_ptr(struct pheap_tx *tx, pheap_ptr<T> *place,
+                             typename pheap_pointed<T>::type target)
+{
+    pheap_tx_check(tx, pheap_tx_write_ptr(tx, place, target));
+}
+template <class T, class V>
+inline void pheap_tx_set(struct pheap_tx *tx, pheap_ptr<T> *place, V target)
+{
+    pheap_tx_set_ptr(tx, place, static_cast<T *>(target));
+}
+extern "C" {
+#define PHEAP_PTR(T)                    pheap_ptr<T>
+#define PHEAP_PTR_OF(place)             ((place)->get())
+#define PHEAP_PTR_PUT(place, value)     ((void)(*(place) = (value)))
+#define PHEAP_PTR_GET(tx, place)        pheap_tx_get((tx), (place))
+#define PHEAP_PTR_SET(tx, place, value) pheap_tx_set_ptr((tx), (place), (value))
+#else
+#define PHEAP_PTR(T)                                                                               \
+    union {                                                                                        \
+        uint64_t pheap_word;                                                                       \
+        T *pheap_type; /* says what it points to, and is never used */                             \
+    }
+#define PHEAP_PTR_OF(place)                                                                        \
+    __extension__({                                                                                \
+        __typeof__(place) pheap_place_ = (place);                                                  \
+        (__typeof__(pheap_place_->pheap_type))pheap_ptr_target(pheap_place_,                       \
+                                                               pheap_place_->pheap_word);          \
+    })
+#define PHEAP_PTR_PUT(place, value)                                                                \
+    do {                                                                                           \
+        __typeof__(place) pheap_place_ = (place);                                                  \
+        __typeof__(pheap_place_->pheap_type) pheap_target_ = (value);                              \
+        pheap_place_->pheap_word = pheap_ptr_word(pheap_place_, pheap_target_);                    \
+    } while (0)
+#define PHEAP_PTR_GET(tx, place) ((__typeof__((place)->pheap_type))pheap_tx_get_ptr((tx), (place)))
+#define PHEAP_PTR_SET(tx, place, value)                                                            \
+    do {                                                                                           \
+        __typeof__((place)->pheap_type) pheap_target_ = (value);                                   \
+        pheap_tx_check((tx), pheap_tx_write_ptr((tx), (place), pheap_target_));                    \
+    } while (0)
+#endif
+
+/*
+ * A reference to an object in any heap, 16 bytes, which may lie in another one: it is resolved
+ * while the heap that it leads to is open in this process, wherever that lies then. Zeroes: to
+ * nothing. It names the pool by half of its uuid; a copy made by `pheap recover --clone` has
+ * another one, so that references lead to the original.
+ *
+ * It is a value: copied as it is, also from heap to heap. What only references in other heaps lead
+ * to nobody can know: give it a name (pheap_root_set()), or `pheap recover --collect` frees it.
+ */
+struct pheap_ref {
+    uint64_t pool, offset;
+};
+
+/* The reference to an object of an open heap, or to a place within one; {0, 0} if there is none of
+ * the heap's data. From any thread. */
+PHEAP_FUNCTION struct pheap_ref pheap_ref_of(const struct pheap *heap, const void *object);
+
+/*
+ * What a reference leads to, if its heap is open in this process; NULL: it is not, or ref is {0,
+ * 0}. That there is still an object is for the program to know, as with any pointer.
+ *
+ * From any thread, while no other one closes the heap.
+ */
+PHEAP_FUNCTION void *pheap_deref(struct pheap_ref ref);
+
+/* The open heap that a reference leads into, for a transaction there; NULL: it is not open. From
+ * any thread, while no other one closes the heap. */
+PHEAP_FUNCTION struct pheap *pheap_ref_heap(struct pheap_ref ref);
+
+/* Where objects of a type hold pointers. */
+enum pheap_pointer_kind { PHEAP_POINTER_RAW = 1, PHEAP_POINTER_SELF = 2, PHEAP_POINTER_REF = 3 };
+
+struct pheap_pointers {   /* so many, one after the other */
+    uint32_t offset;      /* in the object, or in an element; a multiple of 8 */
+    uint16_t count, kind; /* of enum pheap_pointer_kind */
+};
+
+struct pheap_layout {
+    uint32_t bytes;         /* of the object, or of what is in front of its array */
+    uint32_t element_bytes; /* of an array up to the object's end; 0: there is none */
+    uint32_t runs, element_runs;
+    const struct pheap_pointers *pointers, *element_pointers; /* arrays of so many runs */
+};
+
+/*
+ * Tells where the objects of a type hold pointers: nowhere else. `pheap recover --collect` and
+ * `pheap inspect` (leaks, retained) then follow these alone, raw ones, self-relative ones, and
+ * references to objects of the same heap; in objects of other types they take every word that leads
+ * into the heap for a pointer, and see no references. Also what `--clone FILE --slot N` needs to
+ * know, if there are raw pointers.
+ *
+ *     static const struct pheap_pointers links = {offsetof(struct node, next), 2,
+ *                                                 PHEAP_POINTER_SELF};
+ *     static const struct pheap_layout layout = {sizeof(struct node), 0, 1, 0, &links, NULL};
+ *
+ *     status = pheap_type_register(tx, TYPE_NODE, &layout);
+ *
+ * It is part of the transaction, kept in the heap, and may be told again: the last one counts, also
+ * for objects that are there already. NULL: nothing is known of the type any more. Objects shorter
+ * than `bytes` count as unknown.
+ *
+ * -EINVAL: a run that is not within the object or the element, or not at a multiple of 8, or of no
+ * kind, or empty; element_bytes, or bytes in front of elements, no multiple of 8.
+ * PHEAP_ERROR_LIMIT: more than 12 runs in all, or 128 types. PHEAP_ERROR_CONFLICT, -ENOMEM.
+ */
+PHEAP_FUNCTION int pheap_type_register(struct pheap_tx *tx, uint32_t type,
+                                       const struct pheap_layout *layout);
 
 /* Whether libpheap is in this process. */
 static inline int pheap_is_present(void)

@@ -10,8 +10,11 @@
 #include "core/agent/heap_agent.h"
 #include "core/base/sys.h"
 #include "core/tx/opened.h"
+#include "core/tx/refs.h"
+#include "core/tx/resize.h"
 #include "core/tx/roots.h"
 #include "core/tx/transaction.h"
+#include "core/tx/types.h"
 #include "preload/program.h"
 
 #define KEEP_DEFAULT          3
@@ -114,7 +117,38 @@ static int open_heap(const char *path, unsigned flags, const struct pheap_option
     return 0;
 }
 
+static int layout_to_store(uint32_t type, const struct pheap_layout *layout, struct tx_type *out)
+{
+    uint32_t runs = layout->runs, of_elements = layout->element_runs;
+
+    if (runs > TX_TYPE_RUNS || of_elements > TX_TYPE_RUNS - runs)
+        return STATUS_LIMIT;
+    *out = (struct tx_type){.is_used = 1,
+                            .type = type,
+                            .bytes = layout->bytes,
+                            .element_bytes = layout->element_bytes,
+                            .run_count = (uint16_t)runs,
+                            .element_run_count = (uint16_t)of_elements};
+    for (uint32_t i = 0; i < runs + of_elements; i++) {
+        const struct pheap_pointers *run =
+            i < runs ? &layout->pointers[i] : &layout->element_pointers[i - runs];
+
+        out->runs[i] = (struct tx_pointers){run->offset, run->count, run->kind};
+    }
+    return 0;
+}
+
 #pragma GCC visibility push(default)
+
+int pheap_type_register(struct pheap_tx *tx, uint32_t type, const struct pheap_layout *layout)
+{
+    struct tx_type stored;
+    int status = layout ? layout_to_store(type, layout, &stored) : 0;
+
+    if (status < 0)
+        return status;
+    return layout ? type_register(tx, &stored) : type_forget(tx, type);
+}
 
 int pheap_open(const char *path, unsigned flags, const struct pheap_options *options,
                struct pheap **heap)
@@ -192,6 +226,23 @@ uint32_t pheap_object_type(const struct pheap *heap, const void *object)
     return block_find(&heap->memory, (uintptr_t)object, &block) ? block_type(&block) : 0;
 }
 
+struct pheap_ref pheap_ref_of(const struct pheap *heap, const void *object)
+{
+    uint64_t offset = refs_offset(heap, object);
+
+    return (struct pheap_ref){offset ? refs_pool(heap) : 0, offset};
+}
+
+void *pheap_deref(struct pheap_ref ref)
+{
+    return refs_follow(ref.pool, ref.offset);
+}
+
+struct pheap *pheap_ref_heap(struct pheap_ref ref)
+{
+    return refs_find(ref.pool);
+}
+
 int pheap_tx_begin(struct pheap *heap, struct pheap_tx **tx)
 {
     return explained(tx_begin(heap, tx));
@@ -205,6 +256,17 @@ int pheap_tx_add(struct pheap_tx *tx, void *start, size_t bytes)
 int pheap_tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **object)
 {
     return tx_alloc(tx, bytes, type, object);
+}
+
+int pheap_tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32_t type,
+                           void **object)
+{
+    return tx_alloc_aligned(tx, alignment, bytes, type, object);
+}
+
+int pheap_tx_realloc(struct pheap_tx *tx, void **object, size_t bytes)
+{
+    return tx_realloc(tx, object, bytes);
 }
 
 int pheap_tx_free(struct pheap_tx *tx, void *object)

@@ -67,7 +67,7 @@ static int help(void)
         "  -o, --output FILE   ... or into FILE, which must not exist\n"
         "      --clone FILE   copy POOL to FILE as a pool of its own, with another identity\n"
         "      --slot N    ... whose heap lies in slot N: refused while anything in it is an "
-        "address\n"
+        "address\n                  that is not known to be a pointer\n"
         "      --resolve commit|abort   a heap in doubt, for the pool that decides about a\n"
         "                  transaction is gone for good: say what became of it\n"
         "      --help, --version\n",

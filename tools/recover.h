@@ -30,8 +30,6 @@ int recover_resolve(const struct recover_request *request);
 /* With request->clone a pool of its own; else into request->output, or in the pool's place. */
 int recover_copy(const struct recover_request *request);
 
-/* recover_slot.c: why the pool's memory cannot lie in another slot: never 0. */
-MUST_CHECK int recover_judge_slot(const char *path, struct problem *why);
 /* recover_check.c: checks all but the heaps, with a bar on the terminal, and keeps what is found to
  * itself. */
 MUST_CHECK int recover_check_quietly(const char *path, struct check_result *result,

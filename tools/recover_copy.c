@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "recovery/copy/copy.h"
+#include "recovery/move/move.h"
 #include "tools/command.h"
 #include "tools/pool_state.h"
 #include "tools/progress.h"
@@ -64,6 +65,21 @@ static int copy(const char *path, struct copy_request *request, uint64_t *before
     return status;
 }
 
+/* To another slot: the newest state of an opened heap. */
+static int move(const struct recover_request *request, const char *path, const char *to)
+{
+    struct problem why = {0};
+    uint64_t bytes = 0;
+    int status = judge(path, &bytes, &why);
+
+    if (status == 0)
+        status = pool_move(path, to, (uint32_t)request->slot, &why);
+    if (status < 0)
+        return report_problem("recover", request->path, &why);
+    printf("%s: the heap, in slot %" PRIu64 "\n", to, request->slot);
+    return EXIT_FINE;
+}
+
 int recover_copy(const struct recover_request *request)
 {
     const char *output = request->clone ? request->clone : request->output;
@@ -78,13 +94,13 @@ int recover_copy(const struct recover_request *request)
 
     if (status == 0)
         status = pool_state_wait_free(&state, &why);
-    if (status == 0 && request->slot && request->slot != state.super.slot)
-        status = recover_judge_slot(state.path, &why);
     if (status == 0 && output) {
         copying.to = to;
         if (parse_path(output, to, sizeof to) < 0)
             status = problem_set(&why, -ENAMETOOLONG, "'%s': the path is too long", output);
     }
+    if (status == 0 && request->slot && request->slot != state.super.slot)
+        return move(request, state.path, to);
     if (status == 0)
         status = copy(request->path, &copying, &before, &after, &why);
     if (status < 0)

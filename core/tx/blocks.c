@@ -7,6 +7,8 @@
 #include <string.h>
 #include "core/tx/slab_shape.h"
 
+#define BLOCK_ALIGN 16u /* of slabs' blocks */
+
 struct slab_state {
     struct slab_state *next; /* in blocks->listed, if it is */
     struct slab_shape shape;
@@ -270,14 +272,17 @@ static int take_large(struct blocks *blocks, uint64_t bytes, uint32_t type, stru
     return 0;
 }
 
-int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t type, struct block *block)
+int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t alignment, uint32_t type,
+                struct block *block)
 {
     int status;
 
     if (bytes == 0)
         bytes = 1;
-    status = bytes <= BLOCK_MAX_BYTES ? take_from_slab(blocks, bytes, type, block)
-                                      : take_large(blocks, bytes, type, block);
+    if (bytes <= BLOCK_MAX_BYTES && alignment <= BLOCK_ALIGN)
+        status = take_from_slab(blocks, bytes, type, block);
+    else
+        status = take_large(blocks, bytes, type, block);
     if (status == 0)
         memset((void *)block->address, 0, bytes);
     return status;

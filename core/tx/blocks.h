@@ -38,8 +38,9 @@ struct blocks {
 MUST_CHECK int blocks_derive(struct blocks *blocks, struct slot_memory *memory,
                              struct arena *arena);
 
-/* A block of zeroes, in state TX_USED. -ENOMEM. */
-MUST_CHECK int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t type,
+/* A block of zeroes, in state TX_USED, at a multiple of alignment, a power of two up to
+ * SLICE_BYTES. For more than 16 it has slices of its own. -ENOMEM. */
+MUST_CHECK int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t alignment, uint32_t type,
                            struct block *block);
 
 /* TX_FREE: it may be handed out again. */

@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/slot.h"
 #include "core/tx/opened_cut.h"
+#include "core/tx/refs.h"
 #include "core/tx/replay.h"
 #include "core/tx/settle.h"
 #include "core/tx/transaction.h"
@@ -133,6 +134,8 @@ int opened_close(struct pheap *heap)
     tx_drop_all(heap);
     opened_drop_writer(heap);
     log_close(&heap->log);
+    if (heap->memory.base)
+        refs_remove(heap);
     pool_close(&heap->pool);
     close_window(heap);
     slot_memory_release(&heap->memory);
@@ -351,7 +354,10 @@ int opened_load(struct pheap *heap, struct problem *why)
     if (status < 0)
         return status;
     heap->checkpoint_at_bytes = OPENED_LOG_BYTES;
-    return heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
+    status = heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
+    if (status == 0)
+        refs_add(heap);
+    return status;
 }
 
 void opened_fail(struct pheap *heap, int status)

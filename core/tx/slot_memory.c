@@ -229,8 +229,12 @@ bool slot_memory_may_write(const struct slot_memory *memory, uintptr_t address, 
     uintptr_t roots_end = roots + TX_ROOTS * sizeof(struct tx_root);
     uintptr_t start = data_end(memory, 0);
     uintptr_t end = data_end(memory, __atomic_load_n(&memory->slices, __ATOMIC_ACQUIRE));
+    uintptr_t types = memory->base + TX_TYPES_OFFSET;
+    uintptr_t types_end = types + TX_TYPES * sizeof(struct tx_type);
 
     if (address >= roots && address < roots_end)
         return bytes <= roots_end - address;
+    if (address >= types && address < types_end)
+        return bytes <= types_end - address;
     return address >= start && address < end && bytes <= end - address;
 }

@@ -42,8 +42,8 @@ MUST_CHECK int slot_memory_empty(struct slot_memory *memory);
 /* Nothing can be stored to any more. */
 MUST_CHECK int slot_memory_seal(const struct slot_memory *memory);
 
-/* May be asked while another thread extends. Do `bytes` bytes at address lie within the roots, or
- * within the accessible data? */
+/* May be asked while another thread extends. Do `bytes` bytes at address lie within the roots,
+ * the layouts of types, or the accessible data? */
 bool slot_memory_may_write(const struct slot_memory *memory, uintptr_t address, uint64_t bytes);
 
 #endif

@@ -336,15 +336,23 @@ int tx_write(struct pheap_tx *tx, void *to, const void *from, size_t bytes)
 
 int tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **block)
 {
+    return tx_alloc_aligned(tx, 1, bytes, type, block);
+}
+
+int tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32_t type,
+                     void **block)
+{
     struct pheap *heap = tx->heap;
     struct op *op = operation_new(tx, OP_ALLOC, 0);
     int status;
 
+    if (alignment == 0 || alignment > SLICE_BYTES || (alignment & (alignment - 1)) != 0)
+        return -EINVAL;
     if (!op)
         return -ENOMEM;
     operation_enter(tx);
     lock_acquire(&heap->lock, heap_holder());
-    status = blocks_take(&heap->blocks, bytes, type, &op->block);
+    status = blocks_take(&heap->blocks, bytes, (uint32_t)alignment, type, &op->block);
     lock_release(&heap->lock);
     if (status < 0)
         return status;

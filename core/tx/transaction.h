@@ -45,6 +45,9 @@ MUST_CHECK int tx_begin_optimistic(struct pheap *heap, struct pheap_tx **tx);
 /* -EINVAL: the bytes are not in the heap, or the transaction is optimistic. */
 MUST_CHECK int tx_add(struct pheap_tx *tx, void *start, size_t bytes);
 MUST_CHECK int tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **block);
+/* -EINVAL: alignment is no power of two up to 64 KiB. */
+MUST_CHECK int tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32_t type,
+                                void **block);
 MUST_CHECK int tx_free(struct pheap_tx *tx, void *start);
 MUST_CHECK int tx_on_commit(struct pheap_tx *tx, tx_call *call, void *context);
 MUST_CHECK int tx_on_abort(struct pheap_tx *tx, tx_call *call, void *context);

@@ -4,6 +4,7 @@
  *   slot base + 0        struct tx_header
  *             + 4 KiB    named roots
  *             + 16 KiB   decisions on transactions across heaps
+ *             + 48 KiB   layouts of types
  *             + 64 KiB   spans: one struct tx_span a slice of the reserve
  *             + 128 MiB + 64 KiB   data: slices DATA_SLICE .. slices - 1
  *
@@ -35,6 +36,9 @@
 #define TX_DECISIONS        256u
 #define TX_PARTICIPANTS     7u  /* heaps of a transaction besides the one that decides */
 #define TX_POOL_BYTES       16u /* of a uuid */
+#define TX_TYPES_OFFSET     49152u
+#define TX_TYPES            128u
+#define TX_TYPE_RUNS        12u
 #define TX_SPANS_OFFSET     SLICE_BYTES
 #define TX_DATA_SLICE       2049u /* the first behind the spans of TX_SLICES_MAX slices */
 
@@ -59,6 +63,29 @@ struct tx_decision {
     uint32_t pool_count;
     uint32_t reserved;
     uint8_t pools[TX_PARTICIPANTS][TX_POOL_BYTES];
+};
+
+enum tx_pointer_kind { TX_POINTER_RAW = 1, TX_POINTER_SELF = 2, TX_POINTER_REF = 3 };
+
+/* So many pointers, one after the other. */
+struct tx_pointers {
+    uint32_t offset; /* in the object or the element; a multiple of 8 */
+    uint16_t count;
+    uint16_t kind;
+};
+
+/*
+ * An object of this type: `bytes` bytes, then elements of element_bytes up to its end (0: none).
+ * The first run_count runs are the first part's pointers, the next element_run_count an element's.
+ * Who does not read this table has to take every word for a pointer, which keeps more.
+ */
+struct tx_type {
+    uint32_t is_used; /* 0 or 1 */
+    uint32_t type;
+    uint32_t bytes, element_bytes;
+    uint16_t run_count, element_run_count;
+    uint32_t reserved[3];
+    struct tx_pointers runs[TX_TYPE_RUNS];
 };
 
 enum tx_span_kind { TX_NONE = 0, TX_SLAB = 1, TX_LARGE = 2, TX_INSIDE = 3 };
@@ -87,8 +114,10 @@ _Static_assert(sizeof(struct tx_note) == 8, "a note is 8 bytes");
 _Static_assert(sizeof(struct tx_decision) == 128, "a decision is 128 bytes");
 _Static_assert(TX_ROOTS_OFFSET + TX_ROOTS * 64 <= TX_DECISIONS_OFFSET,
                "roots end before decisions");
-_Static_assert(TX_DECISIONS_OFFSET + TX_DECISIONS * 128 <= TX_SPANS_OFFSET,
-               "decisions end before spans");
+_Static_assert(sizeof(struct tx_type) == 128, "a type's layout is 128 bytes");
+_Static_assert(TX_DECISIONS_OFFSET + TX_DECISIONS * 128 <= TX_TYPES_OFFSET,
+               "decisions end before types");
+_Static_assert(TX_TYPES_OFFSET + TX_TYPES * 128 <= TX_SPANS_OFFSET, "types end before spans");
 _Static_assert(TX_SPANS_OFFSET + TX_SLICES_MAX * 32ull == (uint64_t)TX_DATA_SLICE * SLICE_BYTES,
                "data begin where spans end");
 

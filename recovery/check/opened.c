@@ -321,7 +321,11 @@ static const char *apply_write(struct opened_model *model, const struct log_entr
     uint64_t data = view_slice_address(model->view, TX_DATA_SLICE);
     uint64_t end = view_slice_address(model->view, accessible(model));
     uint64_t decisions = model->view->base + TX_DECISIONS_OFFSET;
+    uint64_t types = model->view->base + TX_TYPES_OFFSET;
+    uint64_t types_end = types + TX_TYPES * sizeof(struct tx_type);
 
+    if (at >= types && at < types_end)
+        return entry->bytes <= types_end - at ? NULL : "a write within the layouts of types";
     if (at >= decisions && at < decisions + TX_DECISIONS * sizeof(struct tx_decision))
         return entry->bytes <= decisions + TX_DECISIONS * sizeof(struct tx_decision) - at
                    ? NULL

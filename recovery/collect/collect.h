@@ -1,8 +1,8 @@
 /*
  * collect.h - frees the blocks of an opened heap that nothing leads to. README.md says how.
  *
- * Not seen are pointers that are no addresses (self-relative ones, xor), and what another heap
- * refers to.
+ * Not seen are pointers that are neither addresses nor self-relative (xor, other offsets), and what
+ * another heap refers to.
  */
 #ifndef PHEAP_RECOVERY_COLLECT_H
 #define PHEAP_RECOVERY_COLLECT_H

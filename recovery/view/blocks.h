@@ -112,6 +112,13 @@ static inline uint64_t block_map_number(const struct block_map *map, uint64_t ad
     return note->number + (offset * map->reciprocals[note->class] >> 40);
 }
 
+/* What a self-relative pointer (core/pheap.h) at this address leads to. Zeroes and small numbers
+ * lead to where no heap is. */
+static inline uint64_t block_self_relative(uint64_t place, uint64_t word)
+{
+    return place + (word ^ 1ull << 63);
+}
+
 struct class_table {
     uint64_t spans, span_bytes;
     uint64_t used, total; /* blocks */

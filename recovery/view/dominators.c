@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include "recovery/view/layouts.h"
 
 #define ARENA_BYTES (64ull << 30) /* reserved, not used */
 #define GROW        (64u << 10)   /* entries */
@@ -30,6 +31,8 @@ struct finding_dominators {
     struct dominators *out;
     const struct block_map *map;
     uint64_t slot, low, bytes; /* of the data area */
+    struct layouts layouts;
+    uint32_t node; /* whose pointers are followed */
     struct pairs stack, edges;
     struct arena addresses; /* of the stack's pairs */
     uint64_t *address_of;
@@ -108,6 +111,15 @@ static inline void push(struct finding_dominators *find, uint32_t from, uint64_t
     find->failed = added ? find->failed : -ENOMEM;
 }
 
+static void push_pointer(void *context, uint64_t place, uint32_t kind, uint64_t target)
+{
+    struct finding_dominators *find = context;
+
+    (void)place;
+    (void)kind;
+    push(find, find->node, target);
+}
+
 static void visit_block(struct finding_dominators *find, struct pair pair, uint64_t address)
 {
     const struct span_note *note = &find->map->notes[(address - find->slot) >> SLICE_SHIFT];
@@ -119,9 +131,14 @@ static void visit_block(struct finding_dominators *find, struct pair pair, uint6
     const uint64_t *words = (const uint64_t *)(start + (pair.to - note->number) * bytes);
     uint32_t node = add_node(find, pair.from, pair.to, bytes);
 
-    find->node_of[pair.to] = node;
-    for (uint64_t i = bytes / 8; i-- > 0;)
+    find->node_of[pair.to] = find->node = node;
+    if (find->layouts.count > 0 &&
+        layouts_each(&find->layouts, (uint64_t)(uintptr_t)words, push_pointer, find))
+        return;
+    for (uint64_t i = bytes / 8; i-- > 0;) {
         push(find, node, words[i]);
+        push(find, node, block_self_relative((uint64_t)(uintptr_t)&words[i], words[i]));
+    }
 }
 
 static void search(struct finding_dominators *find)
@@ -294,6 +311,7 @@ static int prepare(struct finding_dominators *find)
     if (status < 0)
         return status;
     find->address_of = (uint64_t *)find->addresses.base;
+    layouts_load(&find->layouts, find->map);
     find->slot = view_slot_base(find->map->view);
     find->low = find->slot + ((uint64_t)find->map->first_slice << SLICE_SHIFT);
     find->bytes = (uint64_t)(find->map->top - find->map->first_slice) << SLICE_SHIFT;

@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include "recovery/view/layouts.h"
 #include "recovery/view/roots.h"
 
 #define REGION_SHIFT  5 /* of slices: 2 MiB */
@@ -47,6 +48,7 @@ struct marker {
     uint64_t slot;
     uint64_t low, bytes; /* of the data area */
     uint32_t block_bytes[SIZE_CLASSES];
+    struct layouts layouts;
     struct region *regions;
     uint32_t region_count;
     /* Of the workers together; under the lock, but for a look at `waiting`. */
@@ -187,12 +189,24 @@ static inline void look_at(struct worker *worker, uint64_t word)
         reach_block(worker, word, number);
 }
 
+static void look_at_pointer(void *worker, uint64_t place, uint32_t kind, uint64_t target)
+{
+    (void)place;
+    (void)kind;
+    look_at(worker, target);
+}
+
 static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
 {
+    const struct layouts *layouts = &worker->marker->layouts;
     const uint64_t *words = (const uint64_t *)block;
 
-    for (uint64_t i = 0; i < bytes / 8; i++)
+    if (layouts->count > 0 && layouts_each(layouts, block, look_at_pointer, worker))
+        return;
+    for (uint64_t i = 0; i < bytes / 8; i++) {
         look_at(worker, words[i]);
+        look_at(worker, block_self_relative(block + i * 8, words[i]));
+    }
 }
 
 static void look_through_near(struct worker *worker)
@@ -323,6 +337,7 @@ static int start(struct marker *marker, struct reach *reach)
     struct arena *arena = &map->view->arena;
     uint64_t words = map->count / 64 + 1;
 
+    layouts_load(&marker->layouts, map);
     marker->slot = view_slot_base(map->view);
     marker->low = marker->slot + ((uint64_t)map->first_slice << SLICE_SHIFT);
     marker->bytes = (uint64_t)(map->top - map->first_slice) << SLICE_SHIFT;

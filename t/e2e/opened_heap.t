@@ -11,10 +11,13 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import pool_log  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
+POINTERS = os.path.join(BUILT_PROGRAMS, "pointers")
+TYPED = os.path.join(BUILT_PROGRAMS, "typed_objects")
+LEAVES, DECOYS, OBJECTS = 9, 7, 17  # what typed_objects makes
 PRELOADED = {"LD_PRELOAD": LIBRARY}
 NODES, LATER, LOST, LARGE = 1000, 10, 40, 200000
 
@@ -267,6 +270,39 @@ def a_copy_for_another_slot_is_refused_by_the_words_that_are_addresses(place):
 
 
 @test
+def a_copy_for_another_slot_has_the_same_objects_there(place):
+    typed, lists = place.path("typed"), place.path("lists")
+
+    def run(program, *words):
+        return place.run(program, *words, environment=PRELOADED).stdout().split()
+
+    run(TYPED, typed, "make")
+    done = place.pheap("recover", "--clone", typed + "-7", "--slot", 7, typed)
+    expect(done, REFUSED, "in objects whose pointers are not known")
+    run(TYPED, typed, "register")
+    check_equal(run(POINTERS, lists, "make"), ["fine"], "lists, with self-relative pointers alone")
+    before = [pool_bytes.read(pool) for pool in (typed, lists)]
+    for pool in (typed, lists):
+        done = place.pheap("recover", "--clone", pool + "-7", "--slot", 7, pool)
+        expect(done, FINE)
+        expect(place.pheap("recover", "--check", "--all", pool + "-7"), FINE)
+        again = place.pheap("recover", "--clone", pool + "-7", "--slot", 8, pool)
+        expect(again, REFUSED, "exist")
+        expect(place.pheap("recover", "--clone", pool + "-11", "--slot", 11, pool), USAGE, "slot 11")
+    check_equal([pool_bytes.read(pool) for pool in (typed, lists)], before, "the pools")
+    check_equal(place.inspect(typed + "-7")["slot"], 7, "slot")
+    check(place.inspect(typed + "-7")["uuid"] != place.inspect(typed)["uuid"], "a pool of its own")
+    # The reference leads to the original, which is not open.
+    check_equal(run(TYPED, typed + "-7", "count"), [str(LEAVES - 1), str(DECOYS)], "leaves there")
+    check_equal(run(POINTERS, lists + "-7", "check"), ["fine"], "the list there")
+    check_equal(run(TYPED, typed, "count"), [str(LEAVES), str(DECOYS)], "and in the original")
+    run(TYPED, typed + "-7", "make")
+    check_equal(run(TYPED, typed + "-7", "count"), [str(LEAVES), str(2 * DECOYS)], "it goes on")
+    check_equal(sorted(os.listdir(place.path())), sorted(n for n in os.listdir(place.path()) if ".copy-" not in n),
+                "nothing is left behind")
+
+
+@test
 def a_log_that_is_damaged_is_not_copied(place):
     heap = Heap(place)
     spoil_record(heap, 0)
@@ -357,6 +393,75 @@ def what_nothing_leads_to_is_freed_and_nothing_else(place):
     check_equal(heap.counts(), {**WHOLE, "lost": 0, "list": 0, "nodes": 0}, "the tree is left")
     expect(place.run(PROGRAM, heap.path, "build", environment=PRELOADED), FINE)
     check_equal(heap.counts()["list"], NODES + LATER, "and its blocks can be used again")
+
+
+@test
+def what_only_self_relative_pointers_lead_to_is_kept(place):
+    pool = place.path("heap")
+    check_equal(place.run(POINTERS, pool, "make", environment=PRELOADED).stdout(), "fine\n", "made")
+    kept = json.loads(place.pheap("inspect", "--json", pool, "retained", "list").stdout())
+    check_equal(kept["retained_by"]["retained_blocks"], 100, "that the root retains")
+    for lost, blocks in ((0, 100), (49, 100), (0, 51)):
+        if lost:
+            check_equal(place.run(POINTERS, pool, "lose", environment=PRELOADED).stdout(), "fine\n", "cut")
+        done = place.pheap("recover", "--collect", "--json", pool)
+        expect(done, FINE)
+        found = json.loads(done.stdout())
+        check_equal((found["blocks_in_use"], found["blocks"]), (blocks, lost), "blocks, and freed")
+        if blocks == 100 and not lost:
+            check_equal(place.run(POINTERS, pool, "check", environment=PRELOADED).stdout(), "fine\n", "all")
+
+
+@test
+def where_pointers_are_known_they_alone_count(place):
+    pool = place.path("heap")
+
+    def run(what):
+        done = place.run(TYPED, pool, what, environment=PRELOADED)
+        expect(done, FINE)
+        return done.stdout().split()
+
+    def collected(*options):
+        done = place.pheap("recover", "--collect", "--json", *options, pool)
+        expect(done, FINE)
+        return json.loads(done.stdout())["blocks"]
+
+    def retained():
+        shown = place.pheap("inspect", "--json", pool, "retained", "node").stdout()
+        return json.loads(shown)["retained_by"]["retained_blocks"]
+
+    check_equal(run("misuse"), ["0"], "layouts that make no sense")
+    run("make")
+    check_equal((collected("--dry-run"), retained()), (1, OBJECTS - 1), "unknown: every word, no reference")
+    run("register")
+    check_equal((collected("--dry-run"), retained()), (DECOYS, OBJECTS - DECOYS), "known, in the log")
+    run("forget")
+    check_equal(collected("--dry-run"), 1, "taken back")
+    run("register")
+    check_equal(run("count"), [str(LEAVES), str(DECOYS)], "all are there")
+    check_equal(collected(), DECOYS, "freed")
+    check_equal(run("count"), [str(LEAVES), "0"], "what is left")
+    check_equal((collected(), retained()), (0, LEAVES + 1), "known, in a generation")
+    expect(place.pheap("recover", "--check", pool), FINE)
+
+
+@test
+def an_object_that_grows_leads_to_what_it_led_to(place):
+    pool = place.path("heap")
+
+    def run(what):
+        done = place.run(TYPED, pool, what, environment=PRELOADED)
+        expect(done, FINE)
+        return done.stdout().split()
+
+    run("make")
+    run("register")
+    for _ in range(3):
+        run("grow")
+        check_equal(run("count"), [str(LEAVES), str(DECOYS)], "leaves")
+    check_equal(json.loads(place.pheap("inspect", "--json", pool, "heap").stdout())["heap"]["live_blocks"],
+                OBJECTS, "old ones are freed")
+    expect(place.pheap("recover", "--check", pool), FINE)
 
 
 @test

@@ -171,6 +171,38 @@ def optimistic_blocks_in_c_and_in_cpp(place):
             check_equal(done.stdout(), "fine\n", f"{compiler} {options}, {threads} threads")
 
 
+LANGUAGES = (("gcc", "-std=c11 -O2"), ("clang", "-std=c17 -O1"), ("g++", "-x c++ -std=c++11 -O2"),
+             ("clang++", "-x c++ -std=c++20 -O1"), ("g++", "-x c++ -O0 -fno-exceptions"))
+
+
+@test
+def self_relative_pointers_in_c_and_in_cpp(place):
+    """What one language has written the other one reads."""
+    source, binaries = os.path.join(ROOT, "t/programs/pointers.c"), []
+    for number, (compiler, options) in enumerate(LANGUAGES):
+        binaries.append(place.path(f"pointers-{number}"))
+        expect(place.run(compiler, "-Wall", "-Wextra", "-Werror", *options.split(), source, "-o",
+                         binaries[-1], "-lpthread"), FINE)
+        pool = place.path(f"pool-{number}")
+        done = place.run(binaries[-1], pool, "make", environment=PRELOADED)
+        check_equal(done.stdout(), "fine\n", f"{compiler} {options}: made")
+    for number, (compiler, options) in enumerate(LANGUAGES):
+        for pool in range(len(LANGUAGES)):
+            done = place.run(binaries[number], place.path(f"pool-{pool}"), "check", environment=PRELOADED)
+            check_equal(done.stdout(), "fine\n", f"{compiler} {options}: pool {pool}")
+
+
+@test
+def references_lead_to_heaps_that_are_open(place):
+    program, pools = os.path.join(BUILT_PROGRAMS, "references"), [place.path("first"), place.path("second")]
+    for what in ("make", "check", "check"):
+        check_equal(place.run(program, *pools, what, environment=PRELOADED).stdout(), "fine\n", what)
+    clone = place.path("clone")
+    expect(place.pheap("recover", "--clone", clone, pools[0]), FINE)
+    check_equal(place.run(program, clone, pools[1], "cloned", environment=PRELOADED).stdout(), "fine\n",
+                "a clone is another pool")
+
+
 TWO_POOLS = os.path.join(BUILT_PROGRAMS, "two_pools")
 
 
@@ -281,6 +313,9 @@ def the_header_is_clean_in_every_language(place):
         with open(place.path("use." + suffix), "w", encoding="ascii") as f:
             f.write('#include "pheap.h"\n'
                     "int use(struct pheap *heap);\n"
+                    "struct node { PHEAP_PTR(struct node) next; };\n"
+                    "struct node *next(struct node *node);\n"
+                    "struct node *next(struct node *node) { return PHEAP_PTR_OF(&node->next); }\n"
                     "int use(struct pheap *heap) { return pheap_sync(heap); }\n")
         for define in ((), ("-DPHEAP_LINKED",)):
             expect(place.run(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic",

@@ -65,6 +65,38 @@ static void a_commit_is_there_after_opening_again(void)
     fixture_close();
 }
 
+static void aligned_objects_are_aligned_and_come_back(void)
+{
+    const size_t wrong[] = {0, 3, 24, 131072};
+    void *blocks[17];
+    struct pheap_tx *tx;
+
+    fixture_create();
+    tx = begin();
+    for (unsigned i = 0; i < 4; i++)
+        CHECK_EQ(tx_alloc_aligned(tx, wrong[i], 8, TYPE_A, &blocks[0]), -EINVAL);
+    for (unsigned i = 0; i < 17; i++) {
+        CHECK_OK(tx_alloc_aligned(tx, (size_t)1 << i, 100 + i, TYPE_B, &blocks[i]));
+        CHECK_EQ((uintptr_t)blocks[i] % ((size_t)1 << i), 0);
+        memset(blocks[i], (int)i, 100 + i);
+    }
+    CHECK_OK(tx_commit(tx));
+    for (int round = 0; round < 2; round++) {
+        fixture_reopen();
+        CHECK_EQ(count(TYPE_B), 17);
+        for (unsigned i = 0; i < 17; i++)
+            CHECK(((uint8_t *)blocks[i])[0] == i && ((uint8_t *)blocks[i])[99 + i] == i);
+        CHECK(fixture_checkpoint() > 0);
+    }
+    tx = begin();
+    for (unsigned i = 0; i < 17; i++)
+        CHECK_OK(tx_free(tx, blocks[i]));
+    CHECK_OK(tx_commit(tx));
+    fixture_reopen();
+    CHECK_EQ(count(TYPE_B), 0);
+    fixture_close();
+}
+
 static void so_it_is_when_a_generation_has_it(void)
 {
     uint64_t *word;
@@ -598,6 +630,7 @@ int main(int argc, char **argv)
     fixture_begin();
     tap_arguments(argc, argv);
     RUN(a_commit_is_there_after_opening_again);
+    RUN(aligned_objects_are_aligned_and_come_back);
     RUN(so_it_is_when_a_generation_has_it);
     RUN(an_abort_undoes_everything);
     RUN(what_was_open_when_the_process_died_has_not_happened);
