@@ -55,6 +55,15 @@ def signals_sent_to_restore_reach_the_program(place):
     again.kill(signal.SIGTERM)
 
 
+def restore_ends_as_the_program_does(place):
+    for status in (7, 143, -signal.SIGABRT, -signal.SIGHUP):
+        pool = place.path(f"pool{status}")
+        process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "100", status)
+        place.wait_generation(pool, 2, process)
+        process.kill()
+        check_equal(place.pheap("restore", pool).status, status, "exit status of the restore")
+
+
 def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
     for round_number in range(20):
         pool = place.path(f"pool-{round_number}")
@@ -188,6 +197,7 @@ def as_user(function):
 
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
+                  restore_ends_as_the_program_does,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
                   a_copy_is_restored_beside_the_program_that_goes_on,
                   a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,
