@@ -138,7 +138,8 @@ static void look_at_ptrace(struct doctor *doctor)
                     scope >= 2 ? "set kernel.yama.ptrace_scope to 1 or 0"
                                : "allow the system call ptrace in the container's or service's "
                                  "filter (docker run --security-opt seccomp=..., "
-                                 "SystemCallFilter=)",
+                                 "SystemCallFilter=); checkpoints, not restores, can do without "
+                                 "by PHEAP_FREEZE=signal",
                     "ptrace does not work: %s (kernel.yama.ptrace_scope is %ld, Seccomp %ld)",
                     strerror(error), scope, status_field("Seccomp"));
 }
