@@ -114,7 +114,7 @@ UNIT_LAYERS  := recovery core/agent core/process core/tx core/image core/heap co
 $(BUILD)/t/unit/%: $(BUILD)/obj/t/unit/%.c.o $(BUILD)/obj/t/lib/tap.c.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ $(foreach layer,$(UNIT_NEEDS_$*),$(call archive,$(layer))) -lpthread $(LDFLAGS)
+	$(Q)$(CC) -o $@ $^ $(foreach layer,$(UNIT_NEEDS_$*),$(call archive,$(layer))) -lpthread -lm $(LDFLAGS)
 
 # --- test programs: t/programs/xxx.c, plain programs that know nothing of pheap ---
 PROGRAM_SOURCES := $(wildcard t/programs/*.c)
@@ -172,7 +172,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
                      recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_slab heap_spans recovery_retained tx_direct \
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_profile heap_slab heap_spans recovery_retained tx_direct \
                    tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull

@@ -78,21 +78,26 @@ static void *or_enomem(void *block)
 
 __attribute__((noinline)) static void *malloc_slow(size_t bytes)
 {
+    void *block = counted_malloc(bytes);
+
+    if (block != NULL)
+        return block;
     return or_enomem(program_start_heap() ? heap_malloc(bytes) : NULL);
 }
 
-__attribute__((noinline)) static void *malloc_medium(size_t bytes)
+__attribute__((noinline)) static void *malloc_medium(size_t bytes, struct thread_heap *mine)
 {
-    void *block = medium_malloc(bytes);
+    void *block = medium_malloc(mine, bytes);
 
     return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
 
 void *malloc(size_t bytes)
 {
-    void *block = fast_malloc(bytes);
+    struct thread_heap *mine = heap_thread;
+    void *block = fast_malloc(mine, bytes);
 
-    return LIKELY(block != NULL) ? block : malloc_medium(bytes);
+    return LIKELY(block != NULL) ? block : malloc_medium(bytes, mine);
 }
 
 void free(void *block)

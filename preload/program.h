@@ -46,6 +46,9 @@ void program_write_statistics(const char *title);
 /* pmem.c: what writing a pool on DAX takes; all zero (but for `forced`) elsewhere. */
 void program_find_pmem(const char *pool_path, struct persist_pmem *pmem);
 
+/* profile.c: PHEAP_PROFILE=bytes. Says why if it cannot be. */
+void program_profile(uint64_t rate_bytes);
+
 /* deepbind.c: PHEAP_DEEPBIND=1 */
 void program_keep_deepbind(void);
 

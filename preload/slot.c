@@ -11,6 +11,7 @@
 #include "core/base/checksum.h"
 #include "core/base/options.h"
 #include "core/heap/heap.h"
+#include "core/heap/profile.h"
 
 /* Left out: the legacy layout maps libraries there (DESIGN.md 4). */
 #define SLOT_GAP_FIRST 10
@@ -100,12 +101,22 @@ static bool hardening_is_wanted(void)
            options_switch(block.environment, "PHEAP_HARDEN");
 }
 
+static bool profile_is_wanted(void)
+{
+    struct start_block block = start_block_read();
+
+    return block.environment && !block.is_secure &&
+           options_switch(block.environment, "PHEAP_PROFILE");
+}
+
 bool slot_start_heap(void)
 {
     uint32_t wanted = slot_wanted();
 
     if (hardening_is_wanted())
         heap_harden();
+    if (profile_is_wanted())
+        heap_profile_reserve();
     if (heap_start(wanted) == 0)
         return true;
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)

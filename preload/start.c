@@ -321,6 +321,8 @@ __attribute__((constructor)) static void start(void)
         program_keep_deepbind();
     if (options.harden && program_start_heap())
         program_explain_faults();
+    if (options.profile_bytes)
+        program_profile(options.profile_bytes);
     if (options.stats)
         program_print_statistics_at_exit();
     if (!options.pool)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "core/base/options.h"
 #include "tools/command.h"
+#include "tools/first_process.h"
 #include "tools/pool_state.h"
 #include "tools/preload_env.h"
 #include "tools/program_check.h"
@@ -105,11 +106,13 @@ static int refuse_to_lose(const struct run *run, struct problem *why)
                        run->state.path, (unsigned long long)entry->number);
 }
 
-/* Becomes the program; returns only on failure. */
-static int start(struct run *run, struct problem *why)
+/* Becomes the program; returns only on failure, or as process 1 when the program has ended (1). */
+static int start(struct run *run, int *exit_status, struct problem *why)
 {
     int status;
 
+    if (getpid() == 1 && (status = first_process_stay(exit_status, why)) != 0)
+        return status;
     run->preload.slot = run->state.super.slot;
     if ((status = preload_env_set(&run->preload, why)) < 0)
         return status;
@@ -139,8 +142,8 @@ static int run_program(struct run *run, const char *pool_path, int *exit_status,
         return status;
     if (!run->program.path[0] && (status = program_check(run->argv[0], &run->program, why)) < 0)
         return status;
-    status = start(run, why);
-    if (run->pool_is_new)
+    status = start(run, exit_status, why);
+    if (status < 0 && run->pool_is_new)
         unlink(run->state.path);
     return status;
 }

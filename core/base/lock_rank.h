@@ -11,6 +11,7 @@ enum lock_rank {
     LOCK_RANK_THREAD_HEAPS, /* the table of thread heaps and the list of the dead */
     LOCK_RANK_THREAD_HEAP,  /* one thread heap's slab lists */
     LOCK_RANK_HARDENED,     /* everything of a hardened heap but the runs */
+    LOCK_RANK_PROFILE,      /* the tables of a profile */
     LOCK_RANK_SPANS,        /* free runs, top, commit */
     LOCK_RANK_CHECKPOINT,   /* an opened heap's checkpoint, as a whole */
     LOCK_RANK_LOG,          /* an opened heap's log: places of records */

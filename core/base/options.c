@@ -109,6 +109,16 @@ int options_dirty(const char *text, uint64_t *out_bytes)
     return 0;
 }
 
+int options_profile(const char *text, uint64_t *out_bytes)
+{
+    uint64_t bytes = 0;
+
+    if (options_size(text, &bytes) || bytes > OPTIONS_PROFILE_MAX)
+        return STATUS_USAGE;
+    *out_bytes = bytes == 1 ? OPTIONS_PROFILE_DEFAULT : bytes;
+    return 0;
+}
+
 int options_number(const char *text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -180,6 +190,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     const char *interval = options_variable(environment, "PHEAP_INTERVAL");
     const char *keep = options_variable(environment, "PHEAP_KEEP");
     const char *dirty = options_variable(environment, "PHEAP_DIRTY");
+    const char *profile = options_variable(environment, "PHEAP_PROFILE");
     uint64_t number = 0;
     int status, switch_status;
 
@@ -214,6 +225,11 @@ int options_from_environment(struct environment_options *out, char *const *envir
     if (dirty && *dirty && options_dirty(dirty, &out->dirty_bytes))
         status =
             problem_set(why, STATUS_USAGE, "PHEAP_DIRTY=%s: expected a size from 1M, or 0", dirty);
+    if (profile && *profile && options_profile(profile, &out->profile_bytes))
+        status = problem_set(why, STATUS_USAGE,
+                             "PHEAP_PROFILE=%s: expected 1, or the bytes from one sampled "
+                             "allocation to the next, such as 64K",
+                             profile);
     if (interval && *interval && options_duration(interval, 1, &out->interval_ns))
         status = problem_set(why, STATUS_USAGE,
                              "PHEAP_INTERVAL=%s: expected nanoseconds or a time such as 100ms, 1s",

@@ -14,6 +14,8 @@
 
 #define OPTIONS_INTERVAL_DEFAULT_NS 1000000000ull
 #define OPTIONS_KEEP_DEFAULT        3
+#define OPTIONS_PROFILE_DEFAULT     (512ull << 10) /* PHEAP_PROFILE=1 */
+#define OPTIONS_PROFILE_MAX         (1ull << 40)
 #define OPTIONS_KEEP_MAX            16
 #define OPTIONS_DIRTY_MIN           (1ull << 20) /* smaller: checkpoints without end */
 
@@ -29,6 +31,10 @@ MUST_CHECK int options_size(const char *text, uint64_t *out_bytes);
 /* A size that a watermark can have: 0 (none), or from OPTIONS_DIRTY_MIN. 0 or STATUS_USAGE. */
 MUST_CHECK int options_dirty(const char *text, uint64_t *out_bytes);
 
+/* A mean distance of samples: 0 (none), 1 (OPTIONS_PROFILE_DEFAULT), or a size. 0 or STATUS_USAGE.
+ */
+MUST_CHECK int options_profile(const char *text, uint64_t *out_bytes);
+
 /* A decimal number up to max. 0 or STATUS_USAGE. */
 MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
 
@@ -36,23 +42,24 @@ MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
 const char *options_variable(char *const *environment, const char *name);
 
 struct environment_options {
-    const char *pool;      /* PHEAP_POOL; NULL: none, or empty */
-    const char *owner;     /* PHEAP_OWNER */
-    uint64_t interval_ns;  /* PHEAP_INTERVAL; 0: only on request */
-    uint64_t dirty_bytes;  /* PHEAP_DIRTY; 0: not said */
-    uint32_t keep;         /* PHEAP_KEEP; 0: not said */
-    enum tracking track;   /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
-    bool checks_cuts;      /* PHEAP_CHECK=cut */
-    bool by_signal;        /* PHEAP_FREEZE=signal */
-    bool at_exit;          /* PHEAP_AT_EXIT=1 */
-    bool omits_crash;      /* PHEAP_CRASH=0 */
-    bool ignores_children; /* PHEAP_CHILDREN=ignore */
-    bool denies_io_uring;  /* PHEAP_DENY=io_uring */
-    bool on_term;          /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
-    bool fresh;            /* PHEAP_FRESH=1: start anew although there is something to resume */
-    bool deepbind;         /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
-    bool harden;           /* PHEAP_HARDEN=1 */
-    bool stats;            /* PHEAP_STATS=1: statistics at exit */
+    const char *pool;       /* PHEAP_POOL; NULL: none, or empty */
+    const char *owner;      /* PHEAP_OWNER */
+    uint64_t interval_ns;   /* PHEAP_INTERVAL; 0: only on request */
+    uint64_t dirty_bytes;   /* PHEAP_DIRTY; 0: not said */
+    uint64_t profile_bytes; /* PHEAP_PROFILE; 0: not said */
+    uint32_t keep;          /* PHEAP_KEEP; 0: not said */
+    enum tracking track;    /* PHEAP_TRACK=checksum, soft-dirty; else TRACKING_BEST */
+    bool checks_cuts;       /* PHEAP_CHECK=cut */
+    bool by_signal;         /* PHEAP_FREEZE=signal */
+    bool at_exit;           /* PHEAP_AT_EXIT=1 */
+    bool omits_crash;       /* PHEAP_CRASH=0 */
+    bool ignores_children;  /* PHEAP_CHILDREN=ignore */
+    bool denies_io_uring;   /* PHEAP_DENY=io_uring */
+    bool on_term;           /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
+    bool fresh;             /* PHEAP_FRESH=1: start anew although there is something to resume */
+    bool deepbind;          /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
+    bool harden;            /* PHEAP_HARDEN=1 */
+    bool stats;             /* PHEAP_STATS=1: statistics at exit */
 };
 
 /* 0, or STATUS_USAGE with the variable and its value in *why; what is wrong has its default. */

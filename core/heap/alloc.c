@@ -16,6 +16,7 @@
 #include "core/heap/memcheck.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
@@ -219,15 +220,61 @@ static void *alloc_large(size_t bytes, size_t align, bool *is_zero)
     return large_alloc(heap_here(), bytes, align, is_zero);
 }
 
+void *alloc_sampled(struct heap *heap, struct thread_heap *owner, uint32_t size_class,
+                    bool *is_zero)
+{
+    uint64_t epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+    struct span *slab;
+    void *block;
+
+    heap_lock(heap, &owner->lock);
+    if (owner->epoch != epoch) {
+        owner->epoch = epoch;
+        thread_heap_collect(heap, owner);
+    }
+    block = take_from_owned(heap, owner, size_class, is_zero);
+    slab = block ? NULL : slab_create(heap, owner, size_class);
+    if (slab) {
+        slab->flags |= SPAN_SAMPLED;
+        slab_install(heap, owner, slab);
+        block = take_from_owned(heap, owner, size_class, is_zero);
+    }
+    heap_unlock(heap, &owner->lock);
+    return block;
+}
+
+/* Above the limit of the fast paths: large, or of a profiled heap. size_class: SIZE_CLASSES for a
+ * large one. */
+static void *alloc_beyond(uint32_t size_class, size_t bytes, size_t align, bool *is_zero)
+{
+    struct thread_heap *mine = heap_thread;
+    void *block = NULL;
+
+    if (size_class >= SIZE_CLASSES) {
+        block = alloc_large(bytes, align, is_zero);
+        if (block && heap_thread->until_sample) /* it may have got its heap just now */
+            profile_note_large(heap_here(), block, bytes);
+        return block;
+    }
+    if (mine->until_sample && profile_hits(heap_here(), mine, bytes))
+        block = profile_alloc_small(heap_here(), size_class, bytes, is_zero);
+    return block ? block : alloc_class(size_class, bytes, align, is_zero);
+}
+
+static uint32_t class_or_large(size_t bytes)
+{
+    return bytes <= BLOCK_MAX_BYTES ? size_class_of(bytes) : SIZE_CLASSES;
+}
+
 void *heap_malloc(size_t bytes)
 {
-    void *block = fast_malloc(bytes);
+    void *block = fast_malloc(heap_thread, bytes);
 
     if (LIKELY(block != NULL))
         return block;
-    if (bytes <= BLOCK_MAX_BYTES)
+    if (bytes <= heap_thread->medium_limit)
         return alloc_class(size_class_of(bytes), bytes, 1, NULL);
-    return alloc_large(bytes, 1, NULL);
+    return alloc_beyond(class_or_large(bytes), bytes, 1, NULL);
 }
 
 /* One reserve serves all, so a request above a slot's size is refused before it is rounded. */
@@ -239,11 +286,11 @@ void *heap_calloc(size_t count, size_t bytes)
 
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
-    block = fast_malloc(total);
-    if (block == NULL && total <= BLOCK_MAX_BYTES)
+    block = fast_malloc(heap_thread, total);
+    if (block == NULL && total <= heap_thread->medium_limit)
         block = alloc_class(size_class_of(total), total, 1, &is_zero);
     else if (block == NULL)
-        block = alloc_large(total, 1, &is_zero);
+        block = alloc_beyond(class_or_large(total), total, 1, &is_zero);
     if (block == NULL || is_zero)
         return block;
     if (total > BLOCK_MAX_BYTES)
@@ -262,9 +309,9 @@ void *heap_memalign(size_t align, size_t bytes)
     if (bytes > SLOT_BYTES)
         return NULL;
     size_class = size_class_of_aligned(bytes, align);
-    if (size_class < SIZE_CLASSES)
+    if (bytes <= heap_thread->medium_limit && size_class < SIZE_CLASSES)
         return alloc_class(size_class, bytes, align, NULL);
-    return alloc_large(bytes, align, NULL);
+    return alloc_beyond(size_class, bytes, align, NULL);
 }
 
 bool heap_trim(void)

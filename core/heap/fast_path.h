@@ -17,15 +17,13 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* NULL: take heap_malloc(). */
-static inline void *fast_malloc(size_t bytes)
+/* Up to SMALL_MAX_BYTES, from the calling thread's heap. NULL: none is at hand. */
+static inline void *small_pop(struct thread_heap *mine, size_t bytes)
 {
     struct span *slab;
     uint64_t *block, link, offset;
 
-    if (UNLIKELY(bytes > SMALL_MAX_BYTES))
-        return NULL;
-    slab = heap_thread->by_bytes[bytes];
+    slab = mine->by_bytes[bytes];
     block = (uint64_t *)slab->free_head;
     /* Small slabs are one slice, so the link's offset is below 64 KiB. What is read at the end of
      * the list, at slab start + 1, is not: 2^48 to one, and a secret key. */
@@ -40,17 +38,44 @@ static inline void *fast_malloc(size_t bytes)
     return block;
 }
 
-/* Of any size class, by computing it. NULL: take heap_malloc(). */
-static inline void *medium_malloc(size_t bytes)
+/* NULL: take heap_malloc(). */
+static inline void *fast_malloc(struct thread_heap *mine, size_t bytes)
 {
-    struct span *slab;
+    return UNLIKELY(bytes > mine->small_limit) ? NULL : small_pop(mine, bytes);
+}
 
-    if (UNLIKELY(bytes > BLOCK_MAX_BYTES))
-        return NULL;
-    slab = heap_thread->current[size_class_of(bytes)];
+/* Of any size class, by computing it. NULL: none is at hand. */
+static inline void *class_pop(struct thread_heap *mine, size_t bytes)
+{
+    struct span *slab = mine->current[size_class_of(bytes)];
+
     if (UNLIKELY(!slab_has_free(slab)))
         return NULL;
     return slab_pop(slab, slab->start, slab_bytes(slab));
+}
+
+/* NULL: take heap_malloc(). */
+static inline void *medium_malloc(struct thread_heap *mine, size_t bytes)
+{
+    return UNLIKELY(bytes > mine->medium_limit) ? NULL : class_pop(mine, bytes);
+}
+
+/* In a profiled heap, whose limits are 0: counts what is not going to be sampled and serves it.
+ * NULL: take heap_malloc(), nothing was counted. */
+static inline void *counted_malloc(size_t bytes)
+{
+    struct thread_heap *mine = heap_thread;
+    void *block = NULL;
+
+    if (bytes >= mine->until_sample)
+        return NULL;
+    if (bytes <= SMALL_MAX_BYTES)
+        block = small_pop(mine, bytes);
+    else if (bytes <= BLOCK_MAX_BYTES)
+        block = class_pop(mine, bytes);
+    if (LIKELY(block != NULL))
+        mine->until_sample -= bytes;
+    return block;
 }
 
 /* The descriptor of the span that `block` lies in; NULL if it is not in the slot. */

@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
@@ -133,6 +134,8 @@ __attribute__((noinline)) static void free_checked(void *block)
             hardened_free(heap, block);
         return;
     }
+    if (UNLIKELY(span->flags & SPAN_SAMPLED))
+        profile_forget(heap, block);
     if (span->kind == SPAN_LARGE)
         large_free(heap, span);
     else
@@ -174,6 +177,15 @@ static bool realloc_in_place(struct heap *heap, struct span *span, size_t bytes)
     return bytes <= usable_bytes && bytes >= usable_bytes / 2;
 }
 
+static void *alloc_to_grow(struct heap *heap, size_t bytes)
+{
+    void *block = large_alloc_to_grow(heap, bytes);
+
+    if (block && heap_thread->until_sample)
+        profile_note_large(heap, block, bytes);
+    return block;
+}
+
 void *heap_realloc(void *block, size_t bytes)
 {
     struct heap *heap = heap_here();
@@ -188,10 +200,13 @@ void *heap_realloc(void *block, size_t bytes)
     span = block_span_checked(heap, block, "realloc");
     if (span == NULL)
         return heap_is_hardened(heap) ? hardened_realloc(heap, block, bytes) : NULL;
-    if (realloc_in_place(heap, span, bytes))
+    if (realloc_in_place(heap, span, bytes)) {
+        if (UNLIKELY(span->flags & SPAN_SAMPLED))
+            profile_resize(heap, block, bytes);
         return block;
+    }
     usable_bytes = span_usable_bytes(span);
-    moved = span->kind == SPAN_LARGE && bytes > usable_bytes ? large_alloc_to_grow(heap, bytes)
+    moved = span->kind == SPAN_LARGE && bytes > usable_bytes ? alloc_to_grow(heap, bytes)
                                                              : heap_malloc(bytes);
     if (moved == NULL)
         return bytes <= usable_bytes ? block : NULL;

@@ -7,6 +7,7 @@
  *             + ...      dirty bits: one bit a slice
  *             + ...      thread heaps: an array
  *             + ...      data: slices data_slice .. slice_count - 1
+ *             + ...      profile, if there is to be one, at the end of the reserve
  *
  * Where the last three begin depends on how much could be reserved; the header says. Each of
  * the four areas is committed (readable and writable) up to its own mark and grows upwards.
@@ -67,6 +68,7 @@ enum span_flags {
     HARD_FREED = 8,      /* a large block in quarantine */
     HARD_LISTED = 16,    /* a slab in the list of its class */
     LARGE_REUSED = 32,   /* all of it may be dirty, whatever the dirty bits say */
+    SPAN_SAMPLED = 64,   /* profile.h: its blocks have samples */
 };
 
 /*
@@ -157,10 +159,13 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
     struct remote_batch batches[REMOTE_BATCHES];
-    uint32_t kept[KEPT_SPANS];  /* first slices; 0 none. Also taken from by who purges */
-    uint32_t kept_next;         /* the place that the next one goes to */
-    uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
-    uint64_t ticks_ns;          /* what it said */
+    uint32_t kept[KEPT_SPANS];          /* first slices; 0 none. Also taken from by who purges */
+    uint32_t kept_next;                 /* the place that the next one goes to */
+    uint32_t ticks, ticks_step;         /* span operations until the clock is looked at */
+    uint64_t ticks_ns;                  /* what it said */
+    uint64_t small_limit, medium_limit; /* the fast paths serve up to here; profiled: 0 */
+    uint64_t until_sample;              /* bytes; 0: not profiled */
+    uint64_t sample_dice;               /* xorshift state */
     /* What other threads read and write, on a line of its own. */
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
@@ -171,6 +176,7 @@ enum thread_heap_state {
     THREAD_HEAP_UNUSED = 0,
     THREAD_HEAP_LIVE = 1,
     THREAD_HEAP_DEAD = 2,
+    THREAD_HEAP_SHARED = 3, /* no thread's: who holds its lock uses it */
 };
 
 #define THREAD_HEAP_STRIDE 12288
@@ -214,6 +220,11 @@ struct heap {
     uint32_t dead_count;
 
     struct span empty_slab;
+
+    /* Who allocated what (profile_format.h); all 0 in a heap without. The area is the last of the
+     * reserve, behind that of the data. */
+    uint64_t profile_rate_bytes;
+    struct area profile;
 };
 
 /*

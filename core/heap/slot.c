@@ -11,6 +11,8 @@
 #include <sys/resource.h>
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
+#include "core/heap/profile.h"
+#include "core/heap/profile_table.h"
 
 /* Under RLIMIT_AS less is reserved: the program's stacks, libraries and mappings, and the agent,
  * need some of it. What the kernel refuses is halved as often as needed, but not below this. */
@@ -24,6 +26,13 @@ struct heap_place heap_place;
 static const struct span no_span;
 uintptr_t heap_spans = (uintptr_t)&no_span;
 uint64_t heap_span_mask;
+
+static bool profile_reserved;
+
+void heap_profile_reserve(void)
+{
+    profile_reserved = true;
+}
 
 static uint64_t slot_round_up(uint64_t value, uint64_t unit)
 {
@@ -88,6 +97,17 @@ static uint64_t slot_secret(uintptr_t base)
     return secret;
 }
 
+/* Takes it from the end of the data area. */
+static void slot_lay_out_profile(struct heap *heap)
+{
+    uint64_t bytes = heap->reserve_bytes / PROFILE_RESERVE_PART, cursor;
+
+    if (bytes < PROFILE_RESERVE_MIN_BYTES)
+        bytes = PROFILE_RESERVE_MIN_BYTES;
+    cursor = heap->data.limit -= bytes;
+    slot_area(&heap->profile, &cursor, bytes);
+}
+
 static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
 {
     uintptr_t base = (uintptr_t)heap;
@@ -104,6 +124,8 @@ static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
     slot_area(&heap->thread_heaps, &cursor, threads * THREAD_HEAP_STRIDE);
     cursor = slot_round_up(cursor, SLICE_BYTES);
     slot_area(&heap->data, &cursor, base + reserve_bytes - cursor);
+    if (profile_reserved)
+        slot_lay_out_profile(heap);
     heap->data_slice = (uint32_t)((heap->data.start - base) >> SLICE_SHIFT);
     heap->top = heap->data_slice;
 }

@@ -9,6 +9,7 @@
  */
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
@@ -111,6 +112,8 @@ void heap_fork_prepare(void)
         fork_lock(&heap_thread_heap(heap, i)->lock, may_wait);
     if (heap_is_hardened(heap))
         fork_lock(&heap_hardened(heap)->lock, may_wait);
+    if (heap_profile(heap))
+        fork_lock(&heap_profile(heap)->lock, may_wait);
     fork_lock(&heap->spans_lock, may_wait);
     __atomic_store_n(&heap->fork_holder, (uint64_t)heap_holder(), __ATOMIC_RELAXED);
 }
@@ -125,6 +128,8 @@ void heap_fork_parent(void)
     fork_unlock(&heap->spans_lock);
     if (heap_is_hardened(heap))
         fork_unlock(&heap_hardened(heap)->lock);
+    if (heap_profile(heap))
+        fork_unlock(&heap_profile(heap)->lock);
     for (uint32_t i = heap->thread_heap_count; i-- > 0;)
         fork_unlock(&heap_thread_heap(heap, i)->lock);
     fork_unlock(&heap->threads_lock);
@@ -154,6 +159,8 @@ void heap_fork_child(void)
     fork_renew(&heap->threads_lock);
     if (heap_is_hardened(heap))
         fork_renew(&heap_hardened(heap)->lock);
+    if (heap_profile(heap))
+        fork_renew(&heap_profile(heap)->lock);
     fork_renew(&heap->spans_lock);
     spans_fork_child(heap);
     heap_fork_parent();

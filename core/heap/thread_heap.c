@@ -10,6 +10,7 @@
 
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
+#include "core/heap/profile.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
@@ -25,6 +26,8 @@ static struct span no_slab = {
 struct thread_heap heap_thread_none = {
     .by_bytes = {[0 ... SMALL_MAX_BYTES] = &no_slab},
     .current = {[0 ... SIZE_CLASSES - 1] = &no_slab},
+    .small_limit = SMALL_MAX_BYTES,
+    .medium_limit = BLOCK_MAX_BYTES,
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
 __thread uint64_t heap_tag;
@@ -90,6 +93,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
         thread_heap_set_state(mine, THREAD_HEAP_LIVE);
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
+        profile_init_thread(heap, mine);
         heap_thread = mine;
         heap_tag = slab_tag(mine);
     }
@@ -97,6 +101,18 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
     if (mine && thread_hook)
         thread_hook(mine);
     return mine;
+}
+
+struct thread_heap *thread_heap_make_shared(struct heap *heap)
+{
+    struct thread_heap *shared;
+
+    heap_lock(heap, &heap->threads_lock);
+    shared = thread_heap_make(heap);
+    if (shared)
+        thread_heap_set_state(shared, THREAD_HEAP_SHARED);
+    heap_unlock(heap, &heap->threads_lock);
+    return shared;
 }
 
 void thread_heap_drain(struct heap *heap, struct thread_heap *owner)

@@ -19,6 +19,9 @@
 /* The calling thread's heap; made or adopted if it has none yet. NULL: no memory. */
 struct thread_heap *thread_heap_attach(struct heap *heap);
 
+/* One that is no thread's and never dies. NULL: no memory. */
+struct thread_heap *thread_heap_make_shared(struct heap *heap);
+
 /* Under its lock: takes full slabs back that got free blocks. */
 void thread_heap_drain(struct heap *heap, struct thread_heap *owner);
 

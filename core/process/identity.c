@@ -95,6 +95,11 @@ int capture_process(struct capture_run *run)
 
     if (status != 0)
         return status;
+    if (capture->pid == 1)
+        return problem_set(run->why, STATUS_UNSUPPORTED,
+                           "the program is process 1 of a pid namespace, whose end is that of the "
+                           "namespace: start it by pheap run, or under an init process "
+                           "(docker run --init)");
     if (proc_readlink(capture->pid, "root", root, sizeof root) != 1)
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "the program has changed its root directory (chroot), which cannot be "

@@ -148,7 +148,7 @@ static void check_threads(struct heap_view *view)
 
         heap_view_read(view, &thread, sizeof thread, address);
         check_holder(view, address + __builtin_offsetof(struct thread_heap, lock));
-        if (thread.state > THREAD_HEAP_DEAD || thread.index != i)
+        if (thread.state > THREAD_HEAP_SHARED || thread.index != i)
             heap_tell(view, HP_THREADS, address, "its own number and a state that there is",
                       "number %u, state %u", thread.index, thread.state);
     }

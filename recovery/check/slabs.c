@@ -10,7 +10,8 @@
 #include "core/heap/slab.h"
 #include "recovery/check/heap_view.h"
 
-#define FLAGS_KNOWN (SLAB_CURRENT | SLAB_FRESH_ZERO | HARD_GUARDED | HARD_FREED | HARD_LISTED)
+#define FLAGS_KNOWN                                                                                \
+    (SLAB_CURRENT | SLAB_FRESH_ZERO | HARD_GUARDED | HARD_FREED | HARD_LISTED | SPAN_SAMPLED)
 
 struct slab_place {
     struct heap_view *view;

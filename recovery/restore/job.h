@@ -103,11 +103,6 @@ typedef int namespace_main(struct restore_job *job, bool in_user_namespace, int 
 MUST_CHECK int spawn_namespace(struct restore_job *job, namespace_main *body, struct restored *out);
 void child_kill(int pid);
 
-/* wait.c: what would be forwarded waits from here on until restore_wait(), or until it is released,
- * when it ends us. The mask before. */
-uint64_t restore_hold_signals(void);
-void restore_release_signals(uint64_t before);
-
 /* drive.c: from the stopped executable to the running program. */
 MUST_CHECK int drive_rebuild(struct restore_job *job, struct spawned *spawned);
 

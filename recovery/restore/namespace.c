@@ -72,6 +72,22 @@ static int mount_proc(struct restore_job *job)
                                      status_text((int)status));
 }
 
+/* In a new namespace numbers begin at 2, where a container's programs have theirs: what is started
+ * here before the program is to get higher ones. Where that fails, the number may be taken. */
+static void leave_ids_free(const struct process_image *process)
+{
+    char text[16];
+    int highest = process->process->pid;
+
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        int tid = (int)process->threads[i].record->tid;
+
+        highest = tid > highest ? tid : highest;
+    }
+    format_text(text, sizeof text, "%d", highest);
+    (void)write_text("/proc/sys/kernel/ns_last_pid", text);
+}
+
 static void report(int fd, int kind, int value)
 {
     struct namespace_event event = {kind, value};
@@ -116,6 +132,8 @@ static __attribute__((noreturn)) void init_main(struct restore_job *job, namespa
     outcome.status = user_namespace ? map_ids(job, uid, gid) : 0;
     if (outcome.status == 0)
         outcome.status = mount_proc(job);
+    if (outcome.status == 0)
+        leave_ids_free(&job->process);
     if (outcome.status == 0 && job->shifts_clocks) {
         int status = clocks_shift(&job->process);
 

@@ -34,6 +34,11 @@ struct restored {
 MUST_CHECK int restore_process(const struct restore_options *options, struct restored *out,
                                struct problem *why);
 
+/* Blocks what restore_wait() forwards, before there is a child that it could be meant for; what the
+ * mask was. restore_process() does it by itself. */
+uint64_t restore_hold_signals(void);
+void restore_release_signals(uint64_t before);
+
 /* Forwards signals until the process ends; its wait status. */
 int restore_wait(const struct restored *restored);
 

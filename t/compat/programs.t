@@ -13,8 +13,12 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from killed_editor import EDITORS, run_editor  # noqa: E402
+from killed_server import run_server  # noqa: E402
 from killed_twice import ALL, Program, run_program  # noqa: E402
-from pheap_test import Skip, add_test, check_equal, main  # noqa: E402
+from pheap_test import NOBODY, Skip, add_test, check_equal, main  # noqa: E402
+from servers import (NGINX, REDIS_WITH_MANY_KEYS, SERVERS,  # noqa: E402
+                     nginx_serves_after_two_restores)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 _results = []
@@ -64,40 +68,57 @@ PROGRAMS = [
             "-flags", "+bitexact", "-fflags", "+bitexact", "-map_metadata", "-1", "-f", "matroska",
             "out.mkv"),
 ] + list(ALL.values())
-NEEDS = {"OpenJDK": "javac", "Go (external linking)": "go", "Rust": "rustc"}
-VERSION = {"OpenJDK": ["java", "-version"], "Go (external linking)": ["go", "version"],
+# Of those that are not called by their own name, or know no --version: what tells the version.
+VERSION = {"OpenJDK": ["javac", "-version"], "Go (external linking)": ["go", "version"],
            "Rust": ["rustc", "--version"], "lua5.4": ["lua5.4", "-v"], "ffmpeg": ["ffmpeg", "-version"],
-           "threads_conditions": None, "xz": ["xz", "--version"], "gawk": ["gawk", "--version"]}
+           "threads_conditions": None, "Redis": ["redis-server", "--version"],
+           "Redis with a million keys": ["redis-server", "--version"], "nginx": [NGINX, "-v"]}
 
 
-def version_of(program):
-    command = VERSION.get(program.name, [program.arguments[0], "--version"])
+def version_of(name, command):
+    command = VERSION.get(name, [command, "--version"])
     if command is None:
         return "of this tree"
+    if not shutil.which(command[0]):
+        _results.append((name, "", "not installed", 0))
+        raise Skip(f"{command[0]} is not installed: see scripts/packages-programs")
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     lines = [line for line in (done.stdout or done.stderr).splitlines() if line.strip()]
     return lines[0].strip()[:60] if lines else "?"
 
 
-def run(place, program):
-    need = NEEDS.get(program.name, program.arguments[0])
-    if not shutil.which(need):
-        _results.append((program.name, "", "not installed", 0))
-        raise Skip(f"{need} is not installed: see scripts/packages-programs")
-    version, begin = version_of(program), time.monotonic()
-    outcome = "FAILS"
-    try:
-        run_program(place, program, {})
-        outcome = "works"
-    finally:
-        _results.append((program.name, version, outcome, time.monotonic() - begin))
+def add(name, command, behaviour, function, uid=None):
+    """A test, and a line of the table. function(place) is the test; uid: as this user, if root."""
+    def body(place):
+        version, begin = version_of(name, command), time.monotonic()
+        outcome = "FAILS"
+        try:
+            function(place)
+            outcome = "works"
+        except Skip as skip:
+            outcome = str(skip)
+            raise
+        finally:
+            _results.append((name, version, outcome, time.monotonic() - begin))
+
+    body.uid = uid if os.geteuid() == 0 else None
+    add_test(f"{name} {behaviour}", body)
 
 
 for one in PROGRAMS:
-    add_test(f"{one.name} killed and resumed twice ends as if nothing had been",
-             functools.partial(run, program=one))
+    add(one.name, one.arguments[0], "killed and resumed twice ends as if nothing had been",
+        functools.partial(run_program, program=one, environment={}))
+for one in SERVERS + [REDIS_WITH_MANY_KEYS]:
+    add(one.name, one.name.lower(), "killed twice under load has all that was acknowledged",
+        functools.partial(run_server, server=one), NOBODY)  # memcached does not run as root
+add("nginx", NGINX, "serves after two restores", nginx_serves_after_two_restores)
+for one in EDITORS:
+    for tmux in (False, True):
+        add(one.name + (" in tmux" if tmux else ""), one.command[0],
+            "killed and restored twice in its terminal saves all that was typed",
+            functools.partial(run_editor, editor=one, in_tmux=tmux))
 try:
     main()
 finally:
     for row in _results:
-        print("# %-22s %-62s %-14s %6.1f s" % row, flush=True)
+        print("# %-25s %-62s %-14s %6.1f s" % row, flush=True)

@@ -1,21 +1,16 @@
 #!/usr/bin/python3
 """pheap restore beside its program: several at once, signals, a terminal's keys; as a user too."""
-import fcntl
 import os
-import pty
-import re
-import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, Skip, add_test, check,  # noqa: E402
                         check_equal, check_in, children, expect, main, wait_until)
+from terminal import Terminal, kill_user, set_size  # noqa: E402
 
 STATE = os.path.join(BUILT_PROGRAMS, "terminal_state")
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
@@ -58,6 +53,15 @@ def signals_sent_to_restore_reach_the_program(place):
     again = place.start(PHEAP, "restore", pool)
     again.resumed()
     again.kill(signal.SIGTERM)
+
+
+def restore_ends_as_the_program_does(place):
+    for status in (7, 143, -signal.SIGABRT, -signal.SIGHUP):
+        pool = place.path(f"pool{status}")
+        process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "100", status)
+        place.wait_generation(pool, 2, process)
+        process.kill()
+        check_equal(place.pheap("restore", pool).status, status, "exit status of the restore")
 
 
 def a_signal_that_ends_the_program_is_not_in_its_last_generation(place):
@@ -124,47 +128,6 @@ def two_more_generations(place, pool):
     wait_until(lambda: place.newest(pool) >= wanted, 30, f"generation {wanted}")
 
 
-def kill_user(place, pool):
-    """Kills the program that has the pool."""
-    os.kill(place.inspect(pool)["program"]["outer_pid"], signal.SIGKILL)
-
-
-class Terminal:
-    """An interactive shell on a terminal of its own."""
-
-    def __init__(self, place):
-        self.place = place
-        self.seen = ""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(place.directory)
-            if place.uid is not None:
-                os.setgroups([])
-                os.setgid(place.uid)
-                os.setuid(place.uid)
-            os.environ["PS1"] = "ready> "
-            os.execv("/bin/bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
-
-    def type(self, keys, pattern):
-        """Types, and waits for what matches; returns what was shown since."""
-        self.seen = ""
-        os.write(self.fd, keys.encode())
-        return wait_until(lambda: self.shows(pattern), 30, f"{pattern!r} after typing {keys!r}")
-
-    def shows(self, pattern):
-        while select.select([self.fd], [], [], 0)[0]:
-            self.seen += os.read(self.fd, 65536).decode(errors="replace")
-        return re.search(pattern, self.seen)
-
-    def close(self, pool=None):
-        """Kills the shell; with a pool what runs on that too."""
-        if pool is not None:
-            kill_user(self.place, pool)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-
 def a_terminal_stops_continues_and_ends_a_restored_program(place):
     pool = place.path("pool")
     terminal = Terminal(place)
@@ -179,10 +142,6 @@ def a_terminal_stops_continues_and_ends_a_restored_program(place):
     check_equal(shown.group(1), str(128 + signal.SIGINT), "status of a restore ended by Ctrl-C")
     terminal.close()
     check(os.path.exists(pool), "the pool is still there")
-
-
-def set_size(terminal, rows, columns):
-    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def report(terminal, key):
@@ -238,6 +197,7 @@ def as_user(function):
 
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   signals_sent_to_restore_reach_the_program,
+                  restore_ends_as_the_program_does,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,
                   a_copy_is_restored_beside_the_program_that_goes_on,
                   a_signal_at_any_moment_of_a_restore_leaves_no_program_behind,

@@ -283,6 +283,30 @@ def a_changed_library_is_refused_at_restore(place):
 
 
 @test
+def a_mapped_file_that_has_vanished_moved_or_changed_is_named_and_restores_when_it_is_back(place):
+    data, moved, pool = place.write("data", b"data" * 4096), place.path("moved"), place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, PYTHON, "-uc",
+                          "import mmap, time\nf = open('data', 'rb')\n"
+                          "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\nf.close()\n"
+                          "while True: print(m[:4]); time.sleep(0.02)")
+    place.wait_generation(pool, 2, process)
+    process.kill()
+    before = place.inspect(pool)["generations"]
+    os.rename(data, moved)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", data, "mapped")
+    place.write("data", b"else" * 4096)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", data, "changed")
+    check_equal(place.inspect(pool)["generations"], before, "generations")
+    os.rename(moved, data)
+    lines = len(process.stdout().splitlines())
+    restore = place.start(PHEAP, "restore", pool)
+    restore.resumed()
+    wait_until(lambda: len(process.stdout().splitlines()) > lines + 2, 20, "more output")
+    check_equal(set(process.stdout().splitlines()), {"b'data'"}, "what it reads")
+    restore.kill(signal.SIGTERM)
+
+
+@test
 def a_file_cut_below_what_the_program_had_written_is_refused_or_named(place):
     pool, out = place.path("pool"), place.path("out")
     process = place.start(PHEAP, "run", "-i", "50ms", pool, COUNTER, "60", stdout=out)

@@ -18,10 +18,12 @@ PAUSE_SEC = 0.001  # between two pairs of a writer: all are looked for in the en
 
 class Server:
     """command(place, port): its arguments. put and get work on a connection and raise if they are
-    not answered as they should be; end(port, pid) makes it end with status 0."""
+    not answered as they should be; end(port, pid) makes it end with status 0. fill(port) gives it
+    much to keep before the writers begin, has_all(port) raises if something of that is gone."""
 
-    def __init__(self, name, command, put, get, end):
+    def __init__(self, name, command, put, get, end, fill=None, has_all=None):
         self.name, self.command, self.put, self.get, self.end = name, command, put, get, end
+        self.fill, self.has_all = fill, has_all
 
 
 class Connection:
@@ -129,6 +131,8 @@ def restored(place, pool, server, port, writers):
     seconds = time.monotonic() - begin
     check_equal(resumed["generation"], newest["number"], "generation resumed")
     count = check_keys(server, port, writers)
+    if server.has_all:
+        server.has_all(port)
     print(f"# {server.name}: generation {resumed['generation']}, pause "
           f"{newest['pause_ns'] / 1e6:.1f} ms, serves {seconds * 1000:.0f} ms after the restore "
           f"began; {count} keys found", flush=True)
@@ -143,6 +147,8 @@ def run_server(place, server, interval="100ms"):
     process = place.start(PHEAP, "run", "-i", interval, pool, *command)
     wait_until(lambda: connects(port) or not process.running(), 30, "the server's port")
     check(process.running(), process.stderr() + process.stdout())
+    if server.fill:
+        server.fill(port)
     writers = [Writer(server, port, n) for n in range(WRITERS)]
     for writer in writers:
         writer.start()

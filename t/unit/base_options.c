@@ -74,6 +74,20 @@ static void sizes_are_in_powers_of_1024(void)
     CHECK_EQ(options_dirty("1023K", &bytes), STATUS_USAGE);
 }
 
+static void a_profile_has_a_distance_or_the_usual_one(void)
+{
+    uint64_t bytes = 0;
+
+    CHECK_EQ(options_profile("64K", &bytes), 0);
+    CHECK_EQ(bytes, 64 << 10);
+    CHECK_EQ(options_profile("1", &bytes), 0);
+    CHECK_EQ(bytes, 512 << 10);
+    CHECK_EQ(options_profile("0", &bytes), 0);
+    CHECK_EQ(bytes, 0);
+    CHECK_EQ(options_profile("2T", &bytes), STATUS_USAGE);
+    CHECK_EQ(options_profile("often", &bytes), STATUS_USAGE);
+}
+
 static void numbers_stay_within_their_limit(void)
 {
     uint64_t value = 99;
@@ -186,6 +200,7 @@ int main(int argc, char **argv)
     RUN(a_bare_number_has_the_unit_of_the_place);
     RUN(what_is_no_duration_is_refused);
     RUN(sizes_are_in_powers_of_1024);
+    RUN(a_profile_has_a_distance_or_the_usual_one);
     RUN(numbers_stay_within_their_limit);
     RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);
     RUN(the_environment_is_read_by_name);

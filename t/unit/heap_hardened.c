@@ -82,7 +82,7 @@ static void no_thread_has_a_fast_path(void)
 {
     heap_free(heap_malloc(64));
     CHECK(heap_thread == &heap_thread_none);
-    CHECK(fast_malloc(64) == NULL);
+    CHECK(fast_malloc(heap_thread, 64) == NULL);
 }
 
 static void places_are_random(void)

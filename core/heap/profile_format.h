@@ -1,0 +1,60 @@
+/*
+ * profile_format.h - who allocated what, as it lies in the slot of a profiled heap. Nothing but
+ * layout.
+ *
+ *   heap->profile.start + 0       struct profile
+ *   profile->stacks.start         struct profile_stack, one a distinct stack
+ *   profile->samples.start        struct profile_sample, one a sampled block that is live
+ *
+ * The area is the last part of the slot's reserve, so that a heap without a profile lies as ever.
+ * Stacks and samples have numbers from 1 on, their place in their array; 0 is none. Both are found
+ * through buckets and chains. A stack is never dropped; a sample's place is used again.
+ *
+ * One allocation is sampled with the probability 1 - exp(-bytes / rate_bytes): whoever counts
+ * divides by that.
+ */
+#ifndef PHEAP_HEAP_PROFILE_FORMAT_H
+#define PHEAP_HEAP_PROFILE_FORMAT_H
+
+#include "core/heap/heap_format.h"
+
+#define PROFILE_MAGIC          0x656c69666f7270ull /* "profile" */
+#define PROFILE_FRAMES_MAX     60
+#define PROFILE_STACK_BUCKETS  4096u
+#define PROFILE_SAMPLE_BUCKETS 65536u
+
+struct profile_stack {
+    uint64_t hash;
+    uint64_t taken, taken_bytes; /* samples so far, freed ones too; bytes asked for */
+    uint32_t next;
+    uint32_t frame_count;
+    uint64_t frames[PROFILE_FRAMES_MAX]; /* return addresses, the innermost first */
+};
+
+struct profile_sample {
+    uint64_t address; /* of the block; 0: the place is free */
+    uint64_t bytes;   /* asked for */
+    uint64_t order;   /* samples taken before it */
+    uint32_t stack;
+    uint32_t next; /* in its chain, or of free places */
+};
+
+struct profile {
+    uint64_t magic;
+    uint64_t rate_bytes;
+    struct lock lock;          /* guards what follows */
+    struct thread_heap *slabs; /* whose slabs hold the small sampled blocks; no thread's */
+    struct area stacks, samples;
+    uint32_t stack_count, sample_count; /* places that were ever used */
+    uint32_t free_sample;
+    uint32_t live; /* samples */
+    uint64_t taken;
+    uint64_t lost; /* not kept for want of memory */
+    uint32_t stack_buckets[PROFILE_STACK_BUCKETS];
+    uint32_t sample_buckets[PROFILE_SAMPLE_BUCKETS];
+};
+
+_Static_assert(sizeof(struct profile_stack) == 512, "a stack is 512 bytes");
+_Static_assert(sizeof(struct profile_sample) == 32, "a sample is 32 bytes");
+
+#endif
