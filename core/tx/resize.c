@@ -10,22 +10,29 @@
 #include "core/tx/transaction.h"
 #include "core/tx/types.h"
 
-static bool find(struct pheap *heap, const void *object, struct block *block)
+struct resizing {
+    uintptr_t from, to;
+    uint64_t old_bytes, bytes; /* bytes: that both have */
+    uint32_t type;
+};
+
+/* Looked at once, under the lock: an optimistic transaction may be late, and the block another's by
+ * now. Then it has lost, as its next read tells. */
+static bool find(struct pheap *heap, const void *object, struct resizing *resizing)
 {
+    struct block block;
     bool found;
 
     lock_acquire(&heap->lock, heap_holder());
-    found = block_find(&heap->memory, (uintptr_t)object, block) && block_state(block) == TX_USED;
+    found = block_find(&heap->memory, (uintptr_t)object, &block) && block_state(&block) == TX_USED;
+    if (found)
+        *resizing = (struct resizing){
+            .from = block.address, .old_bytes = block_bytes(&block), .type = block_type(&block)};
     lock_release(&heap->lock);
     return found;
 }
 
 /* --- self-relative pointers --- */
-
-struct resizing {
-    uintptr_t from, to;
-    uint64_t old_bytes, bytes; /* bytes: that both have */
-};
 
 /* One into the object itself leads into the new one, as its bytes say. */
 static void lead_as_before(const struct resizing *resizing, uint64_t offset)
@@ -54,13 +61,13 @@ static void change_pointers(const struct resizing *resizing, const struct tx_typ
         change_runs(resizing, type->runs + type->run_count, type->element_run_count, at);
 }
 
-static int copy(struct pheap_tx *tx, const struct resizing *resizing, uint32_t type)
+static int copy(struct pheap_tx *tx, const struct resizing *resizing)
 {
     struct tx_type layout;
     int status = tx_read(tx, (void *)resizing->to, (const void *)resizing->from, resizing->bytes);
 
     if (status == 0)
-        status = type_look_up(tx, type, &layout);
+        status = type_look_up(tx, resizing->type, &layout);
     if (status == 0 && layout.is_used && resizing->old_bytes >= layout.bytes)
         change_pointers(resizing, &layout);
     return status;
@@ -68,24 +75,20 @@ static int copy(struct pheap_tx *tx, const struct resizing *resizing, uint32_t t
 
 int tx_realloc(struct pheap_tx *tx, void **object, size_t bytes)
 {
-    struct block block;
     struct resizing resizing;
     void *made = NULL;
     int status;
 
-    if (!find(tx_heap(tx), *object, &block))
+    if (!find(tx_heap(tx), *object, &resizing))
         return tx_free(tx, *object); /* which says why not */
-    if (block_bytes(&block) == bytes)
+    if (resizing.old_bytes == bytes)
         return 0;
-    status = tx_alloc(tx, bytes, block_type(&block), &made);
+    status = tx_alloc(tx, bytes, resizing.type, &made);
     if (status < 0)
         return status;
-    resizing =
-        (struct resizing){.from = block.address,
-                          .to = (uintptr_t)made,
-                          .old_bytes = block_bytes(&block),
-                          .bytes = block_bytes(&block) < bytes ? block_bytes(&block) : bytes};
-    status = copy(tx, &resizing, block_type(&block));
+    resizing.to = (uintptr_t)made;
+    resizing.bytes = resizing.old_bytes < bytes ? resizing.old_bytes : bytes;
+    status = copy(tx, &resizing);
     if (status == 0)
         status = tx_free(tx, *object);
     if (status == 0)
