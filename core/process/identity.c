@@ -110,6 +110,8 @@ int capture_process(struct capture_run *run)
     record.executable = 0;
     record_put(run->out, RECORD_PROCESS, &record, sizeof record, NULL, 0);
     record_put(run->out, RECORD_CLOCKS, &clocks, sizeof clocks, NULL, 0);
+    record_put(run->out, RECORD_PROCESSOR, capture_cache_processor(capture->cache),
+               sizeof(struct record_processor), NULL, 0);
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));

@@ -15,6 +15,7 @@
 #include "core/process/build_id.h"
 #include "core/process/process_image.h"
 #include "core/process/proc_text.h"
+#include "core/process/processor.h"
 
 #define CACHED_FILES_MAX 2048
 
@@ -26,6 +27,7 @@ struct cached_file {
 
 struct capture_cache {
     struct memory_attributes *attributes;
+    struct record_processor processor;
     uint64_t checkpoint;
     uint32_t next_id;
     uint32_t count;
@@ -38,8 +40,14 @@ int capture_cache_create(struct capture_cache **out, struct arena *arena)
     *out = arena_alloc(arena, sizeof **out, 16);
     if (*out == NULL)
         return -ENOMEM;
+    processor_read(&(*out)->processor);
     (*out)->attributes = memory_attributes_create(arena);
     return (*out)->attributes != NULL ? 0 : -ENOMEM;
+}
+
+const struct record_processor *capture_cache_processor(const struct capture_cache *cache)
+{
+    return &cache->processor;
 }
 
 struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache)

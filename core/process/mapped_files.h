@@ -17,6 +17,7 @@ struct process_image;
 struct image_file;
 
 struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache);
+const struct record_processor *capture_cache_processor(const struct capture_cache *cache);
 
 /* A new checkpoint begins: ids are given out anew. */
 void mapped_files_begin(struct capture_cache *cache);

@@ -272,6 +272,16 @@ static int read_clocks(struct reading *reading)
     return image->clocks != NULL ? 0 : damaged(reading, "short clocks");
 }
 
+static int read_processor(struct reading *reading)
+{
+    struct process_image *image = reading->image;
+
+    if (image->processor != NULL)
+        return damaged(reading, "a processor a second time");
+    image->processor = record_fixed(&reading->item, sizeof *image->processor);
+    return image->processor != NULL ? 0 : damaged(reading, "short processor");
+}
+
 typedef int read_item(struct reading *reading);
 
 static read_item *const readers[KINDS] = {
@@ -301,6 +311,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_CHILD] = read_child,
     [RECORD_TERMINAL] = read_terminal,
     [RECORD_CLOCKS] = read_clocks,
+    [RECORD_PROCESSOR] = read_processor,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };

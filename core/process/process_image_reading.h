@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS     29
+#define KINDS     30
 #define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
 struct reading {

@@ -45,9 +45,10 @@ enum record_kind {
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
     RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
-    RECORD_CHILD = 26,    /* a child process that has ended */
-    RECORD_TERMINAL = 27, /* at most one */
-    RECORD_CLOCKS = 28,   /* at most one */
+    RECORD_CHILD = 26,     /* a child process that has ended */
+    RECORD_TERMINAL = 27,  /* at most one */
+    RECORD_CLOCKS = 28,    /* at most one */
+    RECORD_PROCESSOR = 29, /* at most one */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -532,6 +533,14 @@ struct record_clocks {
     uint64_t boottime_ns;
 };
 
+/* OFFSET SIZE
+ *   0    32  what cpuid gives: leaf 1 ecx, edx; leaf 7 ebx, ecx, edx; leaf 7.1 eax; leaf 0x80000001
+ *            ecx; and the lower half of XCR0 */
+struct record_processor {
+    uint32_t words[8];
+};
+
+_Static_assert(sizeof(struct record_processor) == 32, "as drawn");
 _Static_assert(sizeof(struct record_clocks) == 8, "as drawn");
 _Static_assert(sizeof(struct record_terminal) == 56, "as drawn");
 _Static_assert(sizeof(struct record_child) == 16, "as drawn");

@@ -16,6 +16,7 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/process/mapped_files.h"
+#include "core/process/processor.h"
 #include "recovery/restore/job.h"
 
 #define ARENA_BYTES          (4ull << 30)
@@ -122,6 +123,25 @@ static int check_owner(struct restore_job *job)
     return 0;
 }
 
+/* What its libraries chose by the processor's features must be there still. */
+static int check_processor(struct restore_job *job)
+{
+    const struct record_processor *then = job->process.processor;
+    struct record_processor now;
+    const char *missing;
+
+    if (then == NULL)
+        return 0;
+    processor_read(&now);
+    missing = processor_lacks(then, &now);
+    return missing == NULL
+               ? 0
+               : problem_set(job->why, STATUS_CHANGED,
+                             "the program ran on a processor with %s, which this one lacks: resume "
+                             "it on one that has it, or start it anew",
+                             missing);
+}
+
 static void note_plan(const struct restore_job *job)
 {
     uint64_t extents = 0, mapped = 0, read_in = 0;
@@ -148,6 +168,9 @@ static int check(struct restore_job *job)
                            ? process->descriptors[process->descriptor_count - 1]->number
                            : 0;
     int status = check_owner(job);
+
+    if (status == 0)
+        status = check_processor(job);
 
     job->first_private_fd = highest + 1 > LOWEST_PRIVATE_FD ? (int)highest + 1 : LOWEST_PRIVATE_FD;
     job->pool_fd = job->first_private_fd + PRIVATE_POOL;

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include "core/process/crash_record.h"
 #include "core/process/process_image.h"
+#include "core/process/processor.h"
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 #include "t/lib/tap.h"
@@ -510,6 +511,28 @@ static void a_terminal_and_clocks_are_there_once_at_most(void)
     CHECK_EQ(read_status(), STATUS_DAMAGED);
 }
 
+static void a_processor_that_lacks_something_is_told_by_name(void)
+{
+    struct record_processor then, now;
+
+    processor_read(&then);
+    now = then;
+    CHECK(then.words[1] & 1u << 26); /* sse2: every processor of 64 bits has it */
+    CHECK(processor_lacks(&then, &now) == NULL);
+    now.words[1] &= ~(1u << 26);
+    CHECK_STR(processor_lacks(&then, &now), "sse2");
+    CHECK(processor_lacks(&now, &then) == NULL); /* more than before is fine */
+    now = then;
+    now.words[2] ^= 1u << 1;   /* no feature that code is chosen by */
+    then.words[0] |= 1u << 31; /* a hypervisor */
+    CHECK(processor_lacks(&then, &now) == NULL);
+    put_basic(1);
+    record_put(&writer, RECORD_PROCESSOR, &then, sizeof then, NULL, 0);
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_PROCESSOR, &then, sizeof then, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
 /* No flip may crash the reader or make it look outside (run under ASan too). */
 static void flipped_bits_never_crash_the_reader(void)
 {
@@ -622,6 +645,7 @@ int main(int argc, char **argv)
     RUN(impossible_children_are_refused);
     RUN(impossible_shared_memory_is_refused);
     RUN(a_terminal_and_clocks_are_there_once_at_most);
+    RUN(a_processor_that_lacks_something_is_told_by_name);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
