@@ -7,6 +7,8 @@ ifeq ($(origin CC),default)
 CC      := gcc
 endif
 BUILD   ?= build
+# One spelling: dependency files name the objects as they were spelled when they were made.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 MANDIR  ?= $(PREFIX)/share/man

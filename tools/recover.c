@@ -51,7 +51,7 @@ static int help(void)
         "      --pin N     keep generation N until it is unpinned; at most %u are\n"
         "      --unpin N   let it go when newer ones have taken its place\n"
         "      --drop N    drop it now and give its space back; not the one that the program\n"
-        "                  would be resumed from\n"
+        "                  would be resumed from, or that a heap's log follows\n"
         "      --repair    say what would make POOL whole again; with --yes do it: generations\n"
         "                  that are not whole are given up, the superblocks saved in POOL.backup\n"
         "      --rollback N   make generation N the newest, so that its program goes on from it:\n"

@@ -87,7 +87,7 @@ static int agree(const struct recover_request *request, const struct pool_state 
     if (count == 0 || recover_is_agreed(request, question))
         return 0;
     return problem_set(why, STATUS_REFUSED,
-                       "%s: generation%s %.300s would be lost, nothing is changed; --yes does it",
+                       "%s: generation%s %s would be lost, nothing is changed; --yes does it",
                        state->path, count == 1 ? "" : "s", newer);
 }
 

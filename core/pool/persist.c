@@ -13,15 +13,17 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
-/* The back end stays failed: what was cut off is gone. */
+/* The back end stays failed: what was cut off is gone. Where the length is not told, that is no
+ * reason to write nothing. */
 static int check_length(struct persist *persist)
 {
     struct stat info;
-    int status = sys_fstat(persist->fd, &info);
 
-    if (status == 0 && S_ISREG(info.st_mode) && (uint64_t)info.st_size < persist->file_bytes)
-        persist->failed = status = -ESTALE;
-    return status;
+    if (sys_fstat(persist->fd, &info) < 0 || !S_ISREG(info.st_mode) ||
+        (uint64_t)info.st_size >= persist->file_bytes)
+        return 0;
+    persist->failed = -ESTALE;
+    return -ESTALE;
 }
 
 static int file_write(struct persist *persist, uint64_t offset, const void *data, size_t bytes)

@@ -183,13 +183,13 @@ const struct generation_entry *pool_generation(const struct pool *pool, uint64_t
 
 /* Why reading at offset failed; a short file is damage, not a failure of the device. */
 static int explain_read(const struct pool *pool, int status, const char *what, uint64_t offset,
-                        struct problem *why)
+                        uint64_t bytes, struct problem *why)
 {
     struct stat info;
 
-    if (status == -EIO && sys_fstat(pool->fd, &info) == 0 && (uint64_t)info.st_size <= offset)
+    if (status == -EIO && sys_fstat(pool->fd, &info) == 0 && (uint64_t)info.st_size < offset + bytes)
         return problem_set(why, STATUS_DAMAGED,
-                           "pool '%s' is cut short: %s at offset %lu is beyond its end (%lu "
+                           "pool '%s' is cut short: %s at offset %lu reaches beyond its end (%lu "
                            "bytes); try an older generation",
                            pool->path, what, offset, (uint64_t)info.st_size);
     return problem_set(why, status, "cannot read %s at offset %lu of pool '%s': %s", what, offset,
@@ -215,7 +215,7 @@ int pool_read_record(const struct pool *pool, const struct generation_entry *ent
         return 0;
     status = sys_pread_all(pool->fd, buffer, entry->record_bytes, offset);
     if (status < 0)
-        return explain_read(pool, status, "the record", offset, why);
+        return explain_read(pool, status, "the record", offset, entry->record_bytes, why);
     found = checksum64(buffer, entry->record_bytes);
     if (found != entry->record_checksum)
         return explain_checksum(pool, "the record", offset, entry->record_checksum, found, why);
@@ -238,7 +238,7 @@ int pool_read_page(const struct pool *pool, struct index_entry entry, void *page
                            pool->path, entry.frame);
     status = sys_pread_all(pool->fd, page, FRAME_BYTES, offset);
     if (status < 0)
-        return explain_read(pool, status, "a page", offset, why);
+        return explain_read(pool, status, "a page", offset, FRAME_BYTES, why);
     found = checksum64(page, FRAME_BYTES);
     if (found != entry.checksum)
         return explain_checksum(pool, "a page", offset, entry.checksum, found, why);

@@ -98,6 +98,11 @@ static int check_drop(const struct pool *pool, uint64_t number, struct problem *
                            "generation %lu of pool '%s' is the one that its program would go on "
                            "from; `pheap run --fresh` gives it up",
                            number, pool->path);
+    if (pool->super.log.extent_count > 0 && pool->super.log.generation == number)
+        return problem_set(why, STATUS_REFUSED,
+                           "generation %lu of pool '%s' is the one that its heap's log follows, "
+                           "nothing is dropped: drop an older one",
+                           number, pool->path);
     return 0;
 }
 

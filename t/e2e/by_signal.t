@@ -50,7 +50,7 @@ def a_program_is_killed_twice_and_resumed(place):
 
 @test
 def one_with_threads_that_allocate_likewise(place):
-    check_equal(killed_and_resumed(place, BLOCKS, "3", "30000"), "90000\n", "blocks that were right")
+    check_equal(killed_and_resumed(place, BLOCKS, "3", "150000"), "450000\n", "blocks that were right")
 
 
 @test
@@ -148,14 +148,14 @@ def a_program_that_sets_all_signals_back_lives_and_is_told(place):
 @test
 def when_the_agent_dies_the_program_goes_on(place):
     pool = place.path("pool")
-    process = place.start(PHEAP, "run", "-i", "1ms", pool, BLOCKS, "3", "20000",
+    process = place.start(PHEAP, "run", "-i", "1ms", pool, BLOCKS, "3", "100000",
                           environment=BY_SIGNAL)
     place.wait_generation(pool, 2, process)
     agents = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_agent_of(pid, process.pid)]
     check_equal(len(agents), 1, "its agents")
     os.kill(agents[0], signal.SIGKILL)
     check_equal(process.wait(), 0, "its exit status")
-    check_equal(process.stdout(), "60000\n", "blocks that were right")
+    check_equal(process.stdout(), "300000\n", "blocks that were right")
 
 
 def is_agent_of(pid, parent):

@@ -10,7 +10,7 @@ from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, check, check_equal, expect,
                         test, wait_until)
 
 BLOCKS = os.path.join(BUILT_PROGRAMS, "churned_blocks")
-ROUNDS = int(os.environ.get("PHEAP_TEST_ROUNDS", "60000"))
+ROUNDS = int(os.environ.get("PHEAP_TEST_ROUNDS", "300000"))
 
 
 @test

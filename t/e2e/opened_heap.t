@@ -53,6 +53,16 @@ WHOLE = {"list": NODES + LATER, "trees": 3, "nodes": NODES + LATER, "lost": LOST
 
 
 @test
+def the_generation_that_the_log_follows_is_not_dropped(place):
+    heap = Heap(place)
+    before = heap.counts()
+    newest = place.inspect(heap.path)["generations"][-1]["number"]
+    expect(place.pheap("recover", "--drop", newest, heap.path), REFUSED, "its heap's log follows")
+    expect(place.pheap("recover", "--check", heap.path), FINE)
+    check_equal(heap.counts(), before, "what is in the heap")
+
+
+@test
 def size_classes_blocks_and_types_are_those_of_generation_and_log(place):
     heap = Heap(place)
     by_size = {s["block_bytes"]: s for s in heap.look("slabs")["slabs"]}

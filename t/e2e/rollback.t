@@ -74,7 +74,8 @@ def a_run_that_has_ended_can_be_resumed_again(place):
 def without_a_terminal_nothing_is_given_up_unasked(place):
     pool, _ = killed(place)
     before, number = digest(pool), numbers(place, pool)[0]
-    expect(place.pheap("recover", "--rollback", number, pool), REFUSED, "would be lost", "--yes")
+    newer = ", ".join(str(n) for n in numbers(place, pool)[1:])
+    expect(place.pheap("recover", "--rollback", number, pool), REFUSED, f" {newer} would be lost", "--yes")
     check_equal(digest(pool), before, "content of the file")
 
 
