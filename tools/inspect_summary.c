@@ -112,6 +112,8 @@ static void print_run(const struct pool_state *state, bool running,
         printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n"
                "  storage      %s\n",
                pool_state_outer_pid(agent), agent->checkpoints, agent->tracking, agent->storage);
+    else if (super->log.extent_count > 0)
+        printf("  program      any that opens it: a heap with a log of transactions\n");
     else if (super->run_state == RUN_NONE)
         printf("  program      none so far\n");
     else if (super->run_state == RUN_ENDED && WIFEXITED(super->end_status))

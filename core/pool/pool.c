@@ -187,7 +187,8 @@ static int explain_read(const struct pool *pool, int status, const char *what, u
 {
     struct stat info;
 
-    if (status == -EIO && sys_fstat(pool->fd, &info) == 0 && (uint64_t)info.st_size < offset + bytes)
+    if (status == -EIO && sys_fstat(pool->fd, &info) == 0 &&
+        (uint64_t)info.st_size < offset + bytes)
         return problem_set(why, STATUS_DAMAGED,
                            "pool '%s' is cut short: %s at offset %lu reaches beyond its end (%lu "
                            "bytes); try an older generation",

@@ -11,7 +11,7 @@
 #include "core/base/sys.h"
 
 extern const char __start_batch_blob[], __stop_batch_blob[];
-extern const char batch_blob_trap[], batch_blob_syscall[];
+extern const char batch_blob_trap[];
 
 static size_t page_round(size_t bytes)
 {
@@ -36,11 +36,6 @@ static uintptr_t blob_address(const struct batch *batch, const void *symbol)
 uintptr_t batch_trap_address(const struct batch *batch)
 {
     return blob_address(batch, batch_blob_trap);
-}
-
-uintptr_t batch_syscall_address(const struct batch *batch)
-{
-    return blob_address(batch, batch_blob_syscall);
 }
 
 size_t batch_area_bytes(size_t calls, size_t data_bytes)

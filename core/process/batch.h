@@ -42,7 +42,6 @@ static inline uintptr_t batch_stack_top(const struct batch *batch)
     return batch->base + PAGE_BYTES + BATCH_STACK_BYTES;
 }
 uintptr_t batch_trap_address(const struct batch *batch);
-uintptr_t batch_syscall_address(const struct batch *batch);
 
 /* How large the area must be for so many calls and bytes of data. */
 size_t batch_area_bytes(size_t calls, size_t data_bytes);

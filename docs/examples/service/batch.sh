@@ -19,5 +19,5 @@ while kill -0 "$child" 2>/dev/null; do # the signal had ended the wait
     wait "$child"
     status=$?
 done
-[ "$status" -ne 143 ] || scontrol requeue "$SLURM_JOB_ID"
+[ "$status" -ne 143 ] || [ -z "${SLURM_JOB_ID:-}" ] || scontrol requeue "$SLURM_JOB_ID"
 exit "$status"
