@@ -105,7 +105,7 @@ tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)
 $(BUILD)/bin/pheap: $(call objects,tools) $(foreach layer,$(TOOL_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -ljansson -Wl,--export-dynamic-symbol=pheap_is_tool $(LDFLAGS)
+	$(Q)$(CC) -o $@ $^ -ljansson -lz -lm -Wl,--export-dynamic-symbol=pheap_is_tool $(LDFLAGS)
 $(TOOL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/pheap
 	$(Q)ln -sf pheap $@
 

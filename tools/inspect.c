@@ -27,6 +27,7 @@ static const struct choice {
     {"blocks", inspect_blocks, 0, 0, "blocks",
      "blocks in use, or (--address) one, and its pointers"},
     {"leaks", inspect_leaks, 0, 0, "leaks", "blocks that nothing points to, by size class"},
+    {"profile", inspect_profile, 0, 0, "profile", "live bytes by the stack that allocated them"},
     {"roots", inspect_roots, 0, 0, "roots", "where reachability starts"},
     {"retained", inspect_retained, 0, 1, "retained [ROOT]", "what keeps how much alive"},
     {"log", inspect_log, 0, 0, "log", "transactions of an opened heap since its generation"},
@@ -52,13 +53,16 @@ static int help(void)
            "      --json           one object, for programs; has summary and generations always\n"
            "      --core FILE      write a core file of the generation, for gdb\n"
            "      --html FILE      write a page with a map of the heap and tables\n"
+           "      --folded FILE    profile: write it for flame graphs, a line a stack\n"
+           "      --pprof FILE     profile: write it for pprof\n"
            "      --address A      blocks: the one that holds address A\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
            "      --type T         blocks: those of type T (opened heaps)\n"
-           "      --limit N        blocks, retained, log, strings, grep: show at most N\n"
+           "      --limit N        blocks, stacks, retained, log, strings, grep: show at most N\n"
            "      --min N          strings: of at least N characters (8)\n"
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
            "      --pointer        grep: PATTERN is the value of an aligned word\n"
+           "      --folded FILE, --pprof FILE   (profile) write it for flame graphs, for pprof\n"
            "      --help, --version\n");
     return EXIT_FINE;
 }
@@ -189,6 +193,8 @@ enum option_key {
     KEY_JSON = 256,
     KEY_CORE,
     KEY_HTML,
+    KEY_FOLDED,
+    KEY_PPROF,
     KEY_ADDRESS,
     KEY_SIZE,
     KEY_TYPE,
@@ -203,6 +209,8 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"json", no_argument, NULL, KEY_JSON},
                                         {"core", required_argument, NULL, KEY_CORE},
                                         {"html", required_argument, NULL, KEY_HTML},
+                                        {"folded", required_argument, NULL, KEY_FOLDED},
+                                        {"pprof", required_argument, NULL, KEY_PPROF},
                                         {"address", required_argument, NULL, KEY_ADDRESS},
                                         {"size", required_argument, NULL, KEY_SIZE},
                                         {"type", required_argument, NULL, KEY_TYPE},
@@ -227,6 +235,12 @@ static const char *take_option(struct inspection *inspection, int option, const 
         return NULL;
     case KEY_HTML:
         inspection->html_path = argument;
+        return NULL;
+    case KEY_FOLDED:
+        inspection->folded_path = argument;
+        return NULL;
+    case KEY_PPROF:
+        inspection->pprof_path = argument;
         return NULL;
     case KEY_ADDRESS:
         return parse_address(argument, &inspection->address) < 0

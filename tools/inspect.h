@@ -14,10 +14,11 @@ struct inspection {
     struct pool_state state;
     uint64_t generation; /* 0: the newest */
     bool in_colour;
-    json_t *json;          /* NULL: print for a person */
-    const char *html_path; /* --html; NULL: not given */
-    const char *core_path; /* --core; NULL: not given */
-    uint64_t least;        /* --min; 0: not given */
+    json_t *json;                         /* NULL: print for a person */
+    const char *html_path;                /* --html; NULL: not given */
+    const char *folded_path, *pprof_path; /* of profile; NULL: not given */
+    const char *core_path;                /* --core; NULL: not given */
+    uint64_t least;                       /* --min; 0: not given */
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
     char **arguments; /* behind the view's name */
     int argument_count;
@@ -41,6 +42,7 @@ inspect_view inspect_threads;
 inspect_view inspect_slabs;
 inspect_view inspect_blocks;
 inspect_view inspect_leaks;
+inspect_view inspect_profile;
 inspect_view inspect_roots;
 inspect_view inspect_retained;
 inspect_view inspect_log;

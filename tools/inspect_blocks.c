@@ -9,6 +9,7 @@
 #include "recovery/view/thread_state.h"
 #include "tools/inspect.h"
 #include "tools/place.h"
+#include "tools/stacks.h"
 #include "tools/table.h"
 
 #define LIST_LIMIT 100
@@ -191,13 +192,30 @@ static const struct column pointer_columns[] = {
 };
 #define POINTER_COLUMNS (sizeof pointer_columns / sizeof pointer_columns[0])
 
+/* The frames of the stack that allocated a block; NULL: it was not sampled. */
+static int find_allocator(const struct block_map *map, const struct block *block, json_t **frames,
+                          struct problem *why)
+{
+    const struct profile_sample *sample;
+    struct stacks stacks = {0};
+    int status = stacks_open(&stacks, map->view, map, why);
+
+    *frames = NULL;
+    if (status == 0 && (sample = profile_of_block(&stacks.reading, block->address)))
+        *frames = stacks_frames(&stacks, sample->stack);
+    stacks_close(&stacks);
+    return status;
+}
+
 static void show_parts(const struct inspection *inspection, const struct block *block,
-                       json_t *outgoing, json_t *incoming)
+                       json_t *outgoing, json_t *incoming, json_t *allocator)
 {
     if (inspection->json) {
         json_t *json = block_row(block);
 
         json_object_set_new(json, "hex", dump_json(block));
+        if (allocator)
+            json_object_set_new(json, "allocated_by", allocator);
         json_object_set_new(json, "points_to", outgoing);
         json_object_set_new(json, "pointed_to_by", incoming);
         json_object_set_new(inspection->json, "block", json);
@@ -209,6 +227,11 @@ static void show_parts(const struct inspection *inspection, const struct block *
            block->class < SIZE_CLASSES ? "slab" : "span of its own", block->span_bytes >> 10,
            block->span_start);
     print_dump(block);
+    if (allocator) {
+        printf("\nallocated by\n");
+        stacks_print_frames(allocator);
+        json_decref(allocator);
+    }
     printf("\npoints to\n");
     table_show(inspection, "", outgoing, pointer_columns, POINTER_COLUMNS);
     printf("\nis pointed to by\n");
@@ -220,6 +243,7 @@ static int show_one(const struct inspection *inspection, const struct block_map 
 {
     struct pointers outgoing = {map, json_array(), limit_of(inspection)};
     struct pointers incoming = {map, json_array(), limit_of(inspection)};
+    json_t *allocator;
     struct block block;
     int status = 0;
 
@@ -235,9 +259,11 @@ static int show_one(const struct inspection *inspection, const struct block_map 
     add_registers(&incoming, &block);
     status = search_words(map->view, block.address, block.address + block.bytes, add_incoming,
                           &incoming, why);
+    if (status == 0)
+        status = find_allocator(map, &block, &allocator, why);
     if (status < 0)
         goto undo_rows;
-    show_parts(inspection, &block, outgoing.rows, incoming.rows);
+    show_parts(inspection, &block, outgoing.rows, incoming.rows, allocator);
     return 0;
 
 undo_rows:

@@ -10,6 +10,7 @@
 #include "recovery/view/diff.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
+#include "tools/stacks.h"
 #include "tools/table.h"
 #include "tools/type_table.h"
 
@@ -58,12 +59,24 @@ static const struct column type_columns[] = {
     {"bytes_change", "change", COLUMN_GROWTH},
 };
 
+static int take_stacks(struct view *view, const struct block_map *map, json_t **rows,
+                       struct problem *why)
+{
+    struct stacks stacks = {0};
+    int status = stacks_open(&stacks, view, map, why);
+
+    *rows = status == 0 ? stacks_rows(&stacks, map->used) : NULL;
+    stacks_close(&stacks);
+    return status;
+}
+
 static int take_classes(struct view *view, struct class_table table[BLOCK_CLASSES],
-                        struct type_table *types, struct problem *why)
+                        struct type_table *types, json_t **stacks, struct problem *why)
 {
     struct block_map map;
     int status = block_map_build(&map, view, why);
 
+    *stacks = NULL;
     if (status == 0) {
         block_map_classes(&map, map.used, table);
         block_map_each(&map, map.used, type_table_add, types);
@@ -71,6 +84,8 @@ static int take_classes(struct view *view, struct class_table table[BLOCK_CLASSE
             status = problem_set(why, types->failed, "no memory for a table of types");
     }
     types->which++;
+    if (status == 0)
+        status = take_stacks(view, &map, stacks, why);
     view_unmap_heap(view); /* the other one's goes to the same place */
     return status;
 }
@@ -85,18 +100,141 @@ static json_t *class_row(uint32_t class, const struct class_table *was,
         (json_int_t)is->used_bytes, "bytes_change", (json_int_t)(is->used_bytes - was->used_bytes));
 }
 
+/* --- call sites --- */
+
+#define SITE_LIMIT 10
+
+/* What a stack is in both generations: its addresses. */
+static char *stack_key(const json_t *row)
+{
+    json_t *addresses = json_array();
+    const json_t *frame;
+    char *text;
+    size_t i;
+
+    json_array_foreach(json_object_get(row, "frames"), i, frame)
+    {
+        json_array_append(addresses, json_object_get(frame, "pc"));
+    }
+    text = json_dumps(addresses, JSON_COMPACT);
+    json_decref(addresses);
+    return text;
+}
+
+/* Adds the row's figures, times sign, to what is known of its stack. */
+static void add_stack(json_t *known, json_t *row, int sign)
+{
+    char *key = stack_key(row);
+    json_t *site = key ? json_object_get(known, key) : NULL;
+    json_int_t bytes = json_integer_value(json_object_get(row, "bytes"));
+    json_int_t blocks = json_integer_value(json_object_get(row, "blocks"));
+
+    if (key && !site) {
+        site =
+            json_pack("{s:i, s:i, s:i, s:i, s:O, s:O}", "bytes", 0, "bytes_change", 0, "blocks", 0,
+                      "blocks_change", 0, "allocated_by", json_object_get(row, "allocated_by"),
+                      "frames", json_object_get(row, "frames"));
+        json_object_set_new(known, key, site);
+    }
+    free(key);
+    if (!site)
+        return;
+    if (sign > 0) {
+        json_object_set_new(site, "bytes", json_integer(bytes));
+        json_object_set_new(site, "blocks", json_integer(blocks));
+    }
+    bytes = json_integer_value(json_object_get(site, "bytes_change")) + sign * bytes;
+    blocks = json_integer_value(json_object_get(site, "blocks_change")) + sign * blocks;
+    json_object_set_new(site, "bytes_change", json_integer(bytes));
+    json_object_set_new(site, "blocks_change", json_integer(blocks));
+}
+
+static int most_growth_first(const void *a, const void *b)
+{
+    json_int_t x = json_integer_value(json_object_get(*(json_t *const *)a, "bytes_change"));
+    json_int_t y = json_integer_value(json_object_get(*(json_t *const *)b, "bytes_change"));
+
+    return x > y ? -1 : x < y;
+}
+
+/* Stacks whose live bytes changed, those that grew most first. */
+static json_t *changed_sites(json_t *known)
+{
+    json_t **sites = calloc(json_object_size(known) + 1, sizeof *sites), *rows = json_array(),
+           *site;
+    size_t count = 0;
+    const char *key;
+
+    json_object_foreach(known, key, site)
+    {
+        if (sites && json_integer_value(json_object_get(site, "bytes_change")))
+            sites[count++] = site;
+    }
+    if (count)
+        qsort(sites, count, sizeof *sites, most_growth_first);
+    for (size_t i = 0; i < count; i++)
+        json_array_append(rows, sites[i]);
+    free(sites);
+    return rows;
+}
+
+static void add_sites(json_t *diff, json_t *was, json_t *is)
+{
+    json_t *known = json_object(), *row;
+    size_t i;
+
+    json_array_foreach(was, i, row)
+    {
+        add_stack(known, row, -1);
+    }
+    json_array_foreach(is, i, row)
+    {
+        add_stack(known, row, 1);
+    }
+    json_object_set_new(diff, "sites", changed_sites(known));
+    json_decref(known);
+}
+
+static void print_sites(const struct inspection *inspection, const json_t *diff)
+{
+    uint64_t limit = inspection->limit ? inspection->limit : SITE_LIMIT;
+    const json_t *site;
+    size_t i;
+
+    json_array_foreach(json_object_get(diff, "sites"), i, site)
+    {
+        int64_t change = json_integer_value(json_object_get(site, "bytes_change"));
+        char size[32], heading[120];
+
+        if (i == limit)
+            break;
+        snprintf(heading, sizeof heading, "  about %s%s, %+" PRId64 " blocks, allocated by",
+                 change > 0 ? "+" : "-",
+                 show_bytes(size, change > 0 ? (uint64_t)change : -(uint64_t)change),
+                 (int64_t)json_integer_value(json_object_get(site, "blocks_change")));
+        if (i == 0)
+            putchar('\n');
+        inspect_heading(inspection, heading);
+        stacks_print_frames(json_object_get(site, "frames"));
+    }
+}
+
 static int add_classes(json_t *diff, struct problem *why)
 {
     static struct class_table was[BLOCK_CLASSES], is[BLOCK_CLASSES];
     struct type_table types = {0};
-    json_t *rows;
-    int status = take_classes(&old_view, was, &types, why);
+    json_t *rows, *old_stacks, *new_stacks = NULL;
+    int status = take_classes(&old_view, was, &types, &old_stacks, why);
 
     if (status == 0)
-        status = take_classes(&new_view, is, &types, why);
-    if (status == 0)
+        status = take_classes(&new_view, is, &types, &new_stacks, why);
+    if (status == 0) {
         json_object_set_new(diff, "types", type_table_rows(&types));
+        add_sites(diff, old_stacks, new_stacks);
+    }
     free(types.types);
+    json_decref(old_stacks);
+    json_decref(new_stacks);
     if (status < 0)
         return status;
     rows = json_array();
@@ -185,6 +323,7 @@ static void print_diff(const struct inspection *inspection, const json_t *diff)
                sizeof class_columns / sizeof class_columns[0]);
     print_part(inspection, diff, "types", type_columns,
                sizeof type_columns / sizeof type_columns[0]);
+    print_sites(inspection, diff);
     print_part(inspection, diff, "mappings", mapping_columns,
                sizeof mapping_columns / sizeof mapping_columns[0]);
     print_part(inspection, diff, "files", file_columns,

@@ -8,6 +8,7 @@
 #include "recovery/view/reach.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
+#include "tools/stacks.h"
 #include "tools/table.h"
 
 static double percent(uint64_t part, uint64_t whole)
@@ -78,7 +79,8 @@ int inspect_slabs(struct inspection *inspection, struct problem *why)
 
 /* --- leaks --- */
 
-#define SAMPLES 4
+#define SAMPLES     4
+#define STACK_LIMIT 10
 
 struct samples { /* of a class: the first few and the last */
     uint64_t addresses[SAMPLES];
@@ -141,6 +143,29 @@ static json_t *leak_rows(const struct block_map *map, const struct reach *reach,
     return rows;
 }
 
+/* Which stacks allocated them, as far as they were sampled. */
+static int show_leaking_stacks(const struct inspection *inspection, struct view *view,
+                               const struct block_map *map, const struct reach *reach,
+                               struct problem *why)
+{
+    struct stacks stacks = {0};
+    int status = stacks_open(&stacks, view, map, why);
+
+    if (status == 0 && stacks.reading.rate_bytes) {
+        json_t *rows = stacks_rows(&stacks, reach->unreached);
+
+        if (inspection->json)
+            json_object_set(inspection->json, "leaking_stacks", rows);
+        else if (json_array_size(rows))
+            putchar('\n');
+        if (!inspection->json)
+            stacks_print(inspection, rows, inspection->limit ? inspection->limit : STACK_LIMIT);
+        json_decref(rows);
+    }
+    stacks_close(&stacks);
+    return status;
+}
+
 static int show_leaks(struct inspection *inspection, struct view *view, struct problem *why)
 {
     struct block_map map;
@@ -169,7 +194,7 @@ static int show_leaks(struct inspection *inspection, struct view *view, struct p
                    sizeof leak_columns / sizeof leak_columns[0]);
     else
         json_decref(rows);
-    return 0;
+    return show_leaking_stacks(inspection, view, &map, &reach, why);
 }
 
 int inspect_leaks(struct inspection *inspection, struct problem *why)

@@ -223,27 +223,38 @@ static void begin(struct unwinder *unwinder)
     report_files(unwinder);
     report_vdso(unwinder);
     libdw.report_end(unwinder->dwfl, NULL, NULL);
-    unwinder->is_attached = libdw.attach_state(
-        unwinder->dwfl, NULL, unwinder->view->process.process->pid, &thread_callbacks, unwinder);
+}
+
+static int make_unwinder(struct unwinder **out, struct view *view, struct problem *why)
+{
+    *out = arena_alloc(&view->arena, sizeof **out, 8);
+    if (!*out)
+        return problem_set(why, -ENOMEM, "out of memory");
+    (*out)->view = view;
+    if (make_threads(*out) < 0)
+        return problem_set(why, -ENOMEM, "out of memory");
+    return 0;
+}
+
+int unwind_open_names(struct unwinder **out, struct view *view, struct problem *why)
+{
+    int status = make_unwinder(out, view, why);
+
+    if (status == 0 && load_libdw(why))
+        begin(*out);
+    return status;
 }
 
 int unwind_open(struct unwinder **out, struct view *view, struct problem *why)
 {
-    struct unwinder *unwinder;
     int status = view_needs_process(view, why);
 
-    if (status < 0)
-        return status;
-    unwinder = arena_alloc(&view->arena, sizeof *unwinder, 8);
-    if (!unwinder)
-        return problem_set(why, -ENOMEM, "out of memory");
-    unwinder->view = view;
-    if (make_threads(unwinder) < 0)
-        return problem_set(why, -ENOMEM, "out of memory");
-    if (load_libdw(why))
-        begin(unwinder);
-    *out = unwinder;
-    return 0;
+    if (status == 0)
+        status = unwind_open_names(out, view, why);
+    if (status == 0 && (*out)->dwfl)
+        (*out)->is_attached = libdw.attach_state((*out)->dwfl, NULL, view->process.process->pid,
+                                                 &thread_callbacks, *out);
+    return status;
 }
 
 void unwind_close(struct unwinder *unwinder)
@@ -253,8 +264,8 @@ void unwind_close(struct unwinder *unwinder)
 }
 
 /* A return address belongs to the call before it. */
-static void name_frame(const struct unwinder *unwinder, uint64_t pc, bool is_return,
-                       struct unwind_frame *frame)
+void unwind_name(const struct unwinder *unwinder, uint64_t pc, bool is_return,
+                 struct unwind_frame *frame)
 {
     uint64_t address = pc - is_return;
     Dwfl_Module *module = unwinder->dwfl ? libdw.addrmodule(unwinder->dwfl, address) : NULL;
@@ -283,7 +294,7 @@ static int on_frame(Dwfl_Frame *state, void *context)
 
     if (walk->frames == UNWIND_FRAMES_MAX || !libdw.frame_pc(state, &pc, &is_activation))
         return DWARF_CB_ABORT;
-    name_frame(walk->unwinder, pc, !is_activation, &frame);
+    unwind_name(walk->unwinder, pc, !is_activation, &frame);
     walk->visit(walk->context, &frame);
     walk->frames++;
     return DWARF_CB_OK;
@@ -302,7 +313,7 @@ void unwind_thread(struct unwinder *unwinder, uint32_t thread, unwind_visit *vis
         struct unwind_frame frame;
 
         thread_state_read(unwinder->view, saved, &state);
-        name_frame(unwinder, state.registers[REG_RIP], false, &frame);
+        unwind_name(unwinder, state.registers[REG_RIP], false, &frame);
         visit(context, &frame);
     }
 }

@@ -30,6 +30,14 @@ typedef void unwind_visit(void *context, const struct unwind_frame *frame);
 /* Where libdw cannot be loaded it is 0 all the same, with *why set to STATUS_UNSUPPORTED: each
  * backtrace is one address then. */
 MUST_CHECK int unwind_open(struct unwinder **out, struct view *view, struct problem *why);
+
+/* The same for unwind_name() alone: of any generation that knows its mappings, a crash image too.
+ */
+MUST_CHECK int unwind_open_names(struct unwinder **out, struct view *view, struct problem *why);
+
+/* What is at an address; is_return: it is behind the call that is meant. */
+void unwind_name(const struct unwinder *unwinder, uint64_t pc, bool is_return,
+                 struct unwind_frame *frame);
 void unwind_close(struct unwinder *unwinder);
 
 /* Frames from the innermost outwards, at most UNWIND_FRAMES_MAX. The first one comes from the

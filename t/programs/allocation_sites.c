@@ -31,7 +31,7 @@ struct link {
 
 static struct link *list;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static char *array, *larges[LARGE_COUNT];
+static char *array, *volatile larges[LARGE_COUNT];
 static uint64_t kept_count;
 
 __attribute__((noinline)) static void leaked(void)

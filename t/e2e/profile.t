@@ -1,0 +1,227 @@
+#!/usr/bin/python3
+"""PHEAP_PROFILE: what allocated the live blocks, in a live, a killed, a resumed and a forked program."""
+import gzip
+import json
+import os
+import re
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, check, check_equal,  # noqa: E402
+                        check_in, expect, main, test, wait_until)
+
+PROGRAM = os.path.join(BUILT_PROGRAMS, "allocation_sites")
+RATE = 16384
+
+
+class Sites:
+    """The program, and what it says of itself."""
+
+    def __init__(self, place, threads=1, rate=RATE):
+        self.place, self.pool, fifo = place, place.path("pool"), place.path("fifo")
+        os.mkfifo(fifo)
+        self.keeper = os.open(fifo, os.O_RDWR)
+        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, PROGRAM, str(threads),
+                                   stdin=fifo, environment={"PHEAP_PROFILE": str(rate)})
+        wait_until(lambda: "ready\n" in self.process.stdout(), 60, "the program")
+        self.checkpoint()
+
+    def checkpoint(self):
+        expect(self.place.pheap("checkpoint", self.pool), FINE)
+
+    def said(self):
+        lines = [line.split() for line in self.process.stdout().splitlines()]
+        return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+
+    def grow(self):
+        count = self.process.stdout().count("ready\n")
+        os.write(self.keeper, b"grow\n")
+        wait_until(lambda: self.process.stdout().count("ready\n") > count, 60, "grow")
+        self.checkpoint()
+
+    def kill(self):
+        check_equal(self.process.kill(), -signal.SIGKILL, "status")
+        os.close(self.keeper)
+
+    def look(self, *arguments):
+        done = self.place.pheap("inspect", "--json", self.pool, *arguments)
+        expect(done, FINE)
+        text = self.place.pheap("inspect", self.pool, *arguments)
+        expect(text, FINE)
+        return json.loads(done.stdout()), text.stdout()
+
+
+def bytes_of(stacks, site, key="bytes"):
+    return sum(s[key] for s in stacks if s["allocated_by"] == site)
+
+
+def check_near(found, expected, what):
+    """Within five standard deviations of so many samples."""
+    allowed = 5 * expected / (expected / RATE) ** 0.5
+    check(abs(found - expected) <= allowed,
+          f"{what}: estimated {found}, allocated {expected}, {allowed:.0f} allowed")
+
+
+def check_sites(stacks, said):
+    for site in ("leaked", "kept"):
+        check_near(bytes_of(stacks, site), said[site], site)
+    for site in ("large", "moved"):
+        check_near(bytes_of(stacks, site), said[site], site)
+        check_equal(bytes_of(stacks, site), said[site], f"{site}: always sampled")
+    check_equal(bytes_of(stacks, "passed"), 0, "what was freed")
+
+
+@test
+def live_bytes_are_named_by_what_allocated_them(place):
+    program = Sites(place, threads=3)
+
+    def look():
+        found, text = program.look("profile")
+        profile = found["profile"]
+        check_equal((profile["rate_bytes"], profile["lost"]), (RATE, 0), "rate, lost")
+        check_sites(profile["stacks"], program.said())
+        check_equal(sum(s["bytes"] for s in profile["stacks"]), profile["bytes"], "sum")
+        kept = next(s for s in profile["stacks"] if s["allocated_by"] == "kept")
+        names = [f["function"] for f in kept["frames"]]
+        check_equal(names[:2], ["kept", "work"], f"{names}")
+        check(kept["frames"][0]["file"].endswith("allocation_sites.c"), f"{kept['frames'][0]}")
+        check_in("kept  ", text, "text")
+
+    look()
+    program.kill()
+    look()
+    crash = program.look("generations")[0]["generations"][-1]
+    if crash["kind"] == "crash":
+        found = json.loads(place.pheap("inspect", "--json", "-g", str(crash["number"]), program.pool,
+                                       "profile").stdout())
+        check_sites(found["profile"]["stacks"], program.said())
+
+
+@test
+def leaks_name_the_stack_that_allocated_them(place):
+    program = Sites(place)
+    found, text = program.look("leaks")
+    check_near(bytes_of(found["leaking_stacks"], "leaked"), program.said()["leaked"], "leaked")
+    check_equal([s for s in found["leaking_stacks"] if s["allocated_by"] != "leaked"], [],
+                "stacks beside it")
+    check(re.search(r"samples\), allocated by\n +leaked ", text), text)
+    program.kill()
+
+
+@test
+def diff_names_what_grew_and_is_still_reachable(place):
+    program = Sites(place)
+    before = program.said()["kept"]
+    program.grow()
+    found, text = program.look("diff", "1", "2")
+    sites = found["diff"]["sites"]
+    check_equal(sites[0]["allocated_by"], "kept", f"{sites[0]}")
+    check_near(bytes_of(sites, "kept", "bytes_change"), program.said()["kept"] - before, "growth")
+    check(re.search(r"about \+\S+ MiB, \+\d+ blocks, allocated by\n +kept ", text), text)
+    program.kill()
+
+
+@test
+def a_sampled_block_names_its_stack(place):
+    program = Sites(place)
+    large = program.look("blocks", "--size", "300000-310000")[0]["blocks"]
+    check_equal(len(large), 10, "large blocks")
+    found, text = program.look("blocks", "--address", hex(large[3]["address"]))
+    check_equal(found["block"]["allocated_by"][0]["function"], "large", f"{found['block']}")
+    check_in("allocated by\n      large ", text, "text")
+    program.kill()
+
+
+@test
+def a_resumed_program_is_sampled_on(place):
+    program = Sites(place)
+    program.kill()
+    before = program.said()["kept"]
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    resumed = place.start(PHEAP, "restore", program.pool, stdin=place.path("fifo"))
+    os.write(keeper, b"grow\n")
+    wait_until(lambda: f"kept {2 * before}\n" in resumed.stdout() + program.process.stdout(), 60,
+               "the resumed program grows")
+    expect(place.pheap("checkpoint", program.pool), FINE)
+    found, _ = program.look("profile")
+    check_near(bytes_of(found["profile"]["stacks"], "kept"), 2 * before, "kept")
+    os.write(keeper, b"end\n")
+    check_equal(resumed.wait(), 0, "status")
+    os.close(keeper)
+
+
+def read_fields(data):
+    """(number, value) of a message of profile.proto, which this test reads by itself."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+    while at < len(data):
+        key = varint()
+        value = varint()
+        if key & 7 == 2:
+            at += value
+            value = data[at - value:at]
+        yield key >> 3, value
+
+
+def packed_or_plain(message, number):
+    return [value for field, value in read_fields(message) if field == number]
+
+
+@test
+def pprof_and_folded_files_say_the_same(place):
+    program = Sites(place)
+    folded, pprof = place.path("folded"), place.path("pprof")
+    found, _ = program.look("profile")
+    expect(place.pheap("inspect", "--folded", folded, "--pprof", pprof, program.pool, "profile"), FINE)
+    stacks = found["profile"]["stacks"]
+    with open(folded, encoding="ascii") as f:
+        lines = [line.rsplit(" ", 1) for line in f]
+    check_equal([int(size) for _, size in lines], [s["bytes"] for s in stacks], "folded")
+    check(any(line[0].endswith(";main;work;kept") for line in lines), f"{lines}")
+    with gzip.open(pprof) as f:
+        fields = list(read_fields(f.read()))
+    strings = [value.decode() for number, value in fields if number == 6]
+    check_equal(strings[0], "", "string 0")
+    samples = [packed_or_plain(value, 2) for number, value in fields if number == 2]
+    check_equal(samples, [[s["blocks"], s["bytes"]] for s in stacks], "samples")
+    functions = [dict(read_fields(value)) for number, value in fields if number == 5]
+    check_in("kept", [strings[f[2]] for f in functions], "functions")
+    locations = {dict(read_fields(v))[1] for number, v in fields if number == 4}
+    used = {i for number, v in fields if number == 2 for i in packed_or_plain(v, 1)}
+    check_equal(used, locations, "locations")
+    again = place.pheap("inspect", "--pprof", pprof, program.pool, "profile")
+    check(again.wait() not in (FINE, None) and "new file" in again.stderr(), again.stderr())
+    program.kill()
+
+
+@test
+def without_a_profile_there_is_none_and_no_library(place):
+    maps = place.run("/bin/cat", "/proc/self/maps", environment={"LD_PRELOAD": LIBRARY})
+    check("libunwind" not in maps.stdout(), "libunwind is loaded for nobody else")
+    expect(place.run(PHEAP, "run", "--at-exit", place.path("pool"), "/bin/true"), FINE)
+    done = place.pheap("inspect", place.path("pool"), "profile")
+    expect(done, REFUSED)
+    check_in("PHEAP_PROFILE=1", done.stderr(), "stderr")
+
+
+@test
+def a_hardened_heap_says_that_it_has_none(place):
+    done = place.run(PROGRAM, stdin="/dev/null", environment={
+        "LD_PRELOAD": LIBRARY, "PHEAP_HARDEN": "1", "PHEAP_PROFILE": "1"})
+    expect(done, FINE)
+    check_in("PHEAP_PROFILE: a heap under PHEAP_HARDEN", done.stderr(), "stderr")
+
+
+if __name__ == "__main__":
+    main()
