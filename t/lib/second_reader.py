@@ -197,8 +197,9 @@ class Pool:
         if (magic != b"PHLG" or number != sequence or size < 64 or size % 64 or
                 size > frames * FRAME - at or (own != session and previous != before)):
             return None
-        body = head[:56] + self.superblock.uuid[:8] + self.file.read(size - 64)
-        return body if checksum(body) == expected else None
+        body = self.file.read(size - 64)
+        mixed = checksum(body) ^ struct.unpack("<Q", self.superblock.uuid[:8])[0]
+        return head + body if checksum(head[:56] + struct.pack("<Q", mixed)) == expected else None
 
     def log_records(self):
         """(sequence, bytes, checksum) of each, in their order."""
@@ -217,7 +218,7 @@ class Pool:
             used.add(extent)
             at += len(record)
             sequence += 1
-            session, before = LOG_RECORD.unpack_from(record)[5], checksum(record)
+            _, _, _, _, _, session, _, _, before = LOG_RECORD.unpack_from(record)
             yield sequence, record, before
 
     def log_writes(self):
