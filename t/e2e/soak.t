@@ -74,7 +74,10 @@ def check_soak(place, environment):
     check(len(samples) >= SAMPLES * 3 // 4, f"{len(samples)} samples")
     for what in ("mappings", "descriptors", "agent_descriptors", "tasks"):
         early, late = early_and_late(samples, what)
-        check(late <= early, f"{what}: {early}, {made} generations later {late}")
+        # One that the agent opens when it first needs it, and keeps: what grows with each of more than
+        # a hundred generations is another matter.
+        spare = 1 if what == "agent_descriptors" else 0
+        check(late <= early + spare, f"{what}: {early}, {made} generations later {late}")
     early, late = early_and_late(samples, "memory_kb")
     check(late <= early + MEMORY_SLACK_KB, f"memory: {early} kB, {made} generations later {late} kB")
     early, late = early_and_late(samples, "pool_kb")
