@@ -104,15 +104,14 @@ int sigaction(int number, const struct sigaction *action, struct sigaction *old)
     return 0;
 }
 
+/* ssignal() is the C library's signal() by another name: it knows of siginterrupt(). */
 sighandler_t signal(int number, sighandler_t handler)
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
 
+    if (number != SIGTERM || !term.active || handler == SIG_ERR)
+        return ssignal(number, handler);
     sigemptyset(&action.sa_mask);
     sigaddset(&action.sa_mask, number);
-    if (handler == SIG_ERR) {
-        errno = EINVAL;
-        return SIG_ERR;
-    }
     return sigaction(number, &action, &old) < 0 ? SIG_ERR : old.sa_handler;
 }

@@ -5,7 +5,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, PHEAP, PYTHON, check, check_equal, check_in,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, PYTHON, check, check_equal, check_in,  # noqa: E402
                         main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
@@ -89,6 +89,26 @@ def children_keep_what_the_program_wished(place):
     check_in(f"child ended with {3 << 8}", process.stdout(), "its status")
     os.close(keeper)
     process.kill()
+
+
+RESTART_FLAGS = """
+import ctypes
+libc = ctypes.CDLL(None)
+handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+found = ctypes.create_string_buffer(152)  # struct sigaction: the flags are at 136
+for number, interrupts in ((14, 1), (12, 0)):
+    libc.siginterrupt(number, interrupts)
+    libc.signal(number, handler)
+    libc.sigaction(number, None, found)
+    print(number, bool(int.from_bytes(found.raw[136:140], "little") & 0x10000000))
+"""
+
+
+@test
+def the_other_signals_are_the_c_librarys_own(place):
+    """A call that the program wants interrupted must not be restarted."""
+    done = place.run(PYTHON, "-c", RESTART_FLAGS, environment={"LD_PRELOAD": LIBRARY})
+    check_equal(done.stdout(), "14 False\n12 True\n", "whether calls are restarted")
 
 
 main()
