@@ -14,9 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "core/base/kernel_features.h"
+#include "core/process/proc_text.h"
 #include "tools/command.h"
 #include "tools/doctor.h"
 
+#define STATUS_BYTES    4096
 #define MAP_COUNT_USUAL 65530
 #define RESERVE_BYTES   (1ull << 40) /* of a slot */
 
@@ -104,17 +106,10 @@ static int try_ptrace(void)
 /* A number behind a name in /proc/self/status. */
 static long status_field(const char *name)
 {
-    FILE *file = fopen("/proc/self/status", "re");
-    char line[256];
-    long number = -1;
+    char text[STATUS_BYTES];
 
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, name, strlen(name)) == 0 &&
-            sscanf(line + strlen(name), ": %ld", &number) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return number;
+    return proc_read(getpid(), "status", text, sizeof text) > 0 ? (long)proc_number(text, name, 10)
+                                                                : 0;
 }
 
 static void look_at_ptrace(struct doctor *doctor)

@@ -12,7 +12,7 @@
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
-#include "core/pool/persist.h"
+#include "core/base/sys.h"
 #include "tools/command.h"
 #include "tools/doctor.h"
 
@@ -56,14 +56,6 @@ static void say_kind(struct doctor *doctor, const char *directory, unsigned long
                 directory, magic);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* The shortest of some syncs of 64 KiB, or a negative error. */
 static int64_t time_sync(int fd)
 {
@@ -72,11 +64,11 @@ static int64_t time_sync(int fd)
 
     for (int i = 0; i < TRY_COUNT; i++) {
         memset(bytes, i + 1, sizeof bytes);
-        begin = now_ns();
+        begin = sys_clock_ns(CLOCK_MONOTONIC);
         if (pwrite(fd, bytes, sizeof bytes, (off_t)i * TRY_BYTES) != (ssize_t)sizeof bytes ||
             fdatasync(fd) < 0)
             return errno ? -errno : -ENOSPC;
-        took = now_ns() - begin;
+        took = sys_clock_ns(CLOCK_MONOTONIC) - begin;
         least = took < least ? took : least;
     }
     return (int64_t)least;

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "core/agent/control.h"
+#include "core/base/sys.h"
 #include "tools/command.h"
 #include "tools/doctor.h"
 #include "tools/pool_state.h"
@@ -32,14 +33,6 @@ struct trial {
     uint64_t resumed_ns;       /* how long a restore took */
     const char *failed;        /* the step that went wrong, NULL: none yet */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void pause_step(void)
 {
@@ -103,9 +96,9 @@ static bool agent_answers(const struct trial *trial)
 {
     struct control_answer answer;
     struct pool_state state;
-    uint64_t deadline = now_ns() + (uint64_t)WAIT_MS * 1000000;
+    uint64_t deadline = sys_clock_ns(CLOCK_MONOTONIC) + (uint64_t)WAIT_MS * 1000000;
 
-    while (now_ns() < deadline) {
+    while (sys_clock_ns(CLOCK_MONOTONIC) < deadline) {
         if (pool_state_read(trial->pool, &state, NULL) == 0 && pool_state_agent(&state, &answer))
             return true;
         pause_step();
@@ -151,14 +144,14 @@ static const char *run_and_checkpoint(struct trial *trial)
 static const char *resume(struct trial *trial)
 {
     char *argv[] = {"pheap", "restore", trial->pool, NULL};
-    uint64_t begin = now_ns();
+    uint64_t begin = sys_clock_ns(CLOCK_MONOTONIC);
     int said;
     pid_t pid = start(argv, &said);
 
     if (pid < 0)
         return "starting pheap";
     read_line(trial, said);
-    trial->resumed_ns = now_ns() - begin;
+    trial->resumed_ns = sys_clock_ns(CLOCK_MONOTONIC) - begin;
     end(pid, SIGTERM);
     close(said);
     return strstr(trial->output, "resumed generation") ? NULL : "the restore";

@@ -74,7 +74,10 @@ static int restore(struct restore_options *wanted, const char *copy)
     if (pool_state_read(wanted->pool_path, &state, &why) < 0 ||
         pool_state_wait_free(&state, &why) < 0 || resume_program(wanted, &restored, &why) < 0) {
         status = report_problem("restore", wanted->pool_path, &why);
-        resume_offer_older("restore", wanted, &why);
+        if (copy)
+            unlink(copy); /* nobody has gone on from it */
+        else
+            resume_offer_older("restore", wanted, &why);
         return status;
     }
     return resume_wait(&restored);
