@@ -148,74 +148,84 @@ static int run_program(struct run *run, const char *pool_path, int *exit_status,
     return status;
 }
 
+/* An option without an argument. */
+static bool set_switch(struct run *run, int option)
+{
+    bool *switches[] = {['r'] = &run->resume,
+                        ['f'] = &run->preload.fresh,
+                        ['x'] = &run->preload.at_exit,
+                        ['c'] = &run->preload.no_crash,
+                        ['t'] = &run->preload.on_term};
+
+    if ((size_t)option >= sizeof switches / sizeof *switches || switches[option] == NULL)
+        return false;
+    *switches[option] = true;
+    return true;
+}
+
+/* One with an argument. NULL, or what is wrong with that. */
+static const char *set_value(struct run *run, int option, const char *value)
+{
+    uint64_t keep;
+
+    switch (option) {
+    case 'i':
+        return options_duration(value, NS_PER_S, &run->preload.interval_ns) < 0
+                   ? "-i takes a time: 100ms, 1s, 5m, or 0"
+                   : NULL;
+    case 'd':
+        return options_dirty(value, &run->preload.dirty_bytes) < 0
+                   ? "--dirty takes a size from 1M: 64M, 1G, or 0"
+                   : NULL;
+    case 'k':
+        if (parse_number(value, 1, OPTIONS_KEEP_MAX, &keep) < 0)
+            return "-k takes a number of generations, 1 to 16";
+        run->preload.keep = (uint32_t)keep;
+        return NULL;
+    case 'C':
+        if (strcmp(value, "ignore") != 0 && strcmp(value, "wait") != 0)
+            return "--children takes ignore, or wait";
+        run->preload.ignores_children = strcmp(value, "ignore") == 0;
+        return NULL;
+    default: /* 'D' */
+        if (strcmp(value, "io_uring") != 0)
+            return "--deny takes io_uring";
+        run->preload.denies_io_uring = true;
+        return NULL;
+    }
+}
+
+static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
+                                        {"keep", required_argument, NULL, 'k'},
+                                        {"resume", no_argument, NULL, 'r'},
+                                        {"fresh", no_argument, NULL, 'f'},
+                                        {"at-exit", no_argument, NULL, 'x'},
+                                        {"dirty", required_argument, NULL, 'd'},
+                                        {"no-crash", no_argument, NULL, 'c'},
+                                        {"on-term", no_argument, NULL, 't'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, 'V'},
+                                        {"children", required_argument, NULL, 'C'},
+                                        {"deny", required_argument, NULL, 'D'},
+                                        {0}};
+
 static int parse_options(int argc, char **argv, struct run *run)
 {
-    static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
-                                            {"keep", required_argument, NULL, 'k'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {"fresh", no_argument, NULL, 'f'},
-                                            {"at-exit", no_argument, NULL, 'x'},
-                                            {"dirty", required_argument, NULL, 'd'},
-                                            {"no-crash", no_argument, NULL, 'c'},
-                                            {"on-term", no_argument, NULL, 't'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {"children", required_argument, NULL, 'C'},
-                                            {"deny", required_argument, NULL, 'D'},
-                                            {0}};
-    uint64_t keep;
+    const char *wrong;
     int option;
 
     /* '+': what follows COMMAND is COMMAND's. */
     while ((option = getopt_long(argc, argv, "+i:k:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'i':
-            if (options_duration(optarg, NS_PER_S, &run->preload.interval_ns) < 0)
-                return report_usage("run", "-i takes a time: 100ms, 1s, 5m, or 0");
-            break;
-        case 'd':
-            if (options_dirty(optarg, &run->preload.dirty_bytes) < 0)
-                return report_usage("run", "--dirty takes a size from 1M: 64M, 1G, or 0");
-            break;
-        case 'k':
-            if (parse_number(optarg, 1, OPTIONS_KEEP_MAX, &keep) < 0)
-                return report_usage("run", "-k takes a number of generations, 1 to 16");
-            run->preload.keep = (uint32_t)keep;
-            break;
-        case 'r':
-            run->resume = true;
-            break;
-        case 'f':
-            run->preload.fresh = true;
-            break;
-        case 'x':
-            run->preload.at_exit = true;
-            break;
-        case 'C':
-            if (strcmp(optarg, "ignore") != 0 && strcmp(optarg, "wait") != 0)
-                return report_usage("run", "--children takes ignore, or wait");
-            run->preload.ignores_children = strcmp(optarg, "ignore") == 0;
-            break;
-        case 'D':
-            if (strcmp(optarg, "io_uring") != 0)
-                return report_usage("run", "--deny takes io_uring");
-            run->preload.denies_io_uring = true;
-            break;
-        case 'c':
-            run->preload.no_crash = true;
-            break;
-        case 't':
-            run->preload.on_term = true;
-            break;
-        case 'h':
-            help();
-            return EXIT_FINE;
-        case 'V':
+        if (option == 'h')
+            return help();
+        if (option == 'V') {
             print_version();
             return EXIT_FINE;
-        default:
-            return report_usage("run", NULL);
         }
+        if (option == '?')
+            return report_usage("run", NULL);
+        if (!set_switch(run, option) && (wrong = set_value(run, option, optarg)) != NULL)
+            return report_usage("run", wrong);
     }
     if (run->resume && run->preload.fresh)
         return report_usage("run", "--resume and --fresh exclude each other");
