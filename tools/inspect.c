@@ -11,7 +11,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/base/options.h"
 #include "tools/command.h"
+#include "tools/top.h"
 
 static const struct choice {
     const char *name;
@@ -45,10 +47,13 @@ static const struct choice html_choice = {"", inspect_html, 0, 0, "", ""};
 
 static int help(void)
 {
-    printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n\n"
+    printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n"
+           "       pheap inspect [OPTION...] top POOL|PID\n\n"
            "Shows what POOL holds; it is only read. Views (summary unless said):\n\n");
     for (size_t i = 0; i < VIEW_COUNT; i++)
         printf("  %-14s %s\n", views[i].usage, views[i].summary);
+    printf("  %-14s what a program's heap and its pool are like now, and now, on a terminal\n",
+           "top");
     printf("\n  -g, --generation N   look at generation N, not at the newest\n"
            "      --json           one object, for programs; has summary and generations always\n"
            "      --core FILE      write a core file of the generation, for gdb\n"
@@ -63,6 +68,9 @@ static int help(void)
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
            "      --pointer        grep: PATTERN is the value of an aligned word\n"
            "      --folded FILE, --pprof FILE   (profile) write it for flame graphs, for pprof\n"
+           "  -i, --interval DUR  top: how often to look, 100ms to 1h (1s)\n"
+           "      --sort KEY      top: by bytes, change, growth, blocks or size\n"
+           "      --once          top: one text, as when the output is no terminal\n"
            "      --help, --version\n");
     return EXIT_FINE;
 }
@@ -202,6 +210,8 @@ enum option_key {
     KEY_MIN,
     KEY_HEX,
     KEY_POINTER,
+    KEY_SORT,
+    KEY_ONCE,
     KEY_VERSION,
 };
 
@@ -218,6 +228,9 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"min", required_argument, NULL, KEY_MIN},
                                         {"hex", no_argument, NULL, KEY_HEX},
                                         {"pointer", no_argument, NULL, KEY_POINTER},
+                                        {"interval", required_argument, NULL, 'i'},
+                                        {"sort", required_argument, NULL, KEY_SORT},
+                                        {"once", no_argument, NULL, KEY_ONCE},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, KEY_VERSION},
                                         {0}};
@@ -270,15 +283,67 @@ static const char *take_option(struct inspection *inspection, int option, const 
     return NULL;
 }
 
+/* The same of top's options. */
+static const char *take_top_option(struct top_options *top, int option, const char *argument)
+{
+    switch (option) {
+    case 'i':
+        return options_duration(argument, 1000000000, &top->interval_ns) < 0 ||
+                       top->interval_ns < TOP_INTERVAL_MIN_NS ||
+                       top->interval_ns > TOP_INTERVAL_MAX_NS
+                   ? "-i takes a time from 100ms to 1h"
+                   : NULL;
+    case KEY_SORT:
+        for (top->sort = 0; top->sort < TOP_SORTS; top->sort++)
+            if (strcmp(argument, top_sort_names[top->sort]) == 0)
+                return NULL;
+        return "--sort takes bytes, change, growth, blocks or size";
+    case KEY_ONCE:
+        top->once = true;
+    }
+    return NULL;
+}
+
+/* `top POOL`, or as a view: `POOL top`. Not a pool called top, with a view behind it. */
+static const char *top_target(int count, char **arguments)
+{
+    if (count != 2)
+        return NULL;
+    if (strcmp(arguments[0], "top") == 0 &&
+        !(choice_named(arguments[1]) && access("top", F_OK) == 0))
+        return arguments[1];
+    return strcmp(arguments[1], "top") == 0 ? arguments[0] : NULL;
+}
+
+/* 0, or an exit status. */
+static int choose(int count, char **arguments, struct inspection *inspection,
+                  const struct choice **choice)
+{
+    if (count < 1)
+        return report_usage("inspect", "expected a pool, and perhaps a view");
+    if (count >= 2 && !(*choice = choice_named(arguments[1])))
+        return report_usage("inspect", "no such view; --help lists them");
+    if (count > 1 && (count < 2 + (*choice)->least || count > 2 + (*choice)->most))
+        return report_usage("inspect", (*choice)->most ? "the view needs other arguments"
+                                                       : "the view takes no arguments");
+    if ((inspection->core_path || inspection->html_path) && count != 1)
+        return report_usage("inspect", "--core and --html take no view");
+    if (inspection->core_path || inspection->html_path)
+        *choice = inspection->core_path ? &core_choice : &html_choice;
+    inspection->arguments = arguments + 2;
+    inspection->argument_count = count > 2 ? count - 2 : 0;
+    return 0;
+}
+
 int command_inspect(int argc, char **argv)
 {
     static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
+    struct top_options top = {.interval_ns = 1000000000};
     const struct choice *choice = &views[0];
-    bool as_json = false;
     const char *wrong;
-    int option, left;
+    int option, status;
 
-    while ((option = getopt_long(argc, argv, "g:h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "g:i:h", options, NULL)) != -1) {
         if (option == 'h')
             return help();
         if (option == KEY_VERSION) {
@@ -287,24 +352,16 @@ int command_inspect(int argc, char **argv)
         }
         if (option == '?')
             return report_usage("inspect", NULL);
-        as_json = as_json || option == KEY_JSON;
+        top.as_json = top.as_json || option == KEY_JSON;
         wrong = take_option(&inspection, option, optarg);
+        if (!wrong)
+            wrong = take_top_option(&top, option, optarg);
         if (wrong)
             return report_usage("inspect", wrong);
     }
-    left = argc - optind;
-    if (left < 1)
-        return report_usage("inspect", "expected a pool, and perhaps a view");
-    if (left >= 2 && !(choice = choice_named(argv[optind + 1])))
-        return report_usage("inspect", "no such view; --help lists them");
-    if (left > 1 && (left < 2 + choice->least || left > 2 + choice->most))
-        return report_usage("inspect", choice->most ? "the view needs other arguments"
-                                                    : "the view takes no arguments");
-    if ((inspection.core_path || inspection.html_path) && left != 1)
-        return report_usage("inspect", "--core and --html take no view");
-    if (inspection.core_path || inspection.html_path)
-        choice = inspection.core_path ? &core_choice : &html_choice;
-    inspection.arguments = argv + optind + 2;
-    inspection.argument_count = left > 2 ? left - 2 : 0;
-    return inspect(argv[optind], choice, &inspection, as_json);
+    top.target = top_target(argc - optind, argv + optind);
+    if (top.target)
+        return top_run(&top);
+    status = choose(argc - optind, argv + optind, &inspection, &choice);
+    return status ? status : inspect(argv[optind], choice, &inspection, top.as_json);
 }
