@@ -78,17 +78,24 @@ static void *or_enomem(void *block)
 
 __attribute__((noinline)) static void *malloc_slow(size_t bytes)
 {
-    void *block = counted_malloc(bytes);
-
-    if (block != NULL)
-        return block;
     return or_enomem(program_start_heap() ? heap_malloc(bytes) : NULL);
+}
+
+/* Of a profiled heap: all of its mallocs come here, so it makes no frame either. */
+__attribute__((noinline)) static void *malloc_counted(size_t bytes, struct thread_heap *mine)
+{
+    void *block = counted_malloc(mine, bytes);
+
+    return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
 
 __attribute__((noinline)) static void *malloc_medium(size_t bytes, struct thread_heap *mine)
 {
-    void *block = medium_malloc(mine, bytes);
+    void *block;
 
+    if (UNLIKELY(bytes > mine->medium_limit))
+        return malloc_counted(bytes, mine);
+    block = class_pop(mine, bytes);
     return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
 
