@@ -281,6 +281,11 @@ $(BUILD)/bench/%: bench/%.c
 bench-views: all $(BUILD)/bench/many_blocks
 	@bench/views.py $(BENCH_ARGS)
 
+## bench-leaks: what pheap, gdb, Valgrind and heaptrack find in a heap, and at what price
+.PHONY: bench-leaks
+bench-leaks: bench-packages all $(BUILD)/bench/leaking
+	@bench/leaks.py $(BENCH_ARGS)
+
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk
 

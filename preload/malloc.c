@@ -81,7 +81,7 @@ __attribute__((noinline)) static void *malloc_slow(size_t bytes)
     return or_enomem(program_start_heap() ? heap_malloc(bytes) : NULL);
 }
 
-/* Of a profiled heap: all of its mallocs come here, so it makes no frame either. */
+/* Of a profiled heap, what is not small or may be sampled. */
 __attribute__((noinline)) static void *malloc_counted(size_t bytes, struct thread_heap *mine)
 {
     void *block = counted_malloc(mine, bytes);
@@ -89,12 +89,27 @@ __attribute__((noinline)) static void *malloc_counted(size_t bytes, struct threa
     return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
 
+/* All small mallocs of a profiled heap come here, so it is written out, without a frame or a
+ * detour. */
+__attribute__((noinline)) static void *malloc_counted_small(size_t bytes, struct thread_heap *mine)
+{
+    void *block;
+
+    if (UNLIKELY(bytes > SMALL_MAX_BYTES || bytes >= mine->until_sample))
+        return malloc_counted(bytes, mine);
+    block = small_pop(mine, bytes);
+    if (UNLIKELY(block == NULL))
+        return malloc_slow(bytes);
+    mine->until_sample -= bytes;
+    return block;
+}
+
 __attribute__((noinline)) static void *malloc_medium(size_t bytes, struct thread_heap *mine)
 {
     void *block;
 
     if (UNLIKELY(bytes > mine->medium_limit))
-        return malloc_counted(bytes, mine);
+        return malloc_counted_small(bytes, mine);
     block = class_pop(mine, bytes);
     return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
