@@ -279,6 +279,12 @@ static int no_view(const char *name)
                   nearest_hint(hint, "", name, views, sizeof views[0], VIEW_COUNT));
 }
 
+static bool shows_all_generations(const struct choice *choice)
+{
+    return choice->show == inspect_summary || choice->show == inspect_generations ||
+           choice->show == inspect_diff;
+}
+
 int command_inspect(int argc, char **argv)
 {
     static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
@@ -311,6 +317,8 @@ int command_inspect(int argc, char **argv)
     if (left > 1 && (left < 2 + choice->least || left > 2 + choice->most))
         return report_usage("inspect", choice->most ? "the view needs other arguments"
                                                     : "the view takes no arguments");
+    if (inspection.generation && left > 1 && shows_all_generations(choice))
+        return report_usage("inspect", "-g goes with views of one generation");
     if ((inspection.core_path || inspection.html_path) && left != 1)
         return report_usage("inspect", "--core and --html take no view");
     if (inspection.core_path || inspection.html_path)

@@ -43,7 +43,8 @@ def what_is_wrong_with_an_option_or_a_view_is_said_by_name(place):
                             (("run", "-i"), "option '-i' needs an argument"),
                             (("restore", "--verbose=3", "p"), "option '--verbose' takes no argument"),
                             (("inspect", "p", "blcks"), "no view 'blcks' (did you mean 'blocks'?)"),
-                            (("inspect", "blocks", "p"), "the pool comes first")):
+                            (("inspect", "blocks", "p"), "the pool comes first"),
+                            (("inspect", "-g", "3", "p", "generations"), "-g goes with views of one")):
         done = place.pheap(*arguments)
         expect(done, USAGE, said)
         check_equal(done.stderr().count("\n"), 1, f"lines about {arguments}")
