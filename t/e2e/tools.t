@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
 COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover", "doctor")
@@ -48,6 +48,17 @@ def what_is_wrong_with_an_option_or_a_view_is_said_by_name(place):
         done = place.pheap(*arguments)
         expect(done, USAGE, said)
         check_equal(done.stderr().count("\n"), 1, f"lines about {arguments}")
+
+
+@test
+def what_exists_is_not_written_over_and_that_is_one_exit_status(place):
+    pool, taken = place.path("pool"), place.path("taken")
+    expect(place.pheap("run", "-i", "0", pool, "sh", "-c", "exec true"), FINE)
+    place.run("touch", taken)
+    for arguments in (("recover", "--clone", taken), ("recover", "--compact", "-o", taken),
+                      ("recover", "--salvage", taken), ("inspect", "--html", taken)):
+        done = place.pheap(*arguments, pool)
+        check_equal((done.status, os.path.getsize(taken)), (REFUSED, 0), f"{arguments}: {done.stderr()}")
 
 
 @test
