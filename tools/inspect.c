@@ -4,7 +4,6 @@
  */
 #include "tools/inspect.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,8 @@
 #include <unistd.h>
 #include "core/base/options.h"
 #include "tools/command.h"
+#include "tools/nearest.h"
+#include "tools/next_option.h"
 #include "tools/top.h"
 
 static const struct choice {
@@ -315,17 +316,35 @@ static const char *top_target(int count, char **arguments)
     return strcmp(arguments[1], "top") == 0 ? arguments[0] : NULL;
 }
 
+static int no_view(const char *name)
+{
+    char hint[NEAREST_HINT_BYTES];
+
+    return report("inspect", EXIT_USAGE, "no view '%.64s'%s; pheap inspect --help lists all", name,
+                  nearest_hint(hint, "", name, views, sizeof views[0], VIEW_COUNT));
+}
+
+static bool shows_all_generations(const struct choice *choice)
+{
+    return choice->show == inspect_summary || choice->show == inspect_generations ||
+           choice->show == inspect_diff;
+}
+
 /* 0, or an exit status. */
 static int choose(int count, char **arguments, struct inspection *inspection,
                   const struct choice **choice)
 {
     if (count < 1)
         return report_usage("inspect", "expected a pool, and perhaps a view");
+    if (choice_named(arguments[0]) && access(arguments[0], F_OK) != 0)
+        return report_usage("inspect", "the pool comes first: pheap inspect POOL VIEW");
     if (count >= 2 && !(*choice = choice_named(arguments[1])))
-        return report_usage("inspect", "no such view; --help lists them");
+        return no_view(arguments[1]);
     if (count > 1 && (count < 2 + (*choice)->least || count > 2 + (*choice)->most))
         return report_usage("inspect", (*choice)->most ? "the view needs other arguments"
                                                        : "the view takes no arguments");
+    if (inspection->generation && count > 1 && shows_all_generations(*choice))
+        return report_usage("inspect", "-g goes with views of one generation");
     if ((inspection->core_path || inspection->html_path) && count != 1)
         return report_usage("inspect", "--core and --html take no view");
     if (inspection->core_path || inspection->html_path)
@@ -343,7 +362,7 @@ int command_inspect(int argc, char **argv)
     const char *wrong;
     int option, status;
 
-    while ((option = getopt_long(argc, argv, "g:i:h", options, NULL)) != -1) {
+    while ((option = next_option("inspect", argc, argv, ":g:i:h", options)) != -1) {
         if (option == 'h')
             return help();
         if (option == KEY_VERSION) {
@@ -351,7 +370,7 @@ int command_inspect(int argc, char **argv)
             return EXIT_FINE;
         }
         if (option == '?')
-            return report_usage("inspect", NULL);
+            return EXIT_USAGE;
         top.as_json = top.as_json || option == KEY_JSON;
         wrong = take_option(&inspection, option, optarg);
         if (!wrong)
@@ -360,6 +379,8 @@ int command_inspect(int argc, char **argv)
             return report_usage("inspect", wrong);
     }
     top.target = top_target(argc - optind, argv + optind);
+    if (top.target && inspection.generation)
+        return report_usage("inspect", "-g goes with views of one generation, not with top");
     if (top.target)
         return top_run(&top);
     status = choose(argc - optind, argv + optind, &inspection, &choice);

@@ -154,6 +154,7 @@ def what_is_no_pool_and_no_program_is_refused(place):
     expect(place.pheap("inspect", "top", str(os.getpid())), REFUSED, "not started under pheap")
     expect(place.pheap("inspect", "-i", "1ms", "top", "x"), USAGE, "100ms")
     expect(place.pheap("inspect", "--sort", "age", "top", "x"), USAGE, "--sort")
+    expect(place.pheap("inspect", "-g", "1", "top", "x"), USAGE, "-g")
 
 
 @test
