@@ -156,7 +156,7 @@ static void say_end(struct top_figures *figures)
     const size_t size = sizeof figures->run;
 
     if (super->log.extent_count > 0)
-        snprintf(text, size, "no program has opened it");
+        snprintf(text, size, "a heap that programs open by themselves");
     else if (super->run_state == RUN_NONE)
         snprintf(text, size, "no program has run on it so far");
     else if (super->run_state == RUN_ENDED && WIFEXITED(super->end_status))

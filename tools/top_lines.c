@@ -146,7 +146,8 @@ static void add_warnings(struct page *page)
     else if (figures->source != TOP_PROGRAM)
         add(page, TOP_WARNING, "%s", figures->heap_why.text);
     if (figures->source == TOP_GENERATION)
-        add(page, TOP_WARNING, "the heap as in generation %" PRIu64, figures->generation);
+        add(page, TOP_WARNING, "the heap as in generation %" PRIu64 "%s", figures->generation,
+            figures->state.super.log.extent_count > 0 ? " and its log" : "");
     if (figures->source == TOP_NOTHING && !figures->runs && figures->heap_why.text[0])
         add(page, TOP_WARNING, "no figures: %s", figures->heap_why.text);
 }

@@ -7,7 +7,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, NOBODY, PHEAP, PYTHON, REFUSED, SYSTEM, USAGE,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, NOBODY, PHEAP, PYTHON, REFUSED, SYSTEM, USAGE,  # noqa: E402
                         add_test, check, check_equal, check_in, expect, main, test, wait_until)
 from screen import Screen  # noqa: E402
 
@@ -125,6 +125,20 @@ def a_program_that_has_ended_leaves_its_generation(place):
     check_in("the heap as in generation 2", text.stdout(), "text")
     check("\033" not in text.stdout(), "no escape sequences in a pipe")
     check(all(line == line.rstrip() and len(line) <= 100 for line in text.stdout().splitlines()), "lines")
+
+
+@test
+def a_heap_that_programs_open_is_its_generation_and_its_log(place):
+    heap = place.path("heap")
+    expect(place.run(os.path.join(BUILT_PROGRAMS, "known_graph"), heap, "build",
+                     environment={"LD_PRELOAD": LIBRARY}), FINE)
+    found = top(place, heap)
+    slabs = place.inspect(heap, "slabs")["slabs"]
+    check_equal((found["heap"]["of"], found["run"]), ("generation", "a heap that programs open by themselves"),
+                "source")
+    check_equal([c["blocks"] for c in found["heap"]["classes"]], [s["used"] for s in slabs], "blocks")
+    text = place.pheap("inspect", heap, "top").stdout()
+    check_in(f"the heap as in generation {found['heap']['generation']} and its log\n", text, "text")
 
 
 @test
