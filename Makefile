@@ -50,7 +50,7 @@ $(BUILD)/obj/%.S.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -g -MMD -MP -c $< -o $@
 
-$(BUILD)/obj/tools/page.S.o: tools/page.html
+$(BUILD)/obj/tools/page/page.S.o: $(wildcard tools/page/*.html tools/page/*.css tools/page/*.js)
 
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
@@ -248,6 +248,14 @@ check-programs:
 	@scripts/install-packages scripts/packages scripts/packages-programs
 	+@$(MAKE) --no-print-directory tests
 	@t/compat/programs.t
+
+## check-browser: the page of pheap inspect --html in headless Chromium, with a heap of 10 GiB too
+.PHONY: check-browser
+check-browser:
+	@scripts/install-packages scripts/packages scripts/packages-browser
+	+@$(MAKE) --no-print-directory tests $(BUILD)/bench/many_blocks
+	@mkdir -p $(BUILD)/browser
+	@PHEAP_TEST_SCREENSHOTS=$(BUILD)/browser $(PROVE) t/e2e/page.t t/browser/large.t
 
 ## check-clang: everything compiles with clang without a warning
 check-clang:

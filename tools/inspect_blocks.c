@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include "recovery/view/search.h"
 #include "recovery/view/thread_state.h"
-#include "tools/inspect.h"
+#include "tools/inspect_parts.h"
 #include "tools/place.h"
-#include "tools/stacks.h"
 #include "tools/table.h"
 
 #define LIST_LIMIT 100
@@ -20,7 +19,7 @@ static uint64_t limit_of(const struct inspection *inspection)
     return inspection->limit ? inspection->limit : LIST_LIMIT;
 }
 
-static json_t *block_row(const struct block *block)
+json_t *inspect_block_row(const struct block *block)
 {
     json_t *row =
         json_pack("{s:I, s:I, s:o, s:b, s:I, s:I}", "address", (json_int_t)block->address, "bytes",
@@ -57,7 +56,7 @@ static bool list_block(void *context, const struct block *block)
     listing->found++;
     listing->bytes += block->bytes;
     if (listing->found <= limit_of(listing->inspection))
-        json_array_append_new(listing->rows, block_row(block));
+        json_array_append_new(listing->rows, inspect_block_row(block));
     return true;
 }
 
@@ -211,7 +210,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
                        json_t *outgoing, json_t *incoming, json_t *allocator)
 {
     if (inspection->json) {
-        json_t *json = block_row(block);
+        json_t *json = inspect_block_row(block);
 
         json_object_set_new(json, "hex", dump_json(block));
         if (allocator)

@@ -9,8 +9,7 @@
 #include "recovery/view/blocks.h"
 #include "recovery/view/diff.h"
 #include "tools/command.h"
-#include "tools/inspect.h"
-#include "tools/stacks.h"
+#include "tools/inspect_parts.h"
 #include "tools/table.h"
 #include "tools/type_table.h"
 
@@ -178,9 +177,9 @@ static json_t *changed_sites(json_t *known)
     return rows;
 }
 
-static void add_sites(json_t *diff, json_t *was, json_t *is)
+json_t *inspect_site_changes(json_t *was, json_t *is)
 {
-    json_t *known = json_object(), *row;
+    json_t *known = json_object(), *rows, *row;
     size_t i;
 
     json_array_foreach(was, i, row)
@@ -191,8 +190,9 @@ static void add_sites(json_t *diff, json_t *was, json_t *is)
     {
         add_stack(known, row, 1);
     }
-    json_object_set_new(diff, "sites", changed_sites(known));
+    rows = changed_sites(known);
     json_decref(known);
+    return rows;
 }
 
 static void print_sites(const struct inspection *inspection, const json_t *diff)
@@ -230,7 +230,7 @@ static int add_classes(json_t *diff, struct problem *why)
         status = take_classes(&new_view, is, &types, &new_stacks, why);
     if (status == 0) {
         json_object_set_new(diff, "types", type_table_rows(&types));
-        add_sites(diff, old_stacks, new_stacks);
+        json_object_set_new(diff, "sites", inspect_site_changes(old_stacks, new_stacks));
     }
     free(types.types);
     json_decref(old_stacks);

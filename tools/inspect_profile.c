@@ -4,9 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "tools/command.h"
-#include "tools/inspect.h"
+#include "tools/inspect_parts.h"
 #include "tools/pprof.h"
-#include "tools/stacks.h"
 
 #define LIST_LIMIT 20
 
@@ -50,6 +49,17 @@ static void print_profile(const struct inspection *inspection, const struct view
     stacks_print(inspection, rows, inspection->limit ? inspection->limit : LIST_LIMIT);
 }
 
+json_t *inspect_profile_json(const struct stacks *stacks, json_t *rows)
+{
+    const struct profile_reading *reading = &stacks->reading;
+
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "rate_bytes",
+                     (json_int_t)reading->rate_bytes, "samples", (json_int_t)reading->sample_count,
+                     "taken", (json_int_t)reading->taken, "lost", (json_int_t)reading->lost,
+                     "bytes", (json_int_t)sum_of(rows, "bytes"), "blocks",
+                     (json_int_t)sum_of(rows, "blocks"), "stacks", rows);
+}
+
 static int show_stacks(struct inspection *inspection, struct view *view,
                        const struct stacks *stacks, const uint64_t *bits, struct problem *why)
 {
@@ -61,14 +71,7 @@ static int show_stacks(struct inspection *inspection, struct view *view,
         return status;
     }
     if (inspection->json) {
-        json_object_set_new(inspection->json, "profile",
-                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "rate_bytes",
-                                      (json_int_t)stacks->reading.rate_bytes, "samples",
-                                      (json_int_t)stacks->reading.sample_count, "taken",
-                                      (json_int_t)stacks->reading.taken, "lost",
-                                      (json_int_t)stacks->reading.lost, "bytes",
-                                      (json_int_t)sum_of(rows, "bytes"), "blocks",
-                                      (json_int_t)sum_of(rows, "blocks"), "stacks", rows));
+        json_object_set_new(inspection->json, "profile", inspect_profile_json(stacks, rows));
     } else {
         print_profile(inspection, view, stacks, rows);
     }

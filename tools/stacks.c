@@ -83,7 +83,8 @@ json_t *stacks_site(const json_t *frames)
 
     if (json_array_size(frames) == 0)
         return json_string("?");
-    return json_string(stacks_function(text, json_array_get(frames, 0)));
+    stacks_function(text, json_array_get(frames, 0));
+    return table_text(text, strlen(text)); /* it may have been cut inside a character */
 }
 
 static json_t *stack_row(const struct stacks *stacks, uint32_t stack,
