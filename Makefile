@@ -253,7 +253,7 @@ check-programs:
 .PHONY: check-browser
 check-browser:
 	@scripts/install-packages scripts/packages scripts/packages-browser
-	+@$(MAKE) --no-print-directory tests $(BUILD)/bench/many_blocks
+	+@$(MAKE) --no-print-directory tests
 	@mkdir -p $(BUILD)/browser
 	@PHEAP_TEST_SCREENSHOTS=$(BUILD)/browser $(PROVE) t/e2e/page.t t/browser/large.t
 
