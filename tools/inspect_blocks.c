@@ -192,12 +192,12 @@ static const struct column pointer_columns[] = {
 #define POINTER_COLUMNS (sizeof pointer_columns / sizeof pointer_columns[0])
 
 /* The frames of the stack that allocated a block; NULL: it was not sampled. */
-static int find_allocator(const struct block_map *map, const struct block *block, json_t **frames,
-                          struct problem *why)
+static int find_allocator(struct inspection *inspection, const struct block_map *map,
+                          const struct block *block, json_t **frames, struct problem *why)
 {
     const struct profile_sample *sample;
     struct stacks stacks = {0};
-    int status = stacks_open(&stacks, map->view, map, why);
+    int status = stacks_open_beside(inspection, &stacks, map->view, map, why);
 
     *frames = NULL;
     if (status == 0 && (sample = profile_of_block(&stacks.reading, block->address)))
@@ -237,8 +237,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
     table_show(inspection, "", incoming, pointer_columns, POINTER_COLUMNS);
 }
 
-static int show_one(const struct inspection *inspection, const struct block_map *map,
-                    struct problem *why)
+static int show_one(struct inspection *inspection, const struct block_map *map, struct problem *why)
 {
     struct pointers outgoing = {map, json_array(), limit_of(inspection)};
     struct pointers incoming = {map, json_array(), limit_of(inspection)};
@@ -259,7 +258,7 @@ static int show_one(const struct inspection *inspection, const struct block_map 
     status = search_words(map->view, block.address, block.address + block.bytes, add_incoming,
                           &incoming, why);
     if (status == 0)
-        status = find_allocator(map, &block, &allocator, why);
+        status = find_allocator(inspection, map, &block, &allocator, why);
     if (status < 0)
         goto undo_rows;
     show_parts(inspection, &block, outgoing.rows, incoming.rows, allocator);

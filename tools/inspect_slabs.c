@@ -198,7 +198,7 @@ static int show_leaks(struct inspection *inspection, struct view *view, struct p
     if (status == 0)
         status = reach_mark(&reach, &map, why);
     if (status == 0)
-        status = stacks_open(&stacks, view, &map, why);
+        status = stacks_open_beside(inspection, &stacks, view, &map, why);
     if (status == 0)
         inspect_leaks_part(inspection, &map, &reach, &stacks);
     stacks_close(&stacks);

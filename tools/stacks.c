@@ -25,6 +25,20 @@ int stacks_open(struct stacks *stacks, struct view *view, const struct block_map
     return status;
 }
 
+int stacks_open_beside(struct inspection *inspection, struct stacks *stacks, struct view *view,
+                       const struct block_map *map, struct problem *why)
+{
+    int status = stacks_open(stacks, view, map, why);
+
+    if (status != STATUS_DAMAGED)
+        return status;
+    report("inspect", EXIT_FOUND, "%s", why->text);
+    inspection->left_out++;
+    *stacks = (struct stacks){0};
+    *why = (struct problem){0};
+    return 0;
+}
+
 void stacks_close(struct stacks *stacks)
 {
     if (stacks->unwinder)
