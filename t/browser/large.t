@@ -3,6 +3,7 @@
 PHEAP_TEST_LONG=1: with 10 million blocks."""
 import json
 import os
+import random
 import re
 import resource
 import sys
@@ -15,6 +16,7 @@ from pheap_test import (BUILT_PROGRAMS, FINE, LONG, PHEAP, check, check_equal, e
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "large_heap")
 SMALL, LARGE = (10_000_000 if LONG else 500_000), 75_000
+STACKS, MAPPINGS, THREADS = 4096, 8192, 1024  # tools/page_data.h
 PAGE_MOST = 5 << 20
 SECONDS_MOST = 10
 
@@ -40,6 +42,50 @@ def frames_per_second(page):
                " if (++window.drawn < 40) requestAnimationFrame(step); else window.zooming = performance.now() - window.zooming; })()")
     page.wait_for("window.drawn >= 40", "40 drawings", 60)
     return 40000 / page.value("window.zooming")
+
+
+def with_long_lists(path, to):
+    """The same page with as many stacks, mappings and threads as pheap lets through."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    data, dice = json.loads(found.group(1)), random.Random(1)
+    data["frames"] = [{"pc": hex(i), "function": f"function_{i}_of_a_long_name", "module": "/usr/lib/libsomething.so.1",
+                       "offset": i, "file": f"src/file_{i % 99}.c", "line": i} for i in range(5000)]
+    stacks = []
+    for i in range(STACKS):
+        frames = [dice.randrange(5000) if depth < 20 else dice.randrange(3) + 3 * depth for depth in range(40)]
+        stacks.append({"bytes": dice.randrange(1, 1 << 20), "blocks": 7, "samples": 1, "sampled_so_far": 1,
+                       "allocated_by": data["frames"][frames[0]]["function"], "frames": frames})
+    data["profile"] = dict(data["profile"], stacks=stacks, bytes=sum(row["bytes"] for row in stacks))
+    data["mappings"] = [dict(data["mappings"][0], start=i << 12, end=(i + 1) << 12, name=f"/usr/lib/lib{i}.so") for i in range(MAPPINGS)]
+    data["threads"] = [dict(data["threads"][0], tid=i, frames=[i, i + 1]) for i in range(THREADS)]
+    with open(to, "w", encoding="utf-8") as f:
+        f.write(text.replace(found.group(1), json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")))
+    return data
+
+
+def check_long_lists(browser, path, to):
+    data = with_long_lists(path, to)
+    page = browser.open(to, 1600)
+    begin = time.monotonic()
+    page.type("#flame-search", "function_4")
+    page.wait_for("document.getElementById('flame-bytes')", "the search", 10)
+    searched = time.monotonic() - begin
+    page.value("document.querySelectorAll('#frames .frame')[30].id = 'wanted'")
+    begin = time.monotonic()
+    page.click("#wanted")
+    zoomed = time.monotonic() - begin
+    begin = time.monotonic()
+    page.type("#mappings-filter", "lib77")
+    filtered = time.monotonic() - begin
+    expected = sum("lib77" in row["name"] for row in data["mappings"])
+    check_equal(page.value("document.querySelectorAll('#mappings-table tbody tr').length"), min(100, expected), "rows")
+    print(f"# longest lists: page of {os.path.getsize(to) / 1e6:.2f} MB, open after {page.seconds:.2f} s; search {searched:.2f} s, "
+          f"zoom into a frame {zoomed:.2f} s, filter {filtered:.2f} s")
+    check(page.seconds < SECONDS_MOST, f"open after {page.seconds} s")
+    check(max(searched, zoomed, filtered) < 2, "an answer within two seconds")
+    check_equal(page.complaints, [], "complaints")
 
 
 @test
@@ -69,6 +115,7 @@ def the_page_of_a_heap_of_10_GiB_is_small_and_opens_at_once(place):
         directory = os.environ.get("PHEAP_TEST_SCREENSHOTS")
         if directory:
             page.screenshot(os.path.join(directory, "page-large.png"))
+        check_long_lists(browser, path, place.path("long.html"))
 
 
 if __name__ == "__main__":
