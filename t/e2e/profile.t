@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import second_reader  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, check, check_equal,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, USAGE, check, check_equal,  # noqa: E402
                         check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "allocation_sites")
@@ -243,6 +243,34 @@ def pprof_and_folded_files_say_the_same(place):
     again = place.pheap("inspect", "--pprof", pprof, program.pool, "profile")
     check(again.wait() not in (FINE, None) and "new file" in again.stderr(), again.stderr())
     program.kill()
+
+
+@test
+def stacks_are_chosen_by_a_function_in_them(place):
+    program = Sites(place, threads=3)
+    program.kill()
+    every = program.look("profile")[0]["profile"]["stacks"]
+
+    def names(rows):
+        return {tuple(f["function"] for f in row["frames"]) for row in rows}
+
+    def chosen(*options):
+        profile = program.look(*options, "profile")[0]["profile"]
+        check_equal(profile["bytes"], sum(row["bytes"] for row in profile["stacks"]), "sum of what is shown")
+        return names(profile["stacks"])
+
+    kept = {stack for stack in names(every) if any(re.search("^(kept|moved)$", name or "") for name in stack)}
+    main_ = {stack for stack in names(every) if "main" in stack}
+    check(kept and main_ and not kept <= main_, f"{names(every)}")
+    check_equal(chosen("--focus", "^(kept|moved)$"), kept, "--focus")
+    check_equal(chosen("--ignore", "^main$"), names(every) - main_, "--ignore")
+    check_equal(chosen("--focus", "^(kept|moved)$", "--ignore", "^main$"), kept - main_, "both")
+    check_equal(chosen("--focus", "no such function"), set(), "none")
+    folded = place.path("folded")
+    expect(place.pheap("inspect", "--focus", "^large$", "--folded", folded, program.pool, "profile"), FINE)
+    with open(folded, encoding="ascii") as f:
+        check(all("large" in line for line in f), "the file has those alone")
+    expect(place.pheap("inspect", "--focus", "(", program.pool, "profile"), USAGE, "--focus '('", "regular expression")
 
 
 @test
