@@ -230,7 +230,7 @@ static int add_classes(struct inspection *inspection, json_t *diff, struct probl
     if (status == 0)
         status = take_classes(inspection, &new_view, is, &types, &new_stacks, why);
     if (status == 0) {
-        json_object_set_new(diff, "types", type_table_rows(&types));
+        json_object_set_new(diff, "types", type_table_rows(&types, false));
         json_object_set_new(diff, "sites", inspect_site_changes(old_stacks, new_stacks));
     }
     free(types.types);

@@ -15,6 +15,7 @@
 #include "tools/inspect_parts.h"
 #include "tools/page_data.h"
 #include "tools/table.h"
+#include "tools/type_table.h"
 
 #define PLACE_OF_DATA "@DATA@"
 
@@ -23,6 +24,7 @@ extern const char page_html[]; /* page/page.S */
 static struct view old_view;
 static json_t *profile_rows; /* of the generation that is shown, and of the oldest */
 static json_t *oldest_rows;
+static struct type_table types; /* the same two */
 
 /* A part that cannot be had is left out, unless this process cannot go on. */
 static int tolerate(struct inspection *inspection, const char *part, int status,
@@ -112,6 +114,8 @@ static int add_blocks(struct inspection *inspection, const struct block_map *map
     if (status < 0)
         return status;
     json_object_set_new(inspection->json, "slabs", inspect_slab_rows(map));
+    types.which = 1;
+    block_map_each(map, map->used, type_table_add, &types);
     json_object_set_new(inspection->json, "largest", page_largest(&largest, reach, stacks));
     inspect_leaks_part(inspection, map, reach, stacks);
     if (stacks->reading.rate_bytes) {
@@ -168,6 +172,9 @@ static int measure(const struct inspection *inspection, uint64_t number, bool is
         status = stacks_open(&stacks, &old_view, &map, why);
     if (status == 0) {
         *rows = inspect_slab_rows(&map);
+        types.which = 0;
+        if (is_oldest && number < inspection->generation)
+            block_map_each(&map, map.used, type_table_add, &types);
         if (stacks.reading.rate_bytes)
             oldest_rows = stacks_rows(&stacks, map.used);
     }
@@ -274,6 +281,17 @@ static int add_list(struct inspection *inspection, struct problem *why)
     return status;
 }
 
+/* What a heap that programs open has beside blocks. */
+static int add_opened(struct inspection *inspection, struct problem *why)
+{
+    if (types.failed < 0)
+        return problem_set(why, types.failed, "no memory for a table of types");
+    if (types.count == 0)
+        return 0;
+    json_object_set_new(inspection->json, "types", type_table_rows(&types, true));
+    return tolerate(inspection, "roots", inspect_roots(inspection, why), why);
+}
+
 static int add_all(struct inspection *inspection, struct problem *why)
 {
     int status = inspect_summary(inspection, why);
@@ -284,6 +302,8 @@ static int add_all(struct inspection *inspection, struct problem *why)
         status = inspect_with(inspection, add_shown, why);
     if (status == 0)
         status = add_growth(inspection, why);
+    if (status == 0)
+        status = add_opened(inspection, why);
     if (status == 0)
         status = tolerate(inspection, "mappings", inspect_mappings(inspection, why), why);
     if (status == 0)
@@ -306,6 +326,7 @@ int inspect_html(struct inspection *inspection, struct problem *why)
     }
     json_decref(profile_rows);
     json_decref(oldest_rows);
+    free(types.types);
     json_decref(inspection->json);
     inspection->json = asked;
     if (status < 0)

@@ -139,6 +139,8 @@ void page_cut(json_t *page)
     cut(left_out, "sites", json_object_get(page, "sites"), PAGE_STACKS_MOST);
     cut(left_out, "mappings", json_object_get(page, "mappings"), PAGE_MAPPINGS_MOST);
     cut(left_out, "threads", json_object_get(page, "threads"), PAGE_THREADS_MOST);
+    cut(left_out, "types", json_object_get(page, "types"), PAGE_TYPES_MOST);
+    cut(left_out, "roots", json_object_get(page, "roots"), PAGE_ROOTS_MOST);
     json_object_set_new(page, "left_out", left_out);
 }
 

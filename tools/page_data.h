@@ -17,6 +17,8 @@
 #define PAGE_STACKS_MOST   4096
 #define PAGE_MAPPINGS_MOST 8192
 #define PAGE_THREADS_MOST  1024
+#define PAGE_TYPES_MOST    1024
+#define PAGE_ROOTS_MOST    1024
 
 /* The cells of a map, each figure as a run-length list: a number that is not negative is the next
  * cell's; -n: n more cells have the last number. */

@@ -249,10 +249,15 @@ def a_heap_that_programs_open_has_a_page(place):
     check_map(place, pool, data, data["shown"]["number"])
     check_equal(data["slabs"], look(place, pool, "slabs")["slabs"], "slabs")
     check_equal(data["leaked"], look(place, pool, "leaks")["leaked"], "leaked")
+    check_equal(data["types"], look(place, pool, "diff 1 2")["diff"]["types"], "types: all are new in generation 2")
+    check_equal(data["roots"], look(place, pool, "roots")["roots"], "roots")
     needs_chromium()
     with Browser(place) as browser:
         shown = browser.open(page)
         check_equal(shown.complaints, [], "complaints")
+        check_equal(sorted(column(shown, "types", "bytes_change")), sorted(row["bytes_change"] for row in data["types"]), "growth by type")
+        check_equal(column(shown, "roots", "root"), sorted(row["root"] for row in data["roots"]), "roots")
+        check_equal(shown.value("document.getElementById('threads').hidden"), True, "no section of threads")
         check_equal(column(shown, "largest", "type")[:1], [data["largest"][0]["type"]], "type of the largest")
 
 
@@ -389,6 +394,7 @@ def check_flame(page, data):
     page.type("#flame-search", "KEPT")
     check_equal(figure(page, "flame-bytes"), inclusive("kept", stacks), "bytes that the search matches")
     check(page.value("document.querySelectorAll('#frames .match').length") >= 2, "frames that match are marked")
+    check(page.value(frame("main") + ".classList.contains('leads')"), "and those that lead to them")
     page.type("#flame-search", "/^(kept|leaked)$/")
     check_equal(figure(page, "flame-bytes"), inclusive("kept", stacks) + inclusive("leaked", stacks), "a regular expression")
     page.type("#flame-search", "")

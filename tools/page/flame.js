@@ -10,7 +10,7 @@ const flame = (() => {
     title: "Part of a name, or a regular expression between slashes"});
   const matched = make("span.quiet", {id: "flame-matched", role: "status"});
   const back = make("button", {type: "button", id: "flame-back"}, "Show all");
-  let root = null, focus = null, matches = () => false, elements = new Map(), key = "bytes";
+  let root = null, focus = null, matches = () => false, leading = new Set(), elements = new Map(), key = "bytes";
 
   const node = (name, parent, frame) => ({name, parent, frame, value: 0, blocks: 0, children: new Map()});
   function childOf(parent, name, frame) {
@@ -44,6 +44,7 @@ const flame = (() => {
     element.classList.toggle("deep", depth % 2 === 1);
     element.classList.toggle("above", isAbove);
     element.classList.toggle("match", matches(at.name) && at !== root);
+    element.classList.toggle("leads", leading.has(at));
     element.style.cssText = "left:" + left + "%;width:calc(" + 100 * wide / whole + "% - 1px);top:" + depth * ROW + "px";
     if (wide < 12) element.style.padding = "0";
     element.onclick = () => zoom(at);
@@ -106,7 +107,13 @@ const flame = (() => {
     const text = search.value.trim();
     matches = compile(text);
     /* A frame below one that matches is in its bytes already. */
-    const add = at => at !== root && matches(at.name) ? at.value : [...at.children.values()].reduce((all, child) => all + add(child), 0);
+    leading = new Set();
+    const add = at => {
+      if (at !== root && matches(at.name)) return at.value;
+      const below = [...at.children.values()].reduce((all, child) => all + add(child), 0);
+      if (below) leading.add(at);
+      return below;
+    };
     const bytes = add(root);
     matched.replaceChildren(...(text ? [bytes ? "matches " : "no match ", bytes ? figure("flame-bytes", bytes) : "", bytes ? ", " + percent(bytes, root.value) : ""] : []));
     draw();

@@ -119,7 +119,7 @@ function flameSets() {
 function addStacks(place, list) {
   const profile = data.profile;
   if (!profile) {
-    missing(place, absent("profile") || "This program was not profiled. Started with PHEAP_PROFILE=1 its heap remembers which stack allocated what, at most 2 % slower.");
+    missing(place, absent("profile") || (data.shown.is_opened ? "Heaps that programs open have no profile." : "This program was not profiled. Started with PHEAP_PROFILE=1 its heap remembers which stack allocated what, at most 2 % slower."));
     byId("sites").hidden = true;
     return;
   }
@@ -172,8 +172,31 @@ function addLargest(place) {
   addTable(place, "largest", data.largest, columns.filter(c => c.key !== "type" && c.key !== "allocated_by" ||
     data.largest.some(row => row[c.key] !== undefined)), "-bytes");
 }
+/* Of heaps that programs open. */
+function addTypes(place) {
+  if (!data.types) return;
+  place.hidden = false;
+  const first = data.growth[0] && data.growth[0].number < data.shown.number ? data.growth[0].number : null;
+  const help = first === null ? undefined : "since generation " + first;
+  addTable(place, "types", data.types, [
+    {key: "type", title: "type", kind: "number", text: String}, {key: "blocks", title: "objects", kind: "number"},
+    {key: "blocks_change", title: "change", kind: "change", help}, {key: "bytes", title: "bytes", kind: "bytes", help: "as asked for"},
+    {key: "bytes_change", title: "growth", kind: "growth", help},
+  ].filter(c => first !== null || !c.key.endsWith("change")), "-bytes");
+  tellLeftOut(place, "types", "types");
+}
+function addRoots(place) {
+  if (!data.roots) return;
+  place.hidden = false;
+  addTable(place, "roots", data.roots, [
+    {key: "root", title: "root", kind: "text"}, {key: "address", title: "address", kind: "address"},
+    {key: "type", title: "type", kind: "number", text: String}, {key: "in", title: "in", kind: "long"},
+  ], "root");
+  tellLeftOut(place, "roots", "roots");
+}
 function addThreads(place) {
-  if (!data.threads || !data.threads.length) return missing(place, absent("threads") || "A heap that programs open has no threads of its own.");
+  if (data.shown.is_opened) { place.hidden = true; return; }
+  if (!data.threads) return missing(place, absent("threads"));
   addTable(place, "threads", data.threads, [
     {key: "tid", title: "thread", kind: "number", text: String}, {key: "name", title: "name", kind: "text"},
     {key: "state", title: "state", kind: "text"}, {key: "nice", title: "nice", kind: "number"},
@@ -182,7 +205,8 @@ function addThreads(place) {
   tellLeftOut(place, "threads", "threads");
 }
 function addMappings(place) {
-  if (!data.mappings || !data.mappings.length) return missing(place, absent("mappings") || "A heap that programs open has no mappings of its own.");
+  if (data.shown.is_opened) { place.hidden = true; return; }
+  if (!data.mappings) return missing(place, absent("mappings"));
   addTable(place, "mappings", data.mappings, [
     {key: "start", title: "start", kind: "address"}, {key: "end", title: "end", kind: "address"},
     {key: "permissions", title: "permissions", kind: "text"}, {key: "kind", title: "kind", kind: "text"}, {key: "size_bytes", title: "size", kind: "bytes"},
@@ -201,6 +225,8 @@ addGrowth(byId("growth"));
 addStacks(byId("flame"), byId("sites"));
 addLeaks(byId("leaks"));
 addLargest(byId("largest"));
+addTypes(byId("types"));
+addRoots(byId("roots"));
 addThreads(byId("threads"));
 addMappings(byId("mappings"));
 for (const section of document.querySelectorAll("main section[data-name]:not([hidden])"))
