@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 from pheap_test import Failure, Skip, check
@@ -29,7 +30,9 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "-
 
 
 def needs_chromium():
+    """Said on stderr too: prove shows no reason of a test that is skipped."""
     if not CHROMIUM:
+        print("# skip: no chromium: make check-browser installs it", file=sys.stderr, flush=True)
         raise Skip("no chromium: make check-browser installs it")
 
 
