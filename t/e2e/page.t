@@ -39,6 +39,7 @@ class Sites:
                 os.write(self.keeper, b"grow\n")
         check_equal(self.process.kill(), -signal.SIGKILL, "status")
         os.close(self.keeper)
+        wait_until(lambda: any(g["kind"] == "crash" for g in place.inspect(self.pool)["generations"]), 60, "the crash image")
 
 
 def write_page(place, pool, *options, status=FINE, name="page.html"):
