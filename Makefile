@@ -257,6 +257,13 @@ check-browser:
 	@mkdir -p $(BUILD)/browser
 	@PHEAP_TEST_SCREENSHOTS=$(BUILD)/browser $(PROVE) t/e2e/page.t t/browser/large.t
 
+## check-container: the service example's Dockerfile in podman: killed, stopped, made anew
+.PHONY: check-container
+check-container:
+	@scripts/install-packages scripts/packages scripts/packages-container
+	+@$(MAKE) --no-print-directory tests
+	@t/compat/container.t
+
 ## check-clang: everything compiles with clang without a warning
 check-clang:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang tests
