@@ -215,7 +215,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := check_pool open_heap process_record read_pool view_pool
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_LINK     = $(call say,LD,$@)mkdir -p $(@D) && \
-                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread $(LDFLAGS)
+                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread -lm $(LDFLAGS)
 FUZZ_PARTS   := $(BUILD)/obj/t/fuzz/packed_pool.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
 REPLAYS      := $(FUZZ_NAMES:%=$(BUILD)/asan/t/replay/%)
 $(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(FUZZ_PARTS)
