@@ -50,7 +50,7 @@ $(BUILD)/obj/%.S.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -g -MMD -MP -c $< -o $@
 
-$(BUILD)/obj/tools/page.S.o: tools/page.html
+$(BUILD)/obj/tools/page/page.S.o: $(wildcard tools/page/*.html tools/page/*.css tools/page/*.js)
 
 # These run inside a stopped thread or in an emptied process: no vector registers, no calls out.
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
@@ -215,7 +215,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := check_pool open_heap process_record read_pool view_pool
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_LINK     = $(call say,LD,$@)mkdir -p $(@D) && \
-                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread $(LDFLAGS)
+                $(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lpthread -lm $(LDFLAGS)
 FUZZ_PARTS   := $(BUILD)/obj/t/fuzz/packed_pool.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
 REPLAYS      := $(FUZZ_NAMES:%=$(BUILD)/asan/t/replay/%)
 $(BUILD)/t/fuzz/%: $(BUILD)/obj/t/fuzz/%.c.o $(FUZZ_PARTS)
@@ -248,6 +248,14 @@ check-programs:
 	@scripts/install-packages scripts/packages scripts/packages-programs
 	+@$(MAKE) --no-print-directory tests
 	@t/compat/programs.t
+
+## check-browser: the page of pheap inspect --html in headless Chromium, with a heap of 10 GiB too
+.PHONY: check-browser
+check-browser:
+	@scripts/install-packages scripts/packages scripts/packages-browser
+	+@$(MAKE) --no-print-directory tests
+	@mkdir -p $(BUILD)/browser
+	@PHEAP_TEST_SCREENSHOTS=$(BUILD)/browser $(PROVE) t/e2e/page.t t/browser/large.t
 
 ## check-container: the service example's Dockerfile in podman: killed, stopped, made anew
 .PHONY: check-container

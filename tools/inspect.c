@@ -59,6 +59,8 @@ static int help(void)
            "      --json           one object, for programs; has summary and generations always\n"
            "      --core FILE      write a core file of the generation, for gdb\n"
            "      --html FILE      write a page with a map of the heap and tables\n"
+           "      --focus REGEX    profile: stacks with a function that matches\n"
+           "      --ignore REGEX   profile: no stacks with a function that matches\n"
            "      --folded FILE    profile: write it for flame graphs, a line a stack\n"
            "      --pprof FILE     profile: write it for pprof\n"
            "      --address A      blocks: the one that holds address A\n"
@@ -68,10 +70,9 @@ static int help(void)
            "      --min N          strings: of at least N characters (8)\n"
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
            "      --pointer        grep: PATTERN is the value of an aligned word\n"
-           "      --folded FILE, --pprof FILE   (profile) write it for flame graphs, for pprof\n"
-           "  -i, --interval DUR  top: how often to look, 100ms to 1h (1s)\n"
-           "      --sort KEY      top: by bytes, change, growth, blocks or size\n"
-           "      --once          top: one text, as when the output is no terminal\n"
+           "  -i, --interval TIME  top: how often to look, 100ms to 1h (1s)\n"
+           "      --sort KEY       top: by bytes, change, growth, blocks or size\n"
+           "      --once           top: one text, as when the output is no terminal\n"
            "      --help, --version\n");
     return EXIT_FINE;
 }
@@ -202,6 +203,8 @@ enum option_key {
     KEY_JSON = 256,
     KEY_CORE,
     KEY_HTML,
+    KEY_FOCUS,
+    KEY_IGNORE,
     KEY_FOLDED,
     KEY_PPROF,
     KEY_ADDRESS,
@@ -220,6 +223,8 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"json", no_argument, NULL, KEY_JSON},
                                         {"core", required_argument, NULL, KEY_CORE},
                                         {"html", required_argument, NULL, KEY_HTML},
+                                        {"focus", required_argument, NULL, KEY_FOCUS},
+                                        {"ignore", required_argument, NULL, KEY_IGNORE},
                                         {"folded", required_argument, NULL, KEY_FOLDED},
                                         {"pprof", required_argument, NULL, KEY_PPROF},
                                         {"address", required_argument, NULL, KEY_ADDRESS},
@@ -249,6 +254,12 @@ static const char *take_option(struct inspection *inspection, int option, const 
         return NULL;
     case KEY_HTML:
         inspection->html_path = argument;
+        return NULL;
+    case KEY_FOCUS:
+        inspection->focus = argument;
+        return NULL;
+    case KEY_IGNORE:
+        inspection->ignore = argument;
         return NULL;
     case KEY_FOLDED:
         inspection->folded_path = argument;

@@ -17,6 +17,7 @@ struct inspection {
     json_t *json;                         /* NULL: print for a person */
     const char *html_path;                /* --html; NULL: not given */
     const char *folded_path, *pprof_path; /* of profile; NULL: not given */
+    const char *focus, *ignore;           /* of profile, regular expressions; NULL: not given */
     const char *core_path;                /* --core; NULL: not given */
     uint64_t least;                       /* --min; 0: not given */
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;

@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include "recovery/view/search.h"
 #include "recovery/view/thread_state.h"
-#include "tools/inspect.h"
+#include "tools/inspect_parts.h"
 #include "tools/place.h"
-#include "tools/stacks.h"
 #include "tools/table.h"
 
 #define LIST_LIMIT 100
@@ -20,7 +19,7 @@ static uint64_t limit_of(const struct inspection *inspection)
     return inspection->limit ? inspection->limit : LIST_LIMIT;
 }
 
-static json_t *block_row(const struct block *block)
+json_t *inspect_block_row(const struct block *block)
 {
     json_t *row =
         json_pack("{s:I, s:I, s:o, s:b, s:I, s:I}", "address", (json_int_t)block->address, "bytes",
@@ -57,7 +56,7 @@ static bool list_block(void *context, const struct block *block)
     listing->found++;
     listing->bytes += block->bytes;
     if (listing->found <= limit_of(listing->inspection))
-        json_array_append_new(listing->rows, block_row(block));
+        json_array_append_new(listing->rows, inspect_block_row(block));
     return true;
 }
 
@@ -193,12 +192,12 @@ static const struct column pointer_columns[] = {
 #define POINTER_COLUMNS (sizeof pointer_columns / sizeof pointer_columns[0])
 
 /* The frames of the stack that allocated a block; NULL: it was not sampled. */
-static int find_allocator(const struct block_map *map, const struct block *block, json_t **frames,
-                          struct problem *why)
+static int find_allocator(struct inspection *inspection, const struct block_map *map,
+                          const struct block *block, json_t **frames, struct problem *why)
 {
     const struct profile_sample *sample;
     struct stacks stacks = {0};
-    int status = stacks_open(&stacks, map->view, map, why);
+    int status = stacks_open_beside(inspection, &stacks, map->view, map, why);
 
     *frames = NULL;
     if (status == 0 && (sample = profile_of_block(&stacks.reading, block->address)))
@@ -211,7 +210,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
                        json_t *outgoing, json_t *incoming, json_t *allocator)
 {
     if (inspection->json) {
-        json_t *json = block_row(block);
+        json_t *json = inspect_block_row(block);
 
         json_object_set_new(json, "hex", dump_json(block));
         if (allocator)
@@ -238,8 +237,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
     table_show(inspection, "", incoming, pointer_columns, POINTER_COLUMNS);
 }
 
-static int show_one(const struct inspection *inspection, const struct block_map *map,
-                    struct problem *why)
+static int show_one(struct inspection *inspection, const struct block_map *map, struct problem *why)
 {
     struct pointers outgoing = {map, json_array(), limit_of(inspection)};
     struct pointers incoming = {map, json_array(), limit_of(inspection)};
@@ -260,7 +258,7 @@ static int show_one(const struct inspection *inspection, const struct block_map 
     status = search_words(map->view, block.address, block.address + block.bytes, add_incoming,
                           &incoming, why);
     if (status == 0)
-        status = find_allocator(map, &block, &allocator, why);
+        status = find_allocator(inspection, map, &block, &allocator, why);
     if (status < 0)
         goto undo_rows;
     show_parts(inspection, &block, outgoing.rows, incoming.rows, allocator);

@@ -9,8 +9,7 @@
 #include "recovery/view/blocks.h"
 #include "recovery/view/diff.h"
 #include "tools/command.h"
-#include "tools/inspect.h"
-#include "tools/stacks.h"
+#include "tools/inspect_parts.h"
 #include "tools/table.h"
 #include "tools/type_table.h"
 
@@ -59,19 +58,20 @@ static const struct column type_columns[] = {
     {"bytes_change", "change", COLUMN_GROWTH},
 };
 
-static int take_stacks(struct view *view, const struct block_map *map, json_t **rows,
-                       struct problem *why)
+static int take_stacks(struct inspection *inspection, struct view *view,
+                       const struct block_map *map, json_t **rows, struct problem *why)
 {
     struct stacks stacks = {0};
-    int status = stacks_open(&stacks, view, map, why);
+    int status = stacks_open_beside(inspection, &stacks, view, map, why);
 
-    *rows = status == 0 ? stacks_rows(&stacks, map->used) : NULL;
+    *rows = status == 0 && stacks.reading.rate_bytes ? stacks_rows(&stacks, map->used) : NULL;
     stacks_close(&stacks);
     return status;
 }
 
-static int take_classes(struct view *view, struct class_table table[BLOCK_CLASSES],
-                        struct type_table *types, json_t **stacks, struct problem *why)
+static int take_classes(struct inspection *inspection, struct view *view,
+                        struct class_table table[BLOCK_CLASSES], struct type_table *types,
+                        json_t **stacks, struct problem *why)
 {
     struct block_map map;
     int status = block_map_build(&map, view, why);
@@ -85,7 +85,7 @@ static int take_classes(struct view *view, struct class_table table[BLOCK_CLASSE
     }
     types->which++;
     if (status == 0)
-        status = take_stacks(view, &map, stacks, why);
+        status = take_stacks(inspection, view, &map, stacks, why);
     view_unmap_heap(view); /* the other one's goes to the same place */
     return status;
 }
@@ -178,9 +178,9 @@ static json_t *changed_sites(json_t *known)
     return rows;
 }
 
-static void add_sites(json_t *diff, json_t *was, json_t *is)
+json_t *inspect_site_changes(json_t *was, json_t *is)
 {
-    json_t *known = json_object(), *row;
+    json_t *known = json_object(), *rows, *row;
     size_t i;
 
     json_array_foreach(was, i, row)
@@ -191,8 +191,9 @@ static void add_sites(json_t *diff, json_t *was, json_t *is)
     {
         add_stack(known, row, 1);
     }
-    json_object_set_new(diff, "sites", changed_sites(known));
+    rows = changed_sites(known);
     json_decref(known);
+    return rows;
 }
 
 static void print_sites(const struct inspection *inspection, const json_t *diff)
@@ -219,18 +220,18 @@ static void print_sites(const struct inspection *inspection, const json_t *diff)
     }
 }
 
-static int add_classes(json_t *diff, struct problem *why)
+static int add_classes(struct inspection *inspection, json_t *diff, struct problem *why)
 {
     static struct class_table was[BLOCK_CLASSES], is[BLOCK_CLASSES];
     struct type_table types = {0};
     json_t *rows, *old_stacks, *new_stacks = NULL;
-    int status = take_classes(&old_view, was, &types, &old_stacks, why);
+    int status = take_classes(inspection, &old_view, was, &types, &old_stacks, why);
 
     if (status == 0)
-        status = take_classes(&new_view, is, &types, &new_stacks, why);
+        status = take_classes(inspection, &new_view, is, &types, &new_stacks, why);
     if (status == 0) {
-        json_object_set_new(diff, "types", type_table_rows(&types));
-        add_sites(diff, old_stacks, new_stacks);
+        json_object_set_new(diff, "types", type_table_rows(&types, false));
+        json_object_set_new(diff, "sites", inspect_site_changes(old_stacks, new_stacks));
     }
     free(types.types);
     json_decref(old_stacks);
@@ -337,7 +338,7 @@ static int show(struct inspection *inspection, struct problem *why)
     int status = add_pages(diff, why);
 
     if (status == 0)
-        status = add_classes(diff, why);
+        status = add_classes(inspection, diff, why);
     if (status < 0) {
         json_decref(diff);
         return status;

@@ -2,11 +2,11 @@
  * inspect_profile.c - the view profile: live bytes by the stack that allocated them.
  */
 #include <inttypes.h>
+#include <regex.h>
 #include <stdio.h>
 #include "tools/command.h"
-#include "tools/inspect.h"
+#include "tools/inspect_parts.h"
 #include "tools/pprof.h"
-#include "tools/stacks.h"
 
 #define LIST_LIMIT 20
 
@@ -22,6 +22,56 @@ static int64_t sum_of(const json_t *rows, const char *key)
     }
     return sum;
 }
+
+/* --- which stacks --- */
+
+static bool has_match(const json_t *row, const regex_t *pattern)
+{
+    const json_t *frame;
+    char text[300];
+    size_t i;
+
+    json_array_foreach(json_object_get(row, "frames"), i, frame)
+    {
+        if (regexec(pattern, stacks_function(text, frame), 0, NULL, 0) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Keeps the rows with a function that matches, or those without. text NULL: all. */
+static int keep_rows(json_t *rows, const char *option, const char *text, bool matching,
+                     struct problem *why)
+{
+    regex_t pattern;
+    char error[80];
+    int code = text ? regcomp(&pattern, text, REG_EXTENDED | REG_NOSUB) : 0;
+
+    if (!text)
+        return 0;
+    if (code != 0) {
+        regerror(code, &pattern, error, sizeof error);
+        return problem_set(why, STATUS_USAGE, "%s '%s' is no regular expression: %s", option, text,
+                           error);
+    }
+    for (size_t i = json_array_size(rows); i-- > 0;)
+        if (has_match(json_array_get(rows, i), &pattern) != matching)
+            json_array_remove(rows, i);
+    regfree(&pattern);
+    return 0;
+}
+
+static int take_rows(const struct inspection *inspection, const struct stacks *stacks,
+                     const uint64_t *bits, json_t **rows, struct problem *why)
+{
+    int status;
+
+    *rows = stacks_rows(stacks, bits);
+    status = keep_rows(*rows, "--focus", inspection->focus, true, why);
+    return status < 0 ? status : keep_rows(*rows, "--ignore", inspection->ignore, false, why);
+}
+
+/* --- the view --- */
 
 static int write_files(const struct inspection *inspection, const struct view *view,
                        const struct stacks *stacks, const json_t *rows, struct problem *why)
@@ -51,25 +101,31 @@ static void print_profile(const struct inspection *inspection, const struct view
     stacks_print(inspection, rows, inspection->limit ? inspection->limit : LIST_LIMIT);
 }
 
+json_t *inspect_profile_json(const struct stacks *stacks, json_t *rows)
+{
+    const struct profile_reading *reading = &stacks->reading;
+
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "rate_bytes",
+                     (json_int_t)reading->rate_bytes, "samples", (json_int_t)reading->sample_count,
+                     "taken", (json_int_t)reading->taken, "lost", (json_int_t)reading->lost,
+                     "bytes", (json_int_t)sum_of(rows, "bytes"), "blocks",
+                     (json_int_t)sum_of(rows, "blocks"), "stacks", rows);
+}
+
 static int show_stacks(struct inspection *inspection, struct view *view,
                        const struct stacks *stacks, const uint64_t *bits, struct problem *why)
 {
-    json_t *rows = stacks_rows(stacks, bits);
-    int status = write_files(inspection, view, stacks, rows, why);
+    json_t *rows;
+    int status = take_rows(inspection, stacks, bits, &rows, why);
 
+    if (status == 0)
+        status = write_files(inspection, view, stacks, rows, why);
     if (status < 0) {
         json_decref(rows);
         return status;
     }
     if (inspection->json) {
-        json_object_set_new(inspection->json, "profile",
-                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "rate_bytes",
-                                      (json_int_t)stacks->reading.rate_bytes, "samples",
-                                      (json_int_t)stacks->reading.sample_count, "taken",
-                                      (json_int_t)stacks->reading.taken, "lost",
-                                      (json_int_t)stacks->reading.lost, "bytes",
-                                      (json_int_t)sum_of(rows, "bytes"), "blocks",
-                                      (json_int_t)sum_of(rows, "blocks"), "stacks", rows));
+        json_object_set_new(inspection->json, "profile", inspect_profile_json(stacks, rows));
     } else {
         print_profile(inspection, view, stacks, rows);
     }

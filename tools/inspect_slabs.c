@@ -7,8 +7,7 @@
 #include "recovery/view/blocks.h"
 #include "recovery/view/reach.h"
 #include "tools/command.h"
-#include "tools/inspect.h"
-#include "tools/stacks.h"
+#include "tools/inspect_parts.h"
 #include "tools/table.h"
 
 static double percent(uint64_t part, uint64_t whole)
@@ -53,23 +52,27 @@ static json_t *slab_row(uint32_t class, const struct class_table *table)
                      address_or_null(table->lowest), "highest", address_or_null(table->highest));
 }
 
-static int show_slabs(struct inspection *inspection, struct view *view, struct problem *why)
+json_t *inspect_slab_rows(const struct block_map *map)
 {
     static struct class_table table[BLOCK_CLASSES];
-    struct block_map map;
-    json_t *rows;
-    int status = block_map_build(&map, view, why);
+    json_t *rows = json_array();
 
-    if (status < 0)
-        return status;
-    block_map_classes(&map, map.used, table);
-    rows = json_array();
+    block_map_classes(map, map->used, table);
     for (uint32_t class = 0; class < BLOCK_CLASSES; class ++)
         if (table[class].spans)
             json_array_append_new(rows, slab_row(class, &table[class]));
-    table_show(inspection, "slabs", rows, slab_columns,
-               sizeof slab_columns / sizeof slab_columns[0]);
-    return 0;
+    return rows;
+}
+
+static int show_slabs(struct inspection *inspection, struct view *view, struct problem *why)
+{
+    struct block_map map;
+    int status = block_map_build(&map, view, why);
+
+    if (status == 0)
+        table_show(inspection, "slabs", inspect_slab_rows(&map), slab_columns,
+                   sizeof slab_columns / sizeof slab_columns[0]);
+    return status;
 }
 
 int inspect_slabs(struct inspection *inspection, struct problem *why)
@@ -144,57 +147,62 @@ static json_t *leak_rows(const struct block_map *map, const struct reach *reach,
 }
 
 /* Which stacks allocated them, as far as they were sampled. */
-static int show_leaking_stacks(const struct inspection *inspection, struct view *view,
-                               const struct block_map *map, const struct reach *reach,
-                               struct problem *why)
+static void show_leaking_stacks(const struct inspection *inspection, const struct stacks *stacks,
+                                const struct reach *reach)
 {
-    struct stacks stacks = {0};
-    int status = stacks_open(&stacks, view, map, why);
+    json_t *rows;
 
-    if (status == 0 && stacks.reading.rate_bytes) {
-        json_t *rows = stacks_rows(&stacks, reach->unreached);
+    if (stacks->reading.rate_bytes == 0)
+        return;
+    rows = stacks_rows(stacks, reach->unreached);
+    if (inspection->json)
+        json_object_set(inspection->json, "leaking_stacks", rows);
+    else if (json_array_size(rows))
+        putchar('\n');
+    if (!inspection->json)
+        stacks_print(inspection, rows, inspection->limit ? inspection->limit : STACK_LIMIT);
+    json_decref(rows);
+}
 
-        if (inspection->json)
-            json_object_set(inspection->json, "leaking_stacks", rows);
-        else if (json_array_size(rows))
-            putchar('\n');
-        if (!inspection->json)
-            stacks_print(inspection, rows, inspection->limit ? inspection->limit : STACK_LIMIT);
+void inspect_leaks_part(struct inspection *inspection, const struct block_map *map,
+                        const struct reach *reach, const struct stacks *stacks)
+{
+    uint64_t bytes;
+    json_t *rows = leak_rows(map, reach, &bytes);
+    char size[32];
+
+    if (inspection->json)
+        json_object_set_new(
+            inspection->json, "leaked",
+            json_pack("{s:I, s:I, s:I}", "blocks", (json_int_t)reach->unreached_count, "bytes",
+                      (json_int_t)bytes, "blocks_in_use", (json_int_t)map->used_count));
+    else
+        printf("generation %" PRIu64 ": nothing points to %" PRIu64 " of %" PRIu64 " blocks, %s\n",
+               map->view->generation.number, reach->unreached_count, map->used_count,
+               show_bytes(size, bytes));
+    if (inspection->json || reach->unreached_count)
+        table_show(inspection, "leaks", rows, leak_columns,
+                   sizeof leak_columns / sizeof leak_columns[0]);
+    else
         json_decref(rows);
-    }
-    stacks_close(&stacks);
-    return status;
+    show_leaking_stacks(inspection, stacks, reach);
 }
 
 static int show_leaks(struct inspection *inspection, struct view *view, struct problem *why)
 {
     struct block_map map;
     struct reach reach;
-    uint64_t bytes;
-    char size[32];
-    json_t *rows;
+    struct stacks stacks = {0};
     int status = block_map_build(&map, view, why);
 
     if (status == 0)
         status = reach_mark(&reach, &map, why);
-    if (status < 0)
-        return status;
-    rows = leak_rows(&map, &reach, &bytes);
-    if (inspection->json)
-        json_object_set_new(inspection->json, "leaked",
-                            json_pack("{s:I, s:I, s:I}", "blocks",
-                                      (json_int_t)reach.unreached_count, "bytes", (json_int_t)bytes,
-                                      "blocks_in_use", (json_int_t)map.used_count));
-    else
-        printf("generation %" PRIu64 ": nothing points to %" PRIu64 " of %" PRIu64 " blocks, %s\n",
-               view->generation.number, reach.unreached_count, map.used_count,
-               show_bytes(size, bytes));
-    if (inspection->json || reach.unreached_count)
-        table_show(inspection, "leaks", rows, leak_columns,
-                   sizeof leak_columns / sizeof leak_columns[0]);
-    else
-        json_decref(rows);
-    return show_leaking_stacks(inspection, view, &map, &reach, why);
+    if (status == 0)
+        status = stacks_open_beside(inspection, &stacks, view, &map, why);
+    if (status == 0)
+        inspect_leaks_part(inspection, &map, &reach, &stacks);
+    stacks_close(&stacks);
+    return status;
 }
 
 int inspect_leaks(struct inspection *inspection, struct problem *why)

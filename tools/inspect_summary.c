@@ -3,10 +3,12 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "tools/command.h"
 #include "tools/inspect.h"
+#include "tools/table.h"
 
 static const char *kind_name(uint32_t kind)
 {
@@ -72,7 +74,8 @@ static int summary_json(const struct inspection *inspection, bool running,
     char uuid[33];
 
     show_uuid(uuid, super->uuid);
-    json_object_set_new(json, "pool", json_string(inspection->state.path));
+    json_object_set_new(json, "pool",
+                        table_text(inspection->state.path, strlen(inspection->state.path)));
     json_object_set_new(json, "uuid", json_string(uuid));
     json_object_set_new(json, "format_version", json_integer(super->format_version));
     json_object_set_new(json, "created_ns", json_integer((json_int_t)super->created_ns));

@@ -25,6 +25,20 @@ int stacks_open(struct stacks *stacks, struct view *view, const struct block_map
     return status;
 }
 
+int stacks_open_beside(struct inspection *inspection, struct stacks *stacks, struct view *view,
+                       const struct block_map *map, struct problem *why)
+{
+    int status = stacks_open(stacks, view, map, why);
+
+    if (status != STATUS_DAMAGED)
+        return status;
+    report("inspect", EXIT_FOUND, "%s", why->text);
+    inspection->left_out++;
+    *stacks = (struct stacks){0};
+    *why = (struct problem){0};
+    return 0;
+}
+
 void stacks_close(struct stacks *stacks)
 {
     if (stacks->unwinder)
@@ -83,7 +97,8 @@ json_t *stacks_site(const json_t *frames)
 
     if (json_array_size(frames) == 0)
         return json_string("?");
-    return json_string(stacks_function(text, json_array_get(frames, 0)));
+    stacks_function(text, json_array_get(frames, 0));
+    return table_text(text, strlen(text)); /* it may have been cut inside a character */
 }
 
 static json_t *stack_row(const struct stacks *stacks, uint32_t stack,

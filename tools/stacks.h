@@ -23,6 +23,11 @@ struct stacks {
  * stderr says so. */
 MUST_CHECK int stacks_open(struct stacks *stacks, struct view *view, const struct block_map *map,
                            struct problem *why);
+/* The same for a view that shows more than stacks: a profile that makes no sense is said on stderr,
+ * and is none. */
+MUST_CHECK int stacks_open_beside(struct inspection *inspection, struct stacks *stacks,
+                                  struct view *view, const struct block_map *map,
+                                  struct problem *why);
 void stacks_close(struct stacks *stacks);
 
 /* Rows of the stacks that have allocated blocks of `bits`, most bytes first: "bytes", "blocks"

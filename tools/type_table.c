@@ -58,14 +58,14 @@ bool type_table_add(void *context, const struct block *block)
     return true;
 }
 
-json_t *type_table_rows(const struct type_table *table)
+json_t *type_table_rows(const struct type_table *table, bool all)
 {
     json_t *rows = json_array();
 
     for (uint32_t i = 0; i < table->count; i++) {
         const struct type_count *type = &table->types[i];
 
-        if (type->blocks[0] == type->blocks[1] && type->bytes[0] == type->bytes[1])
+        if (!all && type->blocks[0] == type->blocks[1] && type->bytes[0] == type->bytes[1])
             continue;
         json_array_append_new(rows,
                               json_pack("{s:I, s:I, s:I, s:I, s:I}", "type", (json_int_t)type->type,

@@ -22,7 +22,7 @@ struct type_table {
 /* A block_visit: context is the table. Blocks without a type are passed over. */
 bool type_table_add(void *context, const struct block *block);
 
-/* Rows of those that differ: type, blocks, bytes, and the changes of both. */
-json_t *type_table_rows(const struct type_table *table);
+/* Rows of those that differ, or of all: type, blocks, bytes, and the changes of both. */
+json_t *type_table_rows(const struct type_table *table, bool all);
 
 #endif

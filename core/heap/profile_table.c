@@ -1,8 +1,5 @@
 /*
- * profile_table.c - see profile_table.h.
- *
- * Invariants, under the lock: a sample with an address is in the chain of its bucket and in no
- * other; one without is in the list of free places; live + [free_sample] == sample_count.
+ * profile_table.c - see profile_table.h, and profile_format.h for what is true under the lock.
  */
 #include "core/heap/profile_table.h"
 
@@ -55,19 +52,10 @@ static uint32_t grow(struct area *area, uint32_t *count, uint64_t entry_bytes)
     return ++*count;
 }
 
-static uint64_t hash_of(const uint64_t *frames, uint32_t count)
-{
-    uint64_t hash = count;
-
-    for (uint32_t i = 0; i < count; i++)
-        hash = (hash ^ frames[i]) * 0x9e3779b97f4a7c15ull ^ hash >> 29;
-    return hash;
-}
-
 static uint32_t find_stack(const struct profile *profile, uint64_t hash, const uint64_t *frames,
                            uint32_t count)
 {
-    uint32_t number = profile->stack_buckets[hash % PROFILE_STACK_BUCKETS];
+    uint32_t number = profile->stack_buckets[profile_stack_bucket(hash)];
 
     for (; number; number = stack_at(profile, number)->next) {
         const struct profile_stack *stack = stack_at(profile, number);
@@ -81,9 +69,9 @@ static uint32_t find_stack(const struct profile *profile, uint64_t hash, const u
 
 static uint32_t take_stack(struct profile *profile, const uint64_t *frames, uint32_t count)
 {
-    uint64_t hash = hash_of(frames, count);
+    uint64_t hash = profile_stack_hash(frames, count);
     uint32_t number = find_stack(profile, hash, frames, count);
-    uint32_t *bucket = &profile->stack_buckets[hash % PROFILE_STACK_BUCKETS];
+    uint32_t *bucket = &profile->stack_buckets[profile_stack_bucket(hash)];
     struct profile_stack *stack;
 
     if (number)
@@ -102,10 +90,8 @@ static uint32_t take_stack(struct profile *profile, const uint64_t *frames, uint
 
 static uint32_t *sample_bucket(struct profile *profile, uint64_t address)
 {
-    return &profile->sample_buckets[address * 0x9e3779b97f4a7c15ull >> 48];
+    return &profile->sample_buckets[profile_sample_bucket(address)];
 }
-
-_Static_assert(PROFILE_SAMPLE_BUCKETS == 1u << 16, "16 bits of a product");
 
 /* The link that leads to the block's sample, or to 0. */
 static uint32_t *find_sample(struct profile *profile, uint64_t address)

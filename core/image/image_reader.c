@@ -116,7 +116,7 @@ static int check_fill(const struct image *image, const struct plan_fill *fill, s
 }
 
 static int read_fill_run(const struct image *image, const struct plan_fill *fills, uint64_t count,
-                         struct problem *why)
+                         bool compares, struct problem *why)
 {
     struct iovec pieces[FILL_PIECES];
     ssize_t got = 0;
@@ -130,7 +130,7 @@ static int read_fill_run(const struct image *image, const struct plan_fill *fill
                            "%s: cannot read %lu frames from frame %lu on: %s", image->pool->path,
                            (unsigned long)count, (unsigned long)fills[0].entry.frame,
                            got < 0 ? status_text((int)got) : "the file is too short");
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; compares && i < count; i++) {
         int status = check_fill(image, &fills[i], why);
 
         if (status < 0)
@@ -139,7 +139,8 @@ static int read_fill_run(const struct image *image, const struct plan_fill *fill
     return 0;
 }
 
-static int read_fills(const struct image *image, const struct image_plan *plan, struct problem *why)
+static int read_fills(const struct image *image, const struct image_plan *plan, bool compares,
+                      struct problem *why)
 {
     uint64_t count = 1;
 
@@ -152,14 +153,15 @@ static int read_fills(const struct image *image, const struct image_plan *plan, 
             continue;
         }
         count = fill_run(plan, i);
-        status = read_fill_run(image, plan->fills + i, count, why);
+        status = read_fill_run(image, plan->fills + i, count, compares, why);
         if (status < 0)
             return status;
     }
     return 0;
 }
 
-int image_map(struct image *image, uint64_t first_page, uint64_t end_page, struct problem *why)
+static int map_pages(struct image *image, uint64_t first_page, uint64_t end_page, bool compares,
+                     struct problem *why)
 {
     void *base = (void *)(first_page << PAGE_SHIFT);
     size_t bytes = (end_page - first_page) << PAGE_SHIFT;
@@ -188,8 +190,19 @@ int image_map(struct image *image, uint64_t first_page, uint64_t end_page, struc
                     (unsigned long)image->generation.number, (unsigned long)base,
                     status_text(status));
     else
-        status = read_fills(image, &plan, why);
+        status = read_fills(image, &plan, compares, why);
     if (status < 0 && !sys_failed((long)mapped))
         sys_munmap(base, bytes);
     return status;
+}
+
+int image_map(struct image *image, uint64_t first_page, uint64_t end_page, struct problem *why)
+{
+    return map_pages(image, first_page, end_page, true, why);
+}
+
+int image_map_as_is(struct image *image, uint64_t first_page, uint64_t end_page,
+                    struct problem *why)
+{
+    return map_pages(image, first_page, end_page, false, why);
 }

@@ -89,7 +89,7 @@ static bool check_areas(struct heap_view *view)
 /* --- locks --- */
 
 /* lock.h: the holder is an address of the program's, and bit 0 says that somebody waits. */
-static void check_holder(struct heap_view *view, uint64_t address)
+void check_holder(struct heap_view *view, uint64_t address)
 {
     uint64_t holder;
 
@@ -290,16 +290,16 @@ static bool has_heap(struct heap_view *view)
     return view->page_count > 0 && memcmp(&view->heap, &nothing, sizeof nothing) != 0;
 }
 
-static void check_own_heap(struct heap_view *view)
+static int check_own_heap(struct heap_view *view)
 {
     if (!has_heap(view) || !check_header(view) || !check_areas(view))
-        return;
+        return 0;
     check_locks(view);
     check_threads(view);
-    if (view_is_locked(view, view->base + __builtin_offsetof(struct heap, spans_lock)))
-        return;
-    if (check_spans(view))
+    if (!view_is_locked(view, view->base + __builtin_offsetof(struct heap, spans_lock)) &&
+        check_spans(view))
         check_bins(view);
+    return check_profile(view);
 }
 
 static int check_view(struct heap_view *view)
@@ -311,8 +311,7 @@ static int check_view(struct heap_view *view)
     if (is_opened_heap(view))
         return check_opened_heap(view, log->extent_count > 0 && log->generation == number &&
                                            !view->checking->result->log_is_damaged);
-    check_own_heap(view);
-    return 0;
+    return check_own_heap(view);
 }
 
 static int check_heap(struct checking *checking, uint32_t index)

@@ -58,6 +58,12 @@ bool view_is_locked(struct heap_view *view, uint64_t lock_address);
 void check_slab(struct heap_view *view, uint32_t slice, const struct span *span);
 void check_hard_slab(struct heap_view *view, uint32_t slice, const struct span *span);
 
+/* heap.c: that the lock at this address is held by nobody, or by what may be a thread. */
+void check_holder(struct heap_view *view, uint64_t lock_address);
+
+/* profile.c: the tables of a profiled heap; heap.c has checked its other areas. -ENOMEM. */
+MUST_CHECK int check_profile(struct heap_view *view);
+
 /* opened.c: an opened heap, after its log if it has one. -ENOMEM. */
 MUST_CHECK int check_opened_heap(struct heap_view *view, bool has_log);
 

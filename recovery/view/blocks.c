@@ -65,6 +65,11 @@ uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
     return span->kind == TX_LARGE ? span->slices : 1;
 }
 
+bool block_map_is_free(const struct block_map *map, uint32_t slice)
+{
+    return map->is_opened ? !map->notes[slice].is_used : span_at(map, slice)->kind == SPAN_FREE;
+}
+
 /* Those after the last block have numbers too, so that every address of a slab leads to one of its
  * own. */
 uint64_t block_map_span_numbers(const struct block_map *map, uint32_t slice)

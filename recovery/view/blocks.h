@@ -64,6 +64,8 @@ MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct 
 
 /* Slices of the span that begins at this one; one without a span has 1. */
 uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice);
+/* No span begins at this slice, but a run that is free. */
+bool block_map_is_free(const struct block_map *map, uint32_t slice);
 /* How many numbers its blocks have, gaps included. */
 uint64_t block_map_span_numbers(const struct block_map *map, uint32_t slice);
 /* Usable bytes of the one block of a large span, none beyond the span's end. */

@@ -9,10 +9,11 @@
 /* --- pages --- */
 
 struct page_diff {
-    struct view *view, *other;
-    bool is_old; /* view is the older one: pages that both have are counted */
-    struct page_changes *heap, *outside;
-    uint64_t slot_first, slot_end;
+    struct view *other;
+    bool is_old; /* the one gone through is the older one: it tells of pages that both have */
+    uint64_t first, end;
+    diff_page *visit;
+    void *context;
 };
 
 static bool is_same(struct index_entry a, struct index_entry b)
@@ -28,51 +29,75 @@ static int diff_leaf(void *context, uint64_t first_page,
 
     for (uint64_t i = 0; i < INDEX_NODE_ENTRIES; i++) {
         uint64_t page = first_page + i;
-        struct page_changes *changes = page - diff->slot_first < diff->slot_end - diff->slot_first
-                                           ? diff->heap
-                                           : diff->outside;
         struct index_entry other;
         int status;
 
-        if (entries[i].frame == FRAME_NONE)
+        if (entries[i].frame == FRAME_NONE || page < diff->first || page >= diff->end)
             continue;
         status = index_lookup(diff->other->image.index, page, &other);
         if (status < 0)
             return status;
-        if (other.frame == FRAME_NONE && diff->is_old)
-            changes->went++;
-        else if (other.frame == FRAME_NONE)
-            changes->came++;
-        else if (diff->is_old && is_same(entries[i], other))
-            changes->same++;
+        if (other.frame == FRAME_NONE)
+            diff->visit(diff->context, page, diff->is_old ? PAGE_WENT : PAGE_CAME);
         else if (diff->is_old)
-            changes->changed++;
+            diff->visit(diff->context, page, is_same(entries[i], other) ? PAGE_SAME : PAGE_CHANGED);
     }
     return 0;
 }
 
-int diff_pages(struct view *old, struct view *new, struct page_changes *heap,
-               struct page_changes *other, struct problem *why)
+int diff_each_page(struct view *old, struct view *new, uint64_t first, uint64_t end,
+                   diff_page *visit, void *context, struct problem *why)
 {
-    struct page_diff diff = {old, new, true, heap, other, 0, 0};
-    int status;
+    struct page_diff diff = {new, true, first, end, visit, context};
+    int status = index_each_leaf(old->image.index, first, end, diff_leaf, &diff);
 
-    diff.slot_first = view_slot_base(new) >> PAGE_SHIFT;
-    diff.slot_end = diff.slot_first + (SLOT_BYTES >> PAGE_SHIFT);
-    memset(heap, 0, sizeof *heap);
-    memset(other, 0, sizeof *other);
-    status = index_each_leaf(old->image.index, 0, INDEX_PAGE_LIMIT, diff_leaf, &diff);
-    diff.view = new;
     diff.other = old;
     diff.is_old = false;
     if (status == 0)
-        status = index_each_leaf(new->image.index, 0, INDEX_PAGE_LIMIT, diff_leaf, &diff);
+        status = index_each_leaf(new->image.index, first, end, diff_leaf, &diff);
     if (status < 0)
         return problem_set(why, status,
                            "%s: the indexes of generations %lu and %lu cannot be read: %s",
                            new->pool.path, (unsigned long)old->generation.number,
                            (unsigned long)new->generation.number, status_text(status));
     return 0;
+}
+
+struct page_count {
+    uint64_t slot_first;
+    struct page_changes *heap, *outside;
+};
+
+static void count_page(void *context, uint64_t page, enum page_change change)
+{
+    struct page_count *count = context;
+    struct page_changes *changes =
+        page - count->slot_first < SLOT_BYTES >> PAGE_SHIFT ? count->heap : count->outside;
+
+    switch (change) {
+    case PAGE_SAME:
+        changes->same++;
+        break;
+    case PAGE_CHANGED:
+        changes->changed++;
+        break;
+    case PAGE_CAME:
+        changes->came++;
+        break;
+    case PAGE_WENT:
+        changes->went++;
+        break;
+    }
+}
+
+int diff_pages(struct view *old, struct view *new, struct page_changes *heap,
+               struct page_changes *other, struct problem *why)
+{
+    struct page_count count = {view_slot_base(new) >> PAGE_SHIFT, heap, other};
+
+    memset(heap, 0, sizeof *heap);
+    memset(other, 0, sizeof *other);
+    return diff_each_page(old, new, 0, INDEX_PAGE_LIMIT, count_page, &count, why);
 }
 
 /* --- mappings --- */

@@ -12,7 +12,20 @@ struct page_changes { /* pages that the images hold */
     uint64_t same, changed, came, went;
 };
 
-/* By the indexes alone: a page is the same if its checksum is. */
+enum page_change {
+    PAGE_SAME,
+    PAGE_CHANGED,
+    PAGE_CAME, /* the newer image holds it, the older one does not */
+    PAGE_WENT,
+};
+
+/* Pages of [first, end) that one of the images holds, by the indexes alone: a page is the same if
+ * its checksum is. Not in order: those that came are told last. */
+typedef void diff_page(void *context, uint64_t page, enum page_change change);
+MUST_CHECK int diff_each_page(struct view *old, struct view *new, uint64_t first, uint64_t end,
+                              diff_page *visit, void *context, struct problem *why);
+
+/* The same, counted. */
 MUST_CHECK int diff_pages(struct view *old, struct view *new, struct page_changes *heap,
                           struct page_changes *other, struct problem *why);
 

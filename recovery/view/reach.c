@@ -16,6 +16,9 @@
  * looks once more for a span bit, and takes span bits before it reads grey bits. So no grey block
  * is overlooked. A worker with more than one region gives half of them away as soon as another
  * waits.
+ *
+ * Pages that the image does not hold are zero and lead nowhere: of large blocks they are not looked
+ * at. So a heap with few pages in much address space costs what its pages cost.
  */
 #include "recovery/view/reach.h"
 
@@ -23,6 +26,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include "core/pool/index.h"
 #include "recovery/view/layouts.h"
 #include "recovery/view/roots.h"
 
@@ -47,6 +51,7 @@ struct marker {
     uint64_t *white, *grey;
     uint64_t slot;
     uint64_t low, bytes; /* of the data area */
+    uint64_t *held;      /* a bit a page of it that may not be zero; NULL: not known */
     uint32_t block_bytes[SIZE_CLASSES];
     struct layouts layouts;
     struct region *regions;
@@ -196,17 +201,41 @@ static void look_at_pointer(void *worker, uint64_t place, uint32_t kind, uint64_
     look_at(worker, target);
 }
 
+static inline void look_at_words(struct worker *worker, uint64_t start, uint64_t bytes)
+{
+    const uint64_t *words = (const uint64_t *)start;
+
+    for (uint64_t i = 0; i < bytes / 8; i++) {
+        look_at(worker, words[i]);
+        look_at(worker, block_self_relative(start + i * 8, words[i]));
+    }
+}
+
+/* Page by page. */
+static void look_through_large(struct worker *worker, uint64_t start, uint64_t end)
+{
+    const struct marker *marker = worker->marker;
+
+    while (start < end) {
+        uint64_t page_end = (start | (PAGE_BYTES - 1)) + 1;
+        uint64_t part_end = page_end < end ? page_end : end;
+
+        if (block_bit(marker->held, (start - marker->low) >> PAGE_SHIFT))
+            look_at_words(worker, start, part_end - start);
+        start = part_end;
+    }
+}
+
 static void look_through(struct worker *worker, uint64_t block, uint64_t bytes)
 {
     const struct layouts *layouts = &worker->marker->layouts;
-    const uint64_t *words = (const uint64_t *)block;
 
     if (layouts->count > 0 && layouts_each(layouts, block, look_at_pointer, worker))
         return;
-    for (uint64_t i = 0; i < bytes / 8; i++) {
-        look_at(worker, words[i]);
-        look_at(worker, block_self_relative(block + i * 8, words[i]));
-    }
+    if (bytes > PAGE_BYTES && worker->marker->held)
+        look_through_large(worker, block, block + bytes);
+    else
+        look_at_words(worker, block, bytes);
 }
 
 static void look_through_near(struct worker *worker)
@@ -331,6 +360,34 @@ static int make_queue(struct marker *marker, struct queue *queue)
     return queue->regions ? 0 : -ENOMEM;
 }
 
+static int note_held(void *context, uint64_t first_page,
+                     const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    const struct marker *marker = context;
+
+    for (uint64_t i = 0; i < INDEX_NODE_ENTRIES; i++) {
+        uint64_t page = first_page + i - (marker->low >> PAGE_SHIFT);
+
+        if (entries[i].frame >= FRAME_FIRST && page < marker->bytes >> PAGE_SHIFT)
+            marker->held[page / 64] |= 1ull << page % 64;
+    }
+    return 0;
+}
+
+/* Of an opened heap the log has changed pages that the index does not know of. */
+static void find_held(struct marker *marker)
+{
+    struct view *view = marker->map->view;
+
+    if (view->is_opened)
+        return;
+    marker->held = arena_alloc(&view->arena, (marker->bytes >> PAGE_SHIFT) / 8 + 8, 64);
+    if (marker->held &&
+        index_each_leaf(view->image.index, marker->low >> PAGE_SHIFT,
+                        (marker->low + marker->bytes) >> PAGE_SHIFT, note_held, marker) < 0)
+        marker->held = NULL;
+}
+
 static int start(struct marker *marker, struct reach *reach)
 {
     const struct block_map *map = marker->map;
@@ -350,6 +407,7 @@ static int start(struct marker *marker, struct reach *reach)
     if (!marker->white || !marker->grey || !marker->regions)
         return -ENOMEM;
     memcpy(marker->white, map->used, words * 8);
+    find_held(marker);
     return make_queue(marker, &marker->shared);
 }
 

@@ -203,7 +203,7 @@ const char *view_mapping_name(const struct view *view, const struct image_mappin
 
 /* --- the heap --- */
 
-/* What was mapped, and not read in, has not been compared with its checksum yet. */
+/* A damaged page is counted; whether what is in it makes sense is for those who look at it. */
 static int check_leaf(void *context, uint64_t first_page,
                       const struct index_entry entries[INDEX_NODE_ENTRIES])
 {
@@ -217,11 +217,23 @@ static int check_leaf(void *context, uint64_t first_page,
     return 0;
 }
 
+/* Without its header nothing of a heap can be told: its page is the one that must be whole. */
+static int read_header(struct view *view, struct problem *why)
+{
+    uint8_t page[PAGE_BYTES];
+
+    return image_read(&view->image, view_slot_base(view), page, sizeof page, why);
+}
+
 static int map_slot(struct view *view, struct problem *why)
 {
     uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
     uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
-    int status = image_map(&view->image, first, end, why);
+    int status = read_header(view, why);
+
+    if (status < 0)
+        return status;
+    status = image_map_as_is(&view->image, first, end, why);
 
     if (status < 0)
         return status;

@@ -2,13 +2,16 @@
 """PHEAP_PROFILE: what allocated the live blocks, in a live, a killed, a resumed and a forked program."""
 import gzip
 import json
+import math
 import os
 import re
 import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, check, check_equal,  # noqa: E402
+import pool_bytes  # noqa: E402
+import second_reader  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, USAGE, check, check_equal,  # noqa: E402
                         check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "allocation_sites")
@@ -87,6 +90,7 @@ def live_bytes_are_named_by_what_allocated_them(place):
         check_equal(names[:2], ["kept", "work"], f"{names}")
         check(kept["frames"][0]["file"].endswith("allocation_sites.c"), f"{kept['frames'][0]}")
         check_in("kept  ", text, "text")
+        expect(place.pheap("recover", "--check", "--all", program.pool), FINE)
 
     look()
     program.kill()
@@ -96,6 +100,42 @@ def live_bytes_are_named_by_what_allocated_them(place):
         found = json.loads(place.pheap("inspect", "--json", "-g", str(crash["number"]), program.pool,
                                        "profile").stdout())
         check_sites(found["profile"]["stacks"], program.said())
+
+
+@test
+def the_independent_reader_finds_the_same_samples(place):
+    program = Sites(place, threads=3)
+    program.grow()
+    program.kill()
+    profile = program.look("-g", "2", "profile")[0]["profile"]
+    reader = second_reader.Pool(program.pool)
+    taken, stacks = reader.profile(reader.generation(2))
+    check_equal(taken, profile["taken"], "samples taken")
+    live = sorted((stack_taken, len(frames), len(sizes), round(sum(b / (1 - math.exp(-b / RATE)) for b in sizes)))
+                  for stack_taken, frames, sizes in stacks.values() if sizes)
+    check_equal(live, sorted((row["sampled_so_far"], len(row["frames"]), row["samples"], row["bytes"])
+                             for row in profile["stacks"]), "taken, frames, samples, bytes of each stack")
+
+
+@test
+def a_profile_that_is_damaged_leaves_the_rest_to_be_seen(place):
+    program = Sites(place)
+    program.kill()
+    reader, content = second_reader.Pool(program.pool), pool_bytes.read(program.pool)
+    generation = reader.generation(1)
+    slot = 0x200000000000 + (generation.slot << 40)
+    head = int.from_bytes(reader.memory(generation, slot + 520, 8), "little")
+    frame, _ = reader.lookup(generation, head // 4096)
+    pool_bytes.flip(content, frame * 4096 + 88 + 3, bit=7)
+    pool_bytes.write(program.pool, content)
+    expect(place.pheap("inspect", "-g", "1", program.pool, "profile"), DAMAGED, "checksum")
+    done = place.pheap("inspect", "--json", "-g", "1", program.pool, "leaks")
+    expect(done, FOUND, "checksum")
+    found = json.loads(done.stdout())
+    check("leaking_stacks" not in found and found["leaked"]["blocks"] > 10000, f"{found['leaked']}")
+    address = hex(found["leaks"][0]["samples"][0])
+    expect(place.pheap("inspect", "-g", "1", "--address", address, program.pool, "blocks"), FOUND)
+    expect(place.pheap("inspect", program.pool, "diff", "1", "1"), FOUND)
 
 
 @test
@@ -203,6 +243,34 @@ def pprof_and_folded_files_say_the_same(place):
     again = place.pheap("inspect", "--pprof", pprof, program.pool, "profile")
     check(again.wait() not in (FINE, None) and "new file" in again.stderr(), again.stderr())
     program.kill()
+
+
+@test
+def stacks_are_chosen_by_a_function_in_them(place):
+    program = Sites(place, threads=3)
+    program.kill()
+    every = program.look("profile")[0]["profile"]["stacks"]
+
+    def names(rows):
+        return {tuple(f["function"] for f in row["frames"]) for row in rows}
+
+    def chosen(*options):
+        profile = program.look(*options, "profile")[0]["profile"]
+        check_equal(profile["bytes"], sum(row["bytes"] for row in profile["stacks"]), "sum of what is shown")
+        return names(profile["stacks"])
+
+    kept = {stack for stack in names(every) if any(re.search("^(kept|moved)$", name or "") for name in stack)}
+    main_ = {stack for stack in names(every) if "main" in stack}
+    check(kept and main_ and not kept <= main_, f"{names(every)}")
+    check_equal(chosen("--focus", "^(kept|moved)$"), kept, "--focus")
+    check_equal(chosen("--ignore", "^main$"), names(every) - main_, "--ignore")
+    check_equal(chosen("--focus", "^(kept|moved)$", "--ignore", "^main$"), kept - main_, "both")
+    check_equal(chosen("--focus", "no such function"), set(), "none")
+    folded = place.path("folded")
+    expect(place.pheap("inspect", "--focus", "^large$", "--folded", folded, program.pool, "profile"), FINE)
+    with open(folded, encoding="ascii") as f:
+        check(all("large" in line for line in f), "the file has those alone")
+    expect(place.pheap("inspect", "--focus", "(", program.pool, "profile"), USAGE, "--focus '('", "regular expression")
 
 
 @test

@@ -1,10 +1,12 @@
 /*
  * view_pool.c - fuzz target: what pheap inspect shows of a generation. Its heap is mapped, walked
- * and marked, its threads and mappings looked at, two generations compared.
+ * and marked, its profile read, its threads and mappings looked at, two generations compared.
  */
 #include <stdlib.h>
 #include "recovery/view/diff.h"
 #include "recovery/view/heap_map.h"
+#include "recovery/view/largest.h"
+#include "recovery/view/profile.h"
 #include "recovery/view/search.h"
 #include "recovery/view/thread_state.h"
 #include "t/fuzz/packed_pool.h"
@@ -40,11 +42,45 @@ static bool count_block(void *context, const struct block *block)
     return ++*count < HITS_MAX;
 }
 
+static void look_at_profile(const struct block_map *map)
+{
+    struct profile_reading reading;
+    struct profile_total *totals;
+    int status = profile_read(&reading, map, &why);
+
+    must_say_why(status);
+    totals = status == 0 ? calloc(reading.stack_count + 1ull, sizeof *totals) : NULL;
+    if (totals != NULL && reading.rate_bytes != 0)
+        profile_sum(&reading, map, map->used, totals);
+    free(totals);
+}
+
+/* The cells have what the size classes have. */
+static void look_at_cells(const struct block_map *map, const struct reach *reach,
+                          const struct class_table table[BLOCK_CLASSES])
+{
+    struct heap_map cells;
+    uint64_t used = 0, lost = 0, expected = 0;
+    int status = heap_map_make(&cells, map, reach, &why);
+
+    must_say_why(status);
+    for (uint32_t i = 0; status == 0 && i < cells.count; i++) {
+        used += cells.cells[i].used_bytes;
+        lost += cells.cells[i].lost_bytes;
+        if (cells.cells[i].used_bytes > cells.cells[i].span_bytes)
+            abort();
+    }
+    for (uint32_t class = 0; class < BLOCK_CLASSES; class ++)
+        expected += table[class].used_bytes;
+    if (status == 0 && (used != expected || lost > used))
+        abort();
+}
+
 static void look_at_heap(void)
 {
     static struct block_map map;
     struct class_table table[BLOCK_CLASSES];
-    struct heap_map cells;
+    struct largest largest;
     struct reach reach;
     unsigned count = 0;
     int status = block_map_build(&map, &view, &why);
@@ -57,7 +93,9 @@ static void look_at_heap(void)
     status = reach_mark(&reach, &map, &why);
     must_say_why(status);
     if (status == 0)
-        must_say_why(heap_map_make(&cells, &map, &reach, &why));
+        look_at_cells(&map, &reach, table);
+    must_say_why(largest_find(&largest, &map, HITS_MAX, &why));
+    look_at_profile(&map);
 }
 
 static void look_at_process(void)

@@ -31,6 +31,16 @@ def checksum(data):
     return xxhash.xxh3_64_intdigest(data)
 
 
+MASK, MULTIPLIER = (1 << 64) - 1, 0x9e3779b97f4a7c15
+
+
+def stack_hash(frames):
+    hash_ = len(frames)
+    for frame in frames:
+        hash_ = (hash_ ^ frame) * MULTIPLIER & MASK ^ hash_ >> 29
+    return hash_
+
+
 class Generation:
     FIELDS = struct.Struct("<QQIIII QQ QQQQ QQQ QQQ")
 
@@ -231,6 +241,47 @@ class Pool:
                 if kind == 2:
                     yield address, record[at:at + size]
                     at += (size + 7) // 8 * 8
+
+    def memory(self, generation, address, size):
+        data = b"".join(self.content(*self.lookup(generation, page))
+                        for page in range(address // FRAME, (address + size - 1) // FRAME + 1))
+        return data[address % FRAME:address % FRAME + size]
+
+    def profile(self, generation):
+        """Samples taken, and of each stack (taken, frames, [bytes of each live sample]); every chain
+        is followed. None: there is no profile."""
+        slot = 0x200000000000 + (generation.slot << 40)
+        rate, place = struct.unpack("<QQ", self.memory(generation, slot + 512, 16))
+        if rate == 0:
+            return None
+        head = self.memory(generation, place, 120 + 4 * (4096 + 65536))
+        magic, same_rate, lock, _, _, stacks, _, _, samples, _, _ = struct.unpack_from("<8s10Q", head)
+        stack_count, places, free, live, taken, _ = struct.unpack_from("<IIIIQQ", head, 88)
+        if magic != b"profile\0" or same_rate != rate or lock != 0:
+            raise Damaged("the profile's header")
+        found, met = {}, 0
+        for bucket, number in enumerate(struct.unpack_from("<4096I", head, 120)):
+            while number:
+                data = self.memory(generation, stacks + (number - 1) * 512, 512)
+                hash_, stack_taken, _, after, frame_count = struct.unpack_from("<QQQII", data)
+                frames = struct.unpack_from(f"<{frame_count}Q", data, 32)
+                if hash_ != stack_hash(frames) or hash_ % 4096 != bucket:
+                    raise Damaged(f"stack {number}")
+                found[number], number = (stack_taken, frames, []), after
+        for bucket, number in enumerate(struct.unpack_from("<65536I", head, 16504)):
+            while number:
+                data = self.memory(generation, samples + (number - 1) * 32, 32)
+                address, size, _, stack, after = struct.unpack("<QQQII", data)
+                if (address * MULTIPLIER & MASK) >> 48 != bucket:
+                    raise Damaged(f"sample {number}")
+                found[stack][2].append(size)
+                number, met = after, met + 1
+        while free:
+            places -= 1
+            free = struct.unpack_from("<I", self.memory(generation, samples + (free - 1) * 32, 32), 28)[0]
+        if len(found) != stack_count or met != live or places != live:
+            raise Damaged(f"{len(found)} stacks of {stack_count}, {met} samples of {live}, {places} places")
+        return taken, found
 
     def word(self, address):
         generation = self.superblock.generations[-1]

@@ -10,7 +10,9 @@
 #include <unistd.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
+#include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
+#include "core/heap/profile.h"
 #include "core/heap/slab.h"
 #include "core/image/image_reader.h"
 #include "core/pool/pool.h"
@@ -21,6 +23,7 @@
 
 #define SLOT    7
 #define BLOCKS  1000
+#define SITES   20
 #define HANG_NS 2000000000ull
 
 static struct pool pool;
@@ -74,6 +77,17 @@ static void commit(void)
     CHECK_OK(pool_commit(&pool, &entry, NULL, 0, &why));
 }
 
+static void save_profile(void)
+{
+    const struct profile *profile = heap_profile(heap);
+
+    if (profile == NULL)
+        return;
+    save_pages(heap->profile.start, heap->profile.committed_end);
+    save_pages(profile->stacks.start, profile->stacks.committed_end);
+    save_pages(profile->samples.start, profile->samples.committed_end);
+}
+
 static void save_heap(void)
 {
     uint64_t base = (uintptr_t)heap;
@@ -84,7 +98,28 @@ static void save_heap(void)
     save_pages(heap->dirty_bits.start, heap->dirty_bits.committed_end);
     save_pages(heap->thread_heaps.start, heap->thread_heaps.committed_end);
     save_pages(heap->data.start, base + ((uint64_t)heap->top << SLICE_SHIFT));
+    save_profile();
     commit();
+}
+
+static uint64_t site;
+
+static uint32_t walk_stack(uint64_t *frames, uint32_t most)
+{
+    (void)most;
+    frames[0] = 0x1000 + site;
+    frames[1] = 0x2000;
+    return 2;
+}
+
+/* As preload/malloc.c does. */
+static void *malloc_at(uint64_t where, size_t bytes)
+{
+    void *block;
+
+    site = where;
+    block = counted_malloc(bytes);
+    return block ? block : heap_malloc(bytes);
 }
 
 static void use_heap(void)
@@ -169,11 +204,25 @@ static void map_saved_heap(void)
         _exit(2);
 }
 
+/* Samples are taken and dropped, at sites that are known and at others. */
+static void use_profile(void)
+{
+    if (heap_profile(heap) == NULL)
+        return;
+    for (unsigned i = 0; i < BLOCKS; i++)
+        if (i % 3 == 0) {
+            heap_free(blocks[i]);
+            blocks[i] = malloc_at(i % (2 * SITES), 100 + i);
+        }
+}
+
 /* Not from one with a lock that is held: whoever holds it would go on, and is not here. */
 static void allocate_some(void)
 {
-    if (heap->spans_lock.word || heap->threads_lock.word || heap->fork_holder)
+    if (heap->spans_lock.word || heap->threads_lock.word || heap->fork_holder ||
+        (heap_profile(heap) && heap_profile(heap)->lock.word))
         return;
+    use_profile();
     for (size_t bytes = 1; bytes < 1000000; bytes = bytes * 3 / 2 + 1) {
         void *first = heap_malloc(bytes), *second = heap_malloc(bytes);
 
@@ -308,11 +357,111 @@ static void free_blocks_may_say_anything(void)
     pool_close(&pool);
 }
 
+/* --- a profile --- */
+
+static struct profile_stack *stack_at(uint32_t number)
+{
+    return (struct profile_stack *)heap_profile(heap)->stacks.start + (number - 1);
+}
+
+static struct profile_sample *sample_at(uint32_t number)
+{
+    return (struct profile_sample *)heap_profile(heap)->samples.start + (number - 1);
+}
+
+static void start_profile(void)
+{
+    CHECK_OK(heap_profile_start(2048, walk_stack));
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        heap_free(blocks[i]);
+        blocks[i] = malloc_at(i % SITES, 50 + i);
+    }
+    for (unsigned i = 0; i < BLOCKS; i += 4) {
+        heap_free(blocks[i]);
+        blocks[i] = NULL;
+    }
+}
+
+static void a_profile_that_malloc_has_made_is_fine(void)
+{
+    const struct profile *profile;
+
+    start_profile();
+    profile = heap_profile(heap);
+    CHECK(profile->stack_count >= SITES / 2 && profile->live > 50 &&
+          profile->live < profile->sample_count);
+    save_heap();
+    if (!CHECK_EQ(check_now(), SEVERITY_NONE))
+        tap_note("%s at 0x%lx: expected %s, found %s", finding_id(last.kind), last.place.address,
+                 last.expected, last.found);
+    pool_close(&pool);
+}
+
+static void expect_lie(uint32_t *word, uint32_t value, enum finding_kind kind)
+{
+    uint64_t page = (uintptr_t)word & ~(FRAME_BYTES - 1ull);
+    uint32_t was = *word;
+
+    save_heap();
+    *word = value;
+    save_pages(page, page + FRAME_BYTES);
+    *word = was;
+    commit();
+    CHECK_EQ(check_now(), SEVERITY_DAMAGE);
+    if (!CHECK_EQ(last.kind, kind))
+        tap_note("expected %s, found %s", last.expected, last.found);
+    pool_close(&pool);
+}
+
+/* One of each kind; a chain that leads in a circle would stop a program that is resumed. */
+static void lies_in_a_profile_have_their_ids(void)
+{
+    struct profile *profile = heap_profile(heap);
+    uint32_t bucket = profile_stack_bucket(stack_at(1)->hash);
+    struct profile_sample *live = sample_at(1);
+
+    while (live->address == 0)
+        live++;
+    expect_lie((uint32_t *)&profile->magic, 1, PF_HEADER);
+    expect_lie(&profile->stack_count, 1000000, PF_HEADER);
+    expect_lie(&profile->live, profile->sample_count + 1, PF_HEADER);
+    expect_lie(&stack_at(1)->frame_count, PROFILE_FRAMES_MAX + 1, PF_STACK);
+    expect_lie((uint32_t *)&stack_at(1)->frames[0], 7, PF_STACK);
+    expect_lie(&live->stack, profile->stack_count + 1, PF_SAMPLE);
+    expect_lie(&live->next, (uint32_t)(live - sample_at(1)) + 1, PF_CHAIN);
+    expect_lie(&profile->stack_buckets[bucket], 0, PF_CHAIN);
+    expect_lie(&stack_at(1)->next, 1, PF_CHAIN);
+    expect_lie(&profile->free_sample, 0, PF_CHAIN);
+    expect_lie(&profile->live, profile->live - 1, PF_CHAIN);
+    expect_lie((uint32_t *)&heap->profile_rate_bytes, 0, PF_HEADER);
+    expect_lie((uint32_t *)&heap->profile.start + 1, 0, HP_AREA);
+}
+
+static void a_profile_may_say_anything(void)
+{
+    struct profile *profile = heap_profile(heap);
+    unsigned seen = 0;
+
+    save_heap();
+    lie_in(&heap->profile_rate_bytes, 1 + sizeof heap->profile / 8);
+    lie_in((uint64_t *)profile, __builtin_offsetof(struct profile, stack_buckets) / 8);
+    for (unsigned i = 0; i < PROFILE_SAMPLE_BUCKETS && seen < 3; i += 2)
+        if (profile->sample_buckets[i]) {
+            lie_in((uint64_t *)&profile->sample_buckets[i], 1);
+            seen++;
+        }
+    lie_in((uint64_t *)stack_at(1), 6);
+    lie_in((uint64_t *)sample_at(1), 8);
+    report_lies("profile");
+    pool_close(&pool);
+}
+
 int main(int argc, char **argv)
 {
     scratch_begin();
     tap_arguments(argc, argv);
     srand(11);
+    heap_profile_reserve();
     if (heap_start(SLOT) < 0 || (heap = (struct heap *)SLOT_BASE(SLOT)) == NULL)
         return 1;
     RUN(heaps_that_malloc_has_made_are_fine);
@@ -323,6 +472,9 @@ int main(int argc, char **argv)
     RUN(descriptors_may_say_anything);
     RUN(thread_heaps_may_say_anything);
     RUN(free_blocks_may_say_anything);
+    RUN(a_profile_that_malloc_has_made_is_fine); /* from here on there is one */
+    RUN(lies_in_a_profile_have_their_ids);
+    RUN(a_profile_may_say_anything);
     scratch_end();
     return tap_done();
 }
