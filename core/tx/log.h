@@ -42,6 +42,14 @@
 #define LOG_FIRST_FRAMES 256u /* 1 MiB; each growth doubles it */
 #endif
 
+/* Syncs on ordinary files, of whoever makes one: how many records it waits for, and how long. */
+struct log_company {
+    uint32_t expected;
+    uint32_t misses, alone; /* waits in vain, one after the other; so many syncs wait for no more
+                             * than the one before them had */
+    uint64_t patience_ns;
+};
+
 /* Invariant: used is a multiple of LOG_ALIGN, within extent; durable <= sequence; an extent whose
  * bit is not in `busy` has no record that a reader of the durable superblock needs. */
 struct log {
@@ -53,7 +61,6 @@ struct log {
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */
-    uint32_t together; /* records that the last sync was for */
 
     /* each record writes here */
     _Alignas(64) struct lock lock;
@@ -69,6 +76,8 @@ struct log {
     _Alignas(64) uint64_t durable; /* sequence */
     uint64_t checksum;             /* of the last record that is written (DAX: durable) */
     uint32_t syncing;              /* odd: somebody makes records durable; a futex */
+    uint32_t sleeping;             /* who waits for that futex */
+    struct log_company company;
 };
 
 /* A random number that is not 0. */
