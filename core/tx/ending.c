@@ -8,25 +8,26 @@
 #include "core/tx/ending.h"
 
 #include <string.h>
-#include "core/heap/slot.h"
 #include "core/tx/mutant.h"
 #include "core/tx/opened.h"
 
 /* --- undoing --- */
 
-static void undo_op(struct pheap *heap, const struct op *op)
+static void undo_op(struct pheap_tx *tx, const struct op *op)
 {
+    struct blocks *blocks = &tx->heap->blocks;
+
     switch (op->kind) {
     case OP_RANGE:
         if (!TX_MUTANT(TX_MUTANT_UNDO_NOT_APPLIED))
             memcpy(op->range.start, op + 1, op->range.bytes);
         break;
     case OP_ALLOC:
-        operation_set_state(heap, &op->block, TX_FREE);
+        blocks_free(blocks, &tx->hand, &op->block);
         break;
     case OP_FREE:
         if (op->is_marked && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            operation_set_state(heap, &op->block, TX_USED);
+            blocks_unmark(blocks, &op->block);
         break;
     default:
         break;
@@ -37,7 +38,7 @@ static void undo_op(struct pheap *heap, const struct op *op)
 static void undo_to(struct pheap_tx *tx, const struct op *keep)
 {
     for (struct op *op = tx->last; op != keep; op = op->before)
-        undo_op(tx->heap, op);
+        undo_op(tx, op);
 }
 
 /* When memory is as it was. */
@@ -93,19 +94,9 @@ void ending_undo(struct pheap_tx *tx)
 
 static void free_blocks(struct pheap_tx *tx)
 {
-    struct pheap *heap = tx->heap;
-    bool locked = false;
-
-    for (const struct op *op = tx->first; op; op = op->after) {
-        if (op->kind != OP_FREE || TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            continue;
-        if (!locked)
-            lock_acquire(&heap->lock, heap_holder());
-        locked = true;
-        blocks_set_state(&heap->blocks, &op->block, TX_FREE);
-    }
-    if (locked)
-        lock_release(&heap->lock);
+    for (const struct op *op = tx->first; op; op = op->after)
+        if (op->kind == OP_FREE && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
+            blocks_free(&tx->heap->blocks, &tx->hand, &op->block);
 }
 
 void ending_finish(struct pheap_tx *tx)

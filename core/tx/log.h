@@ -61,14 +61,15 @@ struct log {
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */
+    uint64_t session;  /* of the records to come, and what they have as `previous` */
+    uint64_t root;
 
     /* each record writes here */
     _Alignas(64) struct lock lock;
     uint64_t used;     /* of `extent`, where the next record goes, if it has room there */
     uint64_t sequence; /* of the last record that has a place */
     uint64_t bytes;    /* of records since the last cut */
-    uint64_t session;  /* of the records to come, and what they have as `previous` */
-    uint64_t root;
+    uint64_t known;    /* durable up to here, as far as who wrote records knew */
     uint32_t extent;
     int failed; /* nothing more is written: what is durable is not known any more */
 
@@ -107,8 +108,8 @@ void log_close(struct log *log);
 
 /*
  * Writes a record that is `bytes` long, entries and entry_count filled in by the caller, zeroes up
- * to a multiple of LOG_ALIGN behind it; the rest of the header is filled in here. *sequence is
- * what to wait for. A record that is written later is behind it.
+ * to a multiple of LOG_ALIGN behind it, and `durable`, up to where the caller knows that the log is
+ * (0: it does not know); the rest of the header is filled in here. *sequence is what to wait for. A record that is written later is behind it.
  *
  * -ENOSPC, -ENOMEM, STATUS_LIMIT and the like: it has not been written, the log is as before; but
  * if log->failed is set then, it is unknown whether it will be there.

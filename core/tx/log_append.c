@@ -148,6 +148,16 @@ static int make_room(struct log *log, uint64_t bytes, struct problem *why)
     return 0;
 }
 
+/* On DAX it is not asked for what is durable: all commits write there. */
+static uint64_t known_durable(struct log *log, uint64_t told)
+{
+    if (!log->persist.dax.window)
+        told = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+    if (told > log->known)
+        log->known = told;
+    return log->known;
+}
+
 /* The header, the checksum apart. Returns where in the file the record goes. */
 static uint64_t place_record(struct log *log, struct log_record *record)
 {
@@ -157,7 +167,7 @@ static uint64_t place_record(struct log *log, struct log_record *record)
     record->sequence = log->sequence + 1;
     record->previous = log->root;
     record->session = log->session;
-    record->durable = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+    record->durable = known_durable(log, record->durable);
     log->used += record->bytes;
     __atomic_store_n(&log->bytes, log->bytes + record->bytes, __ATOMIC_RELAXED);
     return offset;
@@ -181,6 +191,7 @@ static int store_record(struct log *log, struct log_record *record, uint64_t bod
     LOG_BEFORE_STORE(record);
     record->checksum = log_seal(log, record, body);
     persist_store(&log->persist, offset, record, record->bytes);
+    __builtin_prefetch(&log->durable, 1);
     if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
         persist_fence(&log->persist);
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
@@ -351,9 +362,11 @@ int log_wait(struct log *log, uint64_t sequence, struct problem *why)
  */
 int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
 {
-    uint64_t body = log_body_checksum(record), offset;
+    uint64_t body, offset;
     int status;
 
+    __builtin_prefetch(&log->lock, 1);
+    body = log_body_checksum(record);
     lock_acquire(&log->lock, heap_holder());
     status = __atomic_load_n(&log->failed, __ATOMIC_RELAXED);
     if (status == 0)

@@ -68,7 +68,6 @@ static int make(struct pheap **out, bool read_only)
     heap->read_only = read_only;
     heap->log.persist.fd = -1;
     heap->id = __atomic_add_fetch(&heaps_made, 1, __ATOMIC_RELAXED);
-    lock_init(&heap->lock, LOCK_RANK_OPENED);
     lock_init(&heap->checkpoint_lock, LOCK_RANK_CHECKPOINT);
     *out = heap;
     return watch_forks(heap);

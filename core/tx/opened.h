@@ -10,7 +10,7 @@
  * A checkpoint copies what has changed while transactions go on, closes the gate (gate.h) until it
  * has the rest, and opens it again before it writes the generation.
  *
- * `lock` guards the blocks. The pool is used under log.pool_lock, scratch and writer under
+ * The pool is used under log.pool_lock, scratch and writer under
  * checkpoint_lock (lock_rank.h has the order).
  *
  * Thread safety: any thread, but for attach, load and close.
@@ -49,7 +49,7 @@ struct pheap {
     bool decides; /* its log says that it has been opened: copies of before are older than that */
     uint32_t settled, in_doubt; /* promises, by opened_load() */
     struct stripes stripes;
-    struct lock lock, checkpoint_lock;
+    struct lock checkpoint_lock;
     struct image_writer *writer; /* NULL before the first checkpoint */
     int writer_pid;              /* whose descriptors it has */
     image_writer_step *step;     /* for the agent's writer */
