@@ -109,7 +109,8 @@ void log_close(struct log *log);
 /*
  * Writes a record that is `bytes` long, entries and entry_count filled in by the caller, zeroes up
  * to a multiple of LOG_ALIGN behind it, and `durable`, up to where the caller knows that the log is
- * (0: it does not know); the rest of the header is filled in here. *sequence is what to wait for. A record that is written later is behind it.
+ * (0: it does not know); the rest of the header is filled in here. *sequence is what to wait for. A
+ * record that is written later is behind it.
  *
  * -ENOSPC, -ENOMEM, STATUS_LIMIT and the like: it has not been written, the log is as before; but
  * if log->failed is set then, it is unknown whether it will be there.
