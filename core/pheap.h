@@ -114,7 +114,8 @@ enum pheap_flags {
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
     PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
-    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster */
+    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster; and as
+                               PHEAP_NO_AGENT */
 };
 
 /*
@@ -125,7 +126,8 @@ enum pheap_flags {
  * be stored to.
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
- * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
+ * one's memory, no thread and no child that wait() sees; it ends with the heap or the process.
+ * Where there can be none (under Valgrind, say) it is as with PHEAP_NO_AGENT. If
  * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken: `pheap recover --clone FILE --slot
