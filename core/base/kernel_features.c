@@ -114,9 +114,8 @@ void kernel_features_probe(struct kernel_features *features)
     bool emulated = valgrind_is_running();
     int error = emulated ? -ENOSYS : -ENOMEM;
 
-    *features = (struct kernel_features){.userfaultfd_error = error,
-                                         .pagemap_scan_error = error,
-                                         .soft_dirty_error = -EOPNOTSUPP};
+    *features = (struct kernel_features){
+        .userfaultfd_error = error, .pagemap_scan_error = error, .soft_dirty_error = -EOPNOTSUPP};
     if (!emulated)
         probe_kernel(features);
 }
