@@ -81,8 +81,8 @@ void ending_undo(struct pheap_tx *tx)
     for (struct pheap_tx *part = tx; part; part = part->part)
         undo_to(part, NULL);
     for (struct pheap_tx *part = tx; part; part = part->part)
-        stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic,
-                           has_stored(part));
+        (void)stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic,
+                                 has_stored(part));
     for (struct pheap_tx *part = tx; part; part = part->part) {
         call_on_abort(part, NULL);
         part->level = NULL;
@@ -101,8 +101,13 @@ static void free_blocks(struct pheap_tx *tx)
 
 void ending_finish(struct pheap_tx *tx)
 {
-    for (struct pheap_tx *part = tx; part; part = part->part)
-        stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
+    for (struct pheap_tx *part = tx; part; part = part->part) {
+        uint64_t version =
+            stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
+
+        if (version > 0 && part->is_optimistic)
+            part->optimistic->clock = version;
+    }
     for (struct pheap_tx *part = tx; part; part = part->part)
         free_blocks(part);
     for (struct pheap_tx *part = tx; part; part = part->part)

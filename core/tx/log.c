@@ -41,6 +41,7 @@ void log_begin(struct log *log, struct pool *pool)
                         .root = place->root,
                         .checksum = place->root};
     log->listed = place->extent_count;
+    log->long_at = UINT64_MAX;
     memcpy(&log->uuid, pool->super.uuid, sizeof log->uuid);
     lock_init(&log->lock, LOCK_RANK_LOG);
     lock_init(&log->pool_lock, LOCK_RANK_POOL);

@@ -31,6 +31,7 @@
 #ifndef PHEAP_TX_LOG_H
 #define PHEAP_TX_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/lock.h"
@@ -63,6 +64,8 @@ struct log {
     uint64_t cut;      /* sequence of the last record before it */
     uint64_t session;  /* of the records to come, and what they have as `previous` */
     uint64_t root;
+    uint64_t long_at; /* when it has so many bytes since the last cut it is_long */
+    bool is_long;     /* until who looks at it says otherwise */
 
     /* each record writes here */
     _Alignas(64) struct lock lock;
@@ -117,6 +120,12 @@ void log_close(struct log *log);
  */
 MUST_CHECK int log_write(struct log *log, struct log_record *record, uint64_t *sequence,
                          struct problem *why);
+
+/* What log_write() has written is durable when it returns. */
+static inline bool log_writes_durably(const struct log *log)
+{
+    return log->persist.dax.window != NULL;
+}
 
 /* Until all records up to this one are durable. An error: log->failed is set. */
 MUST_CHECK int log_wait(struct log *log, uint64_t sequence, struct problem *why);

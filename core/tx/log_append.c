@@ -158,6 +158,16 @@ static uint64_t known_durable(struct log *log, uint64_t told)
     return log->known;
 }
 
+/* Said in a line that is seldom written, so that those who ask do not take this one away. */
+static void count_bytes(struct log *log, uint64_t bytes)
+{
+    bytes += log->bytes;
+    __atomic_store_n(&log->bytes, bytes, __ATOMIC_RELAXED);
+    if (bytes >= __atomic_load_n(&log->long_at, __ATOMIC_RELAXED) &&
+        !__atomic_load_n(&log->is_long, __ATOMIC_RELAXED))
+        __atomic_store_n(&log->is_long, true, __ATOMIC_RELAXED);
+}
+
 /* The header, the checksum apart. Returns where in the file the record goes. */
 static uint64_t place_record(struct log *log, struct log_record *record)
 {
@@ -169,7 +179,7 @@ static uint64_t place_record(struct log *log, struct log_record *record)
     record->session = log->session;
     record->durable = known_durable(log, record->durable);
     log->used += record->bytes;
-    __atomic_store_n(&log->bytes, log->bytes + record->bytes, __ATOMIC_RELAXED);
+    count_bytes(log, record->bytes);
     return offset;
 }
 

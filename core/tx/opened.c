@@ -352,8 +352,8 @@ int opened_load(struct pheap *heap, struct problem *why)
         status = reserve_slot(heap, why);
     if (status < 0)
         return status;
-    heap->checkpoint_at_bytes = OPENED_LOG_BYTES;
     status = heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
+    heap->log.long_at = OPENED_LOG_BYTES;
     if (status == 0)
         refs_add(heap);
     return status;
@@ -392,10 +392,6 @@ int opened_wait(struct pheap *heap, uint64_t sequence)
 
 void opened_note_log(struct pheap *heap, int status)
 {
-    uint64_t due_at = __atomic_load_n(&heap->checkpoint_at_bytes, __ATOMIC_RELAXED);
-
-    if (log_bytes(&heap->log) >= due_at)
-        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
     if (status < 0)
         note_failure(heap);
 }

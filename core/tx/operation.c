@@ -76,7 +76,7 @@ void operation_enter(struct pheap_tx *tx)
 {
     if (gate_is_inside(&tx->pass))
         return;
-    if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&tx->heap->log.is_long, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(tx->heap);
     gate_enter(&tx->heap->gate, &tx->pass);
 }

@@ -155,7 +155,7 @@ static int begin_direct(struct pheap *heap, struct pheap_tx **out)
 {
     struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
 
-    if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&heap->log.is_long, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(heap);
     if (!tx || !gate_take_and_enter(&heap->gate, &tx->pass)) {
         tx = take_another(heap, tx);
