@@ -518,7 +518,7 @@ def nothing_is_collected_of_what_is_damaged_or_in_use_or_a_program_s(place):
     pool_bytes.write(heap.path, whole)
     process = place.start(PROGRAM, heap.path, "stay", environment=PRELOADED)
     wait_until(lambda: "ready" in process.stdout(), 20, "the program")
-    expect(place.pheap("recover", "--collect", heap.path), REFUSED, "in use")
+    expect(place.pheap("recover", "--collect", heap.path), REFUSED, "a program has this heap open")
     expect(place.pheap("recover", "--collect", "--dry-run", heap.path), FINE)
     process.kill()
     pool = place.path("pool")
