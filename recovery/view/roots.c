@@ -3,6 +3,7 @@
  */
 #include "recovery/view/roots.h"
 
+#include <string.h>
 #include "core/heap/heap_format.h"
 #include "recovery/view/opened_heap.h"
 #include "recovery/view/thread_state.h"
@@ -118,32 +119,25 @@ static void visit_named(void *context, const char *name, uint64_t address, uint3
 }
 
 /* Those of a program's own heap, in its header: believed no more than anything else there. */
-static int visit_heap_roots(struct enumerating *to, struct problem *why)
+static void visit_heap_roots(struct enumerating *to)
 {
-    uint64_t at = view_slot_base(to->view) + offsetof(struct heap, roots);
-    struct heap_root roots[HEAP_ROOTS];
-    int status;
+    const struct heap *heap = (const struct heap *)view_slot_base(to->view);
 
-    if (to->view->is_opened)
-        return 0;
-    status = view_read(to->view, at, roots, sizeof roots, why);
-    for (uint32_t i = 0; status == 0 && i < HEAP_ROOTS; i++) {
-        roots[i].name[HEAP_ROOT_NAME_BYTES - 1] = 0;
-        if (roots[i].name[0])
-            visit_named(to, roots[i].name, roots[i].address, roots[i].type);
+    for (uint32_t i = 0; !to->view->is_opened && i < HEAP_ROOTS; i++) {
+        char name[HEAP_ROOT_NAME_BYTES + 1] = "";
+
+        memcpy(name, heap->roots[i].name, HEAP_ROOT_NAME_BYTES);
+        if (name[0])
+            visit_named(to, name, heap->roots[i].address, heap->roots[i].type);
     }
-    return status;
 }
 
 int roots_each(struct view *view, root_visit *visit, void *context, struct problem *why)
 {
     struct enumerating to = {.view = view, .visit = visit, .context = context, .root.name = ""};
-    int status;
 
     opened_each_root(view, visit_named, &to);
-    status = visit_heap_roots(&to, why);
-    if (status < 0)
-        return status;
+    visit_heap_roots(&to);
     visit_threads(&to);
     visit_objects(&to);
     return visit_memory(&to, why);

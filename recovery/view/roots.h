@@ -32,8 +32,8 @@ struct root {
     uint64_t address; /* ROOT_NAMED: what it leads to */
 };
 
-/* Words of a root, which may be anywhere in memory and at any alignment. What belongs to one root
- * comes in one piece or in several, one after the other. */
+/* The heap is mapped (view_map_heap()). Words of a root, which may be anywhere in memory and at any
+ * alignment. What belongs to one root comes in one piece or in several, one after the other. */
 typedef void root_visit(void *context, const struct root *root, const void *words, size_t bytes);
 MUST_CHECK int roots_each(struct view *view, root_visit *visit, void *context, struct problem *why);
 
