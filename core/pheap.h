@@ -42,7 +42,8 @@ enum pheap_error {
     PHEAP_ERROR_UNSUPPORTED = -5007,   /* something in the process cannot be saved */
     PHEAP_ERROR_DEFERRED = -5008,      /* not now: a child lives, a thread cannot be stopped */
     PHEAP_ERROR_NOT_PERMITTED = -5009, /* the process may not be traced */
-    PHEAP_ERROR_REFUSED = -5011,       /* the pool holds a program's checkpoints, not a heap */
+    PHEAP_ERROR_REFUSED = -5011,       /* the pool holds a program's checkpoints, not a heap; or a
+                                          transaction on pheap_default() */
     PHEAP_ERROR_LIMIT = -5012,         /* too many named roots, or a log in too many pieces,
                                           or heaps in a transaction, or callers at once */
     PHEAP_ERROR_CONFLICT = -5014,      /* an optimistic transaction has lost: pheap_tx_retry() */
@@ -114,7 +115,8 @@ enum pheap_flags {
     PHEAP_READ_ONLY = 2,    /* as it was last committed; also while another process writes it */
     PHEAP_COMMITS_SOON = 4, /* pheap_tx_commit() is as pheap_tx_commit_soon() */
     PHEAP_NO_AGENT = 8,     /* checkpoints are taken in the calling process */
-    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster */
+    PHEAP_DIRECT_ONLY = 16, /* optimistic transactions are refused (-EINVAL), others faster; and as
+                               PHEAP_NO_AGENT */
 };
 
 /*
@@ -125,7 +127,8 @@ enum pheap_flags {
  * be stored to.
  *
  * A heap opened for writing gets an agent, which takes its checkpoints: a process that shares this
- * one's memory, no thread and no child that wait() sees; it ends with the heap or the process. If
+ * one's memory, no thread and no child that wait() sees; it ends with the heap or the process.
+ * Where there can be none (under Valgrind, say) it is as with PHEAP_NO_AGENT. If
  * the file is in use, waits up to 5 seconds for the agent of a process that has just ended.
  *
  * Errors: -ENOENT; -EEXIST (the heap's place in memory is taken: `pheap recover --clone FILE --slot
@@ -164,6 +167,40 @@ PHEAP_FUNCTION int pheap_close(struct pheap *heap);
  * Crash: the same content, from the generation before and its log or from the new one.
  */
 PHEAP_FUNCTION int64_t pheap_heap_checkpoint(struct pheap *heap);
+
+/*
+ * The heap of the process itself: what malloc returns lies in it. Never NULL; not to be closed.
+ *
+ * It is kept by checkpoints of the whole process (pheap run, pheap_checkpoint()), not by
+ * transactions: a transaction on it would be in no log, and the process that is resumed from a
+ * generation would not know of it. So pheap_tx_begin(), pheap_tx_begin_optimistic(),
+ * pheap_tx_join(), pheap_close(), pheap_wait() and pheap_sync() return PHEAP_ERROR_REFUSED for it.
+ * What works:
+ *
+ *     pheap_root(), pheap_root_put()   32 names for places in it, which `pheap inspect POOL roots`
+ *                                      shows, and which a resumed process finds as they were
+ *     pheap_heap_checkpoint()          as pheap_checkpoint()
+ *     pheap_object_bytes()             of a block that malloc has returned: what can be used of it
+ *
+ * Blocks of malloc have no types: pheap_next_object() finds none and pheap_object_type() is 0
+ * (`pheap inspect POOL blocks` lists them); pheap_ref_of() is {0, 0}. Without a pool names are kept
+ * in memory alone. From any thread.
+ */
+PHEAP_FUNCTION struct pheap *pheap_default(void);
+
+/*
+ * Gives an object, or a place within one, a name of 1 to 47 bytes; object NULL: takes the name
+ * away. In a transaction of its own, durable when 0 is returned; for pheap_default() at once, and
+ * durable with the next checkpoint. Within a transaction: pheap_root_set().
+ *
+ * -EINVAL: name, or an object that is not in the heap; PHEAP_ERROR_LIMIT: 128 names (32 in
+ * pheap_default()); else as pheap_tx_begin() and pheap_tx_commit(). From any thread; not while
+ * another one sets roots of the same heap, but for pheap_default().
+ *
+ * Crash: the name leads to where it did before, or to the object.
+ */
+PHEAP_FUNCTION int pheap_root_put(struct pheap *heap, const char *name, const void *object,
+                                  uint32_t type);
 
 /*
  * The object that a name stands for, and in *type (unless NULL) the type it was given; NULL: none.

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "core/agent/heap_agent.h"
 #include "core/base/sys.h"
+#include "core/heap/heap.h"
 #include "core/tx/opened.h"
 #include "core/tx/refs.h"
 #include "core/tx/resize.h"
@@ -34,6 +35,15 @@ _Static_assert((int)PHEAP_ERROR_REFUSED == (int)STATUS_REFUSED, "as in status.h"
 _Static_assert((int)PHEAP_ERROR_LIMIT == (int)STATUS_LIMIT, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_CONFLICT == (int)STATUS_CONFLICT, "as in status.h");
 _Static_assert((int)PHEAP_ERROR_IN_DOUBT == (int)STATUS_IN_DOUBT, "as in status.h");
+
+/* The process's own heap: what asks whether it may be changed in transactions finds the answer in
+ * it, all else asks api_is_default() first. */
+static struct pheap process_heap = {.failed = STATUS_REFUSED};
+
+static bool api_is_default(const struct pheap *heap)
+{
+    return heap == &process_heap;
+}
 
 /* A forked child's -ESRCH, as pheap_checkpoint() has it. */
 static int explained(int status)
@@ -185,27 +195,54 @@ int pheap_create(const char *path, const struct pheap_options *options, struct p
     return status;
 }
 
+struct pheap *pheap_default(void)
+{
+    return &process_heap;
+}
+
 int pheap_close(struct pheap *heap)
 {
-    return opened_close(heap);
+    return api_is_default(heap) ? (int)STATUS_REFUSED : opened_close(heap);
 }
 
 int64_t pheap_heap_checkpoint(struct pheap *heap)
 {
-    int status = opened_may_change(heap);
+    int status;
 
+    if (api_is_default(heap))
+        return pheap_checkpoint();
+    status = opened_may_change(heap);
     return status < 0 ? explained(status) : opened_request_checkpoint(heap, CHECKPOINT_TIMEOUT_NS);
 }
 
 void *pheap_root(const struct pheap *heap, const char *name, uint32_t *type)
 {
-    return root_find(heap, name, type);
+    return api_is_default(heap) ? heap_root(name, type) : root_find(heap, name, type);
+}
+
+int pheap_root_put(struct pheap *heap, const char *name, const void *object, uint32_t type)
+{
+    struct pheap_tx *tx = NULL;
+    int status;
+
+    if (api_is_default(heap))
+        return heap_root_set(name, object, type);
+    status = tx_begin(heap, &tx);
+    if (status < 0)
+        return explained(status);
+    status = root_set(tx, name, object, type);
+    if (status == 0)
+        return explained(tx_commit(tx));
+    tx_abort(tx);
+    return status;
 }
 
 void *pheap_next_object(const struct pheap *heap, const void *after, uint32_t type)
 {
     struct block block;
 
+    if (api_is_default(heap))
+        return NULL;
     return blocks_next(&heap->blocks, (uintptr_t)after, type, &block) ? (void *)block.address
                                                                       : NULL;
 }
@@ -214,6 +251,8 @@ size_t pheap_object_bytes(const struct pheap *heap, const void *object)
 {
     struct block block;
 
+    if (api_is_default(heap))
+        return object && heap_owns(object) ? heap_usable_bytes(object) : 0;
     return block_find(&heap->memory, (uintptr_t)object, &block) && block_state(&block) != TX_FREE
                ? block_bytes(&block)
                : 0;
@@ -223,12 +262,14 @@ uint32_t pheap_object_type(const struct pheap *heap, const void *object)
 {
     struct block block;
 
+    if (api_is_default(heap))
+        return 0;
     return block_find(&heap->memory, (uintptr_t)object, &block) ? block_type(&block) : 0;
 }
 
 struct pheap_ref pheap_ref_of(const struct pheap *heap, const void *object)
 {
-    uint64_t offset = refs_offset(heap, object);
+    uint64_t offset = api_is_default(heap) ? 0 : refs_offset(heap, object);
 
     return (struct pheap_ref){offset ? refs_pool(heap) : 0, offset};
 }

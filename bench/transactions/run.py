@@ -2,8 +2,9 @@
 """run.py - transactions of opened heaps beside libpmemobj, LMDB and raw pwrite + fdatasync.
 
 Each round runs every program once, one after the other; the median of all rounds counts, so that a
-disturbance of the machine hits all alike. First /dev/shm taken for persistent memory, then ordinary
-files in TMPDIR (/var/tmp). The last column is what pheap is to reach.
+disturbance of the machine hits all alike; on the disk, which is faster and slower by turns, raw syncs
+and pheap's commits take turns within a run. First /dev/shm taken for persistent memory, then
+ordinary files in TMPDIR (/var/tmp). The last column is what pheap is to reach.
 """
 import argparse
 import json
@@ -19,8 +20,9 @@ DAX = {
               "add", "add-2", "look", "look-2", "recovery"],
     "pmemobj": ["update", "update-2", "replace", "replace-2", "sixteen", "empty", "empty-2"],
 }
+TURNS = 4
 FILES = {
-    "pheap": ["raw", "update", "update-16", "soon", "replace"],
+    "pheap": ["raw", "update", "update-16"] * TURNS + ["soon", "replace"],
     "pmemobj": ["update", "update-16"],
     "lmdb": ["update", "update-16"],
 }
@@ -34,7 +36,7 @@ def run(program, directory, seconds, names, forced):
         environment["PMEM_IS_PMEM_FORCE"] = "1"
     done = subprocess.run([os.path.join(BUILD, "bench/transactions", program), directory, str(seconds)]
                           + names, env=environment, check=True, capture_output=True, text=True)
-    return {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    return [(line.split()[0], float(line.split()[1])) for line in done.stdout.splitlines()]
 
 
 def measure(directory, programs, options, forced):
@@ -42,7 +44,7 @@ def measure(directory, programs, options, forced):
     found = {}
     for _ in range(options.rounds):
         for program, names in programs.items():
-            for name, ns in run(program, directory, options.seconds, names, forced).items():
+            for name, ns in run(program, directory, options.seconds, names, forced):
                 found.setdefault((program, name), []).append(ns)
     return {key: statistics.median(values) for key, values in found.items()}
 

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include "core/agent/companion.h"
 #include "core/base/sys.h"
+#include "core/base/valgrind.h"
 
 #define STACK_BYTES        (512u << 10)
 #define TLS_BYTES          (64u << 10) /* what lies below the thread pointer */
@@ -217,6 +218,8 @@ int heap_agent_start(struct pheap *heap, uint64_t interval_ns)
     long pid;
     int status;
 
+    if (valgrind_is_running())
+        return -ENOSYS; /* the clone would end the program */
     service->event_fd = (int)sys_call(SYS_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
     if (service->event_fd < 0)
         return service->event_fd;

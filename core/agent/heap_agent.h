@@ -17,7 +17,8 @@
 #include "core/tx/opened.h"
 
 /* For a heap that was loaded for writing, before others know of it. interval_ns 0: only when
- * asked. An error: the heap has no agent, and is right without. */
+ * asked. An error: the heap has no agent, and is right without. -ENOSYS: so it is under Valgrind.
+ */
 MUST_CHECK int heap_agent_start(struct pheap *heap, uint64_t interval_ns);
 
 #endif

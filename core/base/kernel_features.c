@@ -10,6 +10,7 @@
 
 #include "core/base/kernel_uffd.h"
 #include "core/base/sys.h"
+#include "core/base/valgrind.h"
 
 #define PROBE_PAGES 4
 
@@ -79,16 +80,13 @@ static int probe_tracking(int uffd, int pagemap, char *memory)
     return probe_written(pagemap, memory) == 1 ? 0 : -EOPNOTSUPP;
 }
 
-void kernel_features_probe(struct kernel_features *features)
+static void probe_kernel(struct kernel_features *features)
 {
     void *mapped = sys_mmap(NULL, PROBE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     volatile char *memory = mapped;
     int uffd = -1, pagemap = -1;
 
-    *features = (struct kernel_features){.userfaultfd_error = -ENOMEM,
-                                         .pagemap_scan_error = -ENOMEM,
-                                         .soft_dirty_error = -EOPNOTSUPP};
     if (sys_failed((long)mapped))
         return;
     sys_madvise(mapped, PROBE_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
@@ -107,6 +105,19 @@ void kernel_features_probe(struct kernel_features *features)
     if (pagemap >= 0)
         sys_close(pagemap);
     sys_munmap(mapped, PROBE_PAGES * PAGE_BYTES);
+}
+
+/* Valgrind says of each call here that it does not know it, and takes what the kernel has written
+ * for what nobody has. */
+void kernel_features_probe(struct kernel_features *features)
+{
+    bool emulated = valgrind_is_running();
+    int error = emulated ? -ENOSYS : -ENOMEM;
+
+    *features = (struct kernel_features){
+        .userfaultfd_error = error, .pagemap_scan_error = error, .soft_dirty_error = -EOPNOTSUPP};
+    if (!emulated)
+        probe_kernel(features);
 }
 
 /* --- soft-dirty bits --- */

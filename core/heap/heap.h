@@ -45,6 +45,14 @@ void *heap_memalign(size_t align, size_t bytes); /* align: a power of two up to 
 void heap_free(void *block);
 size_t heap_usable_bytes(const void *block);
 
+/*
+ * core/heap/root.c: named places of this heap, HEAP_ROOTS of them, which `pheap inspect` shows. A
+ * name has 1 to 47 bytes; address NULL: the name goes. -EINVAL: name, or the address is not in the
+ * heap. STATUS_LIMIT. Any thread.
+ */
+MUST_CHECK int heap_root_set(const char *name, const void *address, uint32_t type);
+void *heap_root(const char *name, uint32_t *type); /* NULL: none; type may be NULL */
+
 /* Called in each thread that gets a thread heap, once per heap_thread_exit(): arranges for
  * heap_thread_exit() at the thread's end. May be called again in a thread that had ended its heap.
  */

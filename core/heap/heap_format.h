@@ -186,6 +186,17 @@ struct area {
     uint64_t start, committed_end, limit; /* addresses */
 };
 
+/* A place of the heap that the program has given a name. */
+#define HEAP_ROOTS           32
+#define HEAP_ROOT_NAME_BYTES 48 /* with its NUL */
+
+struct heap_root {
+    char name[HEAP_ROOT_NAME_BYTES]; /* "": not in use */
+    uint64_t address;
+    uint32_t type;
+    uint32_t reserved;
+};
+
 struct heap {
     uint64_t magic;
     uint32_t version;
@@ -225,6 +236,8 @@ struct heap {
      * reserve, behind that of the data. */
     uint64_t profile_rate_bytes;
     struct area profile;
+
+    struct heap_root roots[HEAP_ROOTS]; /* under threads_lock */
 };
 
 /*
@@ -253,6 +266,7 @@ static inline struct hardened *heap_hardened(const struct heap *heap)
 
 _Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
+_Static_assert(sizeof(struct heap_root) == 64, "a root is 64 bytes");
 _Static_assert(sizeof(struct heap) <= 4096, "the header is one page");
 
 static inline struct span *heap_span(const struct heap *heap, uint32_t slice)

@@ -50,31 +50,24 @@ bool block_find(const struct slot_memory *memory, uintptr_t address, struct bloc
            block_slices_exist(memory, (uint32_t)slice, block_large_slices(span->bytes));
 }
 
+static uint32_t word_of(const struct block *block)
+{
+    return __atomic_load_n(&block->note->bytes_and_state, __ATOMIC_ACQUIRE);
+}
+
 enum tx_block_state block_state(const struct block *block)
 {
-    return block->note ? block->note->bytes_and_state & 3 : block->span->state;
+    return block->note ? word_of(block) & 3 : block->span->state;
 }
 
 uint64_t block_bytes(const struct block *block)
 {
-    return block->note ? block->note->bytes_and_state >> 2 : block->span->bytes;
+    return block->note ? word_of(block) >> 2 : block->span->bytes;
 }
 
 uint32_t block_type(const struct block *block)
 {
-    return block->note ? block->note->type : block->span->type;
-}
-
-void block_write_state(const struct block *block, enum tx_block_state state)
-{
-    if (block->note && state == TX_FREE)
-        *block->note = (struct tx_note){0, TX_FREE};
-    else if (block->note)
-        block->note->bytes_and_state = (block->note->bytes_and_state & ~3u) | state;
-    else if (state == TX_FREE)
-        *block->span = (struct tx_span){.kind = TX_NONE};
-    else
-        block->span->state = state;
+    return block->note ? __atomic_load_n(&block->note->type, __ATOMIC_RELAXED) : block->span->type;
 }
 
 void block_define_slab(const struct slot_memory *memory, uint32_t slice, uint32_t size_class)
@@ -121,7 +114,7 @@ static int replay_slab_block(struct slot_memory *memory, const struct log_entry 
         block.note == NULL || block.span->size_class != entry->size_class ||
         entry->bytes > size_class_block_bytes(entry->size_class))
         return STATUS_DAMAGED;
-    *block.note = (struct tx_note){entry->type, (uint32_t)entry->bytes << 2 | TX_USED};
+    block_write_note(block.note, entry->type, (uint32_t)entry->bytes << 2 | TX_USED);
     return 0;
 }
 
@@ -157,6 +150,9 @@ int block_replay_free(struct slot_memory *memory, const struct log_entry *entry)
 
     if (!block_find(memory, entry->address, &block) || block_state(&block) != TX_USED)
         return STATUS_DAMAGED;
-    block_write_state(&block, TX_FREE);
+    if (block.note)
+        block_write_note(block.note, 0, TX_FREE);
+    else
+        *block.span = (struct tx_span){.kind = TX_NONE};
     return 0;
 }

@@ -51,8 +51,12 @@ uint32_t block_type(const struct block *block);
 bool block_slices_exist(const struct slot_memory *memory, uint32_t slice, uint64_t count);
 bool block_slices_are_bare(const struct slot_memory *memory, uint32_t slice, uint32_t count);
 
-/* TX_FREE: a large block's span is gone with it. */
-void block_write_state(const struct block *block, enum tx_block_state state);
+/* Each word at once: others look at notes without a lock. */
+static inline void block_write_note(struct tx_note *note, uint32_t type, uint32_t bytes_and_state)
+{
+    __atomic_store_n(&note->type, type, __ATOMIC_RELAXED);
+    __atomic_store_n(&note->bytes_and_state, bytes_and_state, __ATOMIC_RELEASE);
+}
 
 /* Spans where there are none; slices are accessible. The large one's block is in use. */
 void block_define_slab(const struct slot_memory *memory, uint32_t slice, uint32_t size_class);

@@ -5,20 +5,11 @@
 
 #include <errno.h>
 #include <string.h>
+#include "core/heap/slot.h"
 #include "core/tx/slab_shape.h"
+#include "core/tx/slab_state.h"
 
 #define BLOCK_ALIGN 16u /* of slabs' blocks */
-
-struct slab_state {
-    struct slab_state *next; /* in blocks->listed, if it is */
-    struct slab_shape shape;
-    uint32_t slice;
-    uint32_t size_class;
-    uint32_t free;
-    uint32_t free_from; /* no block before this one is free */
-    bool listed;
-    uint64_t taken[]; /* a bit a block; those behind the last block are set */
-};
 
 static bool bit_is_set(const uint64_t *bits, uint64_t i)
 {
@@ -35,6 +26,16 @@ static void bit_clear(uint64_t *bits, uint64_t i)
     bits[i / 64] &= ~(1ull << (i % 64));
 }
 
+static void acquire(struct blocks *blocks)
+{
+    lock_acquire(&blocks->lock, heap_holder());
+}
+
+static void release(struct blocks *blocks)
+{
+    lock_release(&blocks->lock);
+}
+
 /* --- what may be handed out --- */
 
 static void take_slices(struct blocks *blocks, uint32_t slice, uint32_t count)
@@ -43,44 +44,21 @@ static void take_slices(struct blocks *blocks, uint32_t slice, uint32_t count)
         bit_set(blocks->taken, slice + i);
 }
 
-static void list_slab(struct blocks *blocks, struct slab_state *slab)
+/* Its slices and it are known from here on. */
+static void enter_slab(struct blocks *blocks, struct slab_state *slab)
 {
-    if (slab->listed || slab->free == 0)
-        return;
-    slab->listed = true;
-    slab->next = blocks->listed[slab->size_class];
-    blocks->listed[slab->size_class] = slab;
+    blocks->slabs[slab->slice] = slab;
+    take_slices(blocks, slab->slice, slab->shape.slices);
 }
 
-static struct slab_state *make_state(struct blocks *blocks, uint32_t slice, uint32_t size_class)
-{
-    struct slab_shape shape = slab_shape_of(size_class);
-    uint64_t words = (shape.count + 63) / 64;
-    struct slab_state *slab = arena_alloc(blocks->arena, sizeof *slab + words * 8, 8);
-
-    if (!slab)
-        return NULL;
-    slab->shape = shape;
-    slab->slice = slice;
-    slab->size_class = size_class;
-    for (uint64_t i = shape.count; i < words * 64; i++)
-        bit_set(slab->taken, i);
-    return slab;
-}
-
-static void watch_slab(struct blocks *blocks, struct slab_state *slab)
+static void derive_taken(const struct blocks *blocks, struct slab_state *slab)
 {
     const struct tx_note *notes =
         (const struct tx_note *)block_slice_address(blocks->memory, slab->slice);
 
     for (uint32_t i = 0; i < slab->shape.count; i++)
         if ((notes[i].bytes_and_state & 3) != TX_FREE)
-            bit_set(slab->taken, i);
-        else
-            slab->free++;
-    blocks->slabs[slab->slice] = slab;
-    take_slices(blocks, slab->slice, slab->shape.slices);
-    list_slab(blocks, slab);
+            slab_state_use(slab, i);
 }
 
 static bool slab_notes_hold(const struct slot_memory *memory, uint32_t slice,
@@ -111,10 +89,12 @@ static int derive_slab(struct blocks *blocks, uint32_t slice)
     for (uint32_t i = 1; i < shape.slices; i++)
         if (span[i].kind != TX_INSIDE || span[i].slices != i)
             return STATUS_DAMAGED;
-    slab = make_state(blocks, slice, span->size_class);
+    slab = slab_state_create(blocks->arena, slice, span->size_class);
     if (!slab)
         return -ENOMEM;
-    watch_slab(blocks, slab);
+    derive_taken(blocks, slab);
+    enter_slab(blocks, slab);
+    slab_state_list(slab, &blocks->listed[slab->size_class]);
     return (int)shape.slices;
 }
 
@@ -152,6 +132,7 @@ int blocks_derive(struct blocks *blocks, struct slot_memory *memory, struct aren
     int passed = 0;
 
     *blocks = (struct blocks){.memory = memory, .arena = arena, .free_from = TX_DATA_SLICE};
+    lock_init(&blocks->lock, LOCK_RANK_OPENED);
     blocks->taken = arena_alloc(arena, memory->slices_max / 8, 8);
     blocks->slabs = arena_alloc(arena, memory->slices_max * sizeof blocks->slabs[0], 8);
     if (!blocks->taken || !blocks->slabs)
@@ -208,51 +189,75 @@ static struct slab_state *make_slab(struct blocks *blocks, uint32_t size_class)
 {
     uint32_t slices = size_class_slab_slices(size_class);
     uint32_t first = grab_slices(blocks, slices);
-    struct slab_state *slab = first ? make_state(blocks, first, size_class) : NULL;
+    struct slab_state *slab = first ? slab_state_create(blocks->arena, first, size_class) : NULL;
 
     if (!slab && first)
         return_slices(blocks, first, slices);
     if (!slab)
         return NULL;
     block_define_slab(blocks->memory, first, size_class);
-    watch_slab(blocks, slab);
+    enter_slab(blocks, slab);
     return slab;
 }
 
-static uint32_t take_index(struct blocks *blocks, struct slab_state *slab)
-{
-    uint32_t word = slab->free_from / 64, index;
+/* --- a hand's slabs --- */
 
-    while (slab->taken[word] == ~0ull)
-        word++;
-    index = word * 64 + (uint32_t)__builtin_ctzll(~slab->taken[word]);
-    bit_set(slab->taken, index);
-    slab->free_from = index + 1;
-    if (--slab->free == 0) {
-        slab->listed = false;
-        blocks->listed[slab->size_class] = slab->next;
+static void collect_returned(struct blocks_hand *hand)
+{
+    struct slab_state *slab = hand->returned, *next;
+
+    for (; slab; slab = next) {
+        next = slab->next_returned;
+        slab_state_collect(slab);
+        slab_state_list(slab, &hand->listed[slab->size_class]);
     }
-    return index;
+    hand->returned = NULL;
 }
 
-static int take_from_slab(struct blocks *blocks, uint64_t bytes, uint32_t type, struct block *block)
+/* What others have freed, or what is nobody's, or a new one. */
+static int find_slab(struct blocks *blocks, struct blocks_hand *hand, uint32_t size_class)
 {
-    uint32_t size_class = size_class_of(bytes);
-    struct slab_state *slab = blocks->listed[size_class];
-    uintptr_t start;
+    struct slab_state **list = &hand->listed[size_class], *slab;
 
-    if (!slab)
+    collect_returned(hand);
+    if (*list)
+        return 0;
+    slab = blocks->listed[size_class];
+    if (slab)
+        slab_state_unlist(slab, &blocks->listed[size_class]);
+    else
         slab = make_slab(blocks, size_class);
     if (!slab)
         return -ENOMEM;
+    __atomic_store_n(&slab->hand, hand, __ATOMIC_RELAXED);
+    slab_state_list(slab, list);
+    return 0;
+}
+
+static int take_from_slab(struct blocks *blocks, struct blocks_hand *hand, uint64_t bytes,
+                          uint32_t type, struct block *block)
+{
+    uint32_t size_class = size_class_of(bytes);
+    struct slab_state **list = &hand->listed[size_class], *slab;
+    uintptr_t start;
+    int status = 0;
+
+    if (!*list) {
+        acquire(blocks);
+        status = find_slab(blocks, hand, size_class);
+        release(blocks);
+    }
+    if (status < 0)
+        return status;
+    slab = *list;
     start = block_slice_address(blocks->memory, slab->slice);
     *block = (struct block){.slice = slab->slice,
                             .span = block_span(blocks->memory, slab->slice),
-                            .index = take_index(blocks, slab)};
+                            .index = slab_state_take(slab, list)};
     block->note = (struct tx_note *)start + block->index;
     block->address =
         start + slab->shape.blocks_offset + (uint64_t)block->index * slab->shape.block_bytes;
-    *block->note = (struct tx_note){type, (uint32_t)bytes << 2 | TX_USED};
+    block_write_note(block->note, type, (uint32_t)bytes << 2 | TX_USED);
     return 0;
 }
 
@@ -262,25 +267,26 @@ static int take_large(struct blocks *blocks, uint64_t bytes, uint32_t type, stru
 
     if (bytes > blocks->memory->reserve_bytes)
         return -ENOMEM;
+    acquire(blocks);
     slice = grab_slices(blocks, block_large_slices(bytes));
-    if (slice == 0)
-        return -ENOMEM;
-    block_define_large(blocks->memory, slice, bytes, type);
+    if (slice != 0)
+        block_define_large(blocks->memory, slice, bytes, type);
+    release(blocks);
     *block = (struct block){.address = block_slice_address(blocks->memory, slice),
                             .slice = slice,
                             .span = block_span(blocks->memory, slice)};
-    return 0;
+    return slice == 0 ? -ENOMEM : 0;
 }
 
-int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t alignment, uint32_t type,
-                struct block *block)
+int blocks_take(struct blocks *blocks, struct blocks_hand *hand, uint64_t bytes, uint32_t alignment,
+                uint32_t type, struct block *block)
 {
     int status;
 
     if (bytes == 0)
         bytes = 1;
     if (bytes <= BLOCK_MAX_BYTES && alignment <= BLOCK_ALIGN)
-        status = take_from_slab(blocks, bytes, type, block);
+        status = take_from_slab(blocks, hand, bytes, type, block);
     else
         status = take_large(blocks, bytes, type, block);
     if (status == 0)
@@ -288,26 +294,116 @@ int blocks_take(struct blocks *blocks, uint64_t bytes, uint32_t alignment, uint3
     return status;
 }
 
-static void give_back(struct blocks *blocks, const struct block *block)
-{
-    struct slab_state *slab = blocks->slabs[block->slice];
+/* --- giving back --- */
 
-    if (block->note) {
-        bit_clear(slab->taken, block->index);
-        slab->free++;
-        if (block->index < slab->free_from)
-            slab->free_from = block->index;
-        list_slab(blocks, slab);
-        return;
-    }
-    return_slices(blocks, block->slice, block->span->slices);
+/* All of it is free, and there is another: others may have it. */
+static void give_up(struct blocks *blocks, struct blocks_hand *hand, struct slab_state *slab)
+{
+    acquire(blocks);
+    slab_state_unlist(slab, &hand->listed[slab->size_class]);
+    __atomic_store_n(&slab->hand, NULL, __ATOMIC_RELAXED);
+    slab_state_list(slab, &blocks->listed[slab->size_class]);
+    release(blocks);
 }
 
-void blocks_set_state(struct blocks *blocks, const struct block *block, enum tx_block_state state)
+static void return_to_hand(struct slab_state *slab, uint32_t index)
 {
-    if (state == TX_FREE)
-        give_back(blocks, block);
-    block_write_state(block, state);
+    if (slab->returned_count == 0) {
+        slab->next_returned = slab->hand->returned;
+        slab->hand->returned = slab;
+    }
+    slab_state_return(slab, index);
+}
+
+/* Who has the hand finds it in the slab; nobody else makes a slab that hand's, or takes it away. */
+static void put_back(struct blocks *blocks, struct blocks_hand *hand, const struct block *block)
+{
+    struct slab_state *slab = blocks->slabs[block->slice];
+    struct slab_state **list = &hand->listed[slab->size_class];
+
+    if (__atomic_load_n(&slab->hand, __ATOMIC_RELAXED) == hand) {
+        slab_state_put_back(slab, block->index, list);
+        if (slab->free == slab->shape.count && (slab->next || slab->before))
+            give_up(blocks, hand, slab);
+        return;
+    }
+    acquire(blocks);
+    if (slab->hand)
+        return_to_hand(slab, block->index);
+    else
+        slab_state_put_back(slab, block->index, &blocks->listed[slab->size_class]);
+    release(blocks);
+}
+
+void blocks_free(struct blocks *blocks, struct blocks_hand *hand, const struct block *block)
+{
+    if (block->note) {
+        block_write_note(block->note, 0, TX_FREE);
+        put_back(blocks, hand, block);
+        return;
+    }
+    acquire(blocks);
+    return_slices(blocks, block->slice, block->span->slices);
+    *block->span = (struct tx_span){.kind = TX_NONE};
+    release(blocks);
+}
+
+/* --- states --- */
+
+/* Of two that free one block at the same time one finds it in use. */
+static bool mark_in_slab(const struct block *block)
+{
+    uint32_t used = __atomic_load_n(&block->note->bytes_and_state, __ATOMIC_RELAXED);
+
+    return (used & 3) == TX_USED &&
+           __atomic_compare_exchange_n(&block->note->bytes_and_state, &used,
+                                       (used & ~3u) | TX_FREEING, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
+static bool mark_large(struct blocks *blocks, struct block *block)
+{
+    bool used;
+
+    acquire(blocks);
+    used = block_find(blocks->memory, block->address, block) && !block->note &&
+           block_state(block) == TX_USED;
+    if (used)
+        block->span->state = TX_FREEING;
+    release(blocks);
+    return used;
+}
+
+bool blocks_mark_freed(struct blocks *blocks, struct block *block)
+{
+    if (!block_find(blocks->memory, block->address, block))
+        return false;
+    return block->note ? mark_in_slab(block) : mark_large(blocks, block);
+}
+
+void blocks_unmark(struct blocks *blocks, const struct block *block)
+{
+    if (block->note) {
+        block_write_note(block->note, block->note->type,
+                         (block->note->bytes_and_state & ~3u) | TX_USED);
+        return;
+    }
+    acquire(blocks);
+    block->span->state = TX_USED;
+    release(blocks);
+}
+
+bool blocks_find(struct blocks *blocks, uintptr_t address, struct block *block,
+                 enum tx_block_state *state, uint64_t *bytes)
+{
+    bool found;
+
+    acquire(blocks);
+    found = block_find(blocks->memory, address, block);
+    *state = found ? block_state(block) : TX_FREE;
+    *bytes = found ? block_bytes(block) : 0;
+    release(blocks);
+    return found && *state != TX_FREE;
 }
 
 /* --- walking --- */
@@ -367,16 +463,21 @@ static bool slab_is_valid(const struct blocks *blocks, const struct slab_state *
 {
     const struct tx_note *notes =
         (const struct tx_note *)block_slice_address(blocks->memory, slab->slice);
-    uint32_t free = 0;
+    uint32_t free = 0, returned = 0;
 
     for (uint32_t i = 0; i < slab->shape.count; i++) {
         bool is_free = (notes[i].bytes_and_state & 3) == TX_FREE;
+        bool is_returned = slab_state_is_returned(slab, i);
 
-        if (is_free == bit_is_set(slab->taken, i) || (is_free && i < slab->free_from))
+        if (slab_state_is_taken(slab, i) != (!is_free || is_returned) || (is_returned && !is_free))
             return false;
-        free += is_free;
+        if (!slab_state_is_taken(slab, i) && i < slab->free_from)
+            return false;
+        free += !slab_state_is_taken(slab, i);
+        returned += is_returned;
     }
-    return free == slab->free && slab->listed == (free > 0);
+    return free == slab->free && slab->listed == (free > 0) && returned == slab->returned_count &&
+           (slab->hand || returned == 0);
 }
 
 bool blocks_are_valid(const struct blocks *blocks)

@@ -15,10 +15,13 @@ static int append_record(struct pheap_tx *part, const struct pheap_tx *whole,
     uint64_t sequence = 0;
     int status = opened_may_change(heap);
 
+    record->durable = part->durable;
     if (status == 0)
         status = log_write(&heap->log, record, &sequence, NULL);
-    if (status == 0 && !whole->soon)
+    if (status == 0 && !whole->soon && !log_writes_durably(&heap->log))
         status = log_wait(&heap->log, sequence, NULL);
+    if (status == 0 && !whole->soon)
+        part->durable = sequence;
     opened_note_log(heap, status);
     if (status == 0 && whole->sequence && part == whole)
         *whole->sequence = sequence;

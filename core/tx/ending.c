@@ -8,25 +8,26 @@
 #include "core/tx/ending.h"
 
 #include <string.h>
-#include "core/heap/slot.h"
 #include "core/tx/mutant.h"
 #include "core/tx/opened.h"
 
 /* --- undoing --- */
 
-static void undo_op(struct pheap *heap, const struct op *op)
+static void undo_op(struct pheap_tx *tx, const struct op *op)
 {
+    struct blocks *blocks = &tx->heap->blocks;
+
     switch (op->kind) {
     case OP_RANGE:
         if (!TX_MUTANT(TX_MUTANT_UNDO_NOT_APPLIED))
             memcpy(op->range.start, op + 1, op->range.bytes);
         break;
     case OP_ALLOC:
-        operation_set_state(heap, &op->block, TX_FREE);
+        blocks_free(blocks, &tx->hand, &op->block);
         break;
     case OP_FREE:
         if (op->is_marked && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            operation_set_state(heap, &op->block, TX_USED);
+            blocks_unmark(blocks, &op->block);
         break;
     default:
         break;
@@ -37,7 +38,7 @@ static void undo_op(struct pheap *heap, const struct op *op)
 static void undo_to(struct pheap_tx *tx, const struct op *keep)
 {
     for (struct op *op = tx->last; op != keep; op = op->before)
-        undo_op(tx->heap, op);
+        undo_op(tx, op);
 }
 
 /* When memory is as it was. */
@@ -80,8 +81,8 @@ void ending_undo(struct pheap_tx *tx)
     for (struct pheap_tx *part = tx; part; part = part->part)
         undo_to(part, NULL);
     for (struct pheap_tx *part = tx; part; part = part->part)
-        stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic,
-                           has_stored(part));
+        (void)stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic,
+                                 has_stored(part));
     for (struct pheap_tx *part = tx; part; part = part->part) {
         call_on_abort(part, NULL);
         part->level = NULL;
@@ -93,25 +94,20 @@ void ending_undo(struct pheap_tx *tx)
 
 static void free_blocks(struct pheap_tx *tx)
 {
-    struct pheap *heap = tx->heap;
-    bool locked = false;
-
-    for (const struct op *op = tx->first; op; op = op->after) {
-        if (op->kind != OP_FREE || TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
-            continue;
-        if (!locked)
-            lock_acquire(&heap->lock, heap_holder());
-        locked = true;
-        blocks_set_state(&heap->blocks, &op->block, TX_FREE);
-    }
-    if (locked)
-        lock_release(&heap->lock);
+    for (const struct op *op = tx->first; op; op = op->after)
+        if (op->kind == OP_FREE && !TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
+            blocks_free(&tx->heap->blocks, &tx->hand, &op->block);
 }
 
 void ending_finish(struct pheap_tx *tx)
 {
-    for (struct pheap_tx *part = tx; part; part = part->part)
-        stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
+    for (struct pheap_tx *part = tx; part; part = part->part) {
+        uint64_t version =
+            stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
+
+        if (version > 0 && part->is_optimistic)
+            part->optimistic->clock = version;
+    }
     for (struct pheap_tx *part = tx; part; part = part->part)
         free_blocks(part);
     for (struct pheap_tx *part = tx; part; part = part->part)

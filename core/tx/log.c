@@ -37,9 +37,11 @@ void log_begin(struct log *log, struct pool *pool)
                         .sequence = place->sequence,
                         .cut = place->sequence,
                         .durable = place->sequence,
+                        .known = place->sequence,
                         .root = place->root,
                         .checksum = place->root};
     log->listed = place->extent_count;
+    log->long_at = UINT64_MAX;
     memcpy(&log->uuid, pool->super.uuid, sizeof log->uuid);
     lock_init(&log->lock, LOCK_RANK_LOG);
     lock_init(&log->pool_lock, LOCK_RANK_POOL);
@@ -119,7 +121,7 @@ static void pass(struct log *log, struct spot spot, const struct log_record *rec
     log->extent = spot.extent;
     log->used = spot.at + record->bytes;
     log->busy |= 1u << spot.extent;
-    log->sequence = log->durable = record->sequence;
+    log->sequence = log->durable = log->known = record->sequence;
     log->session = record->session;
     log->checksum = record->checksum;
     log->bytes += record->bytes;

@@ -31,6 +31,7 @@
 #ifndef PHEAP_TX_LOG_H
 #define PHEAP_TX_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/lock.h"
@@ -41,6 +42,14 @@
 #ifndef LOG_FIRST_FRAMES      /* a test has a small one */
 #define LOG_FIRST_FRAMES 256u /* 1 MiB; each growth doubles it */
 #endif
+
+/* Syncs on ordinary files, of whoever makes one: how many records it waits for, and how long. */
+struct log_company {
+    uint32_t expected;
+    uint32_t misses, alone; /* waits in vain, one after the other; so many syncs wait for no more
+                             * than the one before them had */
+    uint64_t patience_ns;
+};
 
 /* Invariant: used is a multiple of LOG_ALIGN, within extent; durable <= sequence; an extent whose
  * bit is not in `busy` has no record that a reader of the durable superblock needs. */
@@ -53,15 +62,17 @@ struct log {
     uint32_t busy;     /* bits of extents */
     uint32_t cut_busy; /* the same with the records since the last cut alone */
     uint64_t cut;      /* sequence of the last record before it */
-    uint32_t together; /* records that the last sync was for */
+    uint64_t session;  /* of the records to come, and what they have as `previous` */
+    uint64_t root;
+    uint64_t long_at; /* when it has so many bytes since the last cut it is_long */
+    bool is_long;     /* until who looks at it says otherwise */
 
     /* each record writes here */
     _Alignas(64) struct lock lock;
     uint64_t used;     /* of `extent`, where the next record goes, if it has room there */
     uint64_t sequence; /* of the last record that has a place */
     uint64_t bytes;    /* of records since the last cut */
-    uint64_t session;  /* of the records to come, and what they have as `previous` */
-    uint64_t root;
+    uint64_t known;    /* durable up to here, as far as who wrote records knew */
     uint32_t extent;
     int failed; /* nothing more is written: what is durable is not known any more */
 
@@ -69,6 +80,8 @@ struct log {
     _Alignas(64) uint64_t durable; /* sequence */
     uint64_t checksum;             /* of the last record that is written (DAX: durable) */
     uint32_t syncing;              /* odd: somebody makes records durable; a futex */
+    uint32_t sleeping;             /* who waits for that futex */
+    struct log_company company;
 };
 
 /* A random number that is not 0. */
@@ -98,14 +111,21 @@ void log_close(struct log *log);
 
 /*
  * Writes a record that is `bytes` long, entries and entry_count filled in by the caller, zeroes up
- * to a multiple of LOG_ALIGN behind it; the rest of the header is filled in here. *sequence is
- * what to wait for. A record that is written later is behind it.
+ * to a multiple of LOG_ALIGN behind it, and `durable`, up to where the caller knows that the log is
+ * (0: it does not know); the rest of the header is filled in here. *sequence is what to wait for. A
+ * record that is written later is behind it.
  *
  * -ENOSPC, -ENOMEM, STATUS_LIMIT and the like: it has not been written, the log is as before; but
  * if log->failed is set then, it is unknown whether it will be there.
  */
 MUST_CHECK int log_write(struct log *log, struct log_record *record, uint64_t *sequence,
                          struct problem *why);
+
+/* What log_write() has written is durable when it returns. */
+static inline bool log_writes_durably(const struct log *log)
+{
+    return log->persist.dax.window != NULL;
+}
 
 /* Until all records up to this one are durable. An error: log->failed is set. */
 MUST_CHECK int log_wait(struct log *log, uint64_t sequence, struct problem *why);

@@ -13,9 +13,11 @@
 #include "core/tx/log_place.h"
 #include "core/tx/mutant.h"
 
-#define PIECE_BYTES (64u << 10)
-#define SPINS       200u   /* until another thread has stored its record */
-#define COMPANY_NS  40000u /* how long a sync waits for as many records as the last one had */
+#define PIECE_BYTES     (64u << 10)
+#define SPINS           200u /* until another thread has stored its record */
+#define PATIENCE_MIN_NS 40000u
+#define PATIENCE_MAX_NS 1000000u
+#define MISSES_MAX      4u /* doublings of the syncs that expect nobody new */
 
 #ifndef LOG_BEFORE_STORE /* a test lets another thread go first there */
 #define LOG_BEFORE_STORE(record) (void)(record)
@@ -146,6 +148,26 @@ static int make_room(struct log *log, uint64_t bytes, struct problem *why)
     return 0;
 }
 
+/* On DAX it is not asked for what is durable: all commits write there. */
+static uint64_t known_durable(struct log *log, uint64_t told)
+{
+    if (!log->persist.dax.window)
+        told = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+    if (told > log->known)
+        log->known = told;
+    return log->known;
+}
+
+/* Said in a line that is seldom written, so that those who ask do not take this one away. */
+static void count_bytes(struct log *log, uint64_t bytes)
+{
+    bytes += log->bytes;
+    __atomic_store_n(&log->bytes, bytes, __ATOMIC_RELAXED);
+    if (bytes >= __atomic_load_n(&log->long_at, __ATOMIC_RELAXED) &&
+        !__atomic_load_n(&log->is_long, __ATOMIC_RELAXED))
+        __atomic_store_n(&log->is_long, true, __ATOMIC_RELAXED);
+}
+
 /* The header, the checksum apart. Returns where in the file the record goes. */
 static uint64_t place_record(struct log *log, struct log_record *record)
 {
@@ -155,9 +177,9 @@ static uint64_t place_record(struct log *log, struct log_record *record)
     record->sequence = log->sequence + 1;
     record->previous = log->root;
     record->session = log->session;
-    record->durable = __atomic_load_n(&log->durable, __ATOMIC_RELAXED);
+    record->durable = known_durable(log, record->durable);
     log->used += record->bytes;
-    __atomic_store_n(&log->bytes, log->bytes + record->bytes, __ATOMIC_RELAXED);
+    count_bytes(log, record->bytes);
     return offset;
 }
 
@@ -179,6 +201,7 @@ static int store_record(struct log *log, struct log_record *record, uint64_t bod
     LOG_BEFORE_STORE(record);
     record->checksum = log_seal(log, record, body);
     persist_store(&log->persist, offset, record, record->bytes);
+    __builtin_prefetch(&log->durable, 1);
     if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
         persist_fence(&log->persist);
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
@@ -229,17 +252,47 @@ static int write_record(struct log *log, struct log_record *record, uint64_t bod
     return 0;
 }
 
-/* Threads that have been woken by the last sync are about to come with their next records. */
-static void wait_for_company(const struct log *log)
+/* Threads that have been woken by the last sync are about to come with their next records. Did all
+ * come that were expected? */
+static bool wait_for_company(const struct log *log)
 {
-    uint64_t until = log->durable + log->together, deadline;
+    uint64_t until = log->durable + log->company.expected, deadline;
 
-    if (log->together < 2)
-        return;
-    deadline = sys_clock_ns(CLOCK_MONOTONIC) + COMPANY_NS;
-    while (__atomic_load_n(&log->sequence, __ATOMIC_RELAXED) < until &&
-           sys_clock_ns(CLOCK_MONOTONIC) < deadline)
+    if (log->company.expected < 2)
+        return true;
+    deadline = sys_clock_ns(CLOCK_MONOTONIC) + log->company.patience_ns;
+    while (__atomic_load_n(&log->sequence, __ATOMIC_RELAXED) < until) {
+        if (sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
+            return false;
         (void)sys_call(SYS_sched_yield);
+    }
+    return true;
+}
+
+/*
+ * Who came while a sync was under way could have been in it: without that the threads go on in two
+ * lots, each waiting for the other's sync. So the next one waits for those as well, for no longer
+ * than a sync takes. If they do not come it is not tried again for 2, 4, 8, 16 syncs.
+ */
+static void learn_company(struct log *log, uint64_t synced, bool all_came, uint64_t took_ns)
+{
+    struct log_company *company = &log->company;
+    uint64_t late = __atomic_load_n(&log->sequence, __ATOMIC_RELAXED) - synced;
+
+    if (!all_came && company->misses < MISSES_MAX)
+        company->misses++;
+    if (!all_came)
+        company->alone = 1u << company->misses;
+    else if (company->alone > 0)
+        company->alone--;
+    else if (company->expected > 1)
+        company->misses = 0;
+    company->expected = (uint32_t)(synced - log->durable);
+    if (company->alone == 0)
+        company->expected += (uint32_t)late;
+    company->patience_ns = took_ns < PATIENCE_MIN_NS   ? PATIENCE_MIN_NS
+                           : took_ns > PATIENCE_MAX_NS ? PATIENCE_MAX_NS
+                                                       : took_ns;
 }
 
 static void advance(struct log *log, uint64_t sequence)
@@ -255,12 +308,14 @@ static void advance(struct log *log, uint64_t sequence)
 /* By one thread at a time: all that is written when it begins, at least up to `wanted`. */
 static int sync_log(struct log *log, uint64_t wanted)
 {
-    uint64_t sequence;
+    uint64_t sequence, start;
+    bool all_came;
     int status = 0;
 
     if (__atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) >= wanted)
         return 0;
-    wait_for_company(log);
+    all_came = wait_for_company(log);
+    start = sys_clock_ns(CLOCK_MONOTONIC);
     sequence = __atomic_load_n(&log->sequence, __ATOMIC_ACQUIRE);
     if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
         status = persist_sync(&log->persist);
@@ -268,27 +323,32 @@ static int sync_log(struct log *log, uint64_t wanted)
         __atomic_store_n(&log->failed, status, __ATOMIC_RELEASE);
         return status;
     }
-    log->together = (uint32_t)(sequence - log->durable);
+    learn_company(log, sequence, all_came, sys_clock_ns(CLOCK_MONOTONIC) - start);
     advance(log, sequence);
     return 0;
 }
 
-/* One of those who wait syncs; then all look again. Whoever comes while nobody does is that one. */
+/* One of those who wait syncs; then all look again. Whoever comes while nobody does is that one.
+ * Who is about to sleep is counted before the kernel looks at `syncing`, who syncs changes that
+ * before it looks at the count: nobody sleeps on. */
 static int wait_or_sync(struct log *log, uint64_t sequence)
 {
     uint32_t round = __atomic_load_n(&log->syncing, __ATOMIC_ACQUIRE), odd = round | 1;
     int status;
 
     if (round & 1) {
+        __atomic_fetch_add(&log->sleeping, 1, __ATOMIC_SEQ_CST);
         (void)sys_call(SYS_futex, &log->syncing, FUTEX_WAIT_PRIVATE, round, 0);
+        __atomic_fetch_sub(&log->sleeping, 1, __ATOMIC_RELAXED);
         return __atomic_load_n(&log->failed, __ATOMIC_ACQUIRE);
     }
     if (!__atomic_compare_exchange_n(&log->syncing, &round, odd, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
         return 0;
     status = sync_log(log, sequence);
-    __atomic_store_n(&log->syncing, odd + 1, __ATOMIC_RELEASE);
-    (void)sys_call(SYS_futex, &log->syncing, FUTEX_WAKE_PRIVATE, INT32_MAX);
+    __atomic_store_n(&log->syncing, odd + 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&log->sleeping, __ATOMIC_SEQ_CST) > 0)
+        (void)sys_call(SYS_futex, &log->syncing, FUTEX_WAKE_PRIVATE, INT32_MAX);
     return status;
 }
 
@@ -312,9 +372,11 @@ int log_wait(struct log *log, uint64_t sequence, struct problem *why)
  */
 int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
 {
-    uint64_t body = log_body_checksum(record), offset;
+    uint64_t body, offset;
     int status;
 
+    __builtin_prefetch(&log->lock, 1);
+    body = log_body_checksum(record);
     lock_acquire(&log->lock, heap_holder());
     status = __atomic_load_n(&log->failed, __ATOMIC_RELAXED);
     if (status == 0)

@@ -68,7 +68,6 @@ static int make(struct pheap **out, bool read_only)
     heap->read_only = read_only;
     heap->log.persist.fd = -1;
     heap->id = __atomic_add_fetch(&heaps_made, 1, __ATOMIC_RELAXED);
-    lock_init(&heap->lock, LOCK_RANK_OPENED);
     lock_init(&heap->checkpoint_lock, LOCK_RANK_CHECKPOINT);
     *out = heap;
     return watch_forks(heap);
@@ -353,8 +352,8 @@ int opened_load(struct pheap *heap, struct problem *why)
         status = reserve_slot(heap, why);
     if (status < 0)
         return status;
-    heap->checkpoint_at_bytes = OPENED_LOG_BYTES;
     status = heap->read_only ? load_for_reading(heap, why) : load_for_writing(heap, why);
+    heap->log.long_at = OPENED_LOG_BYTES;
     if (status == 0)
         refs_add(heap);
     return status;
@@ -393,10 +392,6 @@ int opened_wait(struct pheap *heap, uint64_t sequence)
 
 void opened_note_log(struct pheap *heap, int status)
 {
-    uint64_t due_at = __atomic_load_n(&heap->checkpoint_at_bytes, __ATOMIC_RELAXED);
-
-    if (log_bytes(&heap->log) >= due_at)
-        __atomic_store_n(&heap->is_due, true, __ATOMIC_RELAXED);
     if (status < 0)
         note_failure(heap);
 }

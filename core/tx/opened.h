@@ -10,7 +10,7 @@
  * A checkpoint copies what has changed while transactions go on, closes the gate (gate.h) until it
  * has the rest, and opens it again before it writes the generation.
  *
- * `lock` guards the blocks. The pool is used under log.pool_lock, scratch and writer under
+ * The pool is used under log.pool_lock, scratch and writer under
  * checkpoint_lock (lock_rank.h has the order).
  *
  * Thread safety: any thread, but for attach, load and close.
@@ -49,7 +49,7 @@ struct pheap {
     bool decides; /* its log says that it has been opened: copies of before are older than that */
     uint32_t settled, in_doubt; /* promises, by opened_load() */
     struct stripes stripes;
-    struct lock lock, checkpoint_lock;
+    struct lock checkpoint_lock;
     struct image_writer *writer; /* NULL before the first checkpoint */
     int writer_pid;              /* whose descriptors it has */
     image_writer_step *step;     /* for the agent's writer */
@@ -65,10 +65,8 @@ struct pheap {
     uint32_t *alive;               /* 1; in a forked child 0 */
     int failed;                    /* a status: the pool takes no more */
     bool read_only;
-    bool is_due;                  /* a checkpoint */
-    bool commits_soon;            /* commits return before they are durable */
-    bool direct_only;             /* no optimistic transactions: direct ones hold nothing */
-    uint64_t checkpoint_at_bytes; /* of log: then one is due */
+    bool commits_soon; /* commits return before they are durable */
+    bool direct_only;  /* no optimistic transactions: direct ones hold nothing */
 };
 
 /* Takes memory and opens the pool (locked for writing, unless read_only). As pool_open(). */
@@ -113,8 +111,7 @@ int opened_close(struct pheap *heap);
 /* Until all commits up to this one (log_write()'s sequence) are durable; 0: all there are. */
 MUST_CHECK int opened_wait(struct pheap *heap, uint64_t sequence);
 
-/* After something was written to the log, or not: if it takes no more, nor does the heap; if it has
- * become long, a checkpoint is due. */
+/* After something was written to the log, or not: if it takes no more, nor does the heap. */
 void opened_note_log(struct pheap *heap, int status);
 
 /* The heap takes no more changes. */

@@ -178,7 +178,7 @@ int64_t opened_checkpoint(struct pheap *heap, uint64_t timeout_ns, struct proble
         return status;
     number = take(heap, timeout_ns, why);
     if (number >= 0)
-        __atomic_store_n(&heap->checkpoint_at_bytes, OPENED_LOG_BYTES, __ATOMIC_RELAXED);
+        __atomic_store_n(&heap->log.long_at, OPENED_LOG_BYTES, __ATOMIC_RELAXED);
     memory_set_protection_keys(keys); /* copying opens them all for its thread */
     lock_release(&heap->checkpoint_lock);
     return number;
@@ -197,9 +197,9 @@ void opened_checkpoint_if_due(struct pheap *heap)
 {
     uint64_t bytes = log_bytes(&heap->log);
 
-    if (!__atomic_exchange_n(&heap->is_due, false, __ATOMIC_RELAXED))
+    if (!__atomic_exchange_n(&heap->log.is_long, false, __ATOMIC_RELAXED))
         return;
-    __atomic_store_n(&heap->checkpoint_at_bytes, bytes + OPENED_LOG_BYTES, __ATOMIC_RELAXED);
+    __atomic_store_n(&heap->log.long_at, bytes + OPENED_LOG_BYTES, __ATOMIC_RELAXED);
     if (service_runs(&heap->service) && bytes < OPENED_LOG_BYTES * BEHIND_MAX)
         service_kick(&heap->service);
     else if (opened_request_checkpoint(heap, DUE_PATIENCE_NS) < 0)

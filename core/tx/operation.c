@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include "core/heap/slot.h"
 #include "core/tx/mutant.h"
 #include "core/tx/opened_cut.h"
 
@@ -57,15 +56,9 @@ void operation_take_back(struct pheap_tx *tx, struct op *mark)
 
 bool operation_mark_freed(struct pheap_tx *tx, struct op *op)
 {
-    struct pheap *heap = tx->heap;
-
-    lock_acquire(&heap->lock, heap_holder());
-    op->is_marked = block_find(&heap->memory, op->block.address, &op->block) &&
-                    block_state(&op->block) == TX_USED;
-    if (op->is_marked)
-        blocks_set_state(&heap->blocks, &op->block,
-                         TX_MUTANT(TX_MUTANT_FREE_AT_ONCE) ? TX_FREE : TX_FREEING);
-    lock_release(&heap->lock);
+    op->is_marked = blocks_mark_freed(&tx->heap->blocks, &op->block);
+    if (op->is_marked && TX_MUTANT(TX_MUTANT_FREE_AT_ONCE))
+        blocks_free(&tx->heap->blocks, &tx->hand, &op->block);
     return op->is_marked;
 }
 
@@ -77,20 +70,13 @@ bool operation_has_changed(const struct pheap_tx *tx)
     return tx->is_optimistic && tx->optimistic->buffer.first;
 }
 
-void operation_set_state(struct pheap *heap, const struct block *block, enum tx_block_state state)
-{
-    lock_acquire(&heap->lock, heap_holder());
-    blocks_set_state(&heap->blocks, block, state);
-    lock_release(&heap->lock);
-}
-
 /* --- the gate --- */
 
 void operation_enter(struct pheap_tx *tx)
 {
     if (gate_is_inside(&tx->pass))
         return;
-    if (__atomic_load_n(&tx->heap->is_due, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&tx->heap->log.is_long, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(tx->heap);
     gate_enter(&tx->heap->gate, &tx->pass);
 }

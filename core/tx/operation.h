@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include "core/base/arena.h"
 #include "core/base/status.h"
-#include "core/tx/block.h"
+#include "core/tx/blocks.h"
 #include "core/tx/gate.h"
 #include "core/tx/optimistic.h"
 
@@ -54,10 +54,12 @@ struct pheap_tx {
     void *user;                    /* tx_user() */
     struct stripe_set held;        /* exclusively, if it is optimistic: in its commit alone */
     struct optimistic *optimistic; /* NULL: it was never */
+    struct blocks_hand hand;       /* goes with this, from one transaction to the next */
     bool is_optimistic;
     bool has_lost;      /* optimistic: nothing but beginning anew is left */
     bool soon;          /* its commit need not be durable when it returns, */
     uint64_t promised;  /* in a commit across heaps: the sequence of its record; 0: none */
+    uint64_t durable;   /* a sequence up to which its heap's log is, since its last commit */
     uint64_t *sequence; /* but this is what to wait for, if anything is; NULL: nobody asks */
 };
 
@@ -76,9 +78,6 @@ bool operation_mark_freed(struct pheap_tx *tx, struct op *op);
 
 /* Is there anything for a record? Of a transaction across heaps: in this part. */
 bool operation_has_changed(const struct pheap_tx *tx);
-
-/* Of a block, under the heap's lock. */
-void operation_set_state(struct pheap *heap, const struct block *block, enum tx_block_state state);
 
 /* From here on, until it leaves, a checkpoint waits for the transaction. */
 void operation_enter(struct pheap_tx *tx);

@@ -42,7 +42,6 @@ void optimistic_begin(struct optimistic *optimistic)
 {
     optimistic->first = optimistic;
     optimistic->next = NULL;
-    optimistic->clock = stripes_clock();
 }
 
 void optimistic_begin_again(struct optimistic *first)

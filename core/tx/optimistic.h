@@ -29,14 +29,15 @@ struct optimistic {
     struct write_buffer buffer;
     struct optimistic *first, *next; /* of one transaction, a heap each */
     /* of the first: */
-    uint64_t clock;
+    uint64_t clock;    /* or earlier: what is read to be newer has the clock read again */
     unsigned failures; /* in a row */
 };
 
 MUST_CHECK int optimistic_create(struct optimistic **out, struct stripes *stripes);
 void optimistic_destroy(struct optimistic *optimistic);
 
-/* An attempt begins, in its first heap; the next one, in all that have joined. */
+/* An attempt begins, in its first heap; the next one, in all that have joined. Its clock is the one
+ * that was read last: as good as any earlier one, and the clock's word is everybody's. */
 void optimistic_begin(struct optimistic *optimistic);
 void optimistic_begin_again(struct optimistic *first);
 /* One more heap. (One clock stands for all of them.) */

@@ -5,7 +5,6 @@
 #include "core/tx/resize.h"
 
 #include <errno.h>
-#include "core/heap/slot.h"
 #include "core/tx/opened.h"
 #include "core/tx/transaction.h"
 #include "core/tx/types.h"
@@ -20,16 +19,15 @@ struct resizing {
  * now. Then it has lost, as its next read tells. */
 static bool find(struct pheap *heap, const void *object, struct resizing *resizing)
 {
+    enum tx_block_state state;
     struct block block;
-    bool found;
+    uint64_t bytes;
 
-    lock_acquire(&heap->lock, heap_holder());
-    found = block_find(&heap->memory, (uintptr_t)object, &block) && block_state(&block) == TX_USED;
-    if (found)
-        *resizing = (struct resizing){
-            .from = block.address, .old_bytes = block_bytes(&block), .type = block_type(&block)};
-    lock_release(&heap->lock);
-    return found;
+    if (!blocks_find(&heap->blocks, (uintptr_t)object, &block, &state, &bytes) || state != TX_USED)
+        return false;
+    *resizing =
+        (struct resizing){.from = block.address, .old_bytes = bytes, .type = block_type(&block)};
+    return true;
 }
 
 /* --- self-relative pointers --- */

@@ -19,7 +19,10 @@
 #define PATIENCE_NS    10000000ull
 #define PATIENCE_LIMIT 6 /* doublings */
 
-static uint64_t the_clock;
+/* In a line of its own: each commit writes it. */
+static struct {
+    _Alignas(64) uint64_t now;
+} the_clock;
 
 int stripes_create(struct stripes *stripes, struct arena *arena)
 {
@@ -29,7 +32,7 @@ int stripes_create(struct stripes *stripes, struct arena *arena)
 
 uint64_t stripes_clock(void)
 {
-    return __atomic_load_n(&the_clock, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&the_clock.now, __ATOMIC_ACQUIRE);
 }
 
 uint64_t stripe_span(uintptr_t address, uint64_t bytes)
@@ -173,21 +176,22 @@ static void release_one(struct stripes *stripes, uint32_t stripe, uint64_t taken
     } while (!swap(stripes, stripe, &word, next));
 }
 
-void stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
-                        bool changed)
+uint64_t stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
+                            bool changed)
 {
     uint64_t taken = exclusive ? STRIPE_EXCLUSIVE : STRIPE_HOLDER, version = 0;
 
     if (held->count == 0)
-        return;
+        return 0;
     if (TX_MUTANT(TX_MUTANT_NOT_LOCKED) && exclusive)
         taken = 0;
     if (changed && !TX_MUTANT(TX_MUTANT_VERSION_NOT_RAISED))
-        version = __atomic_add_fetch(&the_clock, 1, __ATOMIC_ACQ_REL);
+        version = __atomic_add_fetch(&the_clock.now, 1, __ATOMIC_ACQ_REL);
     TX_WINDOW();
     for (uint32_t i = 0; i < held->count; i++)
         release_one(stripes, held->list[i], taken, version);
     stripe_set_empty(held);
+    return version;
 }
 
 /* --- reading --- */

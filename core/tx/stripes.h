@@ -77,9 +77,10 @@ void stripes_hold(struct stripes *stripes, struct stripe_set *held, uintptr_t ad
 bool stripes_lock(struct stripes *stripes, struct stripe_set *locked, uintptr_t address,
                   uint64_t bytes);
 
-/* Lets go of all; empties the set. changed: what lies there may have been stored to. */
-void stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
-                        bool changed);
+/* Lets go of all; empties the set. changed: what lies there may have been stored to. The version
+ * that they have now, 0: as before. */
+uint64_t stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
+                            bool changed);
 
 /* Has nobody stored to these, or is about to, since the clock stood at `since`? Those in `own` are
  * locked by the caller (it may be NULL). */

@@ -155,7 +155,7 @@ static int begin_direct(struct pheap *heap, struct pheap_tx **out)
 {
     struct pheap_tx *tx = last_tx.heap_id == heap->id ? last_tx.tx : NULL;
 
-    if (__atomic_load_n(&heap->is_due, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&heap->log.is_long, __ATOMIC_RELAXED))
         opened_checkpoint_if_due(heap);
     if (!tx || !gate_take_and_enter(&heap->gate, &tx->pass)) {
         tx = take_another(heap, tx);
@@ -342,7 +342,6 @@ int tx_alloc(struct pheap_tx *tx, size_t bytes, uint32_t type, void **block)
 int tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32_t type,
                      void **block)
 {
-    struct pheap *heap = tx->heap;
     struct op *op = operation_new(tx, OP_ALLOC, 0);
     int status;
 
@@ -351,9 +350,8 @@ int tx_alloc_aligned(struct pheap_tx *tx, size_t alignment, size_t bytes, uint32
     if (!op)
         return -ENOMEM;
     operation_enter(tx);
-    lock_acquire(&heap->lock, heap_holder());
-    status = blocks_take(&heap->blocks, bytes, (uint32_t)alignment, type, &op->block);
-    lock_release(&heap->lock);
+    status =
+        blocks_take(&tx->heap->blocks, &tx->hand, bytes, (uint32_t)alignment, type, &op->block);
     if (status < 0)
         return status;
     operation_append(tx, op);
@@ -374,15 +372,7 @@ static int not_there(struct pheap_tx *tx, bool by_another)
 static bool find_block(struct pheap *heap, const void *start, struct op *op,
                        enum tx_block_state *state)
 {
-    struct block *block = &op->block;
-    bool found;
-
-    lock_acquire(&heap->lock, heap_holder());
-    found = block_find(&heap->memory, (uintptr_t)start, block);
-    *state = found ? block_state(block) : TX_FREE;
-    op->freed_bytes = found ? block_bytes(block) : 0;
-    lock_release(&heap->lock);
-    return found && *state != TX_FREE;
+    return blocks_find(&heap->blocks, (uintptr_t)start, &op->block, state, &op->freed_bytes);
 }
 
 /* Where a block that the caller may free does not change meanwhile, the first look at it takes no

@@ -3,6 +3,8 @@
  */
 #include "recovery/view/roots.h"
 
+#include <string.h>
+#include "core/heap/heap_format.h"
 #include "recovery/view/opened_heap.h"
 #include "recovery/view/thread_state.h"
 
@@ -116,11 +118,26 @@ static void visit_named(void *context, const char *name, uint64_t address, uint3
     to->visit(to->context, &root, &address, sizeof address);
 }
 
+/* Those of a program's own heap, in its header: believed no more than anything else there. */
+static void visit_heap_roots(struct enumerating *to)
+{
+    const struct heap *heap = (const struct heap *)view_slot_base(to->view);
+
+    for (uint32_t i = 0; !to->view->is_opened && i < HEAP_ROOTS; i++) {
+        char name[HEAP_ROOT_NAME_BYTES + 1] = "";
+
+        memcpy(name, heap->roots[i].name, HEAP_ROOT_NAME_BYTES);
+        if (name[0])
+            visit_named(to, name, heap->roots[i].address, heap->roots[i].type);
+    }
+}
+
 int roots_each(struct view *view, root_visit *visit, void *context, struct problem *why)
 {
     struct enumerating to = {.view = view, .visit = visit, .context = context, .root.name = ""};
 
     opened_each_root(view, visit_named, &to);
+    visit_heap_roots(&to);
     visit_threads(&to);
     visit_objects(&to);
     return visit_memory(&to, why);

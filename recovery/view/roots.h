@@ -1,7 +1,8 @@
 /*
  * roots.h - where reachability starts.
  *
- * In an opened heap the named roots, and nothing else. In a process image, conservatively: saved
+ * In an opened heap the named roots, and nothing else. In a process image those that the program
+ * has named (pheap_default()) and, conservatively, all else that may lead there: saved
  * registers (vector registers too), every page of the image outside the slot but what lies below
  * the stack pointer in [stack], the data of epoll watches, timers, pending signals and unread pipe
  * content. A crash image has no registers.
@@ -14,7 +15,7 @@
 #include "recovery/view/view.h"
 
 enum root_kind {
-    ROOT_NAMED,     /* of an opened heap; `type` is the object's */
+    ROOT_NAMED,     /* `type` is the object's */
     ROOT_REGISTERS, /* id: the thread's */
     ROOT_MEMORY,    /* of a mapping; id: its start; 0: none is recorded */
     ROOT_EPOLL,
@@ -31,8 +32,8 @@ struct root {
     uint64_t address; /* ROOT_NAMED: what it leads to */
 };
 
-/* Words of a root, which may be anywhere in memory and at any alignment. What belongs to one root
- * comes in one piece or in several, one after the other. */
+/* The heap is mapped (view_map_heap()). Words of a root, which may be anywhere in memory and at any
+ * alignment. What belongs to one root comes in one piece or in several, one after the other. */
 typedef void root_visit(void *context, const struct root *root, const void *words, size_t bytes);
 MUST_CHECK int roots_each(struct view *view, root_visit *visit, void *context, struct problem *why);
 

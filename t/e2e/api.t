@@ -95,6 +95,40 @@ def every_build_of_it_starts_without_pheap(place):
         raise Skip("no compiler")
 
 
+OWN_HEAP = os.path.join(BUILT_PROGRAMS, "own_heap")
+REFUSED, LIMIT, EINVAL = -5011, -5012, -22
+
+
+@test
+def the_process_s_own_heap_has_names_that_a_resumed_process_and_inspect_find(place):
+    out = place.path("out")
+    process = place.start(PHEAP, "run", "-i", "0", place.path("pool"), OWN_HEAP, 30, stdout=out)
+
+    def lines():
+        with open(out, encoding="ascii") as f:
+            return f.read().splitlines()
+
+    wait_until(lambda: len(lines()) > 5, 20, "some lines")
+    process.kill()
+    named = [r for r in place.inspect(place.path("pool"), "roots")["roots"] if r["kind"] == "name"]
+    check_equal([(r["name"], r["type"]) for r in named], [("list", 7)], "named roots")
+    process = place.pheap("restore", place.path("pool"))
+    expect(process, FINE, "resumed generation 1")
+    check_equal(lines(), ["generation 1"] + ["55 of type 7"] * 30, "output")
+
+
+@test
+def what_only_opened_heaps_can_is_refused_by_the_process_s_own(place):
+    wanted = {"begin": REFUSED, "optimistic": REFUSED, "close": REFUSED, "sync": REFUSED, "bytes": 1,
+              "bytes of none": 0, "type": 0, "next": 0, "ref": 0, "stack": EINVAL, "no name": EINVAL,
+              "names": 32, "then": LIMIT, "taken away": 0, "gone": 1, "another": 0}
+    pooled = output(place.start(PHEAP, "run", "-i", "0", place.path("pool"), OWN_HEAP, "refused"))
+    volatile = place.run(OWN_HEAP, "refused", environment={"LD_PRELOAD": LIBRARY})
+    for lines, checkpoint in ((pooled, 1), (volatile.stdout().splitlines(), 0)):
+        found = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in lines}
+        check_equal(found, dict(wanted, checkpoint=checkpoint), "what it says")
+
+
 @test
 def what_must_not_repeat_is_made_anew_after_a_resume(place):
     out = place.path("out")

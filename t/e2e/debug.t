@@ -9,7 +9,7 @@ import sys
 from xml.etree import ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, PYTHON, Skip, add_test, check, check_equal,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, PYTHON, ROOT, Skip, add_test, check, check_equal,  # noqa: E402
                         check_in, expect, main, test)
 
 PRELOAD = {"LD_PRELOAD": LIBRARY}
@@ -234,6 +234,64 @@ def memcheck_sees_the_blocks_of_a_linked_program(place):
     done = memcheck(place, path, "d", options=ours)
     check_equal(done.status, -6, "status of a double free")
     check_in("pheap: double free of", done.stderr(), "a double free")
+
+
+OPENED = """
+#define PHEAP_LINKED
+#include <stdio.h>
+#include <stdlib.h>
+#include "core/pheap.h"
+
+static void need(long long status) { if (status < 0) { printf("%lld\\n", status); exit(1); } }
+
+int main(int argc, char **argv)
+{
+    struct pheap *heap;
+    struct pheap_tx *tx = NULL;
+    long *count, *lost;
+
+    need(pheap_open(argv[1], PHEAP_CREATE, NULL, &heap));
+    count = pheap_root(heap, "count", NULL);
+    need(pheap_tx_begin(heap, &tx));
+    if (!count) {
+        need(pheap_tx_alloc(tx, sizeof *count, 1, (void **)&count));
+        need(pheap_root_set(tx, "count", count, 1));
+    }
+    need(pheap_tx_add(tx, count, sizeof *count));
+    ++*count;
+    need(pheap_tx_commit(tx));
+    need(pheap_heap_checkpoint(heap));
+    PHEAP_TX(heap) {
+        PHEAP_SET(tx, count, PHEAP_GET(tx, count) + 1);
+    } PHEAP_TX_END;
+    printf("%ld\\n", *count);
+    lost = malloc(777);
+    if (argc > 2 && *lost)
+        puts("not zero");
+    free(lost);
+    need(pheap_close(heap));
+    return 0;
+}
+"""
+
+
+@test
+def a_heap_that_is_opened_under_valgrind_has_no_agent_and_works(place):
+    if not shutil.which("valgrind"):
+        raise Skip("no valgrind here")
+    path, directory = place.path("opens"), os.path.dirname(LIBRARY)
+    done = subprocess.run(["gcc", "-w", "-O0", "-g", f"-I{ROOT}", "-o", path,
+                           place.write("opens.c", OPENED), f"-L{directory}", "-lpheap",
+                           f"-Wl,-rpath,{directory}"], capture_output=True, text=True)
+    check_equal((done.returncode, done.stderr), (0, ""), "gcc opens.c")
+    for count in (2, 4):
+        done = memcheck(place, path, place.path("heap"))
+        check_equal((done.status, done.stdout(), done.stderr()), (0, f"{count}\n", ""), "a program without faults")
+    done = memcheck(place, path, place.path("heap"), "fault")
+    check_equal((done.status, done.stdout()), (9, "6\n"), "a program with a fault")
+    check_in("depends on uninitialised value", done.stderr(), "the fault")
+    generations = place.inspect(place.path("heap"))["generations"]
+    check_equal(generations[-1]["number"], 4, "the newest generation")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ known, part of it in a generation and part in the log."""
 import json
 import os
 import random
+import shutil
+import signal
 import struct
 import sys
 import time
@@ -11,7 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import pool_log  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, USAGE, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, ROUNDS, USAGE, Skip, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "known_graph")
@@ -277,6 +279,37 @@ def a_copy_for_another_slot_is_refused_by_the_words_that_are_addresses(place):
     words = 2 + 2 + NODES + LATER - 1 + 2 * 3  # tree, list, two pairs of lost ones
     check_in(f"{words} words", done.stderr(), "how many")
     expect(place.pheap("recover", "--clone", place.path("clone"), "--slot", "3", heap.path), FINE)
+
+
+# What reaches the disk, and what gives the clone its name.
+STEPS = ("fallocate", "ftruncate", "pwrite64", "fdatasync", "fsync", "renameat2")
+
+
+@test
+def a_copy_for_another_slot_that_is_killed_at_any_step_is_there_whole_or_not_at_all(place):
+    if not shutil.which("strace"):
+        raise Skip("no strace here: nothing can be killed at a system call")
+    lists, clone = place.path("lists"), place.path("clone")
+    place.run(POINTERS, lists, "make", environment=PRELOADED)
+    before, killed, there = pool_bytes.read(lists), 0, 0
+    for call in STEPS:
+        for n in range(1, 1000):
+            done = place.run("strace", "-qq", "-o", place.path("trace"), "-e", f"trace={call}", "-e",
+                             f"inject={call}:signal=KILL:when={n}", PHEAP, "recover", "--clone", clone,
+                             "--slot", 7, lists)
+            check(done.status in (FINE, -signal.SIGKILL), f"{call} {n}: {done.status} {done.stderr()}")
+            check(pool_bytes.read(lists) == before, f"the pool, killed at {call} {n}")
+            if os.path.exists(clone):
+                check_equal(place.run(POINTERS, clone, "check", environment=PRELOADED).stdout(), "fine\n",
+                            f"the clone, killed at {call} {n}")
+                there += done.status != FINE
+            for name in os.listdir(place.path()):
+                if name.startswith("clone"):
+                    os.unlink(place.path(name))
+            if done.status == FINE:
+                break
+            killed += 1
+    check(killed > 20 and there > 0, f"{killed} killed, {there} of them with the clone in its place")
 
 
 @test

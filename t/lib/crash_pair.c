@@ -29,12 +29,14 @@ struct file {
     uint64_t written_end; /* nothing but zeroes lies behind */
     size_t *pending;
     size_t pending_count, next; /* of the trace */
+    uint32_t *lost_in; /* a cache line: number of the state in which a store to it was lost */
 };
 
 struct builder {
     struct crash_pair *run;
     struct file files[2];
     uint64_t random, when;
+    uint32_t number; /* of the state */
 };
 
 static void *need(void *memory)
@@ -80,17 +82,34 @@ static bool survives(struct builder *builder, const struct file *file, struct ch
     }
 }
 
-static bool is_by_sector(const struct file *file, struct choice choice, size_t k)
+static bool is_by_unit(const struct file *file, struct choice choice, size_t k)
 {
     return choice.survivors == RANDOM ||
            (choice.survivors == LAST_TORN && k + 1 == file->pending_count);
 }
 
+/* A cache line that has lost a store cannot have a later one. */
+static bool may_follow(struct builder *builder, struct file *file, uint64_t offset, bool survives)
+{
+    uint32_t *lost_in = &file->lost_in[offset / CRASH_LINE_BYTES];
+
+    if (builder->run->media != CRASH_DAX)
+        return survives;
+    if (*lost_in == builder->number)
+        return false;
+    if (!survives)
+        *lost_in = builder->number;
+    return survives;
+}
+
+/* A write makes the file as long as it needs; a store to what is not in the file is lost. */
 static uint64_t put(struct file *file, const struct recorded *op, uint64_t from, uint64_t bytes,
                     uint64_t file_bytes)
 {
     uint64_t end = op->offset + from + bytes;
 
+    if (end > file_bytes && op->by_store)
+        return file_bytes;
     memcpy(file->state + op->offset + from, op->data + from, bytes);
     return end > file_bytes ? end : file_bytes;
 }
@@ -100,15 +119,23 @@ static uint64_t apply(struct builder *builder, struct file *file, struct choice 
                       uint64_t file_bytes)
 {
     const struct recorded *op = pending(file, k);
-    uint64_t step = is_by_sector(file, choice, k) ? SECTOR_BYTES : op->bytes;
+    uint64_t unit = builder->run->media == CRASH_DAX ? CRASH_LINE_BYTES : SECTOR_BYTES, bytes;
+    bool by_unit = is_by_unit(file, choice, k);
+    bool kept = by_unit || survives(builder, file, choice, k);
 
-    if (op->kind == RECORDED_GROW)
-        return survives(builder, file, choice, k) && op->offset > file_bytes ? op->offset
-                                                                             : file_bytes;
-    for (uint64_t from = 0; from < op->bytes; from += step)
-        if (survives(builder, file, choice, k))
-            file_bytes =
-                put(file, op, from, op->bytes - from < step ? op->bytes - from : step, file_bytes);
+    if (op->kind == RECORDED_GROW) {
+        kept = survives(builder, file, choice, k);
+        return kept && op->offset > file_bytes ? op->offset : file_bytes;
+    }
+    for (uint64_t from = 0; from < op->bytes; from += bytes) {
+        bytes = unit - (op->offset + from) % unit;
+        if (bytes > op->bytes - from)
+            bytes = op->bytes - from;
+        if (by_unit)
+            kept = survives(builder, file, choice, k);
+        if (may_follow(builder, file, op->offset + from, kept))
+            file_bytes = put(file, op, from, bytes, file_bytes);
+    }
     return file_bytes;
 }
 
@@ -129,6 +156,7 @@ static void build(struct builder *builder, struct file *file, struct choice choi
 {
     uint64_t file_bytes = file->durable_bytes;
 
+    builder->number++;
     memcpy(file->state, file->durable, file->written_end);
     for (size_t k = 0; k < file->pending_count; k++)
         file_bytes = apply(builder, file, choice, k, file_bytes);
@@ -190,13 +218,28 @@ static void try_point(struct builder *builder)
 
 /* --- the trace --- */
 
-static void settle(struct builder *builder, struct file *file)
+static bool is_covered(const struct file *file, const struct recorded *op,
+                       enum recorded_cover cover)
 {
+    if (op->kind == RECORDED_WRITE && op->by_store && op->offset + op->bytes > file->durable_bytes)
+        return false; /* the file is not that long after a cut */
+    return op->cover <= cover;
+}
+
+static void settle(struct builder *builder, struct file *file, enum recorded_cover cover)
+{
+    size_t left = 0;
+
+    builder->number++;
     memcpy(file->state, file->durable, file->written_end);
     for (size_t k = 0; k < file->pending_count; k++)
-        file->durable_bytes = apply(builder, file, (struct choice){ALL, 0}, k, file->durable_bytes);
+        if (is_covered(file, pending(file, k), cover))
+            file->durable_bytes =
+                apply(builder, file, (struct choice){ALL, 0}, k, file->durable_bytes);
+        else
+            file->pending[left++] = file->pending[k];
     memcpy(file->durable, file->state, file->written_end);
-    file->pending_count = 0;
+    file->pending_count = left;
 }
 
 static void take(struct builder *builder, struct file *file)
@@ -208,7 +251,9 @@ static void take(struct builder *builder, struct file *file)
     if (op->kind == RECORDED_WRITE && op->offset + op->bytes > file->written_end)
         file->written_end = op->offset + op->bytes;
     if (op->kind == RECORDED_SYNC)
-        settle(builder, file);
+        settle(builder, file, op->cover);
+    else if (op->kind == RECORDED_GROW && op->durable && op->offset > file->durable_bytes)
+        file->durable_bytes = op->offset;
     else if (op->kind != RECORDED_MARK)
         file->pending[file->pending_count++] = file->next;
     builder->when = op->when;
@@ -246,6 +291,7 @@ void crash_pair_run(struct crash_pair *run)
         file->durable = need(calloc(1, LIMIT_BYTES));
         file->state = need(calloc(1, LIMIT_BYTES));
         file->pending = need(calloc(file->recording->count + 1, sizeof *file->pending));
+        file->lost_in = need(calloc(LIMIT_BYTES / CRASH_LINE_BYTES, sizeof *file->lost_in));
     }
     while (!run->failed && (file = next_file(&builder))) {
         take(&builder, file);
@@ -256,5 +302,6 @@ void crash_pair_run(struct crash_pair *run)
         free(builder.files[i].durable);
         free(builder.files[i].state);
         free(builder.files[i].pending);
+        free(builder.files[i].lost_in);
     }
 }

@@ -140,38 +140,80 @@ void recording_attach(struct recording *recording, struct persist *persist)
 
 /* --- in libpmem's place: its functions have no context --- */
 
-static struct recording *dax_recording;
-static const uint8_t *dax_window;
+#define DAX_RECORDINGS 2
+
+static struct dax_place {
+    struct recording *recording;
+    const uint8_t *window;
+    uint64_t bytes;
+} dax_places[DAX_RECORDINGS];
+static struct recording *dax_stored; /* last */
+
+static const struct dax_place *place_of(const void *address)
+{
+    for (unsigned i = 0; i < DAX_RECORDINGS; i++)
+        if (dax_places[i].recording && (const uint8_t *)address >= dax_places[i].window &&
+            (const uint8_t *)address < dax_places[i].window + dax_places[i].bytes)
+            return &dax_places[i];
+    fprintf(stderr, "recording: a copy to no window\n");
+    exit(1);
+}
 
 static void *pmem_copy(void *to, const void *from, size_t bytes, unsigned flags)
 {
+    const struct dax_place *place = place_of(to);
     const struct recorded operation = {
         .cover = flags & PMEM_F_MEM_NOFLUSH ? COVER_FILE_SYNC : COVER_FENCE,
         .by_store = true,
-        .offset = (uint64_t)((const uint8_t *)to - dax_window),
+        .offset = (uint64_t)((const uint8_t *)to - place->window),
         .bytes = bytes,
     };
 
-    append_write(dax_recording, operation, from);
+    append_write(place->recording, operation, from);
+    dax_stored = place->recording;
     return memcpy(to, from, bytes);
+}
+
+static struct recording *fenced_one(void)
+{
+    for (unsigned i = 0; i < DAX_RECORDINGS; i++)
+        if (dax_places[i].recording && dax_places[i].recording->in_sync)
+            return dax_places[i].recording;
+    return dax_stored;
 }
 
 /* Of a sync, or of a thread's own (persist_fence()). */
 static void pmem_fence(void)
 {
-    dax_recording->fenced = true;
-    if (!dax_recording->in_sync)
-        append(dax_recording, (struct recorded){.kind = RECORDED_SYNC, .cover = COVER_FENCE});
+    struct recording *recording = fenced_one();
+
+    recording->fenced = true;
+    if (!recording->in_sync)
+        append(recording, (struct recorded){.kind = RECORDED_SYNC, .cover = COVER_FENCE});
+}
+
+/* That of the same window, or one that is not in use. */
+static struct dax_place *place_for(const void *window)
+{
+    struct dax_place *found = NULL;
+
+    for (unsigned i = 0; i < DAX_RECORDINGS; i++)
+        if (dax_places[i].window == window || (!found && !dax_places[i].window))
+            found = &dax_places[i];
+    return found;
 }
 
 int recording_attach_dax(struct recording *recording, struct persist *persist, void *window,
                          uint64_t window_bytes)
 {
     const struct persist_pmem pmem = {pmem_copy, pmem_fence, true};
+    struct dax_place *place = place_for(window);
     int status = persist_use_dax(persist, &pmem, window, window_bytes);
 
-    dax_recording = recording;
-    dax_window = window;
+    if (!place)
+        abort();
+    *place = (struct dax_place){recording, window, window_bytes};
+    dax_stored = recording;
     if (status == 0)
         recording_attach(recording, persist);
     return status;

@@ -56,7 +56,9 @@ struct recording {
 /* From now on persist records into recording (zeroed before its first use). */
 void recording_attach(struct recording *recording, struct persist *persist);
 
-/* The same, and persist goes on with the DAX back end; one recording at a time. */
+/* The same, and persist goes on with the DAX back end; two recordings at a time, each with a window
+ * of its own. A fence counts for the one that was stored to last, or whose sync it is: more than
+ * that it does for a processor that stores to both, but nobody is to rely on it. */
 MUST_CHECK int recording_attach_dax(struct recording *recording, struct persist *persist,
                                     void *window, uint64_t window_bytes);
 void recording_mark(struct recording *recording, unsigned mark);

@@ -1,7 +1,8 @@
 /*
  * tx_crash_life.h - a heap's life, recorded once: it is made; transactions that store, allocate and
- * free, nested and aborted and interleaved ones; some that need not be durable at once, so that any
- * part of several is there; on persistent memory two at once; checkpoints, with transactions
+ * free, nested and aborted and interleaved ones; a layout that is told and told anew, and an object
+ * of self-relative pointers that grows and shrinks; some that need not be durable at once, so that
+ * any part of several is there; on persistent memory two at once; checkpoints, with transactions
  * between the cut and the commit; a log that grows; lives that end without a word.
  *
  * The sources of core/tx that have mutants or places where the life steps in are compiled into the
@@ -31,6 +32,8 @@ static void commit_after_the_cut(void);
 #include "core/tx/transaction.c"
 
 #include <pthread.h>
+#include "core/tx/resize.h"
+#include "core/tx/types.h"
 #include "t/lib/crash_states.h"
 #include "t/lib/tx_fixture.h"
 
@@ -46,11 +49,13 @@ static void commit_after_the_cut(void);
 
 #define TYPE_TABLE  1u
 #define TYPE_OBJECT 2u
+#define TYPE_NODE   3u
 
 /* In the heap, under the root "table". */
 struct table {
     uint64_t words[WORDS];
     uint8_t *objects[OBJECTS];
+    uint64_t *node; /* self-relative pointers to words, one after the other */
 };
 
 /* What it should hold. */
@@ -58,6 +63,8 @@ struct model {
     uint64_t words[WORDS];
     uint32_t bytes[OBJECTS]; /* 0: no such object */
     uint8_t fill[OBJECTS];
+    uint32_t node_count;   /* its pointers; 0: there is none */
+    uint32_t layout_bytes; /* of TYPE_NODE; 0: none is known */
 };
 
 struct history {
@@ -109,6 +116,31 @@ static const char *object_fault(const struct pheap *at, const uint8_t *object, u
     return NULL;
 }
 
+static uint64_t pointer_to_word(const struct table *table, const uint64_t *place, uint32_t i)
+{
+    return ((uintptr_t)&table->words[i % WORDS] - (uintptr_t)place) ^ 1ull << 63;
+}
+
+static const char *node_fault(const struct pheap *at, const struct table *table,
+                              const struct model *model)
+{
+    const struct tx_type *layouts = (const struct tx_type *)(at->memory.base + TX_TYPES_OFFSET);
+    struct block block;
+
+    if (layouts->is_used != (model->layout_bytes > 0) || layouts->bytes != model->layout_bytes)
+        return "a layout";
+    if ((table->node != NULL) != (model->node_count > 0))
+        return "a node too many or too few";
+    if (table->node &&
+        (!block_find(&at->memory, (uintptr_t)table->node, &block) ||
+         block_type(&block) != TYPE_NODE || block_bytes(&block) != model->node_count * 8))
+        return "the node's block";
+    for (uint32_t i = 0; i < model->node_count; i++)
+        if (table->node[i] != pointer_to_word(table, &table->node[i], i))
+            return "a pointer of the node";
+    return NULL;
+}
+
 /* NULL: the heap is as the model. */
 static const char *difference(const struct pheap *at, const struct model *model)
 {
@@ -121,6 +153,7 @@ static const char *difference(const struct pheap *at, const struct model *model)
         return model->words[0] ? "no table" : NULL;
     if (memcmp(table->words, model->words, sizeof model->words) != 0)
         return "a word";
+    fault = node_fault(at, table, model);
     for (unsigned i = 0; i < OBJECTS && !fault; i++) {
         fault = object_fault(at, table->objects[i], model->bytes[i], model->fill[i]);
         expected += model->bytes[i] > 0;
@@ -295,6 +328,54 @@ static void objects(unsigned rounds, uint32_t seed)
             put_object(tx, (i * 5 + seed) % OBJECTS, i % 2 ? 0 : 40, (uint8_t)i, &model);
         put_word(tx, 2 + i % 4, seed * 100 + i, &model);
         step(end(tx, &model), "commit");
+    }
+}
+
+static void tell_layout(struct pheap_tx *tx, uint32_t bytes, struct model *model)
+{
+    struct tx_type layout = {
+        .is_used = 1,
+        .type = TYPE_NODE,
+        .bytes = bytes,
+        .element_bytes = 8,
+        .run_count = 1,
+        .element_run_count = 1,
+        .runs = {{0, (uint16_t)(bytes / 8), TX_POINTER_SELF}, {0, 1, TX_POINTER_SELF}}};
+
+    step(type_register(tx, &layout), "register");
+    model->layout_bytes = bytes;
+}
+
+static void resize_node(struct pheap_tx *tx, uint32_t count, struct model *model)
+{
+    struct table *table = table_of(heap);
+    void *node = table->node;
+
+    if (node)
+        step(tx_realloc(tx, &node, count * 8), "realloc");
+    else
+        step(tx_alloc(tx, count * 8, TYPE_NODE, &node), "alloc");
+    step(tx_add(tx, &table->node, sizeof table->node), "add");
+    table->node = node;
+    for (uint32_t i = model->node_count; node && i < count; i++)
+        table->node[i] = pointer_to_word(table, &table->node[i], i);
+    model->node_count = count;
+}
+
+/* The layout and the object in one transaction or in two; and what an abort leaves of them. */
+static void layouts_and_growth(unsigned seed)
+{
+    for (unsigned i = 0; i < 4 && !text[0]; i++) {
+        struct pheap_tx *tx = begin();
+        struct model model = now;
+
+        if (i != 1)
+            tell_layout(tx, 8 * (1 + (seed + i) % 4), &model);
+        resize_node(tx, 4 + (seed * 7 + i * 23) % 60, &model);
+        if (i == 2)
+            aborted(tx);
+        else
+            step(end(tx, &model), "commit");
     }
 }
 
@@ -520,6 +601,7 @@ static void live(void)
     words_soon(4, 350);
     two_at_once(360);
     objects(12, 11);
+    layouts_and_growth(1);
     if (!text[0])
         nested_and_aborted(5);
     checkpoint();
@@ -535,7 +617,9 @@ static void live(void)
     checkpoint();
     commits_after_cuts = false;
     words(1, 400);
+    layouts_and_growth(2);
     next_life();
+    layouts_and_growth(3);
     objects(4, 33);
     end_life();
 }

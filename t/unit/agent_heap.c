@@ -89,7 +89,7 @@ static void a_checkpoint_is_taken_when_asked(void)
     store(words, 7);
     CHECK_EQ(opened_request_checkpoint(heap, 1000000000), 3);
     CHECK_EQ(newest(), 3);
-    heap->is_due = true; /* as when the log has grown: the next that begins tells the agent */
+    heap->log.is_long = true; /* as when the log has grown: the next that begins tells the agent */
     store(words, 7);
     CHECK(wait_for_generation(4));
     fixture_reopen();

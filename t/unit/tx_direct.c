@@ -240,13 +240,17 @@ static void a_freed_block_is_not_handed_out_before_the_commit(void)
     other = begin();
     CHECK_OK(tx_alloc(other, 64, TYPE_A, &block));
     CHECK(block != old);
+    CHECK_OK(tx_alloc(freeing, 64, TYPE_A, &block));
+    CHECK(block != old);
     CHECK_OK(tx_commit(freeing));
-    CHECK_OK(tx_alloc(other, 64, TYPE_A, &block));
+    freeing = begin();
+    CHECK_OK(tx_alloc(freeing, 64, TYPE_A, &block));
     CHECK(block == old);
     CHECK_EQ(*(char *)block, 0);
+    CHECK_OK(tx_commit(freeing));
     CHECK_OK(tx_commit(other));
     fixture_reopen();
-    CHECK_EQ(count(TYPE_A), 2);
+    CHECK_EQ(count(TYPE_A), 3);
     fixture_close();
 }
 

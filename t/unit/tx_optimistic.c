@@ -542,7 +542,7 @@ static void who_loses_often_is_let_go_first(void)
     int status = 0;
 
     make_words();
-    heap->checkpoint_at_bytes = UINT64_MAX;
+    heap->log.long_at = UINT64_MAX;
     stop = false;
     for (unsigned i = 0; i < 3; i++)
         CHECK_EQ(pthread_create(&threads[i], NULL, hammer, NULL), 0);

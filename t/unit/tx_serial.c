@@ -354,7 +354,7 @@ static void make_table(void)
     void *block;
 
     fixture_create();
-    heap->checkpoint_at_bytes = UINT64_MAX;
+    heap->log.long_at = UINT64_MAX;
     CHECK_OK(tx_begin(heap, &tx));
     CHECK_OK(tx_alloc(tx, sizeof *table, 1, &block));
     CHECK_OK(root_set(tx, "table", block, 1));

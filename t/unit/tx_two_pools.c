@@ -23,6 +23,7 @@ static enum tx_mutant tx_mutant;
 #include "core/tx/two_phase.c"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include "t/lib/crash_pair.h"
 #include "t/lib/tx_fixture.h"
 
@@ -31,6 +32,7 @@ static enum tx_mutant tx_mutant;
 #define WORDS    6
 #define ACKS_MAX 128
 #define GO_ON    7 /* one state in so many is gone on with */
+#define WINDOW   (64u << 20)
 
 enum way { FIRST_FIRST, SECOND_FIRST, OTHER_MISSING, OTHER_OLD, OPENING_FAILS, WAYS };
 
@@ -54,6 +56,8 @@ static const char *const mutant_names[TX_MUTANT_END] = {
     [TX_MUTANT_DOUBT_IGNORED] = "doubt ignored",
 };
 
+static enum crash_media medium;
+static void *windows[POOLS];
 static struct pheap *heaps[POOLS];
 static struct recording recordings[POOLS];
 static struct model acks[ACKS_MAX], now;
@@ -86,8 +90,11 @@ static int open_one(unsigned i, const char *path, bool read_only, struct recordi
 
     if (status < 0)
         return status;
-    if (recording) {
+    if (recording && recorded && medium == CRASH_DAX)
+        status = recording_attach_dax(recording, &heaps[i]->pool.persist, windows[i], WINDOW);
+    else if (recording)
         recording_attach(recording, &heaps[i]->pool.persist);
+    if (status == 0 && recording) {
         status = persist_sync(&heaps[i]->pool.persist); /* that of pool_open() */
     }
     if (status == 0)
@@ -468,15 +475,18 @@ static bool judge_pair(void *context, uint64_t when)
 
 /* --- the tests --- */
 
-static unsigned long try_scenario(enum tx_mutant mutant)
+static unsigned long try_scenario(enum crash_media on, enum tx_mutant mutant)
 {
-    struct crash_pair run = {.recordings = {&recordings[0], &recordings[1]},
+    struct crash_pair run = {.media = on,
+                             .recordings = {&recordings[0], &recordings[1]},
                              .paths = {cut_paths[0], cut_paths[1]},
                              .first_judged = 4,
                              .seed = SEED,
                              .judge = judge_pair};
 
     tx_mutant = mutant;
+    medium = on;
+    in_doubt = settled = gone_on = failed_openings = 0;
     record_scenario();
     if (!text[0])
         crash_pair_run(&run);
@@ -485,33 +495,52 @@ static unsigned long try_scenario(enum tx_mutant mutant)
     return run.states;
 }
 
-static void two_heaps_agree_after_a_cut_at_every_point(void)
+static void agree(enum crash_media on)
 {
-    unsigned long states = try_scenario(TX_MUTANT_NONE);
+    unsigned long states = try_scenario(on, TX_MUTANT_NONE);
 
     CHECK_STR(text, "");
-    CHECK(states > 700 && in_doubt > 20 && settled > 50 && gone_on > 50 && failed_openings > 20);
-    tap_note("seed %d: %u acknowledged, %lu states, %lu promises settled, %lu openings in doubt, "
-             "%lu that failed, %lu gone on with",
-             SEED, ack_count, states, settled, in_doubt, failed_openings, gone_on);
+    CHECK(states > 600 && in_doubt > 20 && settled > 50 && gone_on > 50 && failed_openings > 20);
+    tap_note(
+        "%s, seed %d: %u acknowledged, %lu states, %lu promises settled, %lu openings in doubt, "
+        "%lu that failed, %lu gone on with",
+        on == CRASH_DAX ? "dax" : "block", SEED, ack_count, states, settled, in_doubt,
+        failed_openings, gone_on);
+}
+
+static void two_heaps_agree_after_a_cut_at_every_point(void)
+{
+    agree(CRASH_BLOCK);
+}
+
+static void so_they_do_on_persistent_memory(void)
+{
+    agree(CRASH_DAX);
+}
+
+/* There each record is durable before its writer goes on. */
+static bool applies(enum tx_mutant mutant, enum crash_media on)
+{
+    return mutant_names[mutant] && !(on == CRASH_DAX && mutant == TX_MUTANT_PREPARE_NOT_AWAITED);
 }
 
 static void every_mutant_is_caught(void)
 {
     unsigned caught = 0, tried = 0;
 
-    for (enum tx_mutant mutant = TX_MUTANT_NONE + 1; mutant < TX_MUTANT_END; mutant++) {
-        unsigned long states;
+    for (enum tx_mutant mutant = TX_MUTANT_NONE + 1; mutant < TX_MUTANT_END; mutant++)
+        for (enum crash_media on = CRASH_BLOCK; on <= CRASH_DAX; on++) {
+            unsigned long states;
 
-        if (!mutant_names[mutant])
-            continue;
-        states = try_scenario(mutant);
-        if (!CHECK(text[0] != 0))
-            tap_note("mutant '%s' was not caught", mutant_names[mutant]);
-        tap_note("mutant '%s': state %lu: %s", mutant_names[mutant], states, text);
-        caught += text[0] != 0;
-        tried++;
-    }
+            if (!applies(mutant, on))
+                continue;
+            states = try_scenario(on, mutant);
+            CHECK(text[0] != 0);
+            tap_note("mutant '%s' on %s: state %lu: %s", mutant_names[mutant],
+                     on == CRASH_DAX ? "dax" : "block", states, text);
+            caught += text[0] != 0;
+            tried++;
+        }
     tap_note("mutants caught: %u of %u", caught, tried);
 }
 
@@ -527,9 +556,13 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < POOLS; i++) {
         snprintf(live_paths[i], sizeof live_paths[i], "%s/pool-%u", live_dir, i);
         snprintf(cut_paths[i], sizeof cut_paths[i], "%s/pool-%u", cut_dir, i);
+        windows[i] = mmap(NULL, WINDOW, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (windows[i] == MAP_FAILED)
+            return 1;
     }
     tap_arguments(argc, argv);
     RUN(two_heaps_agree_after_a_cut_at_every_point);
+    RUN(so_they_do_on_persistent_memory);
     RUN(every_mutant_is_caught);
     for (unsigned i = 0; i < POOLS; i++) {
         recording_free(&recordings[i]);
