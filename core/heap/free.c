@@ -36,7 +36,7 @@ static bool block_is_one(const struct heap *heap, const struct span *span, const
     if (span->kind == SPAN_LARGE)
         return offset == 0;
     return span->kind == SPAN_SLAB && offset < carved &&
-           slab_offset_is_block(span, (uint32_t)offset);
+           slab_offset_is_block(span, offset);
 }
 
 /* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
@@ -142,12 +142,28 @@ __attribute__((noinline)) static void free_checked(void *block)
         free_to_slab(heap, span, block);
 }
 
+/* Whether it is, without doubt, a small block in use of another thread's slab. */
+static bool is_plainly_remote(const struct span *slab, const void *block,
+                              const struct thread_heap *mine)
+{
+    uint64_t offset = (uint64_t)block - slab->start;
+
+    return slab->kind == SPAN_SLAB && slab->size_class <= REMOTE_CLASS_MAX &&
+           !(slab->flags & SPAN_SAMPLED) &&
+           offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
+           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block) &&
+           (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
+}
+
 /* In a slab of several slices the block's own slice may not be the one that knows. */
 __attribute__((noinline)) void heap_free_slow(void *block)
 {
     struct span *span = span_of_slice(block);
+    struct thread_heap *mine = heap_thread;
 
-    if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
+    if (is_plainly_remote(span, block, mine) && !mine->batching)
+        remote_gather(mine, span, block);
+    else if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
         free_checked(block);
 }
 

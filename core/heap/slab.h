@@ -86,7 +86,7 @@ static inline uint32_t slab_used(const struct span *slab)
     return (uint32_t)(slab->room >> ROOM_SHIFT) + 1;
 }
 
-static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset)
+static inline bool slab_offset_is_block(const struct span *slab, uint64_t offset)
 {
     return offset * slab->divisor < ROOM_ONE;
 }

@@ -28,6 +28,7 @@ struct thread_heap heap_thread_none = {
     .current = {[0 ... SIZE_CLASSES - 1] = &no_slab},
     .small_limit = SMALL_MAX_BYTES,
     .medium_limit = BLOCK_MAX_BYTES,
+    .batching = 1,
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
 __thread uint64_t heap_tag;
