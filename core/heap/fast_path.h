@@ -34,7 +34,7 @@ static inline void *small_pop(struct thread_heap *mine, size_t bytes)
     offset |= slab->start;
     slab->free_head = offset;
     __builtin_prefetch((const void *)offset); /* the next malloc reads its link at once */
-    SLAB_ORDER(); /* what is in a list has its link */
+    SLAB_ORDER();                             /* what is in a list has its link */
     slab_unmark(block);
     return block;
 }
@@ -95,11 +95,7 @@ static inline bool slab_free(struct span *slab, void *block)
 {
     uint64_t offset = (uintptr_t)block - slab->owned_start + heap_tag;
 
-    if (UNLIKELY(offset * slab->divisor >= slab->room || slab_looks_free(slab, block)))
-        return false;
-    slab_push(slab, block);
-    slab->room -= ROOM_ONE;
-    return true;
+    return LIKELY(offset * slab->divisor < slab->room) && slab_free_to_list(slab, block);
 }
 
 /* Every case, the slow ones by tail calls. */

@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/noted.h"
 #include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
@@ -35,8 +36,15 @@ static bool block_is_one(const struct heap *heap, const struct span *span, const
 
     if (span->kind == SPAN_LARGE)
         return offset == 0;
-    return span->kind == SPAN_SLAB && offset < carved &&
-           slab_offset_is_block(span, offset);
+    return span->kind == SPAN_SLAB && offset < carved && slab_offset_is_block(span, offset);
+}
+
+static bool is_free(const struct heap *heap, const struct span *slab, const void *block)
+{
+    if (slab_bit_is_set(heap, slab, block))
+        return true;
+    return slab_looks_free(slab, block) &&
+           (slab_finds_free(heap, slab, block) || remote_finds_free(heap, slab, block));
 }
 
 /* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
@@ -50,8 +58,7 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
             return NULL;
         misuse_invalid_pointer(heap, block, call);
     }
-    if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
-        (slab_finds_free(heap, span, block) || remote_finds_free(heap, span, block)))
+    if (span->kind == SPAN_SLAB && is_free(heap, span, block))
         misuse_double_free(heap, span, block);
     return span;
 }
@@ -59,6 +66,17 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
 static uint64_t span_usable_bytes(const struct span *span)
 {
     return span->kind == SPAN_SLAB ? size_class_block_bytes(span->size_class) : span->large_bytes;
+}
+
+/* Of a slab that is not CURRENT. */
+static void free_counted(const struct heap *heap, struct span *slab, void *block)
+{
+    if (slab->flags & SLAB_NOTED || (noted_is_clearing() && noted_begin(heap, slab))) {
+        noted_add(heap, slab, block);
+    } else {
+        slab_push(slab, block);
+        slab->room -= ROOM_ONE;
+    }
 }
 
 /* Our own slab was full: from now on it has a free block. */
@@ -72,8 +90,8 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
         return;
     }
     heap_lock(heap, &mine->lock);
-    slab_push(slab, block);
-    slab->room -= ROOM_ONE;
+    noted_count_full(heap, mine);
+    free_counted(heap, slab, block);
     /* Not armed: another thread's notification is on its way and will do the rest. */
     if (__atomic_compare_exchange_n(&slab->remote, &armed, 0, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_RELAXED))
@@ -98,12 +116,12 @@ static void slab_emptied(struct heap *heap, struct span *slab)
 /* There was no room left to count down. */
 static void free_own(struct heap *heap, struct span *slab, void *block)
 {
-    slab_push(slab, block);
     if (slab->flags & SLAB_CURRENT) {
+        slab_push(slab, block);
         slab->room = ROOM_CURRENT;
         return;
     }
-    slab->room -= ROOM_ONE;
+    free_counted(heap, slab, block);
     if (slab_used(slab) == 0)
         slab_emptied(heap, slab);
 }
@@ -149,10 +167,16 @@ static bool is_plainly_remote(const struct span *slab, const void *block,
     uint64_t offset = (uint64_t)block - slab->start;
 
     return slab->kind == SPAN_SLAB && slab->size_class <= REMOTE_CLASS_MAX &&
-           !(slab->flags & SPAN_SAMPLED) &&
+           !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
            slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block) &&
            (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
+}
+
+__attribute__((noinline)) static void free_clearing(void *block, struct span *span)
+{
+    if (!noted_free_first(heap_here(), span, block))
+        free_checked(block);
 }
 
 /* In a slab of several slices the block's own slice may not be the one that knows. */
@@ -161,7 +185,11 @@ __attribute__((noinline)) void heap_free_slow(void *block)
     struct span *span = span_of_slice(block);
     struct thread_heap *mine = heap_thread;
 
-    if (is_plainly_remote(span, block, mine) && !mine->batching)
+    if (span->flags & SLAB_NOTED && noted_free(heap_here(), span, block))
+        return;
+    if (noted_is_clearing())
+        free_clearing(block, span);
+    else if (is_plainly_remote(span, block, mine) && !mine->batching)
         remote_gather(mine, span, block);
     else if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
         free_checked(block);

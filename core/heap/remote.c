@@ -30,6 +30,13 @@ static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t
     thread_heap_tend(heap, owner, slab);
 }
 
+/* Told to the owner, see noted.h. */
+static void set_shared(struct span *slab)
+{
+    if (!__atomic_load_n(&slab->shared, __ATOMIC_RELAXED))
+        __atomic_store_n(&slab->shared, 1, __ATOMIC_RELAXED);
+}
+
 static void batch_post(struct heap *heap, struct remote_batch *batch)
 {
     const struct remote_batch posted = *batch;
@@ -94,6 +101,7 @@ void remote_gather(struct thread_heap *mine, struct span *slab, void *block)
     bool is_usual = batch->slice == slice && batch->count - 1 < BATCH_BLOCKS - 2 &&
                     mine->batches_epoch == __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
 
+    set_shared(slab);
     if (__builtin_expect(!is_usual, 0)) {
         gather_slow(mine, slab, block, batch);
         return;
@@ -125,6 +133,7 @@ void remote_free(struct heap *heap, struct span *slab, void *block)
 {
     struct thread_heap *mine = batching_heap(heap, slab);
 
+    set_shared(slab);
     if (mine)
         remote_gather(mine, slab, block);
     else

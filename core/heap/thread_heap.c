@@ -214,7 +214,7 @@ static struct span *thread_heap_give_partial(struct heap *heap, struct thread_he
         return NULL;
     }
     slab_set_owner(slab, thief);
-    slab_uncount(slab);
+    slab_uncount(heap, slab);
     return slab;
 }
 
