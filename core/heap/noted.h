@@ -7,9 +7,9 @@
  * random. So a free bit is set instead, in a slab that is NOTED from then on, and the block is not
  * touched. The bits become a list, lowest address first, when the slab becomes CURRENT.
  *
- * Such a block has no mark. A NOTED slab has no room, so that every free of a block of it looks at
- * the bit; the mark is looked at only if the slab has a list, or other threads have freed blocks of
- * it (`shared`).
+ * Such a block has no mark. A NOTED slab has no list and no room, so that every free of a block of
+ * it looks at the bit; the mark is looked at only if other threads have freed blocks of it
+ * (`shared`).
  *
  * Clearing out begins with the CLEARING_AFTER-th free into a full slab and ends when a list that
  * malloc looks at is empty. Slabs of one slice only: large blocks are few.
@@ -35,14 +35,14 @@ static inline void noted_end_clearing(struct thread_heap *mine)
     heap_tag &= ~TAG_CLEARING;
 }
 
-/* Makes a slab that is not CURRENT NOTED. False: it is to stay as it is. */
+/* Makes a slab that is not CURRENT NOTED, and its list bits. False: it is to stay as it is. */
 bool noted_begin(const struct heap *heap, struct span *slab);
 
 /* A block in use of a NOTED slab is free from now on. */
 void noted_add(const struct heap *heap, struct span *slab, const void *block);
 
-/* False: the bit is set already. */
-static inline bool noted_set_bit(const struct heap *heap, struct span *slab, uint64_t index)
+/* False: it is set already. */
+static inline bool noted_set_bit(const struct heap *heap, const struct span *slab, uint64_t index)
 {
     uint64_t *word = &heap_free_bits(heap, heap_slice_of(heap, slab))[index / 64];
     uint64_t bit = 1ull << index % 64;
@@ -50,8 +50,6 @@ static inline bool noted_set_bit(const struct heap *heap, struct span *slab, uin
     if (*word & bit)
         return false;
     *word |= bit;
-    SLAB_ORDER(); /* what is not counted as used has its bit */
-    slab->used--;
     return true;
 }
 
@@ -64,11 +62,6 @@ static inline wide noted_product(const struct span *slab, const void *block)
            slab->divisor;
 }
 
-static inline bool noted_may_have_mark(const struct span *slab)
-{
-    return __atomic_load_n(&slab->shared, __ATOMIC_RELAXED) || slab_has_free(slab);
-}
-
 /* The owner's free of a block of a slab that is NOTED. Any pointer into any span. False: nothing
  * done, look closer. */
 static inline bool noted_free(const struct heap *heap, struct span *slab, const void *block)
@@ -76,9 +69,12 @@ static inline bool noted_free(const struct heap *heap, struct span *slab, const 
     wide product = noted_product(slab, block);
 
     if ((uint64_t)product >= ROOM_ONE || slab->used <= 1 ||
-        (noted_may_have_mark(slab) && slab_looks_free(slab, block)))
+        (__atomic_load_n(&slab->shared, __ATOMIC_RELAXED) && slab_looks_free(slab, block)) ||
+        !noted_set_bit(heap, slab, (uint64_t)(product >> 64)))
         return false;
-    return noted_set_bit(heap, slab, (uint64_t)(product >> 64));
+    SLAB_ORDER(); /* what is not counted as used has its bit */
+    slab->used--;
+    return true;
 }
 
 /* The same of a slab that is not NOTED, while the thread clears out: it is from now on, if it may

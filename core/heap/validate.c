@@ -182,7 +182,8 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
         return problem_set(why, STATUS_DAMAGED,
                            "slab at %p: %u used + %ld in the list + %u bits != %u carved", start,
                            slab_used(slab), (long)free_blocks, bits, carved);
-    if (!(slab->flags & SLAB_NOTED) ? bits > 0 || slab->used > 0 : current || slab->room > 0)
+    if (!(slab->flags & SLAB_NOTED) ? bits > 0 || slab->used > 0
+                                    : current || slab->room > 0 || free_blocks > 0)
         return problem_set(why, STATUS_DAMAGED,
                            "slab at %p: flags 0x%x, %u free bits, %u used, room 0x%lx", start,
                            slab->flags, bits, slab->used, slab->room);
