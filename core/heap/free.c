@@ -160,22 +160,34 @@ __attribute__((noinline)) static void free_checked(void *block)
         free_to_slab(heap, span, block);
 }
 
-/* Whether it is, without doubt, a small block in use of another thread's slab. */
-static bool is_plainly_remote(const struct span *slab, const void *block,
-                              const struct thread_heap *mine)
+/* Whether it is, without doubt, a block in use of a slab of one slice, of which nothing is to be
+ * noted anywhere. */
+static bool is_plain(const struct span *slab, const void *block)
 {
     uint64_t offset = (uint64_t)block - slab->start;
 
-    return slab->kind == SPAN_SLAB && slab->size_class <= REMOTE_CLASS_MAX &&
-           !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
+    return slab->kind == SPAN_SLAB && !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
-           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block) &&
+           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block);
+}
+
+/* The same, and small, and another thread's. */
+static bool is_plainly_remote(const struct span *slab, const void *block,
+                              const struct thread_heap *mine)
+{
+    return slab->size_class <= REMOTE_CLASS_MAX && is_plain(slab, block) &&
            (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
 }
 
 __attribute__((noinline)) static void free_clearing(void *block, struct span *span)
 {
-    if (!noted_free_first(heap_here(), span, block))
+    struct thread_heap *mine = heap_thread;
+
+    if (noted_free_first(heap_here(), span, block))
+        return;
+    if (is_plainly_remote(span, block, mine) && !mine->batching)
+        remote_gather(mine, span, block);
+    else
         free_checked(block);
 }
 
@@ -211,14 +223,37 @@ size_t heap_usable_bytes(const void *block)
     return span_usable_bytes(span);
 }
 
+/* Of a slab's block. */
+static bool fits_well(uint64_t usable_bytes, size_t bytes)
+{
+    return bytes <= usable_bytes && bytes >= usable_bytes / 2;
+}
+
 /* Whether the block may stay where it is although it will hold `bytes`. */
 static bool realloc_in_place(struct heap *heap, struct span *span, size_t bytes)
 {
-    uint64_t usable_bytes = span_usable_bytes(span);
-
     if (span->kind == SPAN_LARGE)
         return bytes > BLOCK_MAX_BYTES / 2 && large_resize(heap, span, bytes);
-    return bytes <= usable_bytes && bytes >= usable_bytes / 2;
+    return fits_well(span_usable_bytes(span), bytes);
+}
+
+void *heap_realloc_plain(void *block, size_t bytes)
+{
+    const struct span *slab = span_of_slice(block);
+    uint64_t usable_bytes;
+    void *moved;
+
+    if (!is_plain(slab, block))
+        return NULL;
+    usable_bytes = size_class_block_bytes(slab->size_class);
+    if (fits_well(usable_bytes, bytes))
+        return block;
+    moved = fast_malloc(heap_thread, bytes);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, bytes < usable_bytes ? bytes : usable_bytes);
+    fast_free(block);
+    return moved;
 }
 
 static void *alloc_to_grow(struct heap *heap, size_t bytes)
