@@ -143,17 +143,25 @@ static void *realloc_foreign(const void *block, size_t bytes)
     return moved;
 }
 
+__attribute__((noinline)) static void *realloc_slow(void *block, size_t bytes)
+{
+    if (!heap_owns(block))
+        return realloc_foreign(block, bytes);
+    return or_enomem(heap_realloc(block, bytes));
+}
+
 void *realloc(void *block, size_t bytes)
 {
+    void *result;
+
     if (block == NULL)
         return malloc(bytes);
     if (bytes == 0) {
         free(block);
         return NULL;
     }
-    if (!heap_owns(block))
-        return realloc_foreign(block, bytes);
-    return or_enomem(heap_realloc(block, bytes));
+    result = heap_realloc_plain(block, bytes);
+    return LIKELY(result != NULL) ? result : realloc_slow(block, bytes);
 }
 
 void *reallocarray(void *block, size_t count, size_t bytes)

@@ -16,6 +16,7 @@
 #include "core/heap/memcheck.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/noted.h"
 #include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
@@ -134,7 +135,7 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
             break;
         slab = heap_span(heap, mine->partial[size_class]);
         slab_leave_partial(heap, mine, slab);
-        slab_set_current(mine, slab);
+        slab_set_current(heap, mine, slab);
     }
     return block;
 }
@@ -143,7 +144,7 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
 static void slab_install(struct heap *heap, struct thread_heap *mine, struct span *slab)
 {
     if (mine->current[slab->size_class] == &heap->empty_slab) {
-        slab_set_current(mine, slab);
+        slab_set_current(heap, mine, slab);
         return;
     }
     slab_count(heap, slab);
@@ -188,6 +189,7 @@ static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool 
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
+    noted_end_clearing(mine);
     epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
     if (UNLIKELY(mine->batches_epoch != epoch))
         remote_post(heap, mine);

@@ -12,6 +12,7 @@
 #include "core/heap/heap.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
+#include "core/heap/noted.h"
 #include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
@@ -35,8 +36,15 @@ static bool block_is_one(const struct heap *heap, const struct span *span, const
 
     if (span->kind == SPAN_LARGE)
         return offset == 0;
-    return span->kind == SPAN_SLAB && offset < carved &&
-           slab_offset_is_block(span, (uint32_t)offset);
+    return span->kind == SPAN_SLAB && offset < carved && slab_offset_is_block(span, offset);
+}
+
+static bool is_free(const struct heap *heap, const struct span *slab, const void *block)
+{
+    if (slab_bit_is_set(heap, slab, block))
+        return true;
+    return slab_looks_free(slab, block) &&
+           (slab_finds_free(heap, slab, block) || remote_finds_free(heap, slab, block));
 }
 
 /* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
@@ -50,8 +58,7 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
             return NULL;
         misuse_invalid_pointer(heap, block, call);
     }
-    if (span->kind == SPAN_SLAB && slab_looks_free(span, block) &&
-        (slab_finds_free(heap, span, block) || remote_finds_free(heap, span, block)))
+    if (span->kind == SPAN_SLAB && is_free(heap, span, block))
         misuse_double_free(heap, span, block);
     return span;
 }
@@ -59,6 +66,17 @@ static struct span *block_span_checked(const struct heap *heap, const void *bloc
 static uint64_t span_usable_bytes(const struct span *span)
 {
     return span->kind == SPAN_SLAB ? size_class_block_bytes(span->size_class) : span->large_bytes;
+}
+
+/* Of a slab that is not CURRENT. */
+static void free_counted(const struct heap *heap, struct span *slab, void *block)
+{
+    if (slab->flags & SLAB_NOTED || (noted_is_clearing() && noted_begin(heap, slab))) {
+        noted_add(heap, slab, block);
+    } else {
+        slab_push(slab, block);
+        slab->room -= ROOM_ONE;
+    }
 }
 
 /* Our own slab was full: from now on it has a free block. */
@@ -72,8 +90,8 @@ static void free_into_full(struct heap *heap, struct span *slab, void *block)
         return;
     }
     heap_lock(heap, &mine->lock);
-    slab_push(slab, block);
-    slab->room -= ROOM_ONE;
+    noted_count_full(heap, mine);
+    free_counted(heap, slab, block);
     /* Not armed: another thread's notification is on its way and will do the rest. */
     if (__atomic_compare_exchange_n(&slab->remote, &armed, 0, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_RELAXED))
@@ -98,12 +116,12 @@ static void slab_emptied(struct heap *heap, struct span *slab)
 /* There was no room left to count down. */
 static void free_own(struct heap *heap, struct span *slab, void *block)
 {
-    slab_push(slab, block);
     if (slab->flags & SLAB_CURRENT) {
+        slab_push(slab, block);
         slab->room = ROOM_CURRENT;
         return;
     }
-    slab->room -= ROOM_ONE;
+    free_counted(heap, slab, block);
     if (slab_used(slab) == 0)
         slab_emptied(heap, slab);
 }
@@ -142,12 +160,50 @@ __attribute__((noinline)) static void free_checked(void *block)
         free_to_slab(heap, span, block);
 }
 
+/* Whether it is, without doubt, a block in use of a slab of one slice, of which nothing is to be
+ * noted anywhere. */
+static bool is_plain(const struct span *slab, const void *block)
+{
+    uint64_t offset = (uint64_t)block - slab->start;
+
+    return slab->kind == SPAN_SLAB && !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
+           offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
+           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block);
+}
+
+/* The same, and small, and another thread's. */
+static bool is_plainly_remote(const struct span *slab, const void *block,
+                              const struct thread_heap *mine)
+{
+    return slab->size_class <= REMOTE_CLASS_MAX && is_plain(slab, block) &&
+           (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
+}
+
+__attribute__((noinline)) static void free_clearing(void *block, struct span *span)
+{
+    struct thread_heap *mine = heap_thread;
+
+    if (noted_free_first(heap_here(), span, block))
+        return;
+    if (is_plainly_remote(span, block, mine) && !mine->batching)
+        remote_gather(mine, span, block);
+    else
+        free_checked(block);
+}
+
 /* In a slab of several slices the block's own slice may not be the one that knows. */
 __attribute__((noinline)) void heap_free_slow(void *block)
 {
     struct span *span = span_of_slice(block);
+    struct thread_heap *mine = heap_thread;
 
-    if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
+    if (span->flags & SLAB_NOTED && noted_free(heap_here(), span, block))
+        return;
+    if (noted_is_clearing())
+        free_clearing(block, span);
+    else if (is_plainly_remote(span, block, mine) && !mine->batching)
+        remote_gather(mine, span, block);
+    else if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
         free_checked(block);
 }
 
@@ -167,14 +223,37 @@ size_t heap_usable_bytes(const void *block)
     return span_usable_bytes(span);
 }
 
+/* Of a slab's block. */
+static bool fits_well(uint64_t usable_bytes, size_t bytes)
+{
+    return bytes <= usable_bytes && bytes >= usable_bytes / 2;
+}
+
 /* Whether the block may stay where it is although it will hold `bytes`. */
 static bool realloc_in_place(struct heap *heap, struct span *span, size_t bytes)
 {
-    uint64_t usable_bytes = span_usable_bytes(span);
-
     if (span->kind == SPAN_LARGE)
         return bytes > BLOCK_MAX_BYTES / 2 && large_resize(heap, span, bytes);
-    return bytes <= usable_bytes && bytes >= usable_bytes / 2;
+    return fits_well(span_usable_bytes(span), bytes);
+}
+
+void *heap_realloc_plain(void *block, size_t bytes)
+{
+    const struct span *slab = span_of_slice(block);
+    uint64_t usable_bytes;
+    void *moved;
+
+    if (!is_plain(slab, block))
+        return NULL;
+    usable_bytes = size_class_block_bytes(slab->size_class);
+    if (fits_well(usable_bytes, bytes))
+        return block;
+    moved = fast_malloc(heap_thread, bytes);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, bytes < usable_bytes ? bytes : usable_bytes);
+    fast_free(block);
+    return moved;
 }
 
 static void *alloc_to_grow(struct heap *heap, size_t bytes)

@@ -41,6 +41,8 @@ bool heap_owns(const void *pointer); /* lies in the process's slot */
 void *heap_malloc(size_t bytes);
 void *heap_calloc(size_t count, size_t bytes);
 void *heap_realloc(void *block, size_t bytes);
+/* The same in the usual cases, of any pointer. NULL: nothing done, take heap_realloc(). */
+void *heap_realloc_plain(void *block, size_t bytes);
 void *heap_memalign(size_t align, size_t bytes); /* align: a power of two up to 1 GiB */
 void heap_free(void *block);
 size_t heap_usable_bytes(const void *block);

@@ -7,10 +7,11 @@
  *             + ...      dirty bits: one bit a slice
  *             + ...      thread heaps: an array
  *             + ...      data: slices data_slice .. slice_count - 1
+ *             + ...      free bits: FREE_BITS_BYTES a slice of the data, when first needed
  *             + ...      profile, if there is to be one, at the end of the reserve
  *
- * Where the last three begin depends on how much could be reserved; the header says. Each of
- * the four areas is committed (readable and writable) up to its own mark and grows upwards.
+ * Where all but the spans begin depends on how much could be reserved; the header says. Each of
+ * the areas is committed (readable and writable) up to its own mark and grows upwards.
  *
  * A slice belongs to exactly one of
  *   a span in use   kind LARGE or SLAB in its first slice's descriptor; in the others of a
@@ -20,14 +21,15 @@
  * by the thread that freed it the rest        slices from `top` on, never handed out All
  * descriptors not named here are zero: kind NONE, owner null.
  *
- * For a slab, with [x] the length of a list:
- *   used + [free_head] == carved_bytes / block size, the remote list in used
- * where used is what `room` says of a slab that is not CURRENT. In a CURRENT one nobody counts: its
- * owner's malloc takes blocks without a note.
+ * For a slab, with [x] the length of a list, or the number of bits set:
+ *   used + [free_head] + [free bits] == carved_bytes / block size, the remote list in used
+ * where used is what slab_used() says of a slab that is not CURRENT. In a CURRENT one nobody
+ * counts: its owner's malloc takes blocks without a note. Only a NOTED slab has free bits.
  */
 #ifndef PHEAP_HEAP_HEAP_FORMAT_H
 #define PHEAP_HEAP_HEAP_FORMAT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/base/lock.h"
 #include "core/heap/size_class.h"
@@ -41,7 +43,7 @@
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 3
+#define HEAP_VERSION 4
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -69,6 +71,7 @@ enum span_flags {
     HARD_LISTED = 16,    /* a slab in the list of its class */
     LARGE_REUSED = 32,   /* all of it may be dirty, whatever the dirty bits say */
     SPAN_SAMPLED = 64,   /* profile.h: its blocks have samples */
+    SLAB_NOTED = 128,    /* noted.h: it has free bits */
 };
 
 /*
@@ -103,6 +106,8 @@ enum span_flags {
  *                         divisor is odd, so it stays in the product
  *   full, large, none     room or the tag does not allow it
  *   the last used block   room is 0: the slab is to be given back
+ *   noted                 room is 0
+ *   the thread clears out its tag has TAG_CLEARING, and so has the product
  * the slow path finds out which it is.
  *
  * Worked example: blocks of 48 bytes. divisor = (2^64 + 80) / 48, the first odd number that will
@@ -113,6 +118,10 @@ enum span_flags {
 #define ROOM_CURRENT (4096ull * ROOM_ONE) /* counted down and renewed */
 #define TAG_SHIFT    40                   /* a thread heap's tag: (index + 1) << TAG_SHIFT */
 #define TAG_NOBODY   (1ull << 62)
+#define TAG_CLEARING (1ull << 63)
+
+/* One bit a block of 16 bytes. */
+#define FREE_BITS_BYTES (SLICE_BYTES / 16 / 8)
 
 struct span {
     /* What malloc and free look at. */
@@ -127,15 +136,16 @@ struct span {
     uint64_t owned_start; /* slab: start + tag */
     uint64_t divisor;     /* slab: 2^64 / block bytes, rounded up to the next odd number */
     uint64_t room;        /* slab */
-    uint32_t slices;      /* length; INSIDE: distance to the first; FREE_END: as its FREE */
+    uint32_t used;        /* slab, NOTED: blocks in use; else 0 */
     uint8_t kind;
     uint8_t size_class;
     uint8_t flags;
-    uint8_t unused;
+    uint8_t shared; /* slab: another thread has freed a block of it */
     /* The rest, and what other threads write, on a line of its own. */
     _Alignas(64) uint64_t remote; /* slab */
     uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
     uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
+    uint32_t slices;              /* length; INSIDE: distance to the first; FREE_END: as its FREE */
     uint32_t next, prev;          /* slices: in a list of slabs or free runs; 0 none */
     uint32_t kept_dirty;          /* purging: pieces that the kernel did not take */
 };
@@ -159,10 +169,11 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
     struct remote_batch batches[REMOTE_BATCHES];
-    uint32_t kept[KEPT_SPANS];          /* first slices; 0 none. Also taken from by who purges */
-    uint32_t kept_next;                 /* the place that the next one goes to */
-    uint32_t ticks, ticks_step;         /* span operations until the clock is looked at */
-    uint64_t ticks_ns;                  /* what it said */
+    uint32_t kept[KEPT_SPANS];  /* first slices; 0 none. Also taken from by who purges */
+    uint32_t kept_next;         /* the place that the next one goes to */
+    uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
+    uint64_t ticks_ns;          /* what it said */
+    uint64_t full_frees; /* frees into full slabs since the last time that a list was empty */
     uint64_t small_limit, medium_limit; /* the fast paths serve up to here; profiled: 0 */
     uint64_t until_sample;              /* bytes; 0: not profiled */
     uint64_t sample_dice;               /* xorshift state */
@@ -204,7 +215,7 @@ struct heap {
     uint64_t reserve_bytes;
     uint32_t slice_count; /* of the reserve */
     uint32_t data_slice;  /* the first of the data area */
-    struct area spans, dirty_bits, thread_heaps, data;
+    struct area spans, dirty_bits, thread_heaps, data, free_bits;
     uint64_t secret;      /* keys are derived from it */
     uint64_t key_count;   /* keys made */
     uint32_t restored;    /* pages are dropped by mapping over them */
@@ -277,6 +288,19 @@ static inline struct span *heap_span(const struct heap *heap, uint32_t slice)
 static inline uint32_t heap_slice_of(const struct heap *heap, const struct span *span)
 {
     return (uint32_t)(span - heap_span(heap, 0));
+}
+
+/* Of a slab's blocks, block 0 in bit 0 of the first word. */
+static inline uint64_t *heap_free_bits(const struct heap *heap, uint32_t slice)
+{
+    return (uint64_t *)(heap->free_bits.start +
+                        (uint64_t)(slice - heap->data_slice) * FREE_BITS_BYTES);
+}
+
+/* Whether those of the slice are committed. */
+static inline bool heap_has_free_bits(const struct heap *heap, uint32_t slice)
+{
+    return (uintptr_t)heap_free_bits(heap, slice + 1) <= heap->free_bits.committed_end;
 }
 
 static inline uintptr_t heap_slice_address(const struct heap *heap, uint32_t slice)

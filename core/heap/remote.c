@@ -14,9 +14,6 @@
 #include "core/heap/thread_heap.h"
 
 #define BATCH_BLOCKS 32
-/* Of larger blocks few pass from thread to thread, and a batch of them would be much memory. */
-#define BATCH_BLOCK_BYTES_MAX 1024
-
 /* A thread that only frees has no heap until it has freed so many blocks of others. Not at once:
  * what libc frees when all destructors have run must not make one. */
 #define ATTACH_AFTER 64
@@ -31,6 +28,13 @@ static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t
     if (slab_push_remote(slab, first, last, count))
         thread_heap_notify(heap, slab);
     thread_heap_tend(heap, owner, slab);
+}
+
+/* Told to the owner, see noted.h. */
+static void set_shared(struct span *slab)
+{
+    if (!__atomic_load_n(&slab->shared, __ATOMIC_RELAXED))
+        __atomic_store_n(&slab->shared, 1, __ATOMIC_RELAXED);
 }
 
 static void batch_post(struct heap *heap, struct remote_batch *batch)
@@ -50,25 +54,63 @@ static void batches_post(struct heap *heap, struct thread_heap *mine)
     mine->batches_epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
 }
 
-static void batch_add(struct heap *heap, struct thread_heap *mine, struct span *slab,
-                      uint64_t *block)
+/* The first block of a batch, whose place may be another slab's. */
+static void batch_begin(struct heap *heap, struct remote_batch *batch, const struct span *slab,
+                        uint64_t *block)
 {
-    uint32_t slice = heap_slice_of(heap, slab);
-    struct remote_batch *batch = &mine->batches[slice % REMOTE_BATCHES];
+    batch_post(heap, batch);
+    batch->slice = heap_slice_of(heap, slab);
+    slab_link(slab, block, NULL);
+    batch->first = batch->last = block;
+    SLAB_ORDER();
+    batch->count = 1;
+}
 
-    if (batch->slice != slice) {
-        batch_post(heap, batch);
-        batch->slice = slice;
-    }
-    slab_link(slab, block, batch->count ? batch->first : NULL);
-    if (batch->count == 0)
-        batch->last = block;
+static void batch_add(struct remote_batch *batch, const struct span *slab, uint64_t *block)
+{
+    slab_link(slab, block, batch->first);
     batch->first = block;
     SLAB_ORDER();
-    if (++batch->count == BATCH_BLOCKS)
+    batch->count++;
+}
+
+__attribute__((noinline)) static void gather_slow(struct thread_heap *mine, struct span *slab,
+                                                  uint64_t *block, struct remote_batch *batch)
+{
+    struct heap *heap = heap_here();
+
+    mine->batching = 1;
+    SLAB_ORDER();
+    if (batch->slice == heap_slice_of(heap, slab) && batch->count > 0)
+        batch_add(batch, slab, block);
+    else
+        batch_begin(heap, batch, slab, block);
+    if (batch->count == BATCH_BLOCKS)
         batch_post(heap, batch);
-    if (__builtin_expect(mine->batches_epoch != __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED), 0))
+    if (mine->batches_epoch != __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED))
         batches_post(heap, mine);
+    SLAB_ORDER();
+    mine->batching = 0;
+}
+
+void remote_gather(struct thread_heap *mine, struct span *slab, void *block)
+{
+    const struct heap *heap = heap_here();
+    uint32_t slice = heap_slice_of(heap, slab);
+    struct remote_batch *batch = &mine->batches[slice % REMOTE_BATCHES];
+    bool is_usual = batch->slice == slice && batch->count - 1 < BATCH_BLOCKS - 2 &&
+                    mine->batches_epoch == __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+
+    set_shared(slab);
+    if (__builtin_expect(!is_usual, 0)) {
+        gather_slow(mine, slab, block, batch);
+        return;
+    }
+    mine->batching = 1;
+    SLAB_ORDER();
+    batch_add(batch, slab, block);
+    SLAB_ORDER();
+    mine->batching = 0;
 }
 
 /* The heap that gathers the block; NULL if it is to go by itself. */
@@ -76,7 +118,7 @@ static struct thread_heap *batching_heap(struct heap *heap, const struct span *s
 {
     struct thread_heap *mine = heap_thread;
 
-    if (slab->size_class > size_class_of(BATCH_BLOCK_BYTES_MAX))
+    if (slab->size_class > REMOTE_CLASS_MAX)
         return NULL;
     if (mine == &heap_thread_none) {
         if (++frees_unattached < ATTACH_AFTER)
@@ -91,15 +133,11 @@ void remote_free(struct heap *heap, struct span *slab, void *block)
 {
     struct thread_heap *mine = batching_heap(heap, slab);
 
-    if (mine == NULL) {
+    set_shared(slab);
+    if (mine)
+        remote_gather(mine, slab, block);
+    else
         push(heap, slab, block, block, 1);
-        return;
-    }
-    mine->batching = 1;
-    SLAB_ORDER();
-    batch_add(heap, mine, slab, block);
-    SLAB_ORDER();
-    mine->batching = 0;
 }
 
 void remote_post(struct heap *heap, struct thread_heap *mine)

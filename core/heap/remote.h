@@ -14,6 +14,13 @@
 /* No lock held, but for calls over an interrupted call of ours. */
 void remote_free(struct heap *heap, struct span *slab, void *block);
 
+/* The same of a block that goes into a batch of the calling thread's heap, which is not `batching`.
+ */
+void remote_gather(struct thread_heap *mine, struct span *slab, void *block);
+
+/* Of larger blocks few pass from thread to thread, and a batch of them would be much memory. */
+#define REMOTE_CLASS_MAX 31 /* 1,024 bytes */
+
 /* All batches of a thread heap: the calling thread's, or one that no thread has any more. */
 void remote_post(struct heap *heap, struct thread_heap *mine);
 

@@ -58,7 +58,8 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
     slab->remote = 0;
     slab->size_class = (uint8_t)size_class;
     slab->flags = (uint8_t)(is_zero ? SLAB_FRESH_ZERO : 0);
-    slab_uncount(slab);
+    slab->shared = 0;
+    slab_uncount(heap, slab);
     slab_set_owner(slab, owner);
     return slab;
 }
@@ -168,15 +169,55 @@ void slab_count(const struct heap *heap, struct span *slab)
     slab->room = (used - 1ull) * ROOM_ONE;
 }
 
-void slab_uncount(struct span *slab)
+/* The words that hold the free bits of what is carved. */
+static uint32_t slab_free_words(const struct span *slab)
 {
+    return (slab->carved_bytes / size_class_block_bytes(slab->size_class) + 63) / 64;
+}
+
+/* Links the blocks of one word in front of the list, the lowest first. */
+static void slab_link_word(struct span *slab, uint64_t bits, uint64_t first, uint64_t bytes)
+{
+    uint64_t next = slab->free_head;
+
+    while (bits) {
+        uint32_t index = 63 - (uint32_t)__builtin_clzll(bits);
+        uint64_t *block = (uint64_t *)(first + index * bytes);
+
+        block[0] = next ^ slab->key;
+        next = (uint64_t)block;
+        bits ^= 1ull << index;
+    }
+    SLAB_ORDER(); /* what is in a list has its link */
+    slab->free_head = next;
+}
+
+static void slab_link_noted(const struct heap *heap, struct span *slab)
+{
+    uint64_t *words = heap_free_bits(heap, heap_slice_of(heap, slab));
+    uint64_t bytes = size_class_block_bytes(slab->size_class);
+
+    for (uint32_t i = slab_free_words(slab); i-- > 0;) {
+        uint64_t bits = words[i];
+
+        words[i] = 0;
+        slab_link_word(slab, bits, slab->start + i * 64 * bytes, bytes);
+    }
+    slab->flags &= (uint8_t)~SLAB_NOTED;
+    slab->used = 0;
+}
+
+void slab_uncount(const struct heap *heap, struct span *slab)
+{
+    if (slab->flags & SLAB_NOTED)
+        slab_link_noted(heap, slab);
     slab->flags |= SLAB_CURRENT;
     slab->room = ROOM_CURRENT;
 }
 
-void slab_set_current(struct thread_heap *owner, struct span *slab)
+void slab_set_current(const struct heap *heap, struct thread_heap *owner, struct span *slab)
 {
-    slab_uncount(slab);
+    slab_uncount(heap, slab);
     owner->current[slab->size_class] = slab;
     slab_point_bytes(owner, slab->size_class, slab);
 }
@@ -251,6 +292,8 @@ void slab_release(struct heap *heap, struct span *slab)
 {
     uint32_t touched = (slab->carved_bytes + SLICE_BYTES - 1) >> SLICE_SHIFT;
 
+    if (slab->flags & SLAB_NOTED)
+        memset(heap_free_bits(heap, heap_slice_of(heap, slab)), 0, FREE_BITS_BYTES);
     __atomic_store_n(&slab->owner, 0, __ATOMIC_RELAXED);
     spans_free(heap, slab, touched);
 }
@@ -279,6 +322,16 @@ bool slab_list_has(const struct heap *heap, const struct span *slab, uint64_t he
         head = *(const uint64_t *)head ^ slab->key;
     }
     return false;
+}
+
+bool slab_bit_is_set(const struct heap *heap, const struct span *slab, const void *block)
+{
+    uint32_t offset = (uint32_t)((uint64_t)block - slab->start);
+    uint32_t index = offset / size_class_block_bytes(slab->size_class);
+    const uint64_t *words = heap_free_bits(heap, heap_slice_of(heap, slab));
+
+    return slab->flags & SLAB_NOTED &&
+           __atomic_load_n(&words[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1;
 }
 
 bool slab_finds_free(const struct heap *heap, const struct span *slab, const void *block)

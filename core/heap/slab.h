@@ -83,10 +83,10 @@ static inline void slab_push(struct span *slab, void *pointer)
 /* Blocks in use, of a slab that is not CURRENT. */
 static inline uint32_t slab_used(const struct span *slab)
 {
-    return (uint32_t)(slab->room >> ROOM_SHIFT) + 1;
+    return slab->flags & SLAB_NOTED ? slab->used : (uint32_t)(slab->room >> ROOM_SHIFT) + 1;
 }
 
-static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset)
+static inline bool slab_offset_is_block(const struct span *slab, uint64_t offset)
 {
     return offset * slab->divisor < ROOM_ONE;
 }
@@ -94,6 +94,16 @@ static inline bool slab_offset_is_block(const struct span *slab, uint32_t offset
 static inline bool slab_looks_free(const struct span *slab, const void *block)
 {
     return *block_mark(block) == (uint32_t)slab->key;
+}
+
+/* The block's number and its slab's room fit. False: it looks as if it were free. */
+static inline bool slab_free_to_list(struct span *slab, void *block)
+{
+    if (__builtin_expect(slab_looks_free(slab, block), 0))
+        return false;
+    slab_push(slab, block);
+    slab->room -= ROOM_ONE;
+    return true;
 }
 
 /* Other threads' list: its newest block and its length. */
@@ -124,8 +134,8 @@ void *slab_carve_one(const struct heap *heap, struct span *slab);
 /* Makes a slab not CURRENT: counts the blocks in use. The caller sees to lists and pointers. */
 void slab_count(const struct heap *heap, struct span *slab);
 
-/* Makes it CURRENT in the slab's own eyes. */
-void slab_uncount(struct span *slab);
+/* Makes it CURRENT in the slab's own eyes: its free bits become the front of its list. */
+void slab_uncount(const struct heap *heap, struct span *slab);
 
 /* From now on it is `owner`'s. */
 void slab_set_owner(struct span *slab, struct thread_heap *owner);
@@ -136,7 +146,7 @@ bool slab_is_unused(const struct heap *heap, const struct span *slab);
 /* The free list of a CURRENT slab is empty: what other threads freed becomes it. */
 void slab_take_remote(struct span *slab);
 
-void slab_set_current(struct thread_heap *owner, struct span *slab);
+void slab_set_current(const struct heap *heap, struct thread_heap *owner, struct span *slab);
 void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
@@ -163,6 +173,9 @@ static inline void slab_link(const struct span *slab, uint64_t *block, const uin
 /* Any thread, no lock: puts `count` linked blocks before the remote list. True: the owner must be
  * told (REMOTE_NOTIFY was set). */
 bool slab_push_remote(struct span *slab, uint64_t *first, uint64_t *last, uint32_t count);
+
+/* Whether the block's free bit is set. Any thread. */
+bool slab_bit_is_set(const struct heap *heap, const struct span *slab, const void *block);
 
 /* Whether the block is in one of the slab's free lists; in the list that begins at `head`. Bounded,
  * safe on damaged lists. */

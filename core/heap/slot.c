@@ -108,6 +108,15 @@ static void slot_lay_out_profile(struct heap *heap)
     slot_area(&heap->profile, &cursor, bytes);
 }
 
+/* Behind the data, so that the slices of the data have low numbers. */
+static void slot_lay_out_free_bits(struct heap *heap)
+{
+    uint64_t slices = (heap->data.limit - heap->data.start) >> SLICE_SHIFT, cursor;
+
+    cursor = heap->data.limit -= slot_round_up(slices * FREE_BITS_BYTES, SLICE_BYTES);
+    slot_area(&heap->free_bits, &cursor, slices * FREE_BITS_BYTES);
+}
+
 static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
 {
     uintptr_t base = (uintptr_t)heap;
@@ -126,6 +135,7 @@ static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
     slot_area(&heap->data, &cursor, base + reserve_bytes - cursor);
     if (profile_reserved)
         slot_lay_out_profile(heap);
+    slot_lay_out_free_bits(heap);
     heap->data_slice = (uint32_t)((heap->data.start - base) >> SLICE_SHIFT);
     heap->top = heap->data_slice;
 }

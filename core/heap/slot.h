@@ -31,7 +31,8 @@ extern HIDDEN uint64_t heap_span_mask;
  * thread that is new falls into the same slow path as one that has run out of blocks. */
 extern __thread struct thread_heap *heap_thread __attribute__((tls_model("initial-exec")));
 extern struct thread_heap heap_thread_none;
-/* What tells the slabs of this thread heap from others: slab_tag(heap_thread). */
+/* What tells the slabs of this thread heap from others: slab_tag(heap_thread). With TAG_CLEARING
+ * when the thread clears out, see noted.h. */
 extern __thread uint64_t heap_tag __attribute__((tls_model("initial-exec")));
 
 /* Stands for the calling thread as the holder of locks, attached or not. */

@@ -28,6 +28,7 @@ struct thread_heap heap_thread_none = {
     .current = {[0 ... SIZE_CLASSES - 1] = &no_slab},
     .small_limit = SMALL_MAX_BYTES,
     .medium_limit = BLOCK_MAX_BYTES,
+    .batching = 1,
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
 __thread uint64_t heap_tag;
@@ -213,7 +214,7 @@ static struct span *thread_heap_give_partial(struct heap *heap, struct thread_he
         return NULL;
     }
     slab_set_owner(slab, thief);
-    slab_uncount(slab);
+    slab_uncount(heap, slab);
     return slab;
 }
 

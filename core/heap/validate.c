@@ -151,6 +151,20 @@ static bool partial_list_has(const struct heap *heap, const struct thread_heap *
     return false;
 }
 
+/* UINT32_MAX if a bit is set that stands for no block. */
+static uint32_t free_bits_set(const struct heap *heap, const struct span *slab, uint32_t carved)
+{
+    const uint64_t *words = heap_free_bits(heap, heap_slice_of(heap, slab));
+    uint32_t count = 0;
+
+    if (!heap_has_free_bits(heap, heap_slice_of(heap, slab)))
+        return 0;
+    for (uint32_t i = 0; i < FREE_BITS_BYTES * 8; i++)
+        if (words[i / 64] >> i % 64 & 1)
+            count = i < carved ? count + 1 : UINT32_MAX;
+    return count;
+}
+
 static int validate_slab(const struct heap *heap, const struct span *slab, struct problem *why)
 {
     const struct thread_heap *owner = (const struct thread_heap *)(slab->owner & ~OWNER_FULL);
@@ -159,13 +173,20 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
     bool is_full = slab->owner & OWNER_FULL;
     int64_t free_blocks = list_length(heap, slab, slab->free_head);
     uint64_t remote = slab_remote_head(slab);
+    uint32_t bits = free_bits_set(heap, slab, carved);
     void *start = (void *)heap_span_address(heap, slab);
 
     if (free_blocks < 0 || (remote && list_length(heap, slab, remote) != slab_remote_count(slab)))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: a free list leads nowhere", start);
-    if (!current && slab_used(slab) + (uint64_t)free_blocks != carved)
-        return problem_set(why, STATUS_DAMAGED, "slab at %p: %u used + %ld free != %u carved",
-                           start, slab_used(slab), (long)free_blocks, carved);
+    if (!current && slab_used(slab) + bits + (uint64_t)free_blocks != carved)
+        return problem_set(why, STATUS_DAMAGED,
+                           "slab at %p: %u used + %ld in the list + %u bits != %u carved", start,
+                           slab_used(slab), (long)free_blocks, bits, carved);
+    if (!(slab->flags & SLAB_NOTED) ? bits > 0 || slab->used > 0
+                                    : current || slab->room > 0 || free_blocks > 0)
+        return problem_set(why, STATUS_DAMAGED,
+                           "slab at %p: flags 0x%x, %u free bits, %u used, room 0x%lx", start,
+                           slab->flags, bits, slab->used, slab->room);
     if (slab->owned_start != slab->start + (is_full ? TAG_NOBODY : slab_tag(owner)))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: owned_start 0x%lx, full %u", start,
                            slab->owned_start, is_full);

@@ -56,7 +56,8 @@ static int header_check(const struct walk *walk)
     if ((status = area_check(walk, &heap->spans, "spans")) < 0 ||
         (status = area_check(walk, &heap->dirty_bits, "dirty bits")) < 0 ||
         (status = area_check(walk, &heap->thread_heaps, "thread heaps")) < 0 ||
-        (status = area_check(walk, &heap->data, "data")) < 0)
+        (status = area_check(walk, &heap->data, "data")) < 0 ||
+        (status = area_check(walk, &heap->free_bits, "free bits")) < 0)
         return status;
     described = (heap->spans.committed_end - heap->spans.start) / sizeof(struct span);
     top_end = (uint64_t)heap->top << SLICE_SHIFT;
@@ -64,7 +65,8 @@ static int header_check(const struct walk *walk)
         described = heap->top; /* no span yet: nothing need be described */
     if (heap->spans.start != walk->base + SPANS_OFFSET ||
         heap->dirty_bits.start != heap->spans.limit ||
-        heap->thread_heaps.start != heap->dirty_bits.limit || heap->top < heap->data_slice ||
+        heap->thread_heaps.start != heap->dirty_bits.limit ||
+        heap->free_bits.start != heap->data.limit || heap->top < heap->data_slice ||
         heap->top > described || walk->base + top_end > heap->data.committed_end ||
         walk->base + ((uint64_t)heap->data_slice << SLICE_SHIFT) != heap->data.start)
         return problem_set(
@@ -118,7 +120,8 @@ static int count_slab(const struct walk *walk, uint32_t slice, const struct span
     if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
         return span_damaged(walk, slice, slab);
     block_bytes = size_class_block_bytes(slab->size_class);
-    if (slab->carved_bytes > bytes || slab->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE)
+    if (slab->carved_bytes > bytes || slab->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE ||
+        slab->used > bytes / block_bytes)
         return span_damaged(walk, slice, slab);
     used = blocks_in_use(walk, slice, slab);
     totals = &walk->out->classes[slab->size_class];

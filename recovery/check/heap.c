@@ -83,6 +83,8 @@ static bool check_areas(struct heap_view *view)
            check_area(view, &heap->thread_heaps, __builtin_offsetof(struct heap, thread_heaps),
                       heap->dirty_bits.limit) &&
            check_area(view, &heap->data, __builtin_offsetof(struct heap, data), data_start) &&
+           check_area(view, &heap->free_bits, __builtin_offsetof(struct heap, free_bits),
+                      heap->data.limit) &&
            check_extent(view);
 }
 

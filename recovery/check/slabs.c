@@ -11,7 +11,8 @@
 #include "recovery/check/heap_view.h"
 
 #define FLAGS_KNOWN                                                                                \
-    (SLAB_CURRENT | SLAB_FRESH_ZERO | HARD_GUARDED | HARD_FREED | HARD_LISTED | SPAN_SAMPLED)
+    (SLAB_CURRENT | SLAB_FRESH_ZERO | HARD_GUARDED | HARD_FREED | HARD_LISTED | SPAN_SAMPLED |     \
+     SLAB_NOTED)
 
 struct slab_place {
     struct heap_view *view;
@@ -69,6 +70,8 @@ static bool check_fields(const struct slab_place *slab, int64_t owner)
         return tell_slab(slab, "its owner's tag, or nobody's", "owned_start", span->owned_start);
     if (span->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE)
         return tell_slab(slab, "room for at most 4096 blocks", "room", span->room);
+    if (span->used > span->carved_bytes / slab->block_bytes)
+        return tell_slab(slab, "no more than are carved", "used", span->used);
     if (span->flags & ~FLAGS_KNOWN)
         return tell_slab(slab, "flags that there are", "flags", span->flags);
     return true;

@@ -191,6 +191,16 @@ static void clear_list(struct block_map *map, uint32_t slice, const struct span 
     }
 }
 
+/* Those of the carved blocks whose free bit is set. */
+static void clear_noted(struct block_map *map, uint32_t slice, uint64_t carved)
+{
+    const uint64_t *bits = heap_free_bits(map->heap, slice);
+
+    for (uint64_t i = 0; i < carved && i < FREE_BITS_BYTES * 8; i++)
+        if (bits[i / 64] >> i % 64 & 1)
+            (void)clear_bit(map, map->notes[slice].number + i);
+}
+
 static void mark_slab(struct block_map *map, uint32_t slice, const struct span *slab)
 {
     uint64_t carved = slab->carved_bytes / size_class_block_bytes(slab->size_class);
@@ -198,6 +208,8 @@ static void mark_slab(struct block_map *map, uint32_t slice, const struct span *
 
     for (uint64_t i = 0; i < carved; i++)
         set_bit(map, first + i);
+    if (slab->flags & SLAB_NOTED && heap_has_free_bits(map->heap, slice))
+        clear_noted(map, slice, carved);
     clear_list(map, slice, slab, slab->free_head, carved);
     clear_list(map, slice, slab, slab_remote_head(slab), slab_remote_count(slab));
 }

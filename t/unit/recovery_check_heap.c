@@ -96,6 +96,7 @@ static void save_heap(void)
     save_pages(base, base + FRAME_BYTES);
     save_pages(heap->spans.start, heap->spans.committed_end);
     save_pages(heap->dirty_bits.start, heap->dirty_bits.committed_end);
+    save_pages(heap->free_bits.start, heap->free_bits.committed_end);
     save_pages(heap->thread_heaps.start, heap->thread_heaps.committed_end);
     save_pages(heap->data.start, base + ((uint64_t)heap->top << SLICE_SHIFT));
     save_profile();
