@@ -1,10 +1,12 @@
 /*
  * inspect_files.c - the view files: descriptors, what they refer to, what waits in pipes, what
- * epoll watches, locks.
+ * epoll watches, locks; and mapped files, whether they are saved and still there.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include "core/base/sys.h"
+#include "core/process/mapped_files.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
@@ -162,6 +164,49 @@ static json_t *lock_row(const struct record_file_lock *lock)
     return row;
 }
 
+static const struct column mapped_columns[] = {
+    {"path", "mapped file", COLUMN_TEXT},
+    {"bytes", "bytes", COLUMN_NUMBER},
+    {"saved_text", "saved", COLUMN_TEXT},
+    {"now", "now", COLUMN_TEXT},
+};
+
+static const char *state_now(const struct image_file *file)
+{
+    struct stat stat;
+
+    if (mapped_file_is_same(file))
+        return "the same";
+    return sys_stat(file->path, &stat) == 0 ? "changed" : "gone";
+}
+
+static json_t *mapped_row(const struct image_file *file)
+{
+    json_t *row = json_pack("{s:I, s:b, s:s, s:s}", "bytes", (json_int_t)file->record->size,
+                            "saved", file->saved != NULL, "saved_text",
+                            file->saved != NULL ? "yes" : "no", "now", state_now(file));
+
+    json_object_set_new(row, "path", table_text(file->path, strlen(file->path)));
+    return row;
+}
+
+/* Without --self-contained none is saved; a person is told of what is not as it was. */
+static void show_mapped(const struct inspection *inspection, const struct process_image *process)
+{
+    bool worth_it = inspection->json != NULL;
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < process->file_count; i++) {
+        worth_it |= process->files[i].saved != NULL || !mapped_file_is_same(&process->files[i]);
+        json_array_append_new(rows, mapped_row(&process->files[i]));
+    }
+    if (worth_it)
+        table_show(inspection, "mapped_files", rows, mapped_columns,
+                   sizeof mapped_columns / sizeof mapped_columns[0]);
+    else
+        json_decref(rows);
+}
+
 static int show(struct inspection *inspection, struct view *view, struct problem *why)
 {
     const struct process_image *process = &view->process;
@@ -182,6 +227,7 @@ static int show(struct inspection *inspection, struct view *view, struct problem
                    sizeof lock_columns / sizeof lock_columns[0]);
     else
         json_decref(locks);
+    show_mapped(inspection, process);
     return 0;
 }
 

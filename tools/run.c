@@ -43,6 +43,7 @@ static int help(void)
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
+        "      --self-contained  generations have the pages of mapped files: a restore needs none\n"
         "      --children=ignore checkpoints while child processes live, which a resume loses\n"
         "      --deny io_uring   io_uring, which cannot be checkpointed, is not there for COMMAND\n"
         "      --no-crash        no image of the memory, for inspection, after a kill\n"
@@ -155,6 +156,7 @@ static bool set_switch(struct run *run, int option)
                         ['f'] = &run->preload.fresh,
                         ['x'] = &run->preload.at_exit,
                         ['c'] = &run->preload.no_crash,
+                        ['s'] = &run->preload.self_contained,
                         ['t'] = &run->preload.on_term};
 
     if ((size_t)option >= sizeof switches / sizeof *switches || switches[option] == NULL)
@@ -195,19 +197,14 @@ static const char *set_value(struct run *run, int option, const char *value)
     }
 }
 
-static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
-                                        {"keep", required_argument, NULL, 'k'},
-                                        {"resume", no_argument, NULL, 'r'},
-                                        {"fresh", no_argument, NULL, 'f'},
-                                        {"at-exit", no_argument, NULL, 'x'},
-                                        {"dirty", required_argument, NULL, 'd'},
-                                        {"no-crash", no_argument, NULL, 'c'},
-                                        {"on-term", no_argument, NULL, 't'},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {"version", no_argument, NULL, 'V'},
-                                        {"children", required_argument, NULL, 'C'},
-                                        {"deny", required_argument, NULL, 'D'},
-                                        {0}};
+static const struct option options[] = {
+    {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
+    {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
+    {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
+    {"no-crash", no_argument, NULL, 'c'},       {"on-term", no_argument, NULL, 't'},
+    {"self-contained", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},        {"children", required_argument, NULL, 'C'},
+    {"deny", required_argument, NULL, 'D'},     {0}};
 
 static int parse_options(int argc, char **argv, struct run *run)
 {

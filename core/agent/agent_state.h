@@ -23,6 +23,7 @@
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
 #include "core/process/children.h"
+#include "core/process/saved_files.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -62,6 +63,7 @@ struct agent {
     bool does_direct_io;                /* the program, or it did once */
     struct address_range stack_garbage; /* of [stack], at the last cut */
     struct capture_cache *capture_cache;
+    struct saved_files *saved_files; /* NULL: none are saved */
     struct restart_table *restarts;
     struct freeze freeze;
     struct halt_table *halts; /* PHEAP_FREEZE=signal */

@@ -185,6 +185,8 @@ static int make_tools(struct agent *agent, struct problem *why)
         return status;
     image_writer_set_garbage(agent->writer, garbage_find, agent);
     status = capture_cache_create(&agent->capture_cache, &agent->core);
+    if (status == 0 && agent->link->self_contained)
+        status = saved_files_create(&agent->saved_files, &agent->core, agent->writer);
     if (status == 0)
         status = restart_table_create(&agent->restarts, &agent->core);
     if (status < 0)

@@ -202,6 +202,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->deepbind = options_switch(environment, "PHEAP_DEEPBIND");
     out->on_term = options_switch(environment, "PHEAP_ON_TERM");
     out->fresh = options_switch(environment, "PHEAP_FRESH");
+    out->self_contained = options_switch(environment, "PHEAP_SELF_CONTAINED");
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
     out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));

@@ -55,6 +55,7 @@ struct environment_options {
     bool omits_crash;       /* PHEAP_CRASH=0 */
     bool ignores_children;  /* PHEAP_CHILDREN=ignore */
     bool denies_io_uring;   /* PHEAP_DENY=io_uring */
+    bool self_contained;    /* PHEAP_SELF_CONTAINED=1: mapped files are saved too */
     bool on_term;           /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
     bool fresh;             /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool deepbind;          /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */

@@ -312,6 +312,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_TERMINAL] = read_terminal,
     [RECORD_CLOCKS] = read_clocks,
     [RECORD_PROCESSOR] = read_processor,
+    [RECORD_SAVED_FILE] = read_saved_file,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -449,6 +450,13 @@ int process_image_read(struct process_image *image, const void *record, size_t b
     while (status == 0 && record_next(&reader, &reading.item) > 0)
         status = readers[reading.item.kind](&reading);
     return status == 0 ? check_relations(&reading) : status;
+}
+
+bool process_image_is_replaced(const struct process_image *image,
+                               const struct record_mapping *mapping)
+{
+    return mapping->file != RECORD_ID_NONE && !(mapping->flags & RECORD_MAPPING_OBJECT) &&
+           image->files[mapping->file].is_replaced;
 }
 
 const struct image_mapping *process_image_mapping(const struct process_image *image,

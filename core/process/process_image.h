@@ -15,6 +15,7 @@
 #ifndef PHEAP_PROCESS_PROCESS_IMAGE_H
 #define PHEAP_PROCESS_PROCESS_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/arena.h"
@@ -27,6 +28,8 @@
 struct image_file {
     const struct record_file *record;
     const char *path;
+    const struct record_saved_file *saved; /* NULL: the generation has not its content */
+    bool is_replaced; /* mapped_files_check(): not there as it was, so `saved` takes its place */
 };
 
 struct image_mapping {
@@ -152,6 +155,10 @@ struct process_image {
 /* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */
 MUST_CHECK int process_image_read(struct process_image *image, const void *record, size_t bytes,
                                   struct arena *arena, struct problem *why);
+
+/* Is the mapping of a file that is not there as it was, so that the image takes its place? */
+bool process_image_is_replaced(const struct process_image *image,
+                               const struct record_mapping *mapping);
 
 /* The mapping that holds address, or NULL. */
 const struct image_mapping *process_image_mapping(const struct process_image *image,

@@ -45,10 +45,11 @@ enum record_kind {
     RECORD_PROCESS_ATTRIBUTES = 24, /* at most one */
     RECORD_INOTIFY_WATCH = 25,      /* of the description behind it, by wd; tail: path */
 
-    RECORD_CHILD = 26,     /* a child process that has ended */
-    RECORD_TERMINAL = 27,  /* at most one */
-    RECORD_CLOCKS = 28,    /* at most one */
-    RECORD_PROCESSOR = 29, /* at most one */
+    RECORD_CHILD = 26,      /* a child process that has ended */
+    RECORD_TERMINAL = 27,   /* at most one */
+    RECORD_CLOCKS = 28,     /* at most one */
+    RECORD_PROCESSOR = 29,  /* at most one */
+    RECORD_SAVED_FILE = 30, /* of the file before it: the generation has its content */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -540,6 +541,17 @@ struct record_processor {
     uint32_t words[8];
 };
 
+/* OFFSET SIZE
+ *   0     4  file id
+ *   4     4  reserved, 0
+ *   8     8  page of the index that holds the file's first one */
+struct record_saved_file {
+    uint32_t file;
+    uint32_t reserved;
+    uint64_t first_page;
+};
+
+_Static_assert(sizeof(struct record_saved_file) == 16, "as drawn");
 _Static_assert(sizeof(struct record_processor) == 32, "as drawn");
 _Static_assert(sizeof(struct record_clocks) == 8, "as drawn");
 _Static_assert(sizeof(struct record_terminal) == 56, "as drawn");

@@ -21,6 +21,7 @@
 #include "core/process/tracee.h"
 #include "recovery/restore/restore.h"
 
+/* Behind those of files that the image takes the place of: what the program wrote over them. */
 #define CONTENTS_PLANS 3 /* below the slot, the slot, above it */
 
 struct restore_job {
@@ -35,8 +36,9 @@ struct restore_job {
     int lock_fd; /* holds the generation's lock; its mappings keep it */
     struct process_image process;
     struct image image;
-    struct arena plan_arena; /* of image and plans: another thread's while they are made */
-    struct image_plan plans[CONTENTS_PLANS];
+    struct arena plan_arena;  /* of image and plans: another thread's while they are made */
+    struct image_plan *plans; /* in the order in which they are read in */
+    uint32_t plan_count;
     bool is_planned;
     bool *widened;              /* [mapping]: see struct rebuild */
     struct count_result *count; /* of the counter, in memory shared with it */

@@ -147,7 +147,7 @@ static void note_plan(const struct restore_job *job)
     uint64_t extents = 0, mapped = 0, read_in = 0;
     char text[120];
 
-    for (int i = 0; i < CONTENTS_PLANS; i++) {
+    for (uint32_t i = 0; i < job->plan_count; i++) {
         const struct image_plan *one = &job->plans[i];
 
         for (uint64_t k = 0; k < one->extent_count; k++)
@@ -175,7 +175,7 @@ static int check(struct restore_job *job)
     job->first_private_fd = highest + 1 > LOWEST_PRIVATE_FD ? (int)highest + 1 : LOWEST_PRIVATE_FD;
     job->pool_fd = job->first_private_fd + PRIVATE_POOL;
     if (status == 0)
-        status = mapped_files_check(process, job->why);
+        status = mapped_files_check(&job->process, job->why);
     if (status == 0)
         descriptors_find_renamed(&job->process, &job->arena);
     if (status == 0)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include "core/base/checksum.h"
 #include "core/process/mapped_files.h"
+#include "core/process/saved_files.h"
 #include "recovery/view/opened_heap.h"
 
 /* --- what lies under the image: files, zero, the vdso --- */
@@ -37,6 +38,20 @@ static int backing_fd(struct view *view, uint32_t id)
     return backing->state < 0 ? backing->state : backing->fd;
 }
 
+/* The file's content in the generation, which does not depend on what became of the file. */
+static int read_saved(struct view *view, const struct image_file *file,
+                      const struct record_mapping *mapping, uint64_t address, uint8_t *page,
+                      struct problem *why)
+{
+    uint64_t from = saved_file_page(file, mapping) + (address - mapping->start) / PAGE_BYTES;
+    struct index_entry entry = {FRAME_NONE, 0};
+    int status = index_lookup(view->image.index, from, &entry);
+
+    return status < 0 ? problem_set(why, status, "%s: the index cannot be read: %s",
+                                    view->pool.path, status_text(status))
+                      : pool_read_page(&view->pool, entry, page, why);
+}
+
 static int read_backing(struct view *view, const struct image_mapping *mapping, uint64_t address,
                         uint8_t *page, struct problem *why)
 {
@@ -47,6 +62,8 @@ static int read_backing(struct view *view, const struct image_mapping *mapping, 
     memset(page, 0, PAGE_BYTES);
     if (record->file == RECORD_ID_NONE)
         return 0;
+    if (!(record->flags & RECORD_MAPPING_OBJECT) && view->process.files[record->file].saved != NULL)
+        return read_saved(view, &view->process.files[record->file], record, address, page, why);
     fd = backing_fd(view, record->file);
     if (fd < 0)
         return problem_set(why, fd, "%s: not the file that the program had mapped: %s",

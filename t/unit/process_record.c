@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include "core/image/file_area.h"
 #include "core/process/crash_record.h"
 #include "core/process/process_image.h"
 #include "core/process/processor.h"
@@ -534,6 +536,42 @@ static void a_processor_that_lacks_something_is_told_by_name(void)
 }
 
 /* No flip may crash the reader or make it look outside (run under ASan too). */
+static void put_saved_file(uint32_t mode, uint32_t file, uint64_t first_page)
+{
+    struct record_file record = {.id = 1, .size = 7, .mode = mode};
+    struct record_saved_file saved = {.file = file, .first_page = first_page};
+
+    put_basic(1);
+    record_put(&writer, RECORD_FILE, &record, sizeof record, "/lib/x.so", 10);
+    record_put(&writer, RECORD_SAVED_FILE, &saved, sizeof saved, NULL, 0);
+}
+
+static void a_saved_file_lies_at_a_place_of_the_file_area_once(void)
+{
+    const uint64_t place = file_place_page(5);
+    struct record_saved_file again = {.file = 1, .first_page = place};
+    struct process_image image;
+
+    put_saved_file(S_IFREG | 0644, 1, place);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK(image.files[0].saved == NULL);
+    CHECK_EQ(image.files[1].saved->first_page, place);
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(FILE_PLACES - 1));
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_SAVED_FILE, &again, sizeof again, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 2, place);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFCHR | 0644, 1, place);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, place + 1);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, FILE_AREA_FIRST - FILE_PLACE_PAGES);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(FILE_PLACES));
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
 static void flipped_bits_never_crash_the_reader(void)
 {
     struct process_image image;
@@ -646,6 +684,7 @@ int main(int argc, char **argv)
     RUN(impossible_shared_memory_is_refused);
     RUN(a_terminal_and_clocks_are_there_once_at_most);
     RUN(a_processor_that_lacks_something_is_told_by_name);
+    RUN(a_saved_file_lies_at_a_place_of_the_file_area_once);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
