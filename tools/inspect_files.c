@@ -110,6 +110,9 @@ static void add_detail(const struct process_image *process, const struct record_
     } else if (record->kind == DESCRIPTION_TIMERFD) {
         snprintf(text, sizeof text, "%.3f s left, every %.3f s", (double)record->offset / 1e9,
                  (double)record->size / 1e9);
+    } else if (record->kind == DESCRIPTION_REGULAR &&
+               process_image_content(process, record->device, record->inode) != NULL) {
+        snprintf(text, sizeof text, "content saved");
     } else if (record->kind == DESCRIPTION_SIGNALFD) {
         snprintf(text, sizeof text, "signals 0x%lx", (unsigned long)record->value);
     }
@@ -137,6 +140,10 @@ static json_t *descriptor_row(const struct process_image *process,
                     "close_on_exec", descriptor->close_on_exec != 0, "flags_text", flags,
                     "cut_back_at_restore", (record->flags & RECORD_CUT_BACK) != 0);
     json_object_set_new(row, "path", table_text(description->path, strlen(description->path)));
+    json_object_set_new(
+        row, "content_saved",
+        json_boolean(record->kind == DESCRIPTION_REGULAR &&
+                     process_image_content(process, record->device, record->inode) != NULL));
     if (has_offset(record->kind)) {
         json_object_set_new(row, "offset", json_integer((json_int_t)record->offset));
         json_object_set_new(row, "size", json_integer((json_int_t)record->size));
@@ -207,6 +214,42 @@ static void show_mapped(const struct inspection *inspection, const struct proces
         json_decref(rows);
 }
 
+static const struct column content_columns[] = {
+    {"path", "saved to be put back", COLUMN_TEXT},
+    {"bytes", "bytes", COLUMN_NUMBER},
+    {"pages", "pages", COLUMN_NUMBER},
+    {"use", "when", COLUMN_TEXT},
+};
+
+static int show_contents(const struct inspection *inspection, struct view *view,
+                         struct problem *why)
+{
+    const struct process_image *process = &view->process;
+    json_t *rows = json_array();
+    int status = 0;
+
+    for (uint32_t i = 0; i < process->content_count && status == 0; i++) {
+        const struct record_saved_content *content = process->contents[i];
+        const char *path = process_image_content_path(process, content);
+        uint64_t start = content->first_page << PAGE_SHIFT, pages;
+
+        status =
+            view_count_pages(view, start, start + content->bytes + PAGE_BYTES - 1, &pages, why);
+        if (status == 0)
+            json_array_append_new(
+                rows, json_pack("{s:I, s:I, s:s, s:o}", "bytes", (json_int_t)content->bytes,
+                                "pages", (json_int_t)pages, "use",
+                                content->flags & CONTENT_READ_ONLY ? "it is gone" : "always",
+                                "path", table_text(path, strlen(path))));
+    }
+    if (status == 0 && (inspection->json || json_array_size(rows)))
+        table_show(inspection, "saved_contents", rows, content_columns,
+                   sizeof content_columns / sizeof content_columns[0]);
+    else
+        json_decref(rows);
+    return status;
+}
+
 static int show(struct inspection *inspection, struct view *view, struct problem *why)
 {
     const struct process_image *process = &view->process;
@@ -228,7 +271,7 @@ static int show(struct inspection *inspection, struct view *view, struct problem
     else
         json_decref(locks);
     show_mapped(inspection, process);
-    return 0;
+    return show_contents(inspection, view, why);
 }
 
 int inspect_files(struct inspection *inspection, struct problem *why)

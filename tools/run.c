@@ -44,6 +44,9 @@ static int help(void)
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
         "      --self-contained  generations have the pages of mapped files: a restore needs none\n"
+        "      --files=save[:SIZE]  files that COMMAND writes in place, up to SIZE (64M), are "
+        "saved and\n"
+        "                        put back by a restore\n"
         "      --children=ignore checkpoints while child processes live, which a resume loses\n"
         "      --deny io_uring   io_uring, which cannot be checkpointed, is not there for COMMAND\n"
         "      --no-crash        no image of the memory, for inspection, after a kill\n"
@@ -168,7 +171,7 @@ static bool set_switch(struct run *run, int option)
 /* One with an argument. NULL, or what is wrong with that. */
 static const char *set_value(struct run *run, int option, const char *value)
 {
-    uint64_t keep;
+    uint64_t keep, bytes;
 
     switch (option) {
     case 'i':
@@ -184,6 +187,10 @@ static const char *set_value(struct run *run, int option, const char *value)
             return "-k takes a number of generations, 1 to 16";
         run->preload.keep = (uint32_t)keep;
         return NULL;
+    case 'F':
+        run->preload.files = value;
+        return options_files(value, &bytes) < 0 ? "--files takes save, or save:SIZE: save:1G"
+                                                : NULL;
     case 'C':
         if (strcmp(value, "ignore") != 0 && strcmp(value, "wait") != 0)
             return "--children takes ignore, or wait";
@@ -197,14 +204,21 @@ static const char *set_value(struct run *run, int option, const char *value)
     }
 }
 
-static const struct option options[] = {
-    {"interval", required_argument, NULL, 'i'}, {"keep", required_argument, NULL, 'k'},
-    {"resume", no_argument, NULL, 'r'},         {"fresh", no_argument, NULL, 'f'},
-    {"at-exit", no_argument, NULL, 'x'},        {"dirty", required_argument, NULL, 'd'},
-    {"no-crash", no_argument, NULL, 'c'},       {"on-term", no_argument, NULL, 't'},
-    {"self-contained", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},        {"children", required_argument, NULL, 'C'},
-    {"deny", required_argument, NULL, 'D'},     {0}};
+static const struct option options[] = {{"interval", required_argument, NULL, 'i'},
+                                        {"keep", required_argument, NULL, 'k'},
+                                        {"resume", no_argument, NULL, 'r'},
+                                        {"fresh", no_argument, NULL, 'f'},
+                                        {"at-exit", no_argument, NULL, 'x'},
+                                        {"dirty", required_argument, NULL, 'd'},
+                                        {"no-crash", no_argument, NULL, 'c'},
+                                        {"on-term", no_argument, NULL, 't'},
+                                        {"self-contained", no_argument, NULL, 's'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, 'V'},
+                                        {"children", required_argument, NULL, 'C'},
+                                        {"files", required_argument, NULL, 'F'},
+                                        {"deny", required_argument, NULL, 'D'},
+                                        {0}};
 
 static int parse_options(int argc, char **argv, struct run *run)
 {

@@ -177,6 +177,8 @@ static int make_tools(struct agent *agent, struct problem *why)
         .track = (enum tracking)agent->link->track,
         .scratch_bytes = scratch_bytes < SCRATCH_BYTES_MAX ? scratch_bytes : 0,
     };
+    const struct saved_options saves = {.mapped = agent->link->self_contained != 0,
+                                        .content_bytes = agent->link->files_bytes};
     int status;
 
     probe_kernel(agent);
@@ -185,8 +187,8 @@ static int make_tools(struct agent *agent, struct problem *why)
         return status;
     image_writer_set_garbage(agent->writer, garbage_find, agent);
     status = capture_cache_create(&agent->capture_cache, &agent->core);
-    if (status == 0 && agent->link->self_contained)
-        status = saved_files_create(&agent->saved_files, &agent->core, agent->writer);
+    if (status == 0 && (saves.mapped || saves.content_bytes > 0))
+        status = saved_files_create(&agent->saved_files, &agent->core, agent->writer, &saves);
     if (status == 0)
         status = restart_table_create(&agent->restarts, &agent->core);
     if (status < 0)

@@ -34,11 +34,32 @@ static int read_pages(struct stage *stage, int fd, uint64_t file_page, uint64_t 
     return 0;
 }
 
+/* What differs waits in the scratch of the cut, if there is room; it is compared once more. */
+static int keep_until_commit(struct image_writer *writer)
+{
+    struct stage *stage = &writer->stage, *scratch = &writer->scratch;
+    int status = 0;
+
+    if (stage_room(scratch) < stage->compared)
+        status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
+    if (status < 0 || stage_room(scratch) < stage->compared)
+        return status < 0 ? status : stage_write(stage, &writer->stats.freeze_written_bytes);
+    for (uint64_t i = 0; i < stage->compared; i++) {
+        memcpy(scratch->data + scratch->named * PAGE_BYTES, stage->data + i * PAGE_BYTES,
+               PAGE_BYTES);
+        stage_add(scratch, stage->pages[i] | MEMORY_FILE);
+    }
+    scratch->read_count = scratch->named;
+    if (scratch->touched < scratch->named)
+        scratch->touched = scratch->named;
+    stage_drop(stage);
+    return 0;
+}
+
 int file_area_save(struct image_writer *writer, int fd, uint64_t file_page, uint64_t page,
                    uint64_t end, bool frozen, struct problem *why)
 {
     struct stage *stage = &writer->stage;
-    uint64_t *bytes = frozen ? &writer->stats.freeze_written_bytes : &writer->stats.written_bytes;
     int status = 0;
 
     while (page < end && status == 0) {
@@ -48,7 +69,8 @@ int file_area_save(struct image_writer *writer, int fd, uint64_t file_page, uint
         if (status == 0)
             status = stage_compare(stage);
         if (status == 0)
-            status = stage_write(stage, bytes);
+            status = frozen ? keep_until_commit(writer)
+                            : stage_write(stage, &writer->stats.written_bytes);
         page += pages;
         file_page += pages;
     }
@@ -57,6 +79,11 @@ int file_area_save(struct image_writer *writer, int fd, uint64_t file_page, uint
     stage_drop(stage);
     return problem_set(why, status, "%s: cannot save a file's pages: %s", writer->pool->path,
                        status_text(status));
+}
+
+uint64_t file_area_losses(const struct image_writer *writer)
+{
+    return writer->losses;
 }
 
 int file_area_clear(struct image_writer *writer, uint64_t page, uint64_t end, struct problem *why)

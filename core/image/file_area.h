@@ -30,8 +30,9 @@ static inline uint64_t file_place_page(uint64_t place)
 
 /*
  * Pages [page, end) of the area become what fd's file has from its page file_page on; behind its
- * end zeroes. frozen: the program stands still meanwhile (its pause is accounted for). After a
- * failure any of these pages may have any of the two contents, or none.
+ * end zeroes. frozen: the program stands still meanwhile, and what differs waits for the commit as
+ * far as there is room. After a failure any of these pages may have any of the two contents, or
+ * none.
  */
 MUST_CHECK int file_area_save(struct image_writer *writer, int fd, uint64_t file_page,
                               uint64_t page, uint64_t end, bool frozen, struct problem *why);
@@ -39,5 +40,8 @@ MUST_CHECK int file_area_save(struct image_writer *writer, int fd, uint64_t file
 /* Pages [page, end) have no content any more. */
 MUST_CHECK int file_area_clear(struct image_writer *writer, uint64_t page, uint64_t end,
                                struct problem *why);
+
+/* Changes when pages may have been lost that were saved before: an attempt has failed. */
+uint64_t file_area_losses(const struct image_writer *writer);
 
 #endif

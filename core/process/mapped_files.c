@@ -94,15 +94,20 @@ static int64_t stat_mtime_ns(const struct stat *stat)
     return (int64_t)stat->st_mtim.tv_sec * 1000000000 + stat->st_mtim.tv_nsec;
 }
 
-void mapped_file_identify(struct record_file *record, const char *path, const struct stat *stat)
+struct record_file mapped_file_identity(const struct stat *stat)
 {
-    *record = (struct record_file){
+    return (struct record_file){
         .device = stat->st_dev,
         .inode = stat->st_ino,
         .size = (uint64_t)stat->st_size,
         .mtime_ns = stat_mtime_ns(stat),
         .mode = stat->st_mode,
     };
+}
+
+void mapped_file_identify(struct record_file *record, const char *path, const struct stat *stat)
+{
+    *record = mapped_file_identity(stat);
     if (S_ISREG(stat->st_mode))
         record->build_id_bytes = build_id_read(path, record->build_id);
 }
@@ -192,7 +197,7 @@ int capture_deleted_file(struct capture_run *run, const char *path, uint64_t ino
     const struct saved_file *saved = find_saved(run, path, inode);
     struct cached_file *file;
 
-    if (saved == NULL && !(inode == 0 && run->capture->saved != NULL))
+    if (saved == NULL && !(inode == 0 && saved_files_carry(run->capture->saved)))
         return problem_set(run->why, STATUS_UNSUPPORTED,
                            "%s is mapped, but has been deleted or replaced; end and start the "
                            "program after an upgrade",
@@ -255,6 +260,15 @@ static bool may_replace(const struct process_image *image, uint32_t file)
     return image->files[file].saved != NULL || (saves && !is_mapped(image, file));
 }
 
+/* It is made anew before it is mapped. */
+static bool is_put_back(const struct process_image *image, uint32_t file)
+{
+    const struct record_file *record = image->files[file].record;
+
+    return (record->flags & RECORD_FILE_MAY_CHANGE) &&
+           process_image_content(image, record->device, record->inode) != NULL;
+}
+
 int mapped_files_check(struct process_image *image, struct problem *why)
 {
     for (uint32_t i = 0; i < image->file_count; i++) {
@@ -262,6 +276,8 @@ int mapped_files_check(struct process_image *image, struct problem *why)
         struct stat stat;
         int status = sys_stat(file->path, &stat);
 
+        if (is_put_back(image, i))
+            continue;
         file->is_replaced = status != 0 || !file_is_same(file, &stat);
         if (!file->is_replaced || may_replace(image, i))
             continue;

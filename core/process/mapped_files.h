@@ -38,7 +38,9 @@ MUST_CHECK int capture_mapped_file(struct capture_run *run, const char *path, ui
 MUST_CHECK int capture_deleted_file(struct capture_run *run, const char *path, uint64_t inode,
                                     uint32_t *id);
 
-/* What a record says of the file, its id apart; reads its build-id. */
+/* What a record says of the file, its id and build-id apart. */
+struct record_file mapped_file_identity(const struct stat *stat);
+/* The same with the build-id, which is read. */
 void mapped_file_identify(struct record_file *record, const char *path, const struct stat *stat);
 
 /* Outside the freeze: looks at the file, so that its build-id is in the cache. Failures show later.

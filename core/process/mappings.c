@@ -75,7 +75,7 @@ static int capture_file(struct capture_run *run, const struct mapping *mapping, 
     if (mapping->deleted)
         return capture_deleted_file(run, mapping->name, mapping->inode, id);
     status = capture_mapped_file(run, mapping->name, mapping->inode, may_change, id);
-    if (status != 0 || saved == NULL || may_change ||
+    if (status != 0 || !saved_files_carry(saved) || may_change ||
         saved_files_find(saved, mapping->name, mapping->inode) == NULL ||
         saved_files_cover(saved, mapping))
         return status;

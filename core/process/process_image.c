@@ -313,6 +313,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_CLOCKS] = read_clocks,
     [RECORD_PROCESSOR] = read_processor,
     [RECORD_SAVED_FILE] = read_saved_file,
+    [RECORD_SAVED_CONTENT] = read_saved_content,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -365,13 +366,14 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
     image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
+    image->contents = array(arena, counts[RECORD_SAVED_CONTENT], sizeof(void *));
     image->children = array(arena, counts[RECORD_CHILD], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
                    image->objects && image->object_parts && image->inotify_watches &&
                    image->watches && image->interval_timers && image->posix_timers &&
-                   image->pending && image->locks && image->children
+                   image->pending && image->locks && image->children && image->contents
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }

@@ -25,6 +25,8 @@
 #define PROCESS_DESCRIPTORS_MAX (1u << 20)
 #define PROCESS_ADDRESS_LIMIT   0x7ffffffff000ull
 
+struct stat;
+
 struct image_file {
     const struct record_file *record;
     const char *path;
@@ -148,6 +150,8 @@ struct process_image {
     uint32_t pending_count;
     const struct record_file_lock **locks;
     uint32_t lock_count;
+    const struct record_saved_content **contents;
+    uint32_t content_count;
     const struct record_child **children;
     uint32_t child_count;
 };
@@ -159,6 +163,15 @@ MUST_CHECK int process_image_read(struct process_image *image, const void *recor
 /* Is the mapping of a file that is not there as it was, so that the image takes its place? */
 bool process_image_is_replaced(const struct process_image *image,
                                const struct record_mapping *mapping);
+
+/* The saved content of an open or mapped file, or NULL; and where that file is. */
+const struct record_saved_content *process_image_content(const struct process_image *image,
+                                                         uint64_t device, uint64_t inode);
+/* Is what its path leads to now, as stat says, the file that it was? */
+bool process_image_is_content(const struct process_image *image,
+                              const struct record_saved_content *content, const struct stat *stat);
+const char *process_image_content_path(const struct process_image *image,
+                                       const struct record_saved_content *content);
 
 /* The mapping that holds address, or NULL. */
 const struct image_mapping *process_image_mapping(const struct process_image *image,

@@ -445,6 +445,15 @@ static int let_go(struct drive *drive)
     return status == 0 ? 0 : fail(drive, status, "letting it go");
 }
 
+/* Before memory is mapped: a file that is gone may be mapped too. */
+static int put_files_back(struct drive *drive)
+{
+    struct restore_job *job = drive->job;
+    int status = job->process.content_count > 0 ? resume_counter_wait(job) : 0;
+
+    return status == 0 && job->process.content_count > 0 ? put_back(job) : status;
+}
+
 static int wait_for_resume_counter(struct drive *drive)
 {
     return resume_counter_wait(drive->job);
@@ -453,9 +462,10 @@ static int wait_for_resume_counter(struct drive *drive)
 int drive_rebuild(struct restore_job *job, struct spawned *spawned)
 {
     static int (*const steps[])(struct drive *) = {
-        prepare,     rebuild_memory, wait_for_resume_counter, rebuild_process, rebuild_threads,
-        start_agent, let_go};
+        prepare,         put_files_back,  rebuild_memory, wait_for_resume_counter,
+        rebuild_process, rebuild_threads, start_agent,    let_go};
     static const char *const notes[] = {"executable stopped",
+                                        "files put back",
                                         "memory mapped and read in",
                                         "resume counted",
                                         "files and threads made",

@@ -180,6 +180,8 @@ static int check(struct restore_job *job)
         descriptors_find_renamed(&job->process, &job->arena);
     if (status == 0)
         status = descriptors_check(process, job->why);
+    if (status == 0)
+        status = put_back_check(job);
     restore_note(job, "record read, files compared");
     return status;
 }
@@ -359,6 +361,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
 {
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
+                              .keeps_files = options->keeps_files,
                               .terminal = terminal_of_restorer(),
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,

@@ -240,6 +240,31 @@ def python_goes_on_without_its_executable_and_its_modules(place):
         check_equal(f.read(), expected, "output")
 
 
+@test
+def with_files_save_a_file_that_it_only_reads_is_carried_too(place):
+    text = "".join(f"line {n} of the input\n" for n in range(4000))
+    pool, out, source = place.path("pool"), place.path("out"), place.write("input", text)
+    script = ("import time\n"
+              "with open('input', buffering=4096) as f:\n"
+              "    for line in f:\n"
+              "        print(line, end='', flush=True)\n"
+              "        time.sleep(0.0005)\n")
+    process = place.start(PHEAP, "run", "--self-contained", "--files=save", "-i", "50ms", pool, PYTHON,
+                          "-c", script, stdout=out)
+    place.wait_generation(pool, 4, process)
+    process.kill()
+    inode = os.stat(source).st_ino
+    os.utime(source, (5, 5))
+    process = place.start(PHEAP, "restore", pool)
+    place.wait_generation(pool, process.resumed()["generation"] + 2, process)
+    kill(process)
+    check_equal((os.stat(source).st_ino, os.stat(source).st_mtime), (inode, 5), "the file, if it is there")
+    os.unlink(source)
+    check_equal(place.pheap("restore", pool).status, 0, "the last restore")
+    with open(out, encoding="ascii") as f:
+        check(f.read() == text, "output")
+
+
 class Elsewhere:
     """Another root directory that has pheap's own tool and its libraries under other names, /proc, /dev
     and nothing else."""

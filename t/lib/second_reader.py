@@ -195,9 +195,16 @@ class Pool:
             yield kind, record[at + 8:at + 8 + size]
             at += 8 + (size + 7) // 8 * 8
 
+    def stored(self, generation, first, size):
+        """The first bytes of the file area from a page on."""
+        if first < 1 << 36 or first % (1 << 24):
+            raise Damaged(f"a saved file at page {first:#x}")
+        pages = range(first, first + (size + FRAME - 1) // FRAME)
+        return b"".join(self.content(*self.lookup(generation, p)) for p in pages)[:size]
+
     def saved_file(self, generation, path):
         """The bytes of a file that the record says is saved; zeroes for what nobody had mapped."""
-        files = {}
+        files, opened = {}, {}
         for kind, payload in self.items(generation):
             if kind == 4:
                 number, = struct.unpack_from("<I", payload)
@@ -205,13 +212,16 @@ class Pool:
                 files[number] = payload[80:-1].decode(), size
             elif kind == 30:
                 number, _, first = struct.unpack("<IIQ", payload)
-                if first < 1 << 36 or first % (1 << 24):
-                    raise Damaged(f"a saved file at page {first:#x}")
                 name, size = files[number]
                 if name == path:
-                    pages = range(first, first + (size + FRAME - 1) // FRAME)
-                    content = b"".join(self.content(*self.lookup(generation, p)) for p in pages)
-                    return content[:size]
+                    return self.stored(generation, first, size)
+            elif kind == 9:
+                number, = struct.unpack_from("<I", payload)
+                opened[number] = payload[56:-1].decode()
+            elif kind == 31:
+                number, flags, first, size, _, _ = struct.unpack("<IIQQII", payload)
+                if (files[number][0] if flags & 1 else opened[number]) == path:
+                    return self.stored(generation, first, size)
         raise Damaged(f"{path} is not saved")
 
     def log_record(self, extent, at, sequence, session, before):

@@ -572,6 +572,55 @@ static void a_saved_file_lies_at_a_place_of_the_file_area_once(void)
     CHECK_EQ(read_status(), STATUS_DAMAGED);
 }
 
+static void put_saved_content(uint32_t kind, struct record_saved_content content)
+{
+    struct record_description description = {.kind = kind, .inode = 77};
+
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(1));
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/tmp/data", 10);
+    record_put(&writer, RECORD_SAVED_CONTENT, &content, sizeof content, NULL, 0);
+}
+
+static void saved_content_is_of_a_file_that_is_open_or_mapped(void)
+{
+    const struct record_saved_content good = {.first_page = file_place_page(5), .bytes = 5000};
+    struct record_saved_content bad = good, mapped = good;
+    struct process_image image;
+
+    put_saved_content(DESCRIPTION_REGULAR, good);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.content_count, 1);
+    CHECK_STR(process_image_content_path(&image, image.contents[0]), "/tmp/data");
+    CHECK(process_image_content(&image, 0, 77) == image.contents[0]);
+    CHECK(process_image_content(&image, 0, 78) == NULL);
+    CHECK(process_image_content(&image, 1, 77) == NULL);
+    mapped.id = 1;
+    mapped.flags = CONTENT_OF_FILE;
+    put_saved_content(DESCRIPTION_REGULAR, mapped);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_STR(process_image_content_path(&image, image.contents[0]), "/lib/x.so");
+    put_saved_content(DESCRIPTION_DIRECTORY, good);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    mapped.id = 0; /* no regular file */
+    put_saved_content(DESCRIPTION_REGULAR, mapped);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad.id = 1;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.first_page++;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.bytes = FILE_PLACE_PAGES * FRAME_BYTES + 1;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.flags = 4;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
 static void flipped_bits_never_crash_the_reader(void)
 {
     struct process_image image;
@@ -685,6 +734,7 @@ int main(int argc, char **argv)
     RUN(a_terminal_and_clocks_are_there_once_at_most);
     RUN(a_processor_that_lacks_something_is_told_by_name);
     RUN(a_saved_file_lies_at_a_place_of_the_file_area_once);
+    RUN(saved_content_is_of_a_file_that_is_open_or_mapped);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);
