@@ -113,6 +113,7 @@ struct process_image {
     const struct record_terminal *terminal;             /* or NULL */
     const struct record_clocks *clocks;                 /* or NULL */
     const struct record_processor *processor;           /* or NULL */
+    const struct record_saved_vdso *vdso;               /* or NULL */
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;

@@ -52,6 +52,7 @@ enum record_kind {
     RECORD_PROCESSOR = 29,     /* at most one */
     RECORD_SAVED_FILE = 30,    /* of the file before it: the generation has its content */
     RECORD_SAVED_CONTENT = 31, /* of a file that is put back; behind the descriptions */
+    RECORD_SAVED_VDSO = 32,    /* at most one, behind the kernel mappings */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };

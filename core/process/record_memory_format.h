@@ -132,6 +132,15 @@ enum record_content_flags {
     CONTENT_READ_ONLY = 1u << 1, /* the program does not write to it: for when it is gone */
 };
 
+/* OFFSET SIZE
+ *   0     8  page of the index that holds the first one of the vdso's text
+ *   8     8  its bytes */
+struct record_saved_vdso {
+    uint64_t first_page;
+    uint64_t bytes;
+};
+
+_Static_assert(sizeof(struct record_saved_vdso) == 16, "as drawn");
 _Static_assert(sizeof(struct record_memory_layout) == 88, "as drawn");
 _Static_assert(sizeof(struct record_kernel_mapping) == 32, "as drawn");
 _Static_assert(sizeof(struct record_file) == 80, "as drawn");

@@ -14,6 +14,7 @@
 #include "core/process/process_image_reading.h"
 #include "core/process/saved_contents.h"
 #include "core/process/saved_table.h"
+#include "core/process/vdso.h"
 
 bool saved_files_carry(const struct saved_files *files)
 {
@@ -167,7 +168,54 @@ int saved_files_mapped(struct saved_files *files, const struct address_space *sp
     return save_mapped(files, space, true, why);
 }
 
+/* The place of what lies there now, with a size that says how long it is. */
+static struct saved_file *place_of_vdso(struct saved_files *files, uintptr_t start, uintptr_t end)
+{
+    struct saved_file *file = saved_table_find(files, SAVED_VDSO, "[vdso]", start);
+
+    if (file == NULL)
+        file = saved_table_add(files, SAVED_VDSO, "[vdso]", start);
+    if (file != NULL) {
+        file->identity.size = end - start;
+        file->checkpoint = files->checkpoint;
+    }
+    return file;
+}
+
+int saved_files_vdso(struct saved_files *files, uintptr_t start, uintptr_t end,
+                     uint64_t *first_page, struct problem *why)
+{
+    struct saved_file *file = place_of_vdso(files, start, end);
+    struct page_span span;
+    int fd, status;
+
+    if (file == NULL)
+        return problem_set(why, STATUS_LIMIT, "more than %u mapped files", SAVED_FILES_MAX);
+    *first_page = file->first_page;
+    span = (struct page_span){file->first_page, file->first_page + saved_file_pages(file)};
+    if (saved_is_present(files, span))
+        return 0;
+    fd = sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return problem_set(why, fd, "/proc/self/mem: %s", status_text(fd));
+    status = saved_span_from(files, fd, start / PAGE_BYTES, span, true, why);
+    (void)sys_close(fd);
+    return status;
+}
+
 /* --- in an image --- */
+
+int read_saved_vdso(struct reading *reading)
+{
+    const struct record_saved_vdso *record = record_fixed(&reading->item, sizeof *record);
+
+    if (record == NULL || reading->image->vdso != NULL || record->first_page < FILE_AREA_FIRST ||
+        record->first_page >= INDEX_PAGE_LIMIT || record->first_page % FILE_PLACE_PAGES != 0 ||
+        record->bytes == 0 || record->bytes > VDSO_BYTES_MAX || record->bytes % PAGE_BYTES != 0)
+        return damaged(reading, "impossible vdso");
+    reading->image->vdso = record;
+    return 0;
+}
 
 uint64_t saved_file_page(const struct image_file *file, const struct record_mapping *mapping)
 {

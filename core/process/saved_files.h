@@ -33,6 +33,7 @@ enum saved_kind {
     SAVED_NOTHING = 0, /* the entry is free */
     SAVED_MAPPED,      /* what is mapped of it: record_saved_file */
     SAVED_CONTENT,     /* all of it: record_saved_content */
+    SAVED_VDSO,        /* no file: the text of the kernel's vdso */
 };
 
 struct saved_options {
@@ -75,6 +76,10 @@ const struct saved_file *saved_files_find(const struct saved_files *files, const
 
 /* Is all saved that the mapping shows of its file? */
 bool saved_files_cover(const struct saved_files *files, const struct mapping *mapping);
+
+/* Saves memory that is the kernel's, [start, end), once; *first_page: where it is. */
+MUST_CHECK int saved_files_vdso(struct saved_files *files, uintptr_t start, uintptr_t end,
+                                uint64_t *first_page, struct problem *why);
 
 /* The capture is complete: what it did not need is forgotten. */
 MUST_CHECK int saved_files_settle(struct saved_files *files, struct problem *why);

@@ -131,21 +131,27 @@ void saved_note_absent(struct saved_files *files, const struct saved_file *file)
         files->present.count = 0;
 }
 
-int saved_span(struct saved_files *files, const struct saved_file *file, int fd,
-               struct page_span span, bool frozen, struct problem *why)
+int saved_span_from(struct saved_files *files, int fd, uint64_t file_page, struct page_span span,
+                    bool frozen, struct problem *why)
 {
     uint64_t page = span.page, stop = 0;
     int status = 0;
 
     for (; status == 0 && page_set_next_outside(&files->present, &page, span.end, &stop);
          page = stop)
-        status =
-            file_area_save(files->writer, fd, page - file->first_page, page, stop, frozen, why);
+        status = file_area_save(files->writer, fd, file_page + (page - span.page), page, stop,
+                                frozen, why);
     if (status != 0)
         files->present.count = 0;
     else
         note_present(files, span);
     return status;
+}
+
+int saved_span(struct saved_files *files, const struct saved_file *file, int fd,
+               struct page_span span, bool frozen, struct problem *why)
+{
+    return saved_span_from(files, fd, span.page - file->first_page, span, frozen, why);
 }
 
 bool saved_is_as_noted(const struct saved_file *file, const struct record_file *now)

@@ -46,6 +46,10 @@ void saved_note_absent(struct saved_files *files, const struct saved_file *file)
 MUST_CHECK int saved_span(struct saved_files *files, const struct saved_file *file, int fd,
                           struct page_span span, bool frozen, struct problem *why);
 
+/* The same for pages [span.page, span.end) that fd has from its page file_page on. */
+MUST_CHECK int saved_span_from(struct saved_files *files, int fd, uint64_t file_page,
+                               struct page_span span, bool frozen, struct problem *why);
+
 bool saved_is_as_noted(const struct saved_file *file, const struct record_file *now);
 
 #endif

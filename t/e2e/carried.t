@@ -3,12 +3,15 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, FINE, Failure, PHEAP, PYTHON, REFUSED, ROOT, Skip, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, time, wait_until)
+import pool_bytes  # noqa: E402
+from second_reader import checksum  # noqa: E402
 
 SECOND_READER = os.path.join(ROOT, "t", "lib", "second_reader.py")
 LIBRARY_SOURCE = """
@@ -263,6 +266,74 @@ def with_files_save_a_file_that_it_only_reads_is_carried_too(place):
     check_equal(place.pheap("restore", pool).status, 0, "the last restore")
     with open(out, encoding="ascii") as f:
         check(f.read() == text, "output")
+
+
+def spoil_vdso(pool):
+    """The newest process generation says that its kernel's vdso was another one."""
+    content = pool_bytes.read(pool)
+    newest = pool_bytes.newest(content)
+    for i, generation in enumerate(newest.generations):
+        at = newest.at + 256 + i * pool_bytes.GENERATION
+        first, = struct.unpack_from("<Q", content, at + 56)
+        size, _ = struct.unpack_from("<QQ", content, at + 64)
+        record, item = first * 4096, 0
+        while generation["kind"] == 1 and item < size:
+            kind, length = struct.unpack_from("<II", content, record + item)
+            is_text, = struct.unpack_from("<I", content, record + item + 8 + 20)
+            if kind == 3 and is_text:
+                pool_bytes.flip(content, record + item + 8 + 24)
+            item += 8 + (length + 7) // 8 * 8
+        digest = checksum(bytes(content[record:record + size]))
+        struct.pack_into("<Q", content, at + 72, digest)
+    pool_bytes.seal(content, newest.at // 4096)
+    pool_bytes.write(pool, content)
+
+
+def vdso_places(pid):
+    """Where the kernel's vdso is, and what else the program's libraries may call."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as f:
+        return [line.split()[0] for line in f if line.endswith("[vdso]\n")]
+
+
+@test
+def under_another_kernel_the_old_vdso_calls_the_new_one(place):
+    pool, out = place.path("pool"), place.path("out")
+    script = ("import time\n"
+              "for n in range(400):\n"
+              "    print(n, time.time(), time.monotonic(), flush=True)\n"
+              "    time.sleep(0.005)\n")
+    process = place.start(PHEAP, "run", "--self-contained", "-i", "50ms", pool, PYTHON, "-c", script,
+                          stdout=out)
+    place.wait_generation(pool, 3, process)
+    before = vdso_places(process.pid)
+    process.kill()
+    spoil_vdso(pool)
+    for _ in range(2):
+        process = place.start(PHEAP, "restore", pool)
+        resumed = process.resumed()
+        check(vdso_places(resumed["outer_pid"]) != before, f"the vdso lies elsewhere: {before}")
+        place.wait_generation(pool, resumed["generation"] + 3, process)
+        before = None  # the next restore: the second is an ordinary one
+        kill(process)
+        spoil_vdso(pool)
+    check_equal(place.pheap("restore", pool).status, 0, "the last restore")
+    with open(out, encoding="ascii") as f:
+        lines = [line.split() for line in f]
+    check_equal([int(line[0]) for line in lines], list(range(400)), "lines")
+    for column in (1, 2):
+        times = [float(line[column]) for line in lines]
+        check(times == sorted(times) and 1.9 < times[-1] - times[0] < 100, "times go on")
+
+
+@test
+def without_the_option_another_kernel_is_refused(place):
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "50ms", pool, os.path.join(BUILT_PROGRAMS, "counter"),
+                          "3000")
+    place.wait_generation(pool, 2, process)
+    process.kill()
+    spoil_vdso(pool)
+    expect(place.pheap("restore", pool), REFUSED, "pheap restore:", "vdso", "--self-contained")
 
 
 class Elsewhere:
