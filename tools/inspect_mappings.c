@@ -46,6 +46,8 @@ static const char *kind_of(const struct view *view, const struct image_mapping *
     /* A resumed program's slot is mapped from the pool: that is no file of its own. */
     if (record->start >= slot && record->end <= slot + SLOT_BYTES)
         return "heap";
+    if (process_image_object(&view->process, record) != NULL)
+        return "object";
     if (record->file != RECORD_ID_NONE || mapping->name[0] == '/')
         return "file";
     if (record->flags & RECORD_MAPPING_HEAP)
@@ -63,10 +65,8 @@ static int count_file_pages(struct view *view, const struct record_mapping *reco
     uint64_t first;
 
     *pages = 0;
-    if (record->file == RECORD_ID_NONE || (record->flags & RECORD_MAPPING_OBJECT))
-        return 0;
-    file = &view->process.files[record->file];
-    if (file->saved == NULL)
+    file = process_image_file(&view->process, record);
+    if (file == NULL || file->saved == NULL)
         return 0;
     first = saved_file_page(file, record) << PAGE_SHIFT;
     return view_count_pages(view, first, first + (record->end - record->start), pages, why);

@@ -455,11 +455,28 @@ int process_image_read(struct process_image *image, const void *record, size_t b
     return status == 0 ? check_relations(&reading) : status;
 }
 
+const struct image_file *process_image_file(const struct process_image *image,
+                                            const struct record_mapping *mapping)
+{
+    return mapping->file != RECORD_ID_NONE && !(mapping->flags & RECORD_MAPPING_OBJECT)
+               ? &image->files[mapping->file]
+               : NULL;
+}
+
+const struct image_object *process_image_object(const struct process_image *image,
+                                                const struct record_mapping *mapping)
+{
+    return mapping->file != RECORD_ID_NONE && (mapping->flags & RECORD_MAPPING_OBJECT)
+               ? &image->objects[mapping->file]
+               : NULL;
+}
+
 bool process_image_is_replaced(const struct process_image *image,
                                const struct record_mapping *mapping)
 {
-    return mapping->file != RECORD_ID_NONE && !(mapping->flags & RECORD_MAPPING_OBJECT) &&
-           image->files[mapping->file].is_replaced;
+    const struct image_file *file = process_image_file(image, mapping);
+
+    return file != NULL && file->is_replaced;
 }
 
 const struct image_mapping *process_image_mapping(const struct process_image *image,

@@ -161,6 +161,12 @@ struct process_image {
 MUST_CHECK int process_image_read(struct process_image *image, const void *record, size_t bytes,
                                   struct arena *arena, struct problem *why);
 
+/* The file, or the object, that a mapping shows; NULL if it shows none. */
+const struct image_file *process_image_file(const struct process_image *image,
+                                            const struct record_mapping *mapping);
+const struct image_object *process_image_object(const struct process_image *image,
+                                                const struct record_mapping *mapping);
+
 /* Is the mapping of a file that is not there as it was, so that the image takes its place? */
 bool process_image_is_replaced(const struct process_image *image,
                                const struct record_mapping *mapping);
