@@ -146,6 +146,8 @@ void termination_checkpoint_done(struct agent *agent, int status, const struct p
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);
 MUST_CHECK int agent_prepare(struct agent *agent, struct problem *why);
+/* What the link says is saved of files from now on. */
+MUST_CHECK int agent_save_files(struct agent *agent);
 
 /* watermark.c */
 void watermark_look(struct agent *agent);

@@ -55,6 +55,8 @@ struct saved_file {
 MUST_CHECK int saved_files_create(struct saved_files **out, struct arena *arena,
                                   struct image_writer *writer, const struct saved_options *options);
 
+void saved_files_set(struct saved_files *files, const struct saved_options *options);
+
 /* Whether generations have the mapped files; files NULL: no. */
 bool saved_files_carry(const struct saved_files *files);
 

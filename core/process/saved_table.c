@@ -32,6 +32,11 @@ int saved_files_create(struct saved_files **out, struct arena *arena, struct ima
     return 0;
 }
 
+void saved_files_set(struct saved_files *files, const struct saved_options *options)
+{
+    files->options = *options;
+}
+
 /* --- the table --- */
 
 struct saved_file *saved_table_find(const struct saved_files *files, enum saved_kind kind,

@@ -48,12 +48,14 @@ if kind != "dbm":
 class InPlace:
     """The program in_place in a directory of its own: its output, its files."""
 
-    def __init__(self, place, rounds=200, folder=None):
+    def __init__(self, place, rounds=800, folder=None):
         self.place, self.pool, self.rounds = place, place.path("pool"), rounds
         self.folder = folder or place.make_directory("files")
         self.files = [os.path.join(self.folder, name) for name in ("one", "other")]
-        self.command = (IN_PLACE, *self.files, str(rounds), "5")
-        plain = place.run(*self.command[:-1], "0")
+        self.hurry = place.write("hurry", b"")
+        self.command = (IN_PLACE, *self.files, str(rounds), self.hurry)
+        plain = place.run(*self.command)
+        os.unlink(self.hurry)
         check_equal(plain.status, 0, "a plain run")
         self.expected, self.contents = plain.stdout(), self.read()
         self.out = place.path("out")
@@ -85,6 +87,7 @@ class InPlace:
         return process
 
     def finish(self):
+        self.place.write("hurry", b"")
         done = self.place.pheap("restore", self.pool)
         check_equal(done.status, 0, f"the last restore: {done.stderr()}")
         if self.output() != self.expected:
@@ -115,6 +118,7 @@ def without_the_option_they_are_not(place):
     lines = one.output().count("\n") + 5
     wait_until(lambda: one.output().count("\n") > lines, 20, "more output")
     process.kill()
+    place.write("hurry", b"")
     done = place.pheap("restore", one.pool)
     check(done.status == REFUSED or "differs" in one.output(), "the program notices, or is refused")
 
@@ -320,10 +324,11 @@ def a_file_that_somebody_else_has_locked_is_not_touched(place):
 
 @test
 def a_copy_does_not_take_the_files_of_a_running_program(place):
-    one = InPlace(place, 600)
+    one = InPlace(place)
     process = one.run("--files=save")
     done = place.pheap("restore", "--copy", place.path("copy"), one.pool)
     expect(done, REFUSED, "pheap restore:", one.folder, "end that program first")
+    place.write("hurry", b"")
     check_equal(process.wait(), 0, "the program")
     check_equal(one.output(), one.expected, "output")
 
