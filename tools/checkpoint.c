@@ -90,6 +90,11 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, uin
         return problem_set(why, STATUS_REFUSED,
                            "process %llu has no pool of its own: %s belongs to pid %d",
                            (unsigned long long)pid, state->path, pool_state_outer_pid(&who));
+    if (pool_state_is_opened(state))
+        return problem_set(why, STATUS_REFUSED,
+                           "%s: a heap that programs open by themselves; the one that has it open "
+                           "takes its checkpoints (pheap_heap_checkpoint)",
+                           state->path);
     status = control_ask(state->super.uuid, &request, answer, timeout_ms);
     if (status == -ECONNREFUSED)
         return problem_set(why, STATUS_REFUSED,

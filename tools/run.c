@@ -97,7 +97,7 @@ static int refuse_to_lose(const struct run *run, struct problem *why)
 {
     const struct generation_entry *entry = pool_state_resumable(&run->state);
 
-    if (run->state.super.log.extent_count > 0)
+    if (pool_state_is_opened(&run->state))
         return problem_set(why, STATUS_REFUSED,
                            "%s holds a heap that programs open by themselves, with a log of "
                            "transactions: name another pool",
