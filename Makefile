@@ -170,7 +170,8 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_live_heap recovery_repair \
+                      process_vdso \
+                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_live_heap recovery_repair \
                      recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.

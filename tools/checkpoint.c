@@ -17,11 +17,13 @@
 
 static int help(void)
 {
-    printf("usage: pheap checkpoint [-t SECONDS] [--pin] [--json] POOL|PID\n\n"
+    printf("usage: pheap checkpoint [-t SECONDS] [--pin] [--self-contained] [--json] POOL|PID\n\n"
            "Takes a checkpoint of the program that runs on POOL (or that is PID) now, waits until\n"
            "it is durable and prints its number.\n\n"
            "  -t, --timeout SECONDS   give up waiting after this long (%d)\n"
            "      --pin               keep it until pheap recover --unpin\n"
+           "      --self-contained    this generation and all later ones have the pages of mapped\n"
+           "                          files: a restore needs none of them\n"
            "      --json              print an object\n"
            "      --help, --version\n",
            DEFAULT_TIMEOUT_SEC);
@@ -48,11 +50,10 @@ static void print_answer(const struct control_answer *answer, bool as_json)
            show_bytes(size, answer->written_bytes), show_ns(pause, answer->pause_ns));
 }
 
-static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, bool pin,
+static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, uint32_t flags,
                struct control_answer *answer, struct problem *why)
 {
-    const struct control_request request = {.kind = CONTROL_CHECKPOINT,
-                                            .flags = pin ? CONTROL_PIN_IT : 0};
+    const struct control_request request = {.kind = CONTROL_CHECKPOINT, .flags = flags};
     struct control_answer who;
     int status;
 
@@ -86,7 +87,7 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, boo
     return 0;
 }
 
-static int checkpoint(const char *target, int timeout_ms, bool pin, bool as_json)
+static int checkpoint(const char *target, int timeout_ms, uint32_t flags, bool as_json)
 {
     struct control_answer answer;
     struct pool_state state;
@@ -96,7 +97,7 @@ static int checkpoint(const char *target, int timeout_ms, bool pin, bool as_json
 
     if (pool_state_target(target, path, &pid, &why) < 0 ||
         pool_state_read(path, &state, &why) < 0 ||
-        ask(&state, pid, timeout_ms, pin, &answer, &why) < 0)
+        ask(&state, pid, timeout_ms, flags, &answer, &why) < 0)
         return report_problem("checkpoint", NULL, &why);
     print_answer(&answer, as_json);
     return EXIT_FINE;
@@ -104,12 +105,16 @@ static int checkpoint(const char *target, int timeout_ms, bool pin, bool as_json
 
 int command_checkpoint(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"timeout", required_argument, NULL, 't'}, {"pin", no_argument, NULL, 'p'},
-        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},       {0}};
+    static const struct option options[] = {{"timeout", required_argument, NULL, 't'},
+                                            {"pin", no_argument, NULL, 'p'},
+                                            {"self-contained", no_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
     uint64_t timeout_sec = DEFAULT_TIMEOUT_SEC;
-    bool as_json = false, pin = false;
+    bool as_json = false;
+    uint32_t flags = 0;
     int option;
 
     while ((option = next_option("checkpoint", argc, argv, ":t:h", options)) != -1) {
@@ -119,7 +124,10 @@ int command_checkpoint(int argc, char **argv)
                 return report_usage("checkpoint", "-t takes a number of seconds, from 1");
             break;
         case 'p':
-            pin = true;
+            flags |= CONTROL_PIN_IT;
+            break;
+        case 's':
+            flags |= CONTROL_CARRY_FILES;
             break;
         case 'j':
             as_json = true;
@@ -135,5 +143,5 @@ int command_checkpoint(int argc, char **argv)
     }
     if (argc - optind != 1)
         return report_usage("checkpoint", "expected one argument, the pool or the program's pid");
-    return checkpoint(argv[optind], (int)timeout_sec * 1000, pin, as_json);
+    return checkpoint(argv[optind], (int)timeout_sec * 1000, flags, as_json);
 }

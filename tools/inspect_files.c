@@ -1,10 +1,12 @@
 /*
  * inspect_files.c - the view files: descriptors, what they refer to, what waits in pipes, what
- * epoll watches, locks.
+ * epoll watches, locks; and mapped files, whether they are saved and still there.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include "core/base/sys.h"
+#include "core/process/mapped_files.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
@@ -108,6 +110,9 @@ static void add_detail(const struct process_image *process, const struct record_
     } else if (record->kind == DESCRIPTION_TIMERFD) {
         snprintf(text, sizeof text, "%.3f s left, every %.3f s", (double)record->offset / 1e9,
                  (double)record->size / 1e9);
+    } else if (record->kind == DESCRIPTION_REGULAR &&
+               process_image_content(process, record->device, record->inode) != NULL) {
+        snprintf(text, sizeof text, "content saved");
     } else if (record->kind == DESCRIPTION_SIGNALFD) {
         snprintf(text, sizeof text, "signals 0x%lx", (unsigned long)record->value);
     }
@@ -135,6 +140,10 @@ static json_t *descriptor_row(const struct process_image *process,
                     "close_on_exec", descriptor->close_on_exec != 0, "flags_text", flags,
                     "cut_back_at_restore", (record->flags & RECORD_CUT_BACK) != 0);
     json_object_set_new(row, "path", table_text(description->path, strlen(description->path)));
+    json_object_set_new(
+        row, "content_saved",
+        json_boolean(record->kind == DESCRIPTION_REGULAR &&
+                     process_image_content(process, record->device, record->inode) != NULL));
     if (has_offset(record->kind)) {
         json_object_set_new(row, "offset", json_integer((json_int_t)record->offset));
         json_object_set_new(row, "size", json_integer((json_int_t)record->size));
@@ -162,6 +171,85 @@ static json_t *lock_row(const struct record_file_lock *lock)
     return row;
 }
 
+static const struct column mapped_columns[] = {
+    {"path", "mapped file", COLUMN_TEXT},
+    {"bytes", "bytes", COLUMN_NUMBER},
+    {"saved_text", "saved", COLUMN_TEXT},
+    {"now", "now", COLUMN_TEXT},
+};
+
+static const char *state_now(const struct image_file *file)
+{
+    struct stat stat;
+
+    if (mapped_file_is_same(file))
+        return "the same";
+    return sys_stat(file->path, &stat) == 0 ? "changed" : "gone";
+}
+
+static json_t *mapped_row(const struct image_file *file)
+{
+    json_t *row = json_pack("{s:I, s:b, s:s, s:s}", "bytes", (json_int_t)file->record->size,
+                            "saved", file->saved != NULL, "saved_text",
+                            file->saved != NULL ? "yes" : "no", "now", state_now(file));
+
+    json_object_set_new(row, "path", table_text(file->path, strlen(file->path)));
+    return row;
+}
+
+/* Without --self-contained none is saved; a person is told of what is not as it was. */
+static void show_mapped(const struct inspection *inspection, const struct process_image *process)
+{
+    bool worth_it = inspection->json != NULL;
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < process->file_count; i++) {
+        worth_it |= process->files[i].saved != NULL || !mapped_file_is_same(&process->files[i]);
+        json_array_append_new(rows, mapped_row(&process->files[i]));
+    }
+    if (worth_it)
+        table_show(inspection, "mapped_files", rows, mapped_columns,
+                   sizeof mapped_columns / sizeof mapped_columns[0]);
+    else
+        json_decref(rows);
+}
+
+static const struct column content_columns[] = {
+    {"path", "saved to be put back", COLUMN_TEXT},
+    {"bytes", "bytes", COLUMN_NUMBER},
+    {"pages", "pages", COLUMN_NUMBER},
+    {"use", "when", COLUMN_TEXT},
+};
+
+static int show_contents(const struct inspection *inspection, struct view *view,
+                         struct problem *why)
+{
+    const struct process_image *process = &view->process;
+    json_t *rows = json_array();
+    int status = 0;
+
+    for (uint32_t i = 0; i < process->content_count && status == 0; i++) {
+        const struct record_saved_content *content = process->contents[i];
+        const char *path = process_image_content_path(process, content);
+        uint64_t start = content->first_page << PAGE_SHIFT, pages;
+
+        status =
+            view_count_pages(view, start, start + content->bytes + PAGE_BYTES - 1, &pages, why);
+        if (status == 0)
+            json_array_append_new(
+                rows, json_pack("{s:I, s:I, s:s, s:o}", "bytes", (json_int_t)content->bytes,
+                                "pages", (json_int_t)pages, "use",
+                                content->flags & CONTENT_READ_ONLY ? "it is gone" : "always",
+                                "path", table_text(path, strlen(path))));
+    }
+    if (status == 0 && (inspection->json || json_array_size(rows)))
+        table_show(inspection, "saved_contents", rows, content_columns,
+                   sizeof content_columns / sizeof content_columns[0]);
+    else
+        json_decref(rows);
+    return status;
+}
+
 static int show(struct inspection *inspection, struct view *view, struct problem *why)
 {
     const struct process_image *process = &view->process;
@@ -182,7 +270,8 @@ static int show(struct inspection *inspection, struct view *view, struct problem
                    sizeof lock_columns / sizeof lock_columns[0]);
     else
         json_decref(locks);
-    return 0;
+    show_mapped(inspection, process);
+    return show_contents(inspection, view, why);
 }
 
 int inspect_files(struct inspection *inspection, struct problem *why)

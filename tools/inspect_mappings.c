@@ -4,26 +4,38 @@
  */
 #include <string.h>
 #include <sys/mman.h>
+#include "core/process/saved_files.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
 static const struct column columns[] = {
-    {"start", "start", COLUMN_ADDRESS},   {"end", "end", COLUMN_ADDRESS},
-    {"permissions", "perm", COLUMN_TEXT}, {"kind", "kind", COLUMN_TEXT},
-    {"size_bytes", "size", COLUMN_BYTES}, {"saved_pages", "saved pages", COLUMN_NUMBER},
-    {"offset", "offset", COLUMN_ADDRESS}, {"name", "name", COLUMN_TEXT},
+    {"start", "start", COLUMN_ADDRESS},
+    {"end", "end", COLUMN_ADDRESS},
+    {"permissions", "perm", COLUMN_TEXT},
+    {"kind", "kind", COLUMN_TEXT},
+    {"size_bytes", "size", COLUMN_BYTES},
+    {"saved_pages", "saved pages", COLUMN_NUMBER},
+    {"file_pages", "of the file", COLUMN_NUMBER},
+    {"offset", "offset", COLUMN_ADDRESS},
+    {"name", "name", COLUMN_TEXT},
+};
+
+struct saved {
+    uint64_t pages;      /* that are not the mapping's own backing */
+    uint64_t file_pages; /* of the file that backs it */
 };
 
 static json_t *row(uint64_t start, uint64_t end, uint32_t prot, bool is_shared, const char *kind,
-                   uint64_t pages, uint64_t offset, const char *name)
+                   struct saved saved, uint64_t offset, const char *name)
 {
     const char permissions[] = {prot & PROT_READ ? 'r' : '-', prot & PROT_WRITE ? 'w' : '-',
                                 prot & PROT_EXEC ? 'x' : '-', is_shared ? 's' : 'p', 0};
 
-    return json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:o}", "start", (json_int_t)start, "end",
-                     (json_int_t)end, "permissions", permissions, "kind", kind, "size_bytes",
-                     (json_int_t)(end - start), "saved_pages", (json_int_t)pages, "offset",
-                     (json_int_t)offset, "name", table_text(name, strlen(name)));
+    return json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "start", (json_int_t)start,
+                     "end", (json_int_t)end, "permissions", permissions, "kind", kind, "size_bytes",
+                     (json_int_t)(end - start), "saved_pages", (json_int_t)saved.pages,
+                     "file_pages", (json_int_t)saved.file_pages, "offset", (json_int_t)offset,
+                     "name", table_text(name, strlen(name)));
 }
 
 static const char *kind_of(const struct view *view, const struct image_mapping *mapping)
@@ -34,6 +46,8 @@ static const char *kind_of(const struct view *view, const struct image_mapping *
     /* A resumed program's slot is mapped from the pool: that is no file of its own. */
     if (record->start >= slot && record->end <= slot + SLOT_BYTES)
         return "heap";
+    if (process_image_object(&view->process, record) != NULL)
+        return "object";
     if (record->file != RECORD_ID_NONE || mapping->name[0] == '/')
         return "file";
     if (record->flags & RECORD_MAPPING_HEAP)
@@ -43,17 +57,34 @@ static const char *kind_of(const struct view *view, const struct image_mapping *
     return mapping->name[0] == '[' ? "kernel" : "anonymous";
 }
 
+/* Pages of the file that the generation has, of those that the mapping shows. */
+static int count_file_pages(struct view *view, const struct record_mapping *record, uint64_t *pages,
+                            struct problem *why)
+{
+    const struct image_file *file;
+    uint64_t first;
+
+    *pages = 0;
+    file = process_image_file(&view->process, record);
+    if (file == NULL || file->saved == NULL)
+        return 0;
+    first = saved_file_page(file, record) << PAGE_SHIFT;
+    return view_count_pages(view, first, first + (record->end - record->start), pages, why);
+}
+
 static int add_mapping(struct view *view, const struct image_mapping *mapping, json_t *rows,
                        struct problem *why)
 {
     const struct record_mapping *record = mapping->record;
-    uint64_t pages;
-    int status = view_count_pages(view, record->start, record->end, &pages, why);
+    struct saved saved;
+    int status = view_count_pages(view, record->start, record->end, &saved.pages, why);
 
+    if (status == 0)
+        status = count_file_pages(view, record, &saved.file_pages, why);
     if (status == 0)
         json_array_append_new(rows, row(record->start, record->end, record->prot,
                                         (record->flags & RECORD_MAPPING_SHARED) != 0,
-                                        kind_of(view, mapping), pages, record->file_offset,
+                                        kind_of(view, mapping), saved, record->file_offset,
                                         view_mapping_name(view, mapping)));
     return status;
 }
@@ -74,8 +105,9 @@ static int add_all(struct view *view, json_t *rows, struct problem *why)
              kernel++) {
             const struct record_kernel_mapping *record = process->kernel_mappings[kernel].record;
 
-            json_array_append_new(rows, row(record->start, record->end, record->prot, false,
-                                            "kernel", 0, 0, process->kernel_mappings[kernel].name));
+            json_array_append_new(rows,
+                                  row(record->start, record->end, record->prot, false, "kernel",
+                                      (struct saved){0}, 0, process->kernel_mappings[kernel].name));
         }
         if (i == process->mapping_count)
             break;

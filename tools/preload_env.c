@@ -176,6 +176,10 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
     set_or_unset("PHEAP_ON_TERM", options->on_term);
     if (options->ignores_children)
         setenv("PHEAP_CHILDREN", "ignore", 1);
+    if (options->files)
+        setenv("PHEAP_FILES", options->files, 1);
+    if (options->self_contained)
+        setenv("PHEAP_SELF_CONTAINED", "1", 1);
     if (options->no_crash)
         setenv("PHEAP_CRASH", "0", 1);
     return 0;

@@ -21,6 +21,8 @@ struct preload_options {
     bool denies_io_uring;  /* else as PHEAP_DENY says */
     bool on_term;          /* SIGTERM is a checkpoint and the end */
     bool ignores_children; /* else as PHEAP_CHILDREN says */
+    const char *files;     /* --files, "save:SIZE"; NULL: as PHEAP_FILES says */
+    bool self_contained;   /* else as PHEAP_SELF_CONTAINED says */
     bool no_crash;         /* no generation of kind crash; else as PHEAP_CRASH says */
 };
 

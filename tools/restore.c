@@ -25,9 +25,9 @@ static int help(void)
     return EXIT_FINE;
 }
 
-/* The wanted generation, or the one that would be resumed, as a pool of its own. *number: which. */
-static int copy_generation(const struct restore_options *wanted, const char *file, uint64_t *number,
-                           struct problem *why)
+/* The wanted generation, or the one that would be resumed, as a pool of its own, which
+ * takes the other's place in what is wanted. */
+static int copy_generation(struct restore_options *wanted, const char *file, struct problem *why)
 {
     static struct pool_state state;
     static struct pool pool;
@@ -35,6 +35,7 @@ static int copy_generation(const struct restore_options *wanted, const char *fil
     const struct generation_entry *entry;
     struct copy_request request = {
         .pool = &pool, .to = to, .only = wanted->generation, .new_identity = true};
+    struct control_answer answer;
     uint64_t bytes;
     int status = pool_state_read(wanted->pool_path, &state, why), lock = -1;
 
@@ -55,7 +56,8 @@ static int copy_generation(const struct restore_options *wanted, const char *fil
     if (lock >= 0)
         close(lock);
     pool_close(&pool);
-    *number = request.only;
+    wanted->generation = request.only;
+    wanted->keeps_files = pool_state_agent(&state, &answer);
     return status;
 }
 
@@ -67,7 +69,7 @@ static int restore(struct restore_options *wanted, const char *copy)
     int status;
 
     if (copy) {
-        if (copy_generation(wanted, copy, &wanted->generation, &why) < 0)
+        if (copy_generation(wanted, copy, &why) < 0)
             return report_problem("restore", wanted->pool_path, &why);
         wanted->pool_path = copy;
     }

@@ -43,6 +43,10 @@ static int help(void)
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
+        "      --self-contained  generations have the pages of mapped files: a restore needs none\n"
+        "      --files=save[:SIZE]  files that COMMAND writes in place, up to SIZE (64M), are "
+        "saved and\n"
+        "                        put back by a restore\n"
         "      --children=ignore checkpoints while child processes live, which a resume loses\n"
         "      --deny io_uring   io_uring, which cannot be checkpointed, is not there for COMMAND\n"
         "      --no-crash        no image of the memory, for inspection, after a kill\n"
@@ -155,6 +159,7 @@ static bool set_switch(struct run *run, int option)
                         ['f'] = &run->preload.fresh,
                         ['x'] = &run->preload.at_exit,
                         ['c'] = &run->preload.no_crash,
+                        ['s'] = &run->preload.self_contained,
                         ['t'] = &run->preload.on_term};
 
     if ((size_t)option >= sizeof switches / sizeof *switches || switches[option] == NULL)
@@ -166,7 +171,7 @@ static bool set_switch(struct run *run, int option)
 /* One with an argument. NULL, or what is wrong with that. */
 static const char *set_value(struct run *run, int option, const char *value)
 {
-    uint64_t keep;
+    uint64_t keep, bytes;
 
     switch (option) {
     case 'i':
@@ -182,6 +187,10 @@ static const char *set_value(struct run *run, int option, const char *value)
             return "-k takes a number of generations, 1 to 16";
         run->preload.keep = (uint32_t)keep;
         return NULL;
+    case 'F':
+        run->preload.files = value;
+        return options_files(value, &bytes) < 0 ? "--files takes save, or save:SIZE: save:1G"
+                                                : NULL;
     case 'C':
         if (strcmp(value, "ignore") != 0 && strcmp(value, "wait") != 0)
             return "--children takes ignore, or wait";
@@ -203,9 +212,11 @@ static const struct option options[] = {{"interval", required_argument, NULL, 'i
                                         {"dirty", required_argument, NULL, 'd'},
                                         {"no-crash", no_argument, NULL, 'c'},
                                         {"on-term", no_argument, NULL, 't'},
+                                        {"self-contained", no_argument, NULL, 's'},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, 'V'},
                                         {"children", required_argument, NULL, 'C'},
+                                        {"files", required_argument, NULL, 'F'},
                                         {"deny", required_argument, NULL, 'D'},
                                         {0}};
 

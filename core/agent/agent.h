@@ -57,6 +57,8 @@ struct agent_link {
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint32_t ignores_children;   /* --children=ignore */
     uint32_t denies_io_uring;    /* --deny io_uring, and the filter is there */
+    uint32_t self_contained;     /* --self-contained: generations have the mapped files' pages */
+    uint64_t files_bytes;        /* --files=save: of files up to this size; 0: not */
     uint32_t omits_crash;        /* --no-crash: none of kind crash after a kill */
     uint64_t resumed_generation; /* base of the next generation; 0: a new program */
     uint32_t run_goes_on;        /* 1: an exec in the same process: the run began earlier */

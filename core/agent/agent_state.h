@@ -23,6 +23,7 @@
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
 #include "core/process/children.h"
+#include "core/process/saved_files.h"
 #include "core/process/syscall_restart.h"
 
 #define AGENT_CLIENTS 8
@@ -62,6 +63,7 @@ struct agent {
     bool does_direct_io;                /* the program, or it did once */
     struct address_range stack_garbage; /* of [stack], at the last cut */
     struct capture_cache *capture_cache;
+    struct saved_files *saved_files; /* NULL: none are saved */
     struct restart_table *restarts;
     struct freeze freeze;
     struct halt_table *halts; /* PHEAP_FREEZE=signal */
@@ -144,6 +146,8 @@ void termination_checkpoint_done(struct agent *agent, int status, const struct p
 /* begin.c: run in the agent, in this order */
 MUST_CHECK int agent_take_pool(struct agent *agent, struct problem *why);
 MUST_CHECK int agent_prepare(struct agent *agent, struct problem *why);
+/* What the link says is saved of files from now on. */
+MUST_CHECK int agent_save_files(struct agent *agent);
 
 /* watermark.c */
 void watermark_look(struct agent *agent);

@@ -168,6 +168,19 @@ static void probe_kernel(struct agent *agent)
         kernel_features_probe_soft_dirty(features);
 }
 
+int agent_save_files(struct agent *agent)
+{
+    const struct saved_options options = {.mapped = agent->link->self_contained != 0,
+                                          .content_bytes = agent->link->files_bytes};
+
+    if (!options.mapped && options.content_bytes == 0)
+        return 0;
+    if (agent->saved_files == NULL)
+        return saved_files_create(&agent->saved_files, &agent->core, agent->writer, &options);
+    saved_files_set(agent->saved_files, &options);
+    return 0;
+}
+
 static int make_tools(struct agent *agent, struct problem *why)
 {
     uint64_t scratch_bytes =
@@ -185,6 +198,8 @@ static int make_tools(struct agent *agent, struct problem *why)
         return status;
     image_writer_set_garbage(agent->writer, garbage_find, agent);
     status = capture_cache_create(&agent->capture_cache, &agent->core);
+    if (status == 0)
+        status = agent_save_files(agent);
     if (status == 0)
         status = restart_table_create(&agent->restarts, &agent->core);
     if (status < 0)

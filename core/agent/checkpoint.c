@@ -96,6 +96,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .resume_entry = agent->link->resume_entry,
         .slot = agent->link->slot,
         .rseq = agent->link->rseq,
+        .saved = agent->saved_files,
         .denies_io_uring = agent->link->denies_io_uring != 0,
         .inherited_filters = agent->link->inherited_filters,
     };

@@ -163,6 +163,26 @@ static void change_generation(struct agent *agent, struct agent_client *client,
     answer(agent, client, status, status ? why.text : "");
 }
 
+static void ask_for_checkpoint(struct agent *agent, struct agent_client *client,
+                               const struct control_request *request)
+{
+    if (agent->ended) {
+        answer(agent, client, STATUS_ENDED, "the program has ended");
+        return;
+    }
+    if (request->flags & CONTROL_CARRY_FILES)
+        agent->link->self_contained = 1; /* the program's memory: after a resume too */
+    if (agent_save_files(agent) != 0) {
+        agent->link->self_contained = 0;
+        answer(agent, client, -ENOMEM, "no memory to save files in");
+        return;
+    }
+    client->wants_checkpoint = true;
+    client->wants_pin = (request->flags & CONTROL_PIN_IT) != 0;
+    client->deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
+    agent->requested = true;
+}
+
 static void handle(struct agent *agent, struct agent_client *client,
                    const struct control_request *request)
 {
@@ -171,14 +191,7 @@ static void handle(struct agent *agent, struct agent_client *client,
         answer(agent, client, agent->ended ? STATUS_ENDED : 0, "");
         break;
     case CONTROL_CHECKPOINT:
-        if (agent->ended) {
-            answer(agent, client, STATUS_ENDED, "the program has ended");
-            break;
-        }
-        client->wants_checkpoint = true;
-        client->wants_pin = (request->flags & CONTROL_PIN_IT) != 0;
-        client->deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
-        agent->requested = true;
+        ask_for_checkpoint(agent, client, request);
         break;
     case CONTROL_TAKE_OVER:
         take_over(agent, client);

@@ -25,7 +25,8 @@ enum control_request_kind {
 };
 
 enum control_request_flags {
-    CONTROL_PIN_IT = 1u << 0, /* with CONTROL_CHECKPOINT: the generation is pinned */
+    CONTROL_PIN_IT = 1u << 0,      /* with CONTROL_CHECKPOINT: the generation is pinned */
+    CONTROL_CARRY_FILES = 1u << 1, /* with it: this one and all later ones are self-contained */
 };
 
 struct control_request {

@@ -119,6 +119,17 @@ int options_profile(const char *text, uint64_t *out_bytes)
     return 0;
 }
 
+int options_files(const char *text, uint64_t *out_bytes)
+{
+    uint64_t bytes = OPTIONS_FILES_DEFAULT;
+
+    if (strncmp(text, "save", 4) != 0 || (text[4] != 0 && text[4] != ':') ||
+        (text[4] == ':' && options_size(text + 5, &bytes)) || bytes == 0)
+        return STATUS_USAGE;
+    *out_bytes = bytes;
+    return 0;
+}
+
 int options_number(const char *text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -186,6 +197,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     const char *keep = options_variable(environment, "PHEAP_KEEP");
     const char *dirty = options_variable(environment, "PHEAP_DIRTY");
     const char *profile = options_variable(environment, "PHEAP_PROFILE");
+    const char *files = options_variable(environment, "PHEAP_FILES");
     uint64_t number = 0;
     int status, switch_status;
 
@@ -197,6 +209,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->deepbind = options_switch(environment, "PHEAP_DEEPBIND");
     out->on_term = options_switch(environment, "PHEAP_ON_TERM");
     out->fresh = options_switch(environment, "PHEAP_FRESH");
+    out->self_contained = options_switch(environment, "PHEAP_SELF_CONTAINED");
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
     status = take_tracking(environment, &out->track, why);
@@ -226,6 +239,9 @@ int options_from_environment(struct environment_options *out, char *const *envir
                              "PHEAP_PROFILE=%s: expected 1, or the bytes from one sampled "
                              "allocation to the next, such as 64K",
                              profile);
+    if (files && *files && options_files(files, &out->files_bytes))
+        status = problem_set(why, STATUS_USAGE,
+                             "PHEAP_FILES=%s: expected save, or save:SIZE such as save:1G", files);
     if (interval && *interval && options_duration(interval, 1, &out->interval_ns))
         status = problem_set(why, STATUS_USAGE,
                              "PHEAP_INTERVAL=%s: expected nanoseconds or a time such as 100ms, 1s",

@@ -17,6 +17,7 @@
 #define OPTIONS_PROFILE_DEFAULT     (512ull << 10) /* PHEAP_PROFILE=1 */
 #define OPTIONS_PROFILE_MAX         (1ull << 40)
 #define OPTIONS_KEEP_MAX            16
+#define OPTIONS_FILES_DEFAULT       (64ull << 20)
 #define OPTIONS_DIRTY_MIN           (1ull << 20) /* smaller: checkpoints without end */
 
 /*
@@ -34,6 +35,10 @@ MUST_CHECK int options_dirty(const char *text, uint64_t *out_bytes);
 /* A mean distance of samples: 0 (none), 1 (OPTIONS_PROFILE_DEFAULT), or a size. 0 or STATUS_USAGE.
  */
 MUST_CHECK int options_profile(const char *text, uint64_t *out_bytes);
+
+/* "save" (OPTIONS_FILES_DEFAULT) or "save:SIZE": up to which size files are saved. 0 or
+ * STATUS_USAGE. */
+MUST_CHECK int options_files(const char *text, uint64_t *out_bytes);
 
 /* A decimal number up to max. 0 or STATUS_USAGE. */
 MUST_CHECK int options_number(const char *text, uint64_t max, uint64_t *out);
@@ -55,6 +60,8 @@ struct environment_options {
     bool omits_crash;       /* PHEAP_CRASH=0 */
     bool ignores_children;  /* PHEAP_CHILDREN=ignore */
     bool denies_io_uring;   /* PHEAP_DENY=io_uring */
+    uint64_t files_bytes;   /* PHEAP_FILES=save, save:SIZE; 0: not said */
+    bool self_contained;    /* PHEAP_SELF_CONTAINED=1: mapped files are saved too */
     bool on_term;           /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
     bool fresh;             /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool deepbind;          /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */

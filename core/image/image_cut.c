@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "core/base/sys.h"
+#include "core/image/file_area.h"
 #include "core/image/image_writer.h"
 #include "core/image/writer_state.h"
 
@@ -300,7 +301,7 @@ static int give_up(struct image_writer *writer, uint64_t max_pages, struct probl
                        (unsigned long)max_pages);
 }
 
-/* Entries where no saved mapping is. */
+/* Entries of addresses where no saved mapping is. */
 static int clear_unmapped(struct cut *cut)
 {
     const struct address_space *space = cut->space;
@@ -318,7 +319,7 @@ static int clear_unmapped(struct cut *cut)
             return status;
         page = mapping->end >> PAGE_SHIFT;
     }
-    return clear(cut, page, INDEX_PAGE_LIMIT);
+    return clear(cut, page, FILE_AREA_FIRST);
 }
 
 /* Pages that were found written in a pre-copy round but could not be read then. */

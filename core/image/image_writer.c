@@ -92,6 +92,7 @@ int writer_failed(struct image_writer *writer, int status, const char *doing, st
 {
     stage_drop(&writer->stage);
     stage_drop(&writer->scratch);
+    writer->losses++;
     writer->suspect_all = true;
     return problem_set(why, status, "%s: %s: %s", writer->pool->path, doing, status_text(status));
 }

@@ -26,6 +26,7 @@ struct image_writer {
     struct rewriter rewriter;
     struct stage stage;      /* of the pre-copy: always empty between rounds */
     struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
+    uint64_t losses;         /* times that the stages were dropped */
     bool suspect_all;        /* after a failure: every saved page is a candidate */
     uint64_t resident_pages; /* of anonymous memory, at the last cut: without tracking */
     bool committed;          /* statistics are of a committed generation: begin anew */

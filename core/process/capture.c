@@ -11,6 +11,7 @@
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
 #include "core/process/mapped_files.h"
+#include "core/process/saved_files.h"
 
 typedef int capture_part(struct capture_run *run);
 
@@ -22,7 +23,7 @@ static capture_part *const capture_parts[] = {
     capture_threads,         capture_process_attributes, capture_memory_layout,
     capture_kernel_mappings, capture_descriptions,       capture_objects,
     capture_mappings,        capture_signal_actions,     capture_pending_signals,
-    capture_timers,          capture_descriptors,
+    capture_timers,          capture_descriptors,        capture_saved_contents,
 };
 
 int capture_memory_pid(const struct capture_run *run)
@@ -36,13 +37,13 @@ int process_capture_prepare(struct capture *capture, struct problem *why)
 {
     const struct address_space *space = capture->space;
 
-    (void)why;
     memory_attributes_look(capture_cache_attributes(capture->cache), capture->memory_calls);
     mapped_files_begin(capture->cache);
     for (uint32_t i = 0; space != NULL && i < space->count; i++)
         if (space->mappings[i].kind == MAPPING_FILE)
             mapped_file_prepare(capture->cache, space->mappings[i].name, space->mappings[i].inode);
-    return 0;
+    return capture->saved != NULL && space != NULL ? saved_files_begin(capture->saved, space, why)
+                                                   : 0;
 }
 
 int process_capture(struct capture *capture, struct record_writer *out, struct problem *why)
@@ -55,7 +56,8 @@ int process_capture(struct capture *capture, struct record_writer *out, struct p
         .text = arena_alloc(capture->scratch, CAPTURE_TEXT_BYTES, 16),
         .report = arena_alloc(capture->scratch, sizeof *run.report, 16),
     };
-    int status = 0;
+    int status =
+        capture->saved != NULL ? saved_files_mapped(capture->saved, capture->space, why) : 0;
 
     if (run.text == NULL || run.report == NULL)
         return problem_set(why, -ENOMEM, "no memory for the process record");
@@ -63,6 +65,8 @@ int process_capture(struct capture *capture, struct record_writer *out, struct p
     memory_attributes_settle(capture_cache_attributes(capture->cache), capture->memory_calls);
     for (size_t i = 0; i < sizeof capture_parts / sizeof *capture_parts && status == 0; i++)
         status = capture_parts[i](&run);
+    if (status == 0 && capture->saved != NULL)
+        status = saved_files_settle(capture->saved, why);
     if (run.pidfd >= 0)
         (void)sys_close(run.pidfd);
     if (status == 0 && out->failed != STATUS_OK)

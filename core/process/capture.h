@@ -23,6 +23,7 @@
 
 #define CAPTURE_STACK_BYTES (64u << 10)
 
+struct saved_files;
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
 /* libc's restartable sequence of each thread, where only libc can tell; bytes 0: it has none. */
@@ -43,6 +44,7 @@ struct capture {
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
     struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
+    struct saved_files *saved;  /* --self-contained; NULL: no file's pages are saved */
     bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };

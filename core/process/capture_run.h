@@ -54,5 +54,6 @@ MUST_CHECK int capture_descriptor_numbers(struct capture_run *run); /* before th
 MUST_CHECK int capture_descriptions(struct capture_run *run);       /* behind the threads */
 MUST_CHECK int capture_objects(struct capture_run *run);            /* behind the descriptions */
 MUST_CHECK int capture_descriptors(struct capture_run *run);
+MUST_CHECK int capture_saved_contents(struct capture_run *run); /* behind the descriptors */
 
 #endif

@@ -213,7 +213,7 @@ static const char *what_to_do(const char *link)
 
 static int capture_description(struct descriptor_run *run, uint32_t id)
 {
-    const struct open_description *description = &run->descriptions[id];
+    struct open_description *description = &run->descriptions[id];
     struct record_description record = {
         .id = id,
         .open_flags = description->open_flags,
@@ -228,6 +228,7 @@ static int capture_description(struct descriptor_run *run, uint32_t id)
         if (status < 0)
             return status;
         if (status > 0) {
+            description->is_file = record.kind == DESCRIPTION_REGULAR;
             record_put(run->run->out, RECORD_DESCRIPTION, &record, sizeof record, description->link,
                        strlen(description->link) + 1);
             return 0;

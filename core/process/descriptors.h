@@ -21,6 +21,7 @@ struct open_description {
     uint64_t offset;
     struct stat stat;
     const char *link;    /* what /proc/PID/fd/N says */
+    bool is_file;        /* recorded as a regular file */
     uint32_t next_alike; /* the next description in the same list of descriptor_run, or none */
 };
 

@@ -76,6 +76,18 @@ uint32_t identity_personality(int pid)
                                                                 : 0;
 }
 
+/* run->text: as /proc/PID/exe shows it. */
+static int capture_executable(struct capture_run *run, uint32_t *id)
+{
+    static const char deleted[] = " (deleted)";
+    struct stat stat;
+
+    if (!text_ends_with(run->text, deleted) || sys_stat(run->text, &stat) == 0)
+        return capture_mapped_file(run, run->text, 0, false, id);
+    run->text[strlen(run->text) - (sizeof deleted - 1)] = 0;
+    return capture_deleted_file(run, run->text, 0, id);
+}
+
 int capture_process(struct capture_run *run)
 {
     const struct capture *capture = run->capture;
@@ -115,7 +127,7 @@ int capture_process(struct capture_run *run)
     status = proc_readlink(capture->pid, "exe", run->text, CAPTURE_TEXT_BYTES);
     if (status < 0)
         return problem_set(run->why, status, "/proc/%d/exe: %s", capture->pid, status_text(status));
-    return capture_mapped_file(run, run->text, 0, false, &record.executable);
+    return capture_executable(run, &record.executable);
 }
 
 int capture_limits(struct capture_run *run)

@@ -15,6 +15,7 @@
 #include "core/process/objects.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
+#include "core/process/saved_files.h"
 
 #define ANON_NAME_BYTES 80 /* the kernel's limit, with the NUL */
 
@@ -24,11 +25,12 @@
 #endif
 
 /* What a mapping that cannot be restored is called, NULL if it can. */
-static const char *mapping_obstacle(const struct memory_attributes *attributes,
-                                    const struct mapping *mapping)
+static const char *mapping_obstacle(const struct capture_run *run, const struct mapping *mapping)
 {
+    const struct capture *capture = run->capture;
     const char *name = mapping->name;
-    const char *obstacle = memory_attributes_obstacle(attributes, mapping);
+    const char *obstacle =
+        memory_attributes_obstacle(capture_cache_attributes(capture->cache), mapping);
 
     if (obstacle != NULL)
         return obstacle;
@@ -38,7 +40,7 @@ static const char *mapping_obstacle(const struct memory_attributes *attributes,
         return "this kind of mapping";
     if (text_starts_with(name, "/anon_hugepage"))
         return "memory of huge pages (MAP_HUGETLB)";
-    if (mapping->deleted)
+    if (mapping->deleted && !saved_files_cover(capture->saved, mapping))
         return "a mapping of a deleted file";
     if (text_starts_with(name, "/dev/") && !text_starts_with(name, "/dev/shm/") &&
         strcmp(name, "/dev/zero") != 0)
@@ -64,6 +66,22 @@ static bool file_may_change(const struct address_space *space, const struct mapp
     return false;
 }
 
+static int capture_file(struct capture_run *run, const struct mapping *mapping, uint32_t *id)
+{
+    const struct saved_files *saved = run->capture->saved;
+    bool may_change = file_may_change(run->capture->space, mapping);
+    int status;
+
+    if (mapping->deleted)
+        return capture_deleted_file(run, mapping->name, mapping->inode, id);
+    status = capture_mapped_file(run, mapping->name, mapping->inode, may_change, id);
+    if (status != 0 || !saved_files_carry(saved) || may_change ||
+        saved_files_find(saved, mapping->name, mapping->inode) == NULL ||
+        saved_files_cover(saved, mapping))
+        return status;
+    return problem_set(run->why, STATUS_DEFERRED, "%s changes while it is read", mapping->name);
+}
+
 static int capture_mapping(struct capture_run *run, const struct mapping *mapping)
 {
     struct record_mapping record = {
@@ -84,8 +102,7 @@ static int capture_mapping(struct capture_run *run, const struct mapping *mappin
     if (record.file != RECORD_ID_NONE)
         record.flags |= RECORD_MAPPING_OBJECT;
     else if (from_file)
-        status = capture_mapped_file(run, mapping->name, mapping->inode,
-                                     file_may_change(run->capture->space, mapping), &record.file);
+        status = capture_file(run, mapping, &record.file);
     if (status == 0)
         record_put(run->out, RECORD_MAPPING, &record, sizeof record, from_file ? "" : mapping->name,
                    from_file ? 1 : strlen(mapping->name) + 1);
@@ -105,7 +122,7 @@ int capture_mappings(struct capture_run *run)
         if (mapping->kind == MAPPING_VDSO || mapping->kind == MAPPING_VSYSCALL)
             continue;
         obstacle = object_of_mapping(run, mapping) == RECORD_ID_NONE
-                       ? mapping_obstacle(attributes, mapping)
+                       ? mapping_obstacle(run, mapping)
                        : memory_attributes_obstacle(attributes, mapping);
         if (obstacle != NULL)
             return problem_set(run->why, STATUS_UNSUPPORTED,
@@ -153,6 +170,15 @@ static uint64_t stack_start(const struct rebuild *rebuild, uint32_t index)
     return stack->end - room;
 }
 
+static void set_name(struct rebuild *rebuild, const struct record_mapping *mapping,
+                     const char *shown, const char *name)
+{
+    batch_add(rebuild->batch, shown, SYS_prctl,
+              BATCH_ARGS(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->start,
+                         mapping->end - mapping->start, batch_string(rebuild->batch, name)));
+    batch_may_fail(rebuild->batch); /* a kernel without them */
+}
+
 /* "[anon:NAME]" */
 static void rebuild_name(struct rebuild *rebuild, const struct record_mapping *mapping,
                          const char *shown)
@@ -164,10 +190,25 @@ static void rebuild_name(struct rebuild *rebuild, const struct record_mapping *m
         return;
     memcpy(name, shown + sizeof "[anon:" - 1, length);
     name[length] = 0;
-    batch_add(rebuild->batch, shown, SYS_prctl,
-              BATCH_ARGS(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->start,
-                         mapping->end - mapping->start, batch_string(rebuild->batch, name)));
-    batch_may_fail(rebuild->batch); /* a kernel without them */
+    set_name(rebuild, mapping, shown, name);
+}
+
+/* Memory in the place of a file has the end of its path as its name, so that people see what it is;
+ * the kernel takes no name with one of these characters. */
+static void name_after_file(struct rebuild *rebuild, const struct record_mapping *mapping,
+                            const char *path)
+{
+    size_t length = strlen(path);
+    char name[ANON_NAME_BYTES];
+
+    if (length >= sizeof name)
+        path += length - (sizeof name - 1);
+    length = strlen(path);
+    for (size_t i = 0; i <= length; i++)
+        name[i] = path[i] != 0 && (path[i] < ' ' || path[i] > '~' || strchr("\\`$[]", path[i]))
+                      ? '_'
+                      : path[i];
+    set_name(rebuild, mapping, path, name);
 }
 
 static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t prot)
@@ -185,6 +226,8 @@ static void rebuild_anonymous(struct rebuild *rebuild, uint32_t index, uint64_t 
     batch_expect(rebuild->batch, (int64_t)start);
     if (text_starts_with(name, "[anon:"))
         rebuild_name(rebuild, mapping, name);
+    else if (mapping->file != RECORD_ID_NONE)
+        name_after_file(rebuild, mapping, rebuild->image->files[mapping->file].path);
 }
 
 static void rebuild_file_mapping(struct rebuild *rebuild, uint32_t index, uint64_t prot,
@@ -233,7 +276,7 @@ int rebuild_mappings(struct rebuild *rebuild)
         uint64_t prot = mapping->prot | (rebuild->widened[i] ? PROT_WRITE : 0);
         bool shared = mapping->flags & RECORD_MAPPING_SHARED;
 
-        if (mapping->file == RECORD_ID_NONE) {
+        if (mapping->file == RECORD_ID_NONE || process_image_is_replaced(image, mapping)) {
             rebuild_anonymous(rebuild, i, prot);
             continue;
         }

@@ -2,8 +2,9 @@
  * memory_layout.c - where the kernel believes code, data, brk, stack, arguments and the
  * auxiliary vector are (struct prctl_mm_map), and where the vdso and its data pages lie.
  *
- * Always true: the vdso is never saved; a restore moves the new kernel's to the old place and
- * refuses when it is not byte for byte the same.
+ * Always true: a restore moves the new kernel's vdso to the old place if it is byte for byte the
+ * same. If it is not, a generation that has the old one's text (--self-contained) gets that back,
+ * as memory whose functions call the new one (vdso.h), and any other is refused.
  */
 #include <errno.h>
 #include <linux/prctl.h>
@@ -13,10 +14,12 @@
 #include "core/process/capture_run.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
+#include "core/process/saved_files.h"
+#include "core/process/vdso.h"
 
 #define AUXV_BYTES_MAX   4096
 #define STAT_FIELDS      52
-#define VDSO_BYTES_MAX   (64u << 10)
+#define REGISTER_RIP     16 /* in struct user_regs_struct */
 #define KERNEL_PARTS_MAX 8
 #define MREMAP_TO        (1 /* MREMAP_MAYMOVE */ | 2 /* MREMAP_FIXED */)
 
@@ -104,9 +107,26 @@ static bool is_vdso_text(const char *name)
     return strcmp(name, "[vdso]") == 0;
 }
 
+/* Its text, if generations are to do without what this machine has. */
+static int capture_vdso(struct capture_run *run, const struct mapping *text)
+{
+    struct saved_files *saved = run->capture->saved;
+    struct record_saved_vdso record = {0};
+    int status;
+
+    if (text == NULL || !saved_files_carry(saved) || text->end - text->start > VDSO_BYTES_MAX)
+        return 0;
+    record.bytes = text->end - text->start;
+    status = saved_files_vdso(saved, text->start, text->end, &record.first_page, run->why);
+    if (status == 0)
+        record_put(run->out, RECORD_SAVED_VDSO, &record, sizeof record, NULL, 0);
+    return status;
+}
+
 int capture_kernel_mappings(struct capture_run *run)
 {
     const struct address_space *space = run->capture->space;
+    const struct mapping *text = NULL;
 
     for (uint32_t i = 0; i < space->count; i++) {
         const struct mapping *mapping = &space->mappings[i];
@@ -119,20 +139,23 @@ int capture_kernel_mappings(struct capture_run *run)
 
         if (mapping->kind != MAPPING_VDSO)
             continue;
-        if (record.is_text)
+        if (record.is_text) {
+            text = mapping;
             record.checksum =
                 checksum64((const void *)mapping->start, mapping->end - mapping->start);
+        }
         record_put(run->out, RECORD_KERNEL_MAPPING, &record, sizeof record, mapping->name,
                    strlen(mapping->name) + 1);
     }
-    return 0;
+    return capture_vdso(run, text);
 }
 
 static int vdso_differs(struct problem *why)
 {
     return problem_set(why, STATUS_CHANGED,
                        "the kernel's vdso is not the one of the checkpoint; boot the kernel that "
-                       "the checkpoint was taken on (pheap inspect names it)");
+                       "the checkpoint was taken on (pheap inspect names it); --self-contained "
+                       "generations do without");
 }
 
 static int vdso_text_check(const struct mapping *now, const struct record_kernel_mapping *saved,
@@ -162,35 +185,152 @@ static void move_part(struct batch *batch, uint64_t from, uint64_t bytes, uint64
     batch_expect(batch, (int64_t)to);
 }
 
+struct parts { /* of the kernel, in the new process */
+    const struct mapping *mappings[KERNEL_PARTS_MAX];
+    uint32_t count;
+    uint64_t first;
+};
+
+static struct parts parts_of(const struct address_space *now)
+{
+    struct parts parts = {.count = 0};
+
+    for (uint32_t i = 0; i < now->count; i++)
+        if (now->mappings[i].kind == MAPPING_VDSO && parts.count < KERNEL_PARTS_MAX)
+            parts.mappings[parts.count++] = &now->mappings[i];
+    parts.first = parts.count > 0 ? parts.mappings[0]->start : 0;
+    return parts;
+}
+
+static bool are_the_same(const struct rebuild *rebuild, const struct parts *parts, int pid)
+{
+    const struct process_image *image = rebuild->image;
+
+    if (parts->count != image->kernel_mapping_count)
+        return false;
+    for (uint32_t i = 0; i < parts->count; i++) {
+        const struct record_kernel_mapping *saved = image->kernel_mappings[i].record;
+
+        if (parts->mappings[i]->start - parts->first !=
+                saved->start - image->kernel_mappings[0].record->start ||
+            vdso_part_check(parts->mappings[i], &image->kernel_mappings[i], pid, rebuild->arena) !=
+                0)
+            return false;
+    }
+    return true;
+}
+
+/* Moves all parts; what is to lie at the first one's place, and the others as far from it. */
+static void move_parts(struct rebuild *rebuild, const struct parts *parts, uint64_t to)
+{
+    for (uint32_t i = 0; i < parts->count; i++)
+        move_part(rebuild->batch, parts->mappings[i]->start,
+                  parts->mappings[i]->end - parts->mappings[i]->start,
+                  to + (parts->mappings[i]->start - parts->first));
+}
+
+/* --- another kernel's --- */
+
+/* The old code is not whole any more: nobody may go on within it. */
+static int check_threads(const struct rebuild *rebuild, const struct record_kernel_mapping *text)
+{
+    for (uint32_t i = 0; i < rebuild->image->thread_count; i++) {
+        const struct record_thread *thread = rebuild->image->threads[i].record;
+        uint64_t at = thread->registers[REGISTER_RIP];
+
+        if (at >= text->start && at < text->end)
+            return problem_set(rebuild->why, STATUS_CHANGED,
+                               "thread %d was inside the kernel's vdso, which is another one here; "
+                               "restore -g takes another generation",
+                               thread->tid);
+    }
+    return 0;
+}
+
+static const struct record_kernel_mapping *saved_text(const struct process_image *image)
+{
+    for (uint32_t i = 0; i < image->kernel_mapping_count; i++)
+        if (image->kernel_mappings[i].record->is_text)
+            return image->kernel_mappings[i].record;
+    return NULL;
+}
+
+static const struct mapping *present_text(const struct parts *parts)
+{
+    for (uint32_t i = 0; i < parts->count; i++)
+        if (is_vdso_text(parts->mappings[i]->name))
+            return parts->mappings[i];
+    return NULL;
+}
+
+/* Changes the saved text so that it calls the present one, which is to be moved to vdso_place. */
+static int redirect(struct rebuild *rebuild, const struct parts *parts, int pid)
+{
+    const struct mapping *now = present_text(parts);
+    size_t bytes = now != NULL ? now->end - now->start : 0;
+    uint8_t *text = bytes <= VDSO_BYTES_MAX ? arena_alloc(rebuild->arena, bytes, 16) : NULL;
+    int status = text != NULL && bytes > 0 ? process_memory_read(pid, now->start, text, bytes)
+                                           : STATUS_UNSUPPORTED;
+
+    if (status == 0)
+        status = vdso_redirect(rebuild->vdso_text, rebuild->image->vdso->bytes, text, bytes,
+                               rebuild->vdso_place + (now->start - parts->first));
+    return status;
+}
+
+static int replace_vdso(struct rebuild *rebuild, const struct parts *parts, int pid)
+{
+    const struct record_kernel_mapping *text = saved_text(rebuild->image);
+    int status;
+
+    if (rebuild->vdso_text == NULL || text == NULL ||
+        text->end - text->start != rebuild->image->vdso->bytes)
+        return vdso_differs(rebuild->why);
+    status = check_threads(rebuild, text);
+    if (status != 0)
+        return status;
+    if (redirect(rebuild, parts, pid) != 0)
+        return vdso_differs(rebuild->why);
+    move_parts(rebuild, parts, rebuild->vdso_place);
+    batch_add(rebuild->batch, "the old vdso", SYS_mmap,
+              BATCH_ARGS(text->start, text->end - text->start, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1ul, 0));
+    batch_expect(rebuild->batch, (int64_t)text->start);
+    rebuild->vdso_written = text->start;
+    return 0;
+}
+
+int rebuild_vdso(struct rebuild *rebuild, int pid)
+{
+    size_t bytes = rebuild->vdso_written != 0 ? rebuild->image->vdso->bytes : 0;
+    int status;
+
+    if (bytes == 0)
+        return 0;
+    status = process_memory_write(pid, rebuild->vdso_written, rebuild->vdso_text, bytes);
+    if (status != 0)
+        return problem_set(rebuild->why, status, "the old vdso: %s", status_text(status));
+    batch_add(rebuild->batch, "the old vdso", SYS_mprotect,
+              BATCH_ARGS(rebuild->vdso_written, bytes, PROT_READ | PROT_EXEC));
+    return 0;
+}
+
 int rebuild_kernel_mappings(struct rebuild *rebuild, const struct address_space *now, int pid)
 {
     const struct process_image *image = rebuild->image;
-    const struct mapping *parts[KERNEL_PARTS_MAX];
-    uint32_t count = 0;
-    uint64_t first;
+    struct parts parts = parts_of(now);
 
-    for (uint32_t i = 0; i < now->count; i++)
-        if (now->mappings[i].kind == MAPPING_VDSO && count < KERNEL_PARTS_MAX)
-            parts[count++] = &now->mappings[i];
-    if (count != image->kernel_mapping_count)
+    if (parts.count == 0)
+        return image->kernel_mapping_count == 0 ? 0 : vdso_differs(rebuild->why);
+    if (parts.mappings[parts.count - 1]->end - parts.first > STAGING_BYTES)
         return vdso_differs(rebuild->why);
-    if (count == 0)
-        return 0;
-    first = parts[0]->start;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct record_kernel_mapping *saved = image->kernel_mappings[i].record;
-
-        if (parts[i]->start - first != saved->start - image->kernel_mappings[0].record->start ||
-            parts[i]->end - first > STAGING_BYTES ||
-            vdso_part_check(parts[i], &image->kernel_mappings[i], pid, rebuild->arena) != 0)
-            return vdso_differs(rebuild->why);
-    }
+    if (!are_the_same(rebuild, &parts, pid))
+        return replace_vdso(rebuild, &parts, pid);
     /* By way of a staging place: old and new places may overlap. */
-    for (uint32_t i = 0; i < count; i++)
-        move_part(rebuild->batch, parts[i]->start, parts[i]->end - parts[i]->start,
-                  rebuild->staging + (parts[i]->start - first));
-    for (uint32_t i = 0; i < count; i++)
-        move_part(rebuild->batch, rebuild->staging + (parts[i]->start - first),
-                  parts[i]->end - parts[i]->start, image->kernel_mappings[i].record->start);
+    move_parts(rebuild, &parts, rebuild->staging);
+    for (uint32_t i = 0; i < parts.count; i++)
+        move_part(rebuild->batch, rebuild->staging + (parts.mappings[i]->start - parts.first),
+                  parts.mappings[i]->end - parts.mappings[i]->start,
+                  image->kernel_mappings[i].record->start);
     return 0;
 }

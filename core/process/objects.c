@@ -19,6 +19,7 @@
 #include "core/base/format_text.h"
 #include "core/process/descriptors.h"
 #include "core/process/proc_text.h"
+#include "core/process/saved_files.h"
 
 #define REOPEN_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_PATH)
 #define SHM_FOLDER   "/dev/shm/"
@@ -43,12 +44,14 @@ static void add_object(struct object_table *table, struct object object)
         table->objects[table->count++] = object;
 }
 
-static uint32_t kind_of_mapping(const struct mapping *mapping)
+static uint32_t kind_of_mapping(const struct capture_run *run, const struct mapping *mapping)
 {
     const char *name = mapping->name;
 
     if (mapping->kind != MAPPING_FILE)
         return 0;
+    if (saved_files_cover(run->capture->saved, mapping))
+        return 0; /* from before it was deleted */
     if (text_starts_with(name, "/memfd:"))
         return OBJECT_MEMFD;
     if (mapping->shared && mapping->deleted && text_starts_with(name, "/dev/zero"))
@@ -130,7 +133,7 @@ static int list_objects(struct capture_run *run, struct object_table *table)
     }
     for (uint32_t i = 0; i < space->count; i++) {
         const struct mapping *mapping = &space->mappings[i];
-        struct object object = {.record.kind = kind_of_mapping(mapping),
+        struct object object = {.record.kind = kind_of_mapping(run, mapping),
                                 .inode = mapping->inode,
                                 .number = RECORD_ID_NONE,
                                 .mapping = mapping,

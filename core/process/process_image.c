@@ -312,6 +312,9 @@ static read_item *const readers[KINDS] = {
     [RECORD_TERMINAL] = read_terminal,
     [RECORD_CLOCKS] = read_clocks,
     [RECORD_PROCESSOR] = read_processor,
+    [RECORD_SAVED_FILE] = read_saved_file,
+    [RECORD_SAVED_CONTENT] = read_saved_content,
+    [RECORD_SAVED_VDSO] = read_saved_vdso,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };
@@ -364,13 +367,14 @@ static int make_arrays(struct reading *reading, struct arena *arena)
     image->posix_timers = array(arena, counts[RECORD_POSIX_TIMER], sizeof(void *));
     image->pending = array(arena, counts[RECORD_PENDING_SIGNAL], sizeof(void *));
     image->locks = array(arena, counts[RECORD_FILE_LOCK], sizeof(void *));
+    image->contents = array(arena, counts[RECORD_SAVED_CONTENT], sizeof(void *));
     image->children = array(arena, counts[RECORD_CHILD], sizeof(void *));
     return reading->seen_tids && image->kernel_mappings && image->files && image->mappings &&
                    image->threads && image->descriptions && image->descriptors && image->pipes &&
                    image->sockets && image->socket_options && image->socket_messages &&
                    image->objects && image->object_parts && image->inotify_watches &&
                    image->watches && image->interval_timers && image->posix_timers &&
-                   image->pending && image->locks && image->children
+                   image->pending && image->locks && image->children && image->contents
                ? 0
                : problem_set(reading->why, -ENOMEM, "no memory for the process record");
 }
@@ -449,6 +453,30 @@ int process_image_read(struct process_image *image, const void *record, size_t b
     while (status == 0 && record_next(&reader, &reading.item) > 0)
         status = readers[reading.item.kind](&reading);
     return status == 0 ? check_relations(&reading) : status;
+}
+
+const struct image_file *process_image_file(const struct process_image *image,
+                                            const struct record_mapping *mapping)
+{
+    return mapping->file != RECORD_ID_NONE && !(mapping->flags & RECORD_MAPPING_OBJECT)
+               ? &image->files[mapping->file]
+               : NULL;
+}
+
+const struct image_object *process_image_object(const struct process_image *image,
+                                                const struct record_mapping *mapping)
+{
+    return mapping->file != RECORD_ID_NONE && (mapping->flags & RECORD_MAPPING_OBJECT)
+               ? &image->objects[mapping->file]
+               : NULL;
+}
+
+bool process_image_is_replaced(const struct process_image *image,
+                               const struct record_mapping *mapping)
+{
+    const struct image_file *file = process_image_file(image, mapping);
+
+    return file != NULL && file->is_replaced;
 }
 
 const struct image_mapping *process_image_mapping(const struct process_image *image,

@@ -15,6 +15,7 @@
 #ifndef PHEAP_PROCESS_PROCESS_IMAGE_H
 #define PHEAP_PROCESS_PROCESS_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/arena.h"
@@ -24,9 +25,13 @@
 #define PROCESS_DESCRIPTORS_MAX (1u << 20)
 #define PROCESS_ADDRESS_LIMIT   0x7ffffffff000ull
 
+struct stat;
+
 struct image_file {
     const struct record_file *record;
     const char *path;
+    const struct record_saved_file *saved; /* NULL: the generation has not its content */
+    bool is_replaced; /* mapped_files_check(): not there as it was, so `saved` takes its place */
 };
 
 struct image_mapping {
@@ -108,6 +113,7 @@ struct process_image {
     const struct record_terminal *terminal;             /* or NULL */
     const struct record_clocks *clocks;                 /* or NULL */
     const struct record_processor *processor;           /* or NULL */
+    const struct record_saved_vdso *vdso;               /* or NULL */
     const char *directory;
     struct image_kernel_mapping *kernel_mappings;
     uint32_t kernel_mapping_count;
@@ -145,6 +151,8 @@ struct process_image {
     uint32_t pending_count;
     const struct record_file_lock **locks;
     uint32_t lock_count;
+    const struct record_saved_content **contents;
+    uint32_t content_count;
     const struct record_child **children;
     uint32_t child_count;
 };
@@ -152,6 +160,25 @@ struct process_image {
 /* STATUS_DAMAGED says which item; STATUS_NEWER_FORMAT. */
 MUST_CHECK int process_image_read(struct process_image *image, const void *record, size_t bytes,
                                   struct arena *arena, struct problem *why);
+
+/* The file, or the object, that a mapping shows; NULL if it shows none. */
+const struct image_file *process_image_file(const struct process_image *image,
+                                            const struct record_mapping *mapping);
+const struct image_object *process_image_object(const struct process_image *image,
+                                                const struct record_mapping *mapping);
+
+/* Is the mapping of a file that is not there as it was, so that the image takes its place? */
+bool process_image_is_replaced(const struct process_image *image,
+                               const struct record_mapping *mapping);
+
+/* The saved content of an open or mapped file, or NULL; and where that file is. */
+const struct record_saved_content *process_image_content(const struct process_image *image,
+                                                         uint64_t device, uint64_t inode);
+/* Is what its path leads to now, as stat says, the file that it was? */
+bool process_image_is_content(const struct process_image *image,
+                              const struct record_saved_content *content, const struct stat *stat);
+const char *process_image_content_path(const struct process_image *image,
+                                       const struct record_saved_content *content);
 
 /* The mapping that holds address, or NULL. */
 const struct image_mapping *process_image_mapping(const struct process_image *image,

@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS     30
+#define KINDS     33
 #define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
 struct reading {
@@ -28,6 +28,12 @@ MUST_CHECK int read_process_attributes(struct reading *reading);
 
 /* children.c */
 MUST_CHECK int read_child(struct reading *reading);
+
+/* saved_files.c; they follow their file. */
+MUST_CHECK int read_saved_file(struct reading *reading);
+MUST_CHECK int read_saved_vdso(struct reading *reading);
+/* saved_contents.c; they follow descriptions and files. */
+MUST_CHECK int read_saved_content(struct reading *reading);
 
 /* terminal.c */
 MUST_CHECK int read_terminal(struct reading *reading);

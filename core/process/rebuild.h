@@ -36,6 +36,9 @@ struct rebuild {
     struct arena *arena; /* for texts that messages need */
     struct problem *why;
     uintptr_t staging;          /* free room for the vdso on its way, STAGING_BYTES */
+    uintptr_t vdso_place;       /* STAGING_BYTES where the program has nothing: for another vdso */
+    uint8_t *vdso_text;         /* the saved one, in the arena; NULL: it is not saved */
+    uintptr_t vdso_written;     /* where it is to be written, 0: nowhere */
     bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
     uint32_t personality_now;   /* the new process's; containers let nobody change it */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */
@@ -58,6 +61,8 @@ void rebuild_empty(struct rebuild *rebuild, const struct address_space *now, uin
                    uintptr_t keep_end);
 MUST_CHECK int rebuild_kernel_mappings(struct rebuild *rebuild, const struct address_space *now,
                                        int pid);
+/* Behind them, if the vdso is another one: what calls it in the old one's place. */
+MUST_CHECK int rebuild_vdso(struct rebuild *rebuild, int pid);
 void rebuild_objects(struct rebuild *rebuild);
 MUST_CHECK int rebuild_mappings(struct rebuild *rebuild);
 void rebuild_protections(struct rebuild *rebuild);

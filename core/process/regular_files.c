@@ -160,6 +160,8 @@ int regular_file_check(const struct process_image *image,
     struct stat stat;
     int status = sys_stat(description->path, &stat);
 
+    if (process_image_content(image, record->device, record->inode) != NULL)
+        return 0; /* it is put back, if need be: recovery/restore looks at it */
     if (status != 0)
         return problem_set(why, STATUS_CHANGED, "%s, which the program had open: %s",
                            description->path, status_text(status));

@@ -10,6 +10,8 @@
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
+#include "core/image/file_area.h"
+#include "core/process/saved_files.h"
 #include "recovery/restore/job.h"
 
 static int stray_page(const struct restore_job *job, uint64_t page, struct problem *why)
@@ -19,9 +21,10 @@ static int stray_page(const struct restore_job *job, uint64_t page, struct probl
                        (unsigned long)job->generation.number, (unsigned long)(page << PAGE_SHIFT));
 }
 
-static bool takes_contents(const struct image_mapping *mapping)
+static bool takes_contents(const struct restore_job *job, const struct image_mapping *mapping)
 {
-    return mapping != NULL && !(mapping->record->flags & RECORD_MAPPING_SHARED);
+    return mapping != NULL && (!(mapping->record->flags & RECORD_MAPPING_SHARED) ||
+                               process_image_is_replaced(&job->process, mapping->record));
 }
 
 /* Every page of a plan lies in private memory; notes which mappings must be writable at first. */
@@ -34,12 +37,43 @@ static int plan_check(struct restore_job *job, const struct image_plan *plan, st
 
         if (mapping == NULL || address < mapping->record->start || address >= mapping->record->end)
             mapping = process_image_mapping(&job->process, address);
-        if (!takes_contents(mapping))
+        if (!takes_contents(job, mapping))
             return stray_page(job, plan->fills[i].page, why);
         if (!(mapping->record->prot & PROT_WRITE))
             job->widened[mapping - job->process.mappings] = true;
     }
     return 0;
+}
+
+/* The content of a file that is not there as it was, for one mapping of it. */
+static int plan_replaced(struct restore_job *job, const struct record_mapping *mapping,
+                         struct image_plan *plan, struct problem *why)
+{
+    const struct image_file *file = &job->process.files[mapping->file];
+    uint64_t first = saved_file_page(file, mapping), end;
+    int status;
+
+    end = first + ((mapping->end - mapping->start) >> PAGE_SHIFT);
+    if (end > file->saved->first_page + FILE_PLACE_PAGES)
+        return problem_set(why, STATUS_DAMAGED, "process record: %s is mapped beyond its end",
+                           file->path);
+    status = image_plan(&job->image, first, end, false, plan, why);
+    for (uint64_t i = 0; status == 0 && i < plan->fill_count; i++)
+        plan->fills[i].page += (mapping->start >> PAGE_SHIFT) - first;
+    return status;
+}
+
+static int plan_files(struct restore_job *job, struct problem *why)
+{
+    int status = 0;
+
+    for (uint32_t i = 0; i < job->process.mapping_count && status == 0; i++) {
+        const struct record_mapping *mapping = job->process.mappings[i].record;
+
+        if (process_image_is_replaced(&job->process, mapping))
+            status = plan_replaced(job, mapping, &job->plans[job->plan_count++], why);
+    }
+    return status;
 }
 
 int contents_plan(struct restore_job *job, struct problem *why)
@@ -49,8 +83,12 @@ int contents_plan(struct restore_job *job, struct problem *why)
     const uint64_t bounds[CONTENTS_PLANS + 1] = {0, slot_first, slot_end,
                                                  PROCESS_ADDRESS_LIMIT >> PAGE_SHIFT};
 
-    job->widened = arena_alloc(&job->plan_arena, job->process.mapping_count + 1, 1);
-    if (job->widened == NULL)
+    uint32_t most = job->process.mapping_count + CONTENTS_PLANS;
+    int status;
+
+    job->widened = arena_alloc(&job->plan_arena, most, 1);
+    job->plans = arena_alloc(&job->plan_arena, most * sizeof *job->plans, 8);
+    if (job->widened == NULL || job->plans == NULL)
         return problem_set(why, -ENOMEM, "no memory for the restore's plan");
     for (uint32_t i = 0; i < job->process.mapping_count; i++) {
         const struct record_mapping *record = job->process.mappings[i].record;
@@ -58,22 +96,20 @@ int contents_plan(struct restore_job *job, struct problem *why)
         job->widened[i] =
             (record->attributes & MEMORY_WIPE_ON_FORK) && !(record->prot & PROT_WRITE);
     }
-    for (int i = 0; i < CONTENTS_PLANS; i++) {
-        int status = image_plan(&job->image, bounds[i], bounds[i + 1], i == 1, &job->plans[i], why);
-
-        if (status == 0)
-            status = plan_check(job, &job->plans[i], why);
-        if (status != 0)
-            return status;
-    }
-    return 0;
+    status = plan_files(job, why);
+    for (int i = 0; i < CONTENTS_PLANS && status == 0; i++)
+        status = image_plan(&job->image, bounds[i], bounds[i + 1], i == 1,
+                            &job->plans[job->plan_count++], why);
+    for (uint32_t i = 0; i < job->plan_count && status == 0; i++)
+        status = plan_check(job, &job->plans[i], why);
+    return status;
 }
 
 size_t contents_calls(const struct restore_job *job)
 {
     size_t calls = job->process.mapping_count; /* an extent is cut where a mapping ends */
 
-    for (int i = 0; i < CONTENTS_PLANS; i++)
+    for (uint32_t i = 0; i < job->plan_count; i++)
         calls += job->plans[i].extent_count;
     return calls;
 }
@@ -93,7 +129,7 @@ static int add_extent(struct restore_job *job, struct batch *batch, struct plan_
         const struct image_mapping *mapping = process_image_mapping(&job->process, start);
         uint64_t pages, prot;
 
-        if (!takes_contents(mapping) || mapping->record->file != RECORD_ID_NONE)
+        if (!takes_contents(job, mapping) || mapping->record->file != RECORD_ID_NONE)
             return stray_page(job, extent.page, job->why);
         pages = (mapping->record->end - start) >> PAGE_SHIFT;
         if (pages > extent.pages)
@@ -121,7 +157,7 @@ static int add_extent(struct restore_job *job, struct batch *batch, struct plan_
 
 int contents_add(struct restore_job *job, struct batch *batch)
 {
-    for (int i = 0; i < CONTENTS_PLANS; i++)
+    for (uint32_t i = 0; i < job->plan_count; i++)
         for (uint64_t k = 0; k < job->plans[i].extent_count; k++) {
             int status = add_extent(job, batch, job->plans[i].extents[k]);
 

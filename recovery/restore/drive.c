@@ -190,6 +190,29 @@ static void read_streams(const struct drive *drive, struct rebuild *rebuild)
     rebuild->terminal = drive->job->terminal;
 }
 
+/* What it takes to do with another kernel's vdso: the text of the old one, and a place that neither
+ * the program nor we have anything at. */
+static int read_vdso(struct drive *drive)
+{
+    struct restore_job *job = drive->job;
+    const struct record_saved_vdso *saved = job->process.vdso;
+    struct rebuild *rebuild = &drive->rebuild;
+    uintptr_t until;
+    int status;
+
+    if (saved == NULL)
+        return 0;
+    rebuild->vdso_text = arena_alloc(&job->arena, saved->bytes, 16);
+    if (rebuild->vdso_text == NULL)
+        return fail(drive, -ENOMEM, "the vdso");
+    status = image_read(&job->image, saved->first_page << PAGE_SHIFT, rebuild->vdso_text,
+                        saved->bytes, job->why);
+    rebuild->vdso_place = drive->scratch + drive->scratch_bytes;
+    while ((until = taken_until(drive, rebuild->vdso_place, STAGING_BYTES)) != 0)
+        rebuild->vdso_place = until;
+    return status;
+}
+
 static int prepare(struct drive *drive)
 {
     struct restore_job *job = drive->job;
@@ -220,6 +243,9 @@ static int prepare(struct drive *drive)
         .first_private_fd = job->first_private_fd,
     };
     read_streams(drive, rebuild);
+    status = read_vdso(drive);
+    if (status != 0)
+        return status;
     /* Room above the program's numbers for those in transit; its own limits are set at the end. */
     status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
@@ -244,6 +270,8 @@ static int rebuild_memory(struct drive *drive)
     rebuild_children(rebuild);
     rebuild_empty(rebuild, &drive->now, drive->scratch, drive->scratch + drive->scratch_bytes);
     status = run(drive, rebuild_kernel_mappings(rebuild, &drive->now, drive->leader->tid));
+    if (status == 0)
+        status = rebuild_vdso(rebuild, drive->leader->tid);
     if (status == 0) {
         rebuild_objects(rebuild);
         status = rebuild_mappings(rebuild);
@@ -445,6 +473,15 @@ static int let_go(struct drive *drive)
     return status == 0 ? 0 : fail(drive, status, "letting it go");
 }
 
+/* Before memory is mapped: a file that is gone may be mapped too. */
+static int put_files_back(struct drive *drive)
+{
+    struct restore_job *job = drive->job;
+    int status = job->process.content_count > 0 ? resume_counter_wait(job) : 0;
+
+    return status == 0 && job->process.content_count > 0 ? put_back(job) : status;
+}
+
 static int wait_for_resume_counter(struct drive *drive)
 {
     return resume_counter_wait(drive->job);
@@ -453,9 +490,10 @@ static int wait_for_resume_counter(struct drive *drive)
 int drive_rebuild(struct restore_job *job, struct spawned *spawned)
 {
     static int (*const steps[])(struct drive *) = {
-        prepare,     rebuild_memory, wait_for_resume_counter, rebuild_process, rebuild_threads,
-        start_agent, let_go};
+        prepare,         put_files_back,  rebuild_memory, wait_for_resume_counter,
+        rebuild_process, rebuild_threads, start_agent,    let_go};
     static const char *const notes[] = {"executable stopped",
+                                        "files put back",
                                         "memory mapped and read in",
                                         "resume counted",
                                         "files and threads made",

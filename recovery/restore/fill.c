@@ -158,7 +158,7 @@ int contents_fill(struct restore_job *job, int pid)
                            status_text((int)(long)frames));
     filling.frames = frames;
     filling.frame_count = bytes / FRAME_BYTES;
-    for (int i = 0; i < CONTENTS_PLANS && filling.failed == 0; i++) {
+    for (uint32_t i = 0; i < job->plan_count && filling.failed == 0; i++) {
         filling.plan = &job->plans[i];
         contents_warm(job, filling.plan, filling.frames, filling.frame_count);
         fill_plan(&filling);

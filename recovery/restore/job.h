@@ -5,6 +5,7 @@
  *     choose.c     which generation; counting resumes
  *     contents.c   which frames are mapped and which pages are read in
  *     fill.c, warm.c    the latter, and the page cache before it
+ *     put_back.c   files that the program had written to in place
  *     resume_counter.c    verifies contents and counts the resume, beside the building
  *     spawn.c      a process with the wanted pid, in which namespaces, stopped behind its exec
  *     drive.c      makes the saved process out of it
@@ -21,11 +22,13 @@
 #include "core/process/tracee.h"
 #include "recovery/restore/restore.h"
 
+/* Behind those of files that the image takes the place of: what the program wrote over them. */
 #define CONTENTS_PLANS 3 /* below the slot, the slot, above it */
 
 struct restore_job {
     struct problem *why;
     bool verbose;
+    bool keeps_files;   /* those that are to be put back are in use by another process */
     bool shifts_clocks; /* in the namespace, if the process is put into one */
     int terminal;       /* see struct rebuild; asked before there is any namespace */
     uint64_t began_ns;
@@ -35,8 +38,10 @@ struct restore_job {
     int lock_fd; /* holds the generation's lock; its mappings keep it */
     struct process_image process;
     struct image image;
-    struct arena plan_arena; /* of image and plans: another thread's while they are made */
-    struct image_plan plans[CONTENTS_PLANS];
+    struct arena plan_arena;  /* of image and plans: another thread's while they are made */
+    struct image_plan *plans; /* in the order in which they are read in */
+    uint32_t plan_count;
+    struct image put_back; /* the generation, for put_back.c */
     bool is_planned;
     bool *widened;              /* [mapping]: see struct rebuild */
     struct count_result *count; /* of the counter, in memory shared with it */
@@ -80,6 +85,10 @@ bool clocks_are_behind(const struct process_image *image);
  * what else prevents it. */
 MUST_CHECK int clocks_shift(const struct process_image *image);
 void clocks_say_behind(const struct process_image *image, int status);
+
+/* put_back.c: can the files that are saved be put back? Changes nothing. Then it is done. */
+MUST_CHECK int put_back_check(struct restore_job *job);
+MUST_CHECK int put_back(struct restore_job *job);
 
 /* warm.c: a hint to the kernel before a plan's fills are read; frames: the pool, mapped. */
 void contents_warm(const struct restore_job *job, const struct image_plan *plan,

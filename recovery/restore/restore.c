@@ -147,7 +147,7 @@ static void note_plan(const struct restore_job *job)
     uint64_t extents = 0, mapped = 0, read_in = 0;
     char text[120];
 
-    for (int i = 0; i < CONTENTS_PLANS; i++) {
+    for (uint32_t i = 0; i < job->plan_count; i++) {
         const struct image_plan *one = &job->plans[i];
 
         for (uint64_t k = 0; k < one->extent_count; k++)
@@ -175,11 +175,13 @@ static int check(struct restore_job *job)
     job->first_private_fd = highest + 1 > LOWEST_PRIVATE_FD ? (int)highest + 1 : LOWEST_PRIVATE_FD;
     job->pool_fd = job->first_private_fd + PRIVATE_POOL;
     if (status == 0)
-        status = mapped_files_check(process, job->why);
+        status = mapped_files_check(&job->process, job->why);
     if (status == 0)
         descriptors_find_renamed(&job->process, &job->arena);
     if (status == 0)
         status = descriptors_check(process, job->why);
+    if (status == 0)
+        status = put_back_check(job);
     restore_note(job, "record read, files compared");
     return status;
 }
@@ -359,6 +361,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
 {
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
+                              .keeps_files = options->keeps_files,
                               .terminal = terminal_of_restorer(),
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,

@@ -3,7 +3,8 @@
  *
  * Calling sequence (pheap restore, pheap run --resume): restore_process(), then restore_wait().
  * What a crash leaves: before the rebuilt process is let go nothing has changed outside but the
- * pool's resume count and files cut back to their length at the checkpoint; both can be done again.
+ * pool's resume count, and files cut back or put back to what they were at the checkpoint; all of
+ * it can be done again.
  */
 #ifndef PHEAP_RECOVERY_RESTORE_H
 #define PHEAP_RECOVERY_RESTORE_H
@@ -17,6 +18,7 @@ struct restore_options {
     uint64_t generation; /* 0: the newest process generation of the present run; after three
                             resumes of one generation without a newer one, the one before */
     bool verbose;
+    bool keeps_files; /* the program that the generation is of runs: its files are not put back */
 };
 
 struct restored {

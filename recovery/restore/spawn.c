@@ -2,8 +2,9 @@
  * spawn.c - a new process with the wanted pid that has executed the original program and stands
  * before its first instruction, traced by its parent.
  *
- * The executable must be the original one and must be executed: that alone makes /proc/PID/exe,
- * the accounting and a debugger's view right, without any capability. Nothing of it runs.
+ * The executable is the original one and is executed: that alone makes /proc/PID/exe, the
+ * accounting and a debugger's view right, without any capability. Nothing of it runs. Where it is
+ * gone and the image has its content, /proc/PID/exe is the tool.
  *
  * Always true: until the driver lets the program go, the death of its tracer kills it
  * (PTRACE_O_EXITKILL), so a failed or killed restore leaves nothing behind. The child runs raw
@@ -107,10 +108,18 @@ static int child_descriptors(const struct restore_job *job, int error_fd)
     return status;
 }
 
+/* Where the original is gone the tool itself stands in: all that exec maps is unmapped again. */
+static const char *executable(const struct restore_job *job)
+{
+    const struct image_file *file = &job->process.files[job->process.process->executable];
+
+    return file->is_replaced ? "/proc/self/exe" : file->path;
+}
+
 static __attribute__((noreturn)) void child_main(const struct restore_job *job, int go_fd,
                                                  int error_fd, bool ambient)
 {
-    const char *path = job->process.files[job->process.process->executable].path;
+    const char *path = executable(job);
     const char *argv[] = {path, NULL}, *environment[] = {NULL};
     uint64_t all = ~0ull;
     char byte;
@@ -195,9 +204,7 @@ static int trace_child(struct restore_job *job, struct spawned *out, int go_fd, 
         return 0;
     if (sys_read(error_fd, &reason, sizeof reason) == sizeof reason)
         status = (int)reason;
-    return problem_set(job->why, status, "executing %s: %s",
-                       job->process.files[job->process.process->executable].path,
-                       status_text(status));
+    return problem_set(job->why, status, "executing %s: %s", executable(job), status_text(status));
 }
 
 int spawn_stopped(struct restore_job *job, bool in_user_namespace, struct spawned *out)

@@ -55,7 +55,7 @@ static int choose_fill(struct view *view, const struct image_mapping *mapping, e
         return status;
     if (record->flags & RECORD_MAPPING_SHARED)
         *fill = FILL_NONE;
-    else if (record->file == RECORD_ID_NONE)
+    else if (process_image_file(&view->process, record) == NULL)
         *fill = saved || record->prot != PROT_NONE ? FILL_SAVED : FILL_NONE;
     else if (saved)
         *fill = FILL_ALL;

@@ -86,21 +86,19 @@ static bool add_process(struct view *view, struct core_notes *notes)
            copy_note(notes, "CORE", NT_AUXV, process->auxv, process->auxv_bytes);
 }
 
-static bool is_file(const struct image_mapping *mapping)
-{
-    return mapping->record->file != RECORD_ID_NONE;
-}
-
 static size_t names_bytes(const struct process_image *process, uint64_t *count)
 {
     size_t bytes = 0;
 
     *count = 0;
-    for (uint32_t i = 0; i < process->mapping_count; i++)
-        if (is_file(&process->mappings[i])) {
-            bytes += strlen(process->files[process->mappings[i].record->file].path) + 1;
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        const struct image_file *file = process_image_file(process, process->mappings[i].record);
+
+        if (file != NULL) {
+            bytes += strlen(file->path) + 1;
             (*count)++;
         }
+    }
     return bytes;
 }
 
@@ -123,15 +121,16 @@ static bool add_files(struct core_notes *notes, const struct process_image *proc
     at = put_words(at, (const uint64_t[]){count, PAGE_BYTES}, 2);
     for (uint32_t i = 0; i < process->mapping_count; i++) {
         const struct record_mapping *record = process->mappings[i].record;
+        const struct image_file *file = process_image_file(process, record);
         size_t bytes;
 
-        if (!is_file(&process->mappings[i]))
+        if (file == NULL)
             continue;
         at = put_words(
             at, (const uint64_t[]){record->start, record->end, record->file_offset / PAGE_BYTES},
             3);
-        bytes = strlen(process->files[record->file].path) + 1;
-        memcpy(name, process->files[record->file].path, bytes);
+        bytes = strlen(file->path) + 1;
+        memcpy(name, file->path, bytes);
         name += bytes;
     }
     return true;

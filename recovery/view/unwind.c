@@ -110,12 +110,11 @@ static void report_files(struct unwinder *unwinder)
 
     for (uint32_t i = 0; i < process->mapping_count; i++) {
         const struct record_mapping *mapping = process->mappings[i].record;
-        const struct image_file *file;
+        const struct image_file *file = process_image_file(process, mapping);
 
-        if (mapping->file == RECORD_ID_NONE || mapping->file_offset != 0 || mapping->file == last)
+        if (file == NULL || mapping->file_offset != 0 || mapping->file == last)
             continue;
         last = mapping->file;
-        file = &process->files[last];
         if (view_may_read_file(file) && is_elf(file))
             libdw.report_elf(unwinder->dwfl, file->path, file->path, -1, mapping->start, false);
     }

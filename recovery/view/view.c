@@ -77,6 +77,7 @@ static int take_mapping(struct process_image *process, const struct record_item 
     if (!record || !mapping->name || record->start >= record->end || record->start < last_end ||
         record->end > PROCESS_ADDRESS_LIMIT || (record->start | record->end) % PAGE_BYTES ||
         record->file_offset % PAGE_BYTES || record->prot & ~7u ||
+        (record->flags & RECORD_MAPPING_OBJECT) ||
         (record->file != RECORD_ID_NONE && record->file >= process->file_count))
         return crash_damaged(item, why);
     process->mapping_count++;
@@ -194,8 +195,10 @@ const char *view_mapping_name(const struct view *view, const struct image_mappin
     const struct record_mapping *record = mapping->record;
     uint64_t slot = view_slot_base(view);
 
-    if (record->file != RECORD_ID_NONE)
-        return view->process.files[record->file].path;
+    if (process_image_file(&view->process, record) != NULL)
+        return process_image_file(&view->process, record)->path;
+    if (process_image_object(&view->process, record) != NULL)
+        return process_image_object(&view->process, record)->name;
     if (record->start >= slot && record->end <= slot + SLOT_BYTES)
         return "[slot]";
     return mapping->name;

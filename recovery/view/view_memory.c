@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include "core/base/checksum.h"
 #include "core/process/mapped_files.h"
+#include "core/process/saved_files.h"
 #include "recovery/view/opened_heap.h"
 
 /* --- what lies under the image: files, zero, the vdso --- */
@@ -37,24 +38,62 @@ static int backing_fd(struct view *view, uint32_t id)
     return backing->state < 0 ? backing->state : backing->fd;
 }
 
+/* The file's content in the generation, which does not depend on what became of the file. */
+static int read_saved(struct view *view, const struct image_file *file,
+                      const struct record_mapping *mapping, uint64_t address, uint8_t *page,
+                      struct problem *why)
+{
+    uint64_t from = saved_file_page(file, mapping) + (address - mapping->start) / PAGE_BYTES;
+    struct index_entry entry = {FRAME_NONE, 0};
+    int status = index_lookup(view->image.index, from, &entry);
+
+    return status < 0 ? problem_set(why, status, "%s: the index cannot be read: %s",
+                                    view->pool.path, status_text(status))
+                      : pool_read_page(&view->pool, entry, page, why);
+}
+
+/* What the record has of an object that is mapped; the rest of it are holes. */
+static void read_object(const struct image_object *object, uint64_t offset, uint8_t *page)
+{
+    for (uint32_t i = 0; i < object->part_count; i++) {
+        const struct image_object_part *part = &object->parts[i];
+        uint64_t start = part->offset > offset ? part->offset : offset;
+        uint64_t end = part->offset + part->bytes;
+
+        end = end < offset + PAGE_BYTES ? end : offset + PAGE_BYTES;
+        if (start < end)
+            memcpy(page + (start - offset), part->content + (start - part->offset), end - start);
+    }
+}
+
+static int read_file(struct view *view, const struct image_file *file, uint64_t offset,
+                     uint8_t *page, struct problem *why)
+{
+    int fd = backing_fd(view, file->record->id);
+    ssize_t got;
+
+    if (fd < 0)
+        return problem_set(why, fd, "%s: not the file that the program had mapped: %s", file->path,
+                           status_text(fd));
+    got = sys_pread(fd, page, PAGE_BYTES, offset);
+    return got < 0 ? problem_set(why, (int)got, "%s: %s", file->path, status_text((int)got)) : 0;
+}
+
 static int read_backing(struct view *view, const struct image_mapping *mapping, uint64_t address,
                         uint8_t *page, struct problem *why)
 {
     const struct record_mapping *record = mapping->record;
-    ssize_t got;
-    int fd;
+    const struct image_file *file = process_image_file(&view->process, record);
+    const struct image_object *object = process_image_object(&view->process, record);
+    uint64_t offset = record->file_offset + (address - record->start);
 
     memset(page, 0, PAGE_BYTES);
-    if (record->file == RECORD_ID_NONE)
+    if (object != NULL)
+        read_object(object, offset, page);
+    if (file == NULL)
         return 0;
-    fd = backing_fd(view, record->file);
-    if (fd < 0)
-        return problem_set(why, fd, "%s: not the file that the program had mapped: %s",
-                           view->process.files[record->file].path, status_text(fd));
-    got = sys_pread(fd, page, PAGE_BYTES, record->file_offset + (address - record->start));
-    return got < 0 ? problem_set(why, (int)got, "%s: %s", view->process.files[record->file].path,
-                                 status_text((int)got))
-                   : 0;
+    return file->saved != NULL ? read_saved(view, file, record, address, page, why)
+                               : read_file(view, file, offset, page, why);
 }
 
 /* The vdso is not saved; it is ours when the kernel has not changed. */

@@ -95,6 +95,24 @@ def mappings_are_those_of_the_program(place):
 
 
 @test
+def memory_without_a_name_is_shown_by_what_it_is(place):
+    pool = place.path("pool")
+    script = ("import mmap, os, time\nf = os.memfd_create('its-name'); os.ftruncate(f, 8192)\n"
+              "m = mmap.mmap(f, 8192); s = mmap.mmap(-1, 4096)\nprint('ready', flush=True)\n"
+              "time.sleep(60)\n")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", script)
+    wait_until(lambda: "ready" in process.stdout(), 20, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    found = place.inspect(pool, "mappings")["mappings"]
+    names = sorted(m["name"] for m in found if m["permissions"] == "rw-s")
+    check_equal(len(names), 2, f"{names}")
+    check_in("/dev/zero", names[0], "shared and anonymous")
+    check_in("its-name", names[1], "a memfd")
+    check_equal({m["kind"] for m in found if m["permissions"] == "rw-s"}, {"object"}, "kinds")
+
+
+@test
 def a_resumed_program_is_shown_as_before(place):
     program = Inspected(place)
     before = program.look("leaks")[0]["leaks"]

@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, Skip, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
+from small_disk import SmallDisk, fill  # noqa: E402
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 DENY = os.path.join(BUILT_PROGRAMS, "deny_call")
@@ -20,34 +21,6 @@ def start_sleeper(place, pool, *prefix, options=("-i", "0")):
     process = place.start(*prefix, PHEAP, "run", *options, pool, COUNTER, "3000")
     wait_until(lambda: process.stdout(), 20, "output of the counter")
     return process
-
-
-class SmallDisk:
-    """A file system of a few megabytes (root only)."""
-
-    def __init__(self, place, mb):
-        if os.geteuid() != 0:
-            raise Skip("mounts a small file system: needs root")
-        self.path = place.make_directory("disk")
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mb}m", "tmpfs", self.path],
-                                 check=False, capture_output=True, text=True)
-        if mounted.returncode != 0:
-            raise Skip("cannot mount: " + mounted.stderr.strip())
-
-    def __enter__(self):
-        return self.path
-
-    def __exit__(self, *_):
-        subprocess.run(["umount", "-l", self.path], check=True)
-
-
-def fill(path):
-    with open(path, "wb", buffering=0) as f:
-        try:
-            while f.write(bytes(1 << 16)):
-                pass
-        except OSError:
-            pass
 
 
 @test

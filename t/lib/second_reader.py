@@ -5,6 +5,7 @@ the library. It must agree with the library on every pool (t/e2e/pool_second_rea
     second_reader.py list POOL              all generations, their pages and records
     second_reader.py page POOL GEN PAGE     4096 bytes to stdout (zeroes where nothing is stored)
     second_reader.py record POOL GEN        the record's bytes to stdout
+    second_reader.py file POOL GEN PATH     what the generation has of a saved file, to stdout
     second_reader.py log POOL               the log's records
     second_reader.py word POOL ADDRESS...   8 bytes of memory each, as the newest generation and the
                                             log behind it have it
@@ -196,6 +197,43 @@ class Pool:
         return data
 
 
+    def items(self, generation):
+        """(kind, payload) of each item of a process record."""
+        record, at = self.record(generation), 0
+        while at < len(record):
+            kind, size = struct.unpack_from("<II", record, at)
+            yield kind, record[at + 8:at + 8 + size]
+            at += 8 + (size + 7) // 8 * 8
+
+    def stored(self, generation, first, size):
+        """The first bytes of the file area from a page on."""
+        if first < 1 << 36 or first % (1 << 24):
+            raise Damaged(f"a saved file at page {first:#x}")
+        pages = range(first, first + (size + FRAME - 1) // FRAME)
+        return b"".join(self.content(*self.lookup(generation, p)) for p in pages)[:size]
+
+    def saved_file(self, generation, path):
+        """The bytes of a file that the record says is saved; zeroes for what nobody had mapped."""
+        files, opened = {}, {}
+        for kind, payload in self.items(generation):
+            if kind == 4:
+                number, = struct.unpack_from("<I", payload)
+                size, = struct.unpack_from("<Q", payload, 24)
+                files[number] = payload[80:-1].decode(), size
+            elif kind == 30:
+                number, _, first = struct.unpack("<IIQ", payload)
+                name, size = files[number]
+                if name == path:
+                    return self.stored(generation, first, size)
+            elif kind == 9:
+                number, = struct.unpack_from("<I", payload)
+                opened[number] = payload[56:-1].decode()
+            elif kind == 31:
+                number, flags, first, size, _, _ = struct.unpack("<IIQQII", payload)
+                if (files[number][0] if flags & 1 else opened[number]) == path:
+                    return self.stored(generation, first, size)
+        raise Damaged(f"{path} is not saved")
+
     def log_record(self, extent, at, sequence, session, before):
         """The record here, whole and next, or None."""
         first, frames = self.superblock.log[extent]
@@ -320,6 +358,9 @@ def main(arguments):
         generation = pool.generation(int(arguments[2]))
         entry = pool.lookup(generation, int(arguments[3], 0))
         sys.stdout.buffer.write(pool.content(*entry))
+    elif command == "file":
+        content = pool.saved_file(pool.generation(int(arguments[2])), arguments[3])
+        sys.stdout.buffer.write(content)
     elif command == "log":
         for sequence, record, expected in pool.log_records():
             print(f"record {sequence} bytes {len(record)} checksum {expected:016x}")

@@ -74,6 +74,21 @@ static void sizes_are_in_powers_of_1024(void)
     CHECK_EQ(options_dirty("1023K", &bytes), STATUS_USAGE);
 }
 
+static void files_are_saved_up_to_a_size_or_the_usual_one(void)
+{
+    static const char *const wrong[] = {
+        "", "keep", "saved", "save:", "save:0", "save:big", "save 1M"};
+    uint64_t bytes = 0;
+
+    CHECK_EQ(options_files("save", &bytes), 0);
+    CHECK_EQ(bytes, OPTIONS_FILES_DEFAULT);
+    CHECK_EQ(options_files("save:2G", &bytes), 0);
+    CHECK_EQ(bytes, 2ull << 30);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        tap_check(options_files(wrong[i], &bytes) == STATUS_USAGE, __FILE__, __LINE__, "\"%s\"",
+                  wrong[i]);
+}
+
 static void a_profile_has_a_distance_or_the_usual_one(void)
 {
     uint64_t bytes = 0;
@@ -117,13 +132,11 @@ static void an_owner_is_a_pid_a_start_time_and_a_number_of_filters(void)
 
 static void the_environment_is_read_by_name(void)
 {
-    char *environment[] = {"PHEAP_POOLS=no",       "PHEAP_POOL=/p",
-                           "PHEAP_INTERVAL=100ms", "PHEAP_KEEP=5",
-                           "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",
-                           "PHEAP_FRESH=0",        "PHEAP_OWNER=1:2",
-                           "PHEAP_HARDEN=1",       "PHEAP_STATS=",
-                           "PHEAP_CHECK=cut",      "PHEAP_CRASH=0",
-                           "PHEAP_DIRTY=16M",      NULL};
+    char *environment[] = {
+        "PHEAP_POOLS=no",       "PHEAP_POOL=/p",       "PHEAP_INTERVAL=100ms",   "PHEAP_KEEP=5",
+        "PHEAP_TRACK=checksum", "PHEAP_AT_EXIT=1",     "PHEAP_FRESH=0",          "PHEAP_OWNER=1:2",
+        "PHEAP_HARDEN=1",       "PHEAP_STATS=",        "PHEAP_CHECK=cut",        "PHEAP_CRASH=0",
+        "PHEAP_DIRTY=16M",      "PHEAP_FILES=save:1M", "PHEAP_SELF_CONTAINED=1", NULL};
     struct environment_options options;
     struct problem why;
 
@@ -136,6 +149,8 @@ static void the_environment_is_read_by_name(void)
     CHECK(options.checks_cuts);
     CHECK(options.omits_crash);
     CHECK_EQ(options.dirty_bytes, 16u << 20);
+    CHECK_EQ(options.files_bytes, 1u << 20);
+    CHECK(options.self_contained);
     CHECK(options.at_exit);
     CHECK(!options.fresh);
     CHECK(options.harden);
@@ -211,6 +226,7 @@ int main(int argc, char **argv)
     RUN(a_bare_number_has_the_unit_of_the_place);
     RUN(what_is_no_duration_is_refused);
     RUN(sizes_are_in_powers_of_1024);
+    RUN(files_are_saved_up_to_a_size_or_the_usual_one);
     RUN(a_profile_has_a_distance_or_the_usual_one);
     RUN(numbers_stay_within_their_limit);
     RUN(an_owner_is_a_pid_a_start_time_and_a_number_of_filters);

@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include "core/image/file_area.h"
 #include "core/process/crash_record.h"
 #include "core/process/process_image.h"
 #include "core/process/processor.h"
@@ -534,6 +536,91 @@ static void a_processor_that_lacks_something_is_told_by_name(void)
 }
 
 /* No flip may crash the reader or make it look outside (run under ASan too). */
+static void put_saved_file(uint32_t mode, uint32_t file, uint64_t first_page)
+{
+    struct record_file record = {.id = 1, .size = 7, .mode = mode};
+    struct record_saved_file saved = {.file = file, .first_page = first_page};
+
+    put_basic(1);
+    record_put(&writer, RECORD_FILE, &record, sizeof record, "/lib/x.so", 10);
+    record_put(&writer, RECORD_SAVED_FILE, &saved, sizeof saved, NULL, 0);
+}
+
+static void a_saved_file_lies_at_a_place_of_the_file_area_once(void)
+{
+    const uint64_t place = file_place_page(5);
+    struct record_saved_file again = {.file = 1, .first_page = place};
+    struct process_image image;
+
+    put_saved_file(S_IFREG | 0644, 1, place);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK(image.files[0].saved == NULL);
+    CHECK_EQ(image.files[1].saved->first_page, place);
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(FILE_PLACES - 1));
+    CHECK_EQ(read_status(), 0);
+    record_put(&writer, RECORD_SAVED_FILE, &again, sizeof again, NULL, 0);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 2, place);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFCHR | 0644, 1, place);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, place + 1);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, FILE_AREA_FIRST - FILE_PLACE_PAGES);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(FILE_PLACES));
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
+static void put_saved_content(uint32_t kind, struct record_saved_content content)
+{
+    struct record_description description = {.kind = kind, .inode = 77};
+
+    put_saved_file(S_IFREG | 0644, 1, file_place_page(1));
+    record_put(&writer, RECORD_DESCRIPTION, &description, sizeof description, "/tmp/data", 10);
+    record_put(&writer, RECORD_SAVED_CONTENT, &content, sizeof content, NULL, 0);
+}
+
+static void saved_content_is_of_a_file_that_is_open_or_mapped(void)
+{
+    const struct record_saved_content good = {.first_page = file_place_page(5), .bytes = 5000};
+    struct record_saved_content bad = good, mapped = good;
+    struct process_image image;
+
+    put_saved_content(DESCRIPTION_REGULAR, good);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_EQ(image.content_count, 1);
+    CHECK_STR(process_image_content_path(&image, image.contents[0]), "/tmp/data");
+    CHECK(process_image_content(&image, 0, 77) == image.contents[0]);
+    CHECK(process_image_content(&image, 0, 78) == NULL);
+    CHECK(process_image_content(&image, 1, 77) == NULL);
+    mapped.id = 1;
+    mapped.flags = CONTENT_OF_FILE;
+    put_saved_content(DESCRIPTION_REGULAR, mapped);
+    CHECK_EQ(read_back(&image), 0);
+    CHECK_STR(process_image_content_path(&image, image.contents[0]), "/lib/x.so");
+    put_saved_content(DESCRIPTION_DIRECTORY, good);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    mapped.id = 0; /* no regular file */
+    put_saved_content(DESCRIPTION_REGULAR, mapped);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad.id = 1;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.first_page++;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.bytes = FILE_PLACE_PAGES * FRAME_BYTES + 1;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+    bad = good;
+    bad.flags = 4;
+    put_saved_content(DESCRIPTION_REGULAR, bad);
+    CHECK_EQ(read_status(), STATUS_DAMAGED);
+}
+
 static void flipped_bits_never_crash_the_reader(void)
 {
     struct process_image image;
@@ -646,6 +733,8 @@ int main(int argc, char **argv)
     RUN(impossible_shared_memory_is_refused);
     RUN(a_terminal_and_clocks_are_there_once_at_most);
     RUN(a_processor_that_lacks_something_is_told_by_name);
+    RUN(a_saved_file_lies_at_a_place_of_the_file_area_once);
+    RUN(saved_content_is_of_a_file_that_is_open_or_mapped);
     RUN(an_unknown_item_is_from_a_newer_pheap);
     RUN(a_record_that_does_not_fit_is_failed_for_good);
     RUN(the_record_of_a_crash_says_what_is_known_and_is_no_process);

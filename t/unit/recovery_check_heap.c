@@ -119,7 +119,7 @@ static void *malloc_at(uint64_t where, size_t bytes)
     void *block;
 
     site = where;
-    block = counted_malloc(bytes);
+    block = counted_malloc(heap_thread, bytes);
     return block ? block : heap_malloc(bytes);
 }
 
