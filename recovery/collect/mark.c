@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "recovery/collect/garbage.h"
+#include "recovery/view/opened_heap.h"
 #include "recovery/view/reach.h"
 
 static bool add_block(void *context, const struct block *block)
@@ -17,22 +18,6 @@ static bool add_block(void *context, const struct block *block)
     return true;
 }
 
-/* What is not whole is not judged. */
-static int judge(const struct view *view, struct problem *why)
-{
-    if (view->damaged_heap_pages || view->log_is_damaged)
-        return problem_set(why, STATUS_DAMAGED,
-                           "the heap in pool '%s' is damaged, nothing is freed; `pheap recover "
-                           "--check` says more",
-                           view->pool.path);
-    if (view->log_in_doubt)
-        return problem_set(why, STATUS_IN_DOUBT,
-                           "the heap in pool '%s' waits for another pool's decision: open it, or "
-                           "settle that with `pheap recover --resolve`",
-                           view->pool.path);
-    return 0;
-}
-
 static int find_garbage(struct view *view, struct garbage *garbage, struct collect_result *result,
                         struct problem *why)
 {
@@ -41,11 +26,11 @@ static int find_garbage(struct view *view, struct garbage *garbage, struct colle
     int status = view_map_heap(view, why);
 
     if (status == 0)
-        status = judge(view, why);
+        status = opened_judge(view, "nothing is freed", why);
     if (status == 0)
         status = block_map_build(&map, view, why);
     if (status == 0)
-        status = reach_mark(&reach, &map, why);
+        status = reach_mark_in_place(&reach, &map, why);
     if (status < 0)
         return status;
     garbage->room = reach.unreached_count;

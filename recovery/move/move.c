@@ -69,17 +69,7 @@ static int judge_view(const struct view *view, struct problem *why)
                            "hold addresses: its heap can lie in slot %" PRIu32 " alone; --clone "
                            "without --slot copies it",
                            view->pool.path, view->generation.slot);
-    if (view->damaged_heap_pages || view->log_is_damaged)
-        return problem_set(why, STATUS_DAMAGED,
-                           "%s: the heap is damaged, nothing is copied; `pheap recover --check` "
-                           "says more",
-                           view->pool.path);
-    if (view->log_in_doubt)
-        return problem_set(why, STATUS_IN_DOUBT,
-                           "%s: the heap waits for another pool's decision: open it, or settle "
-                           "that with `pheap recover --resolve`",
-                           view->pool.path);
-    return 0;
+    return opened_judge(view, "nothing is copied", why);
 }
 
 /* --- changing --- */

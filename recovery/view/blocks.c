@@ -48,12 +48,8 @@ static const struct span *span_at(const struct block_map *map, uint32_t slice)
     return heap_span(map->heap, slice);
 }
 
-static uint64_t span_bytes(const struct block_map *map, uint32_t slice)
-{
-    return (uint64_t)block_map_span_slices(map, slice) << SLICE_SHIFT;
-}
-
-uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
+/* As a descriptor says. */
+static uint32_t described_slices(const struct block_map *map, uint32_t slice)
 {
     const struct tx_span *span;
 
@@ -63,6 +59,28 @@ uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
     if (span->kind == TX_SLAB)
         return size_class_slab_slices(span->size_class);
     return span->kind == TX_LARGE ? span->slices : 1;
+}
+
+/* As the notes say, which are the same in all slices of a span and in no other: so a map can be
+ * gone through while its spans are freed. Steps double, then halve. */
+uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
+{
+    const uint32_t first = map->notes[slice].slice, left = map->top - slice;
+    uint32_t step = 1, in = 0;
+
+    while (step < left && map->notes[slice + step].slice == first) {
+        in = step;
+        step *= 2;
+    }
+    for (step /= 2; step > 0; step /= 2)
+        if (in + step < left && map->notes[slice + in + step].slice == first)
+            in += step;
+    return in + 1;
+}
+
+static uint64_t span_bytes(const struct block_map *map, uint32_t slice)
+{
+    return (uint64_t)block_map_span_slices(map, slice) << SLICE_SHIFT;
 }
 
 /* Those after the last block have numbers too, so that every address of a slab leads to one of its
@@ -132,7 +150,7 @@ static struct span_note note_of_opened(const struct block_map *map, uint32_t sli
 static void note_span(struct block_map *map, uint32_t slice)
 {
     struct span_note note = map->is_opened ? note_of_opened(map, slice) : note_of_span(map, slice);
-    uint32_t slices = block_map_span_slices(map, slice);
+    uint32_t slices = described_slices(map, slice);
 
     for (uint32_t i = 0; i < slices; i++)
         map->notes[slice + i] = note;
@@ -145,8 +163,7 @@ static int note_spans(struct block_map *map)
     map->notes = arena_alloc(&map->view->arena, ((uint64_t)map->top + 1) * sizeof *map->notes, 64);
     if (!map->notes)
         return -ENOMEM;
-    for (uint32_t slice = map->first_slice; slice < map->top;
-         slice += block_map_span_slices(map, slice))
+    for (uint32_t slice = map->first_slice; slice < map->top; slice += described_slices(map, slice))
         note_span(map, slice);
     map->used =
         map->count < NUMBERS_MAX ? arena_alloc(&map->view->arena, map->count / 8 + 64, 64) : NULL;
