@@ -12,6 +12,7 @@
 #include "core/tx/opened.h"
 #include "core/tx/transaction.h"
 #include "recovery/collect/garbage.h"
+#include "recovery/collect/program.h"
 
 #define BATCH_BLOCKS  65536u
 #define CHECKPOINT_NS 5000000000u
@@ -50,6 +51,8 @@ static int free_all(struct pheap *heap, const struct garbage *garbage,
                            heap->pool.path, status_text(status));
     number = opened_checkpoint(heap, CHECKPOINT_NS, why);
     result->generation = number > 0 ? (uint64_t)number : 0;
+    result->freed_blocks = garbage->count;
+    result->freed_bytes = garbage->bytes;
     return number < 0 ? (int)number : 0;
 }
 
@@ -59,7 +62,7 @@ static int mark_and_free(struct pheap *heap, const char *path, struct collect_re
     struct garbage garbage = {0};
     int status = collect_mark(path, &garbage, result, why);
 
-    if (status == 0 && garbage.count > 0 && !result->is_programs) {
+    if (status == 0 && garbage.count > 0) {
         status = opened_load(heap, why);
         if (status == 0)
             status = free_all(heap, &garbage, result, why);
@@ -68,22 +71,55 @@ static int mark_and_free(struct pheap *heap, const char *path, struct collect_re
     return status;
 }
 
-int collect_heap(const char *path, bool frees, struct collect_result *result, struct problem *why)
+static int only_count(const char *path, struct collect_result *result, struct problem *why)
 {
     struct garbage garbage = {0};
-    struct pheap *heap;
-    int status;
+    int status = collect_mark(path, &garbage, result, why);
 
-    memset(result, 0, sizeof *result);
-    if (!frees) {
-        status = collect_mark(path, &garbage, result, why);
-        free(garbage.addresses);
-        return status;
-    }
-    status = opened_attach(&heap, path, false, why);
+    free(garbage.addresses);
+    return status;
+}
+
+static int free_opened(const char *path, struct collect_result *result, struct problem *why)
+{
+    struct pheap *heap;
+    int status = opened_attach(&heap, path, false, why);
+
     if (status < 0)
         return status;
     status = mark_and_free(heap, path, result, why);
     (void)opened_close(heap);
     return status;
+}
+
+/* By its newest generation that is no crash image. */
+static int is_programs(const char *path, bool *out, struct problem *why)
+{
+    struct pool pool;
+    int status = pool_open(&pool, path, POOL_READ, why);
+
+    *out = false;
+    if (status < 0)
+        return status;
+    for (uint32_t i = 0; i < pool.super.generation_count; i++)
+        if (pool.super.generations[i].kind != GENERATION_CRASH)
+            *out = pool.super.generations[i].kind == GENERATION_PROCESS;
+    pool_close(&pool);
+    return 0;
+}
+
+int collect_heap(const struct collect_request *request, struct collect_result *result,
+                 struct problem *why)
+{
+    bool programs;
+    int status = is_programs(request->path, &programs, why);
+
+    memset(result, 0, sizeof *result);
+    if (status < 0)
+        return status;
+    if (programs && request->from_programs)
+        return collect_program(request, result, why);
+    if (programs || request->only_says)
+        return only_count(request->path, result, why);
+    return free_opened(request->path, result, why);
 }
