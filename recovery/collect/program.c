@@ -159,17 +159,18 @@ static bool count_chosen(void *context, const struct block *block)
 }
 
 /* A verdict on what has not run since is the same one again. */
-static void open_quarantine(struct collecting *collecting)
+static int open_quarantine(struct collecting *collecting, struct problem *why)
 {
     struct collect_result *result = collecting->result;
+    int status = quarantine_open(&collecting->quarantine, &collecting->pool, why);
 
-    quarantine_open(&collecting->quarantine, &collecting->pool);
     if (collecting->quarantine.head == NULL)
-        return;
+        return status;
     result->earlier = collecting->quarantine.head->generation;
     result->has_not_run = result->earlier >= collecting->view.generation.number;
     if (result->has_not_run)
         collecting->quarantine.next = collecting->quarantine.end;
+    return 0;
 }
 
 /* What a block that stays leads to stays too: it may be in use after all, the one because its
@@ -186,7 +187,9 @@ static int choose(struct collecting *collecting, struct problem *why)
         arena_alloc(&collecting->view.arena, (map->count / 64 + 1) * sizeof(uint64_t), 64);
     if (collecting->chosen == NULL)
         return problem_set(why, -ENOMEM, "no memory for %lu blocks", (unsigned long)map->count);
-    open_quarantine(collecting);
+    status = open_quarantine(collecting, why);
+    if (status < 0)
+        return status;
     block_map_each(map, collecting->reach.unreached, choose_block, collecting);
     status = reach_keep_apart(&collecting->reach, map, collecting->chosen, why);
     block_map_each(map, collecting->chosen, count_chosen, result);

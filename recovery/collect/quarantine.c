@@ -55,43 +55,48 @@ static bool is_whole(const struct quarantine *quarantine, const struct pool *poo
     return file_sum(sum, head) == head->checksum;
 }
 
-static int map_file(struct quarantine *quarantine, int fd)
+static bool may_be_one(const struct stat *info)
+{
+    return S_ISREG(info->st_mode) && info->st_uid == (uint32_t)sys_call(SYS_geteuid) &&
+           (uint64_t)info->st_size >= sizeof(struct quarantine_head);
+}
+
+static int read_file(struct quarantine *quarantine, int fd, const struct pool *pool)
 {
     struct stat info;
     void *mapped;
     int status = sys_fstat(fd, &info);
 
-    if (status < 0)
+    if (status < 0 || !may_be_one(&info))
         return status;
-    if (!S_ISREG(info.st_mode) || info.st_uid != (uint32_t)sys_call(SYS_geteuid) ||
-        (uint64_t)info.st_size < sizeof *quarantine->head)
-        return STATUS_DAMAGED;
     quarantine->bytes = (uint64_t)info.st_size;
     mapped = sys_mmap(NULL, quarantine->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (sys_failed((long)mapped))
         return (int)(long)mapped;
     quarantine->head = mapped;
     quarantine->next = (const struct quarantine_entry *)(quarantine->head + 1);
+    if (is_whole(quarantine, pool))
+        quarantine->end = quarantine->next + quarantine->head->count;
+    else
+        quarantine_close(quarantine);
     return 0;
 }
 
-void quarantine_open(struct quarantine *quarantine, const struct pool *pool)
+int quarantine_open(struct quarantine *quarantine, const struct pool *pool, struct problem *why)
 {
     char name[4096 + 16];
-    int fd;
+    int fd, status;
 
     memset(quarantine, 0, sizeof *quarantine);
     quarantine_name(name, sizeof name, pool);
     fd = sys_open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
-    if (fd < 0)
-        return;
-    if (map_file(quarantine, fd) == 0) {
-        if (is_whole(quarantine, pool))
-            quarantine->end = quarantine->next + quarantine->head->count;
-        else
-            quarantine_close(quarantine);
-    }
-    sys_close(fd);
+    if (fd == -ENOENT || fd == -ELOOP)
+        return 0;
+    status = fd < 0 ? fd : read_file(quarantine, fd, pool);
+    if (fd >= 0)
+        sys_close(fd);
+    return status < 0 ? problem_set(why, status, "cannot read '%s': %s", name, status_text(status))
+                      : 0;
 }
 
 void quarantine_close(struct quarantine *quarantine)

@@ -47,8 +47,9 @@ struct quarantine {
     uint64_t bytes; /* of the file */
 };
 
-/* A quarantine that cannot be used is none: no error. */
-void quarantine_open(struct quarantine *quarantine, const struct pool *pool);
+/* One that is not there or not valid is none: no error. */
+MUST_CHECK int quarantine_open(struct quarantine *quarantine, const struct pool *pool,
+                               struct problem *why);
 void quarantine_close(struct quarantine *quarantine);
 
 /* Addresses ascend from call to call. entry->checksum is not looked at unless all else is the same;

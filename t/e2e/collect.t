@@ -6,10 +6,11 @@ import os
 import signal
 import struct
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, USAGE, check, check_equal, check_in,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, ROUNDS, USAGE, check, check_equal, check_in,  # noqa: E402
                         expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "leaking")
@@ -141,6 +142,31 @@ def now_frees_at_once_and_a_rollback_has_all_again(place):
     check_equal(again["blocks"], freed["blocks"], "lost blocks of the older generation")
     program.resume()
     check_equal(program.order(CHANGE), "changed 1 77", "what would have been freed")
+    program.is_fine()
+    program.end()
+
+
+@test
+def a_collector_that_is_killed_leaves_what_was_or_what_is_to_be(place):
+    program = Leaking(place)
+    program.order(LEAK)
+    program.kill()
+    before = pool_bytes.read(program.pool)
+    begun = time.monotonic()
+    lost = program.collect("--now")["freed_blocks"]
+    lasted = time.monotonic() - begun
+    outcomes = {"before": 0, "after": 0}
+    for _ in range(8 * ROUNDS):
+        pool_bytes.write(program.pool, before)
+        collector = place.start(PHEAP, "recover", "--collect", "--free", "--now", program.pool)
+        time.sleep(place.random.uniform(0, lasted))
+        collector.kill()
+        program.is_whole()
+        found = program.collect("--dry-run", "--now")["blocks"]
+        check(found in (0, lost), f"{found} of {lost} blocks are left")
+        outcomes["after" if found == 0 else "before"] += 1
+    place.note(f"killed {outcomes}")
+    program.resume()
     program.is_fine()
     program.end()
 

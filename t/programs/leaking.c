@@ -2,6 +2,8 @@
  * leaking.c - loses blocks, and obeys signals, each answered by a line: what was done, or what is
  * wrong.
  *
+ * Argument: makes so many times fewer blocks.
+ *
  *     SIGUSR1   loses blocks of several sizes, from this thread, from one that ends and from one
  *               that lives; some lead to each other
  *     SIGUSR2   writes to a block that it knows by a disguised address alone, and reads the one
@@ -16,11 +18,9 @@
 #include <string.h>
 
 #define KEPT      3000u
-#define LOST      500u /* of each size */
-#define LOST_LINK 96u  /* sizes that the C library does not use */
+#define LOST_LINK 96u /* sizes that the C library does not use */
 #define LOST_SLAB 3000u
 #define LOST_SPAN 200000u
-#define SPANS     8u
 #define DISGUISE  0x5555000000000000ull
 #define ROUNDS    200000u
 
@@ -36,7 +36,8 @@ struct disguised {
 };
 
 static struct kept kept[KEPT];
-static uint64_t disguise; /* a struct disguised, xor-ed */
+static uint32_t kept_count = KEPT, lost = 500, spans = 8; /* lost: of each size */
+static uint64_t disguise;                                 /* a struct disguised, xor-ed */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t turned = PTHREAD_COND_INITIALIZER;
 static int asked, done; /* of the thread that lives */
@@ -48,7 +49,7 @@ static uint8_t pattern(uint32_t i)
 
 static void keep_blocks(uint32_t from, uint32_t step)
 {
-    for (uint32_t i = from; i < KEPT; i += step) {
+    for (uint32_t i = from; i < kept_count; i += step) {
         kept[i].bytes = 1 + (i * 7919u) % (i % 50 == 0 ? 300000u : 400u);
         kept[i].block = malloc(kept[i].bytes);
         memset(kept[i].block, pattern(i), kept[i].bytes);
@@ -59,7 +60,7 @@ static uint32_t count_wrong(void)
 {
     uint32_t wrong = 0;
 
-    for (uint32_t i = 0; i < KEPT; i++)
+    for (uint32_t i = 0; i < kept_count; i++)
         for (uint32_t at = 0; at < kept[i].bytes; at++)
             if (kept[i].block[at] != pattern(i)) {
                 wrong++;
@@ -73,7 +74,7 @@ __attribute__((noinline)) static void lose_blocks(void)
 {
     uint64_t *first = calloc(1, LOST_LINK), *last = first;
 
-    for (uint32_t i = 1; i < LOST; i++) {
+    for (uint32_t i = 1; i < lost; i++) {
         uint64_t *next = calloc(1, LOST_LINK);
 
         next[1] = (uint64_t)(uintptr_t)last;
@@ -81,9 +82,9 @@ __attribute__((noinline)) static void lose_blocks(void)
     }
     first[1] = (uint64_t)(uintptr_t)last;
     __asm__ volatile("" : : "r"(first) : "memory"); /* else the compiler makes none */
-    for (uint32_t i = 0; i < LOST; i++)
+    for (uint32_t i = 0; i < lost; i++)
         memset(malloc(LOST_SLAB), (int)i, LOST_SLAB);
-    for (uint32_t i = 0; i < SPANS; i++)
+    for (uint32_t i = 0; i < spans; i++)
         memset(malloc(LOST_SPAN), (int)i, LOST_SPAN);
 }
 
@@ -218,7 +219,14 @@ static void look(void)
     printf("wrong %u %u\n", wrong, count_wrong());
 }
 
-int main(void)
+static void make_fewer(uint32_t times)
+{
+    kept_count /= times;
+    lost /= times;
+    spans = 1 + spans / times;
+}
+
+int main(int argc, char **argv)
 {
     pthread_t thread;
     sigset_t orders;
@@ -230,13 +238,15 @@ int main(void)
     sigaddset(&orders, SIGHUP);
     sigprocmask(SIG_BLOCK, &orders, NULL);
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1)
+        make_fewer((uint32_t)atoi(argv[1]));
     if (pthread_create(&thread, NULL, live_on, NULL) != 0)
         return 1;
     keep_blocks(0, 3);
     in_a_thread(keep_and_end);
     make_disguised();
     forget();
-    printf("ready %u\n", 3 * (2 * LOST + SPANS));
+    printf("ready %u\n", 3 * (2 * lost + spans));
     while (sigwait(&orders, &order) == 0) {
         if (order == SIGUSR1)
             leak();
