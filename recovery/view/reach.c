@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include "recovery/view/layouts.h"
 #include "recovery/view/roots.h"
@@ -372,24 +371,11 @@ static int start(struct marker *marker, struct reach *reach, uint64_t *white)
     return make_queue(marker, &marker->shared);
 }
 
-static uint32_t worker_count(uint64_t blocks)
-{
-    cpu_set_t processors;
-    uint64_t most = sched_getaffinity(0, sizeof processors, &processors) == 0
-                        ? (uint64_t)CPU_COUNT(&processors)
-                        : 1;
-
-    if (most > WORKERS_MAX)
-        most = WORKERS_MAX;
-    if (most > blocks / BLOCKS_WORKER)
-        most = blocks / BLOCKS_WORKER;
-    return most ? (uint32_t)most : 1;
-}
-
 /* Those that cannot be started are no loss. */
 static void work_together(struct marker *marker, struct worker *workers)
 {
-    uint32_t wanted = worker_count(marker->map->used_count), started = 1;
+    uint32_t wanted = sys_worker_count(marker->map->used_count, BLOCKS_WORKER, WORKERS_MAX);
+    uint32_t started = 1;
 
     marker->workers = 1;
     while (started < wanted && make_queue(marker, &workers[started].own) == 0) {
