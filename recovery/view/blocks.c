@@ -440,6 +440,22 @@ void block_map_each(const struct block_map *map, const uint64_t *bits, block_vis
     }
 }
 
+void block_map_each_address(const struct block_map *map, const uint64_t *bits,
+                            block_address_visit *visit, void *context)
+{
+    for (uint32_t slice = map->first_slice; slice < map->top;
+         slice += block_map_span_slices(map, slice)) {
+        const struct span_note *note = &map->notes[slice];
+        uint64_t count = block_map_span_numbers(map, slice);
+        uint64_t bytes = note->class == BLOCK_CLASS_LARGE ? 0 : size_class_block_bytes(note->class);
+
+        for (uint64_t i = 0; i < count; i++)
+            if (block_bit(bits, note->number + i) &&
+                !visit(context, first_block(map, slice) + i * bytes))
+                return;
+    }
+}
+
 /* How many blocks a span can hand out. */
 static uint64_t places_of(const struct block_map *map, uint32_t slice)
 {

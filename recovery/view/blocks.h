@@ -89,6 +89,12 @@ typedef bool block_visit(void *context, const struct block *block);
 void block_map_each(const struct block_map *map, const uint64_t *bits, block_visit *visit,
                     void *context);
 
+/* The same by the map alone, whose heap and view may be gone: their addresses, which are all that
+ * is known then. */
+typedef bool block_address_visit(void *context, uint64_t address);
+void block_map_each_address(const struct block_map *map, const uint64_t *bits,
+                            block_address_visit *visit, void *context);
+
 /* The number of the block that holds address, or BLOCK_NONE. */
 #define BLOCK_NONE     UINT64_MAX
 #define SLAB_SHIFT_MAX 21 /* SLAB_SLICES_MAX slices */

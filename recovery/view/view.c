@@ -217,16 +217,32 @@ static int check_leaf(void *context, uint64_t first_page,
     return 0;
 }
 
-static int map_slot(struct view *view, struct problem *why)
+/* The index of the slot's pages is 16 bytes a page: it goes when they are mapped. */
+static int map_pages(struct view *view, struct arena *scratch, struct problem *why)
 {
     uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
     uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
-    int status = image_map(&view->image, first, end, why);
+    struct image image;
+    int status = image_open(&image, &view->pool, &view->generation, scratch, why);
 
+    if (status == 0)
+        status = image_map(&image, first, end, why);
     if (status < 0)
         return status;
     view->heap_is_mapped = true;
-    return index_each_leaf(view->image.index, first, end, check_leaf, view);
+    return index_each_leaf(image.index, first, end, check_leaf, view);
+}
+
+static int map_slot(struct view *view, struct problem *why)
+{
+    struct arena scratch;
+    int status = arena_create(&scratch, ARENA_BYTES);
+
+    if (status < 0)
+        return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
+    status = map_pages(view, &scratch, why);
+    arena_destroy(&scratch);
+    return status;
 }
 
 int view_map_heap(struct view *view, struct problem *why)
