@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 #include "recovery/collect/garbage.h"
-#include "recovery/view/opened_heap.h"
 #include "recovery/view/reach.h"
 
 static bool count_block(void *context, const struct block *block)
@@ -18,12 +17,8 @@ static bool count_block(void *context, const struct block *block)
 
 static int mark(struct view *view, struct block_map *map, struct reach *reach, struct problem *why)
 {
-    int status = view_map_heap(view, why);
+    int status = block_map_build_whole(map, view, "nothing is freed", why);
 
-    if (status == 0)
-        status = opened_judge(view, "nothing is freed", why);
-    if (status == 0)
-        status = block_map_build(map, view, why);
     return status == 0 ? reach_mark_in_place(reach, map, why) : status;
 }
 

@@ -18,7 +18,6 @@
 #include "core/heap/reclaim.h"
 #include "recovery/check/check.h"
 #include "recovery/collect/quarantine.h"
-#include "recovery/view/opened_heap.h"
 #include "recovery/view/reach.h"
 
 struct collecting {
@@ -106,11 +105,7 @@ static int look(struct collecting *collecting, struct problem *why)
     if (status == 0)
         status = judge_generation(collecting, why);
     if (status == 0)
-        status = view_map_heap(view, why);
-    if (status == 0)
-        status = opened_judge(view, "nothing is freed", why);
-    if (status == 0)
-        status = block_map_build(&collecting->map, view, why);
+        status = block_map_build_whole(&collecting->map, view, "nothing is freed", why);
     if (status == 0)
         status = reclaim_ready(heap_of(collecting), why);
     if (status == 0)

@@ -351,6 +351,16 @@ int block_map_build(struct block_map *map, struct view *view, struct problem *wh
     return 0;
 }
 
+int block_map_build_whole(struct block_map *map, struct view *view, const char *not_done,
+                          struct problem *why)
+{
+    int status = view_map_heap(view, why);
+
+    if (status == 0)
+        status = opened_judge(view, not_done, why);
+    return status == 0 ? block_map_build(map, view, why) : status;
+}
+
 /* --- looking --- */
 
 static uint64_t first_block(const struct block_map *map, uint32_t slice)

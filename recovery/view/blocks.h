@@ -62,6 +62,11 @@ struct block {
 /* Maps the heap, if it is not yet. */
 MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct problem *why);
 
+/* The same for who is going to change something by it: STATUS_DAMAGED, STATUS_IN_DOUBT as
+ * opened_judge() says it (opened_heap.h). */
+MUST_CHECK int block_map_build_whole(struct block_map *map, struct view *view, const char *not_done,
+                                     struct problem *why);
+
 /* Slices of the span that begins at this one; one without a span has 1. */
 uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice);
 /* How many numbers its blocks have, gaps included. */
