@@ -199,8 +199,9 @@ static bool area_is_valid(const struct heap *heap, const struct area *area, uint
 {
     uint64_t base = (uintptr_t)heap;
 
-    return area->start - base < SLOT_BYTES && area->start <= area->committed_end &&
-           area->committed_end - base <= SLOT_BYTES && bytes <= area->committed_end - area->start;
+    return area->start % PAGE_BYTES == 0 && area->start - base < SLOT_BYTES &&
+           area->start <= area->committed_end && area->committed_end - base <= SLOT_BYTES &&
+           bytes <= area->committed_end - area->start;
 }
 
 /* Takes the samples of a list from those that are left; false: there are more, or one is none. */
