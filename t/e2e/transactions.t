@@ -107,6 +107,7 @@ def a_program_that_is_checkpointed_opens_heaps_for_reading_only(place):
     process.kill()
     done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "run", 1)
     check_in("for reading only", done.stdout(), "output")
+    check(place.inspect(pool)["slot"] < 26 <= place.inspect(heap)["slot"], "each has slots of its own")
     done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "check")
     expect(done, FINE)
     check_equal(said(done.stdout()), found(place, heap), "transfers")
