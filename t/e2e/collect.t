@@ -21,9 +21,10 @@ HIDDEN = 2  # blocks that the program knows by a disguised address
 class Leaking:
     """The program under pheap, killed and resumed from its newest generation."""
 
-    def __init__(self, place, environment=None):
+    def __init__(self, place, environment=None, keep=3):
         self.place, self.pool = place, place.path("pool")
-        self.process = self.first = place.start(PHEAP, "run", "-i", "0", self.pool, PROGRAM, environment=environment)
+        self.process = self.first = place.start(PHEAP, "run", "-i", "0", "-k", keep, self.pool, PROGRAM,
+                                                environment=environment)
         self.pid = self.process.pid
         wait_until(lambda: "ready" in self.first.stdout(), 60, "the program")
         self.lost_each_time = int(self.first.stdout().split()[1])
@@ -67,8 +68,8 @@ def nearly(found, expected, what):
     check(expected * 0.6 <= found <= expected, f"{what}: {found} of {expected}")
 
 
-def twice_found(place, environment=None):
-    program = Leaking(place, environment)
+def twice_found(place, environment=None, keep=3):
+    program = Leaking(place, environment, keep)
     program.order(LEAK)
     program.kill()
     lost = program.lost_each_time
@@ -118,6 +119,11 @@ def what_was_found_twice_is_freed_and_the_program_goes_on(place):
 @test
 def the_samples_of_a_profiled_heap_go_with_their_blocks(place):
     twice_found(place, {"PHEAP_PROFILE": "2000"})
+
+
+@test
+def with_one_generation_kept_the_same_is_done(place):
+    twice_found(place, keep=1)
 
 
 @test
