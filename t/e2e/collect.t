@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, ROUNDS, USAGE, check, check_equal, check_in,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, FOUND, PHEAP, REFUSED, ROUNDS, USAGE, check, check_equal, check_in,  # noqa: E402
                         expect, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "leaking")
@@ -58,9 +58,10 @@ class Leaking:
     def is_fine(self):
         check_equal(self.order(LOOK), "wrong 0 0", "what the program knows")
 
-    def is_whole(self):
+    def is_whole(self, *harmless):
+        """harmless: FOUND, where a superblock may have been hit that is not in force."""
         done = self.place.pheap("recover", "--check", self.pool)
-        expect(done, FINE)
+        check(done.status in (FINE, *harmless), f"{done.status}: {done.stdout()}")
 
 
 def nearly(found, expected, what):
@@ -167,7 +168,7 @@ def a_collector_that_is_killed_leaves_what_was_or_what_is_to_be(place):
         collector = place.start(PHEAP, "recover", "--collect", "--free", "--now", program.pool)
         time.sleep(place.random.uniform(0, lasted))
         collector.kill()
-        program.is_whole()
+        program.is_whole(FOUND)
         found = program.collect("--dry-run", "--now")["blocks"]
         check(found in (0, lost), f"{found} of {lost} blocks are left")
         outcomes["after" if found == 0 else "before"] += 1
