@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "recovery/view/opened_heap.h"
-#include "recovery/view/pointers.h"
+#include "recovery/view/links.h"
 #include "recovery/view/thread_state.h"
 #include "tools/inspect.h"
 #include "tools/place.h"
@@ -267,11 +267,11 @@ static int show_one(const struct inspection *inspection, const struct block_map 
                              (unsigned long)map->view->generation.number);
         goto undo_rows;
     }
-    pointers_of(map, &block, add_outgoing, &outgoing);
+    links_of(map, &block, add_outgoing, &outgoing);
     add_registers(&incoming, &block);
     opened_each_root(map->view, add_name, &incoming);
     status =
-        pointers_to(map, block.address, block.address + block.bytes, add_incoming, &incoming, why);
+        links_to(map, block.address, block.address + block.bytes, add_incoming, &incoming, why);
     if (status == 0)
         status = find_allocator(map, &block, &allocator, why);
     if (status < 0)

@@ -8,7 +8,7 @@
 #include "recovery/collect/collect.h"
 #include "recovery/view/diff.h"
 #include "recovery/view/heap_map.h"
-#include "recovery/view/pointers.h"
+#include "recovery/view/links.h"
 #include "recovery/view/search.h"
 #include "recovery/view/thread_state.h"
 #include "t/fuzz/packed_pool.h"
@@ -59,9 +59,9 @@ static bool follow_block(void *context, const struct block *block)
 
     if (!map->is_opened && reclaim_holds(map->heap, block->address))
         (void)reclaim_identity(map->heap, block->address);
-    pointers_of(map, block, count_pointer, &count);
-    must_say_why(pointers_to(map, block->address, block->address + block->bytes, count_pointer,
-                             &count, &why));
+    links_of(map, block, count_pointer, &count);
+    must_say_why(
+        links_to(map, block->address, block->address + block->bytes, count_pointer, &count, &why));
     return false;
 }
 

@@ -1,8 +1,8 @@
 /*
- * pointers.c - see pointers.h. True always: a reference is two words that follow one another in
+ * links.c - see links.h. True always: a reference is two words that follow one another in
  * memory, whichever pages they are in.
  */
-#include "recovery/view/pointers.h"
+#include "recovery/view/links.h"
 
 #include <string.h>
 #include "core/tx/tx_format.h"
@@ -15,12 +15,11 @@ struct reading {
     uint64_t pool;           /* as references name it */
     uint64_t last, last_end; /* the word before, and the address behind it */
     uint64_t low, bytes;     /* what is to be led to */
-    pointers_visit *visit;
+    links_visit *visit;
     void *context;
 };
 
-static struct reading begin_reading(const struct block_map *map, pointers_visit *visit,
-                                    void *context)
+static struct reading begin_reading(const struct block_map *map, links_visit *visit, void *context)
 {
     struct reading reading = {.map = map, .visit = visit, .context = context};
 
@@ -72,8 +71,8 @@ static int words_in_page(void *context, uint64_t address, const uint8_t *page)
     return goes_on ? 0 : STOP;
 }
 
-int pointers_to(const struct block_map *map, uint64_t low, uint64_t high, pointers_visit *visit,
-                void *context, struct problem *why)
+int links_to(const struct block_map *map, uint64_t low, uint64_t high, links_visit *visit,
+             void *context, struct problem *why)
 {
     struct reading reading = begin_reading(map, visit, context);
     int status;
@@ -93,8 +92,8 @@ static bool leads_to_block(const struct block_map *map, uint64_t target)
     return target && block_map_find(map, target, &block) && block.is_used;
 }
 
-void pointers_of(const struct block_map *map, const struct block *block, pointers_visit *visit,
-                 void *context)
+void links_of(const struct block_map *map, const struct block *block, links_visit *visit,
+              void *context)
 {
     struct reading reading = begin_reading(map, visit, context);
     const uint64_t *words = (const uint64_t *)block->address;
