@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""make bench-views: how long each view of pheap inspect takes on heaps of 10
-million blocks: a list, and a tree in random order. Whole commands, the pool in
+"""make bench-views: how long each view of pheap inspect, and the marking of
+pheap recover --collect, takes on heaps of 10 million blocks: a list, and a tree in random order. Whole commands, the pool in
 the page cache; the least of three, in seconds, and the most memory.
 """
 import argparse
@@ -58,6 +58,8 @@ def main():
         for view in VIEWS:
             row = [measure([PHEAP, "inspect", pool, *view.split()]) for pool in pools]
             print(f"{view:14}" + "".join(f"{s:10.2f}{c:8.2f}{m:7}" for s, c, m in row), flush=True)
+        row = [measure([PHEAP, "recover", "--collect", "--free", "--now", "--dry-run", pool]) for pool in pools]
+        print(f"{'--collect':14}" + "".join(f"{s:10.2f}{c:8.2f}{m:7}" for s, c, m in row), flush=True)
         page = os.path.join(directory, "page.html")
         row = []
         for pool in pools:

@@ -5,7 +5,9 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include "recovery/view/search.h"
+#include <string.h>
+#include "recovery/view/opened_heap.h"
+#include "recovery/view/links.h"
 #include "recovery/view/thread_state.h"
 #include "tools/inspect_parts.h"
 #include "tools/place.h"
@@ -120,47 +122,40 @@ static json_t *dump_json(const struct block *block)
 
 struct pointers {
     const struct block_map *map;
+    const struct block *block;
     json_t *rows;
     uint64_t limit;
 };
 
-static json_t *pointer_row(uint64_t address, uint64_t value)
+static const char *const pointer_kinds[] = {[TX_POINTER_RAW] = "address",
+                                            [TX_POINTER_SELF] = "self-relative",
+                                            [TX_POINTER_REF] = "reference"};
+
+/* named: the address whose place is told. */
+static bool add_pointer(struct pointers *pointers, uint64_t place, uint32_t kind, uint64_t target,
+                        uint64_t named)
 {
-    return json_pack("{s:I, s:I}", "address", (json_int_t)address, "value", (json_int_t)value);
+    json_t *row = json_pack("{s:I, s:I, s:s}", "address", (json_int_t)place, "value",
+                            (json_int_t)target, "kind", pointer_kinds[kind]);
+
+    place_add(pointers->map, named, row);
+    json_array_append_new(pointers->rows, row);
+    return json_array_size(pointers->rows) < pointers->limit;
 }
 
-/* Words of the block that are addresses of something. */
-static void find_outgoing(struct pointers *pointers, const struct block *block)
+static bool add_outgoing(void *context, uint64_t place, uint32_t kind, uint64_t target)
 {
-    const uint64_t *words = (const uint64_t *)block->address;
-
-    for (uint64_t i = 0; i < block->bytes / 8; i++) {
-        struct block target;
-        json_t *row;
-
-        if (json_array_size(pointers->rows) >= pointers->limit)
-            return;
-        if (!(block_map_find(pointers->map, words[i], &target) && target.is_used) &&
-            !view_mapping(pointers->map->view, words[i]))
-            continue;
-        row = pointer_row(block->address + 8 * i, words[i]);
-        place_add(pointers->map, words[i], row);
-        json_array_append_new(pointers->rows, row);
-    }
+    return add_pointer(context, place, kind, target, target);
 }
 
-static bool add_incoming(void *context, uint64_t address, uint64_t value)
+static bool add_incoming(void *context, uint64_t place, uint32_t kind, uint64_t target)
 {
     struct pointers *pointers = context;
     uint64_t data = (uint64_t)pointers->map->first_slice << SLICE_SHIFT;
-    json_t *row;
 
-    if (address - view_slot_base(pointers->map->view) < data)
+    if (place - view_slot_base(pointers->map->view) < data)
         return true; /* a descriptor keeps nothing */
-    row = pointer_row(address, value);
-    place_add(pointers->map, address, row);
-    json_array_append_new(pointers->rows, row);
-    return json_array_size(pointers->rows) < pointers->limit;
+    return add_pointer(pointers, place, kind, target, place);
 }
 
 /* A register is at no address. */
@@ -178,15 +173,32 @@ static void add_registers(struct pointers *pointers, const struct block *block)
             snprintf(text, sizeof text, "register %s of thread %d", thread_register_names[i],
                      (int)thread->tid);
             json_array_append_new(pointers->rows,
-                                  json_pack("{s:n, s:I, s:s, s:s}", "address", "value",
-                                            (json_int_t)thread->registers[i], "in_kind", "register",
-                                            "in", text));
+                                  json_pack("{s:n, s:I, s:s, s:s, s:s}", "address", "value",
+                                            (json_int_t)thread->registers[i], "kind", "address",
+                                            "in_kind", "register", "in", text));
         }
+}
+
+/* Nor is a name. */
+static void add_name(void *context, const char *name, uint64_t address, uint32_t type)
+{
+    struct pointers *pointers = context;
+    char text[TX_NAME_BYTES + 16];
+
+    (void)type;
+    if (address - pointers->block->address >= pointers->block->bytes)
+        return;
+    snprintf(text, sizeof text, "root '%s'", name);
+    json_array_append_new(pointers->rows,
+                          json_pack("{s:n, s:I, s:s, s:s, s:o}", "address", "value",
+                                    (json_int_t)address, "kind", "address", "in_kind", "name", "in",
+                                    table_text(text, strlen(text))));
 }
 
 static const struct column pointer_columns[] = {
     {"address", "at", COLUMN_ADDRESS},
     {"value", "points to", COLUMN_ADDRESS},
+    {"kind", "as", COLUMN_TEXT},
     {"in", "in", COLUMN_TEXT},
 };
 #define POINTER_COLUMNS (sizeof pointer_columns / sizeof pointer_columns[0])
@@ -239,10 +251,10 @@ static void show_parts(const struct inspection *inspection, const struct block *
 
 static int show_one(struct inspection *inspection, const struct block_map *map, struct problem *why)
 {
-    struct pointers outgoing = {map, json_array(), limit_of(inspection)};
-    struct pointers incoming = {map, json_array(), limit_of(inspection)};
-    json_t *allocator;
     struct block block;
+    struct pointers outgoing = {map, &block, json_array(), limit_of(inspection)};
+    struct pointers incoming = {map, &block, json_array(), limit_of(inspection)};
+    json_t *allocator;
     int status = 0;
 
     if (!block_map_find(map, inspection->address, &block)) {
@@ -253,10 +265,11 @@ static int show_one(struct inspection *inspection, const struct block_map *map, 
                              (unsigned long)map->view->generation.number);
         goto undo_rows;
     }
-    find_outgoing(&outgoing, &block);
+    links_of(map, &block, add_outgoing, &outgoing);
     add_registers(&incoming, &block);
-    status = search_words(map->view, block.address, block.address + block.bytes, add_incoming,
-                          &incoming, why);
+    opened_each_root(map->view, add_name, &incoming);
+    status =
+        links_to(map, block.address, block.address + block.bytes, add_incoming, &incoming, why);
     if (status == 0)
         status = find_allocator(inspection, map, &block, &allocator, why);
     if (status < 0)

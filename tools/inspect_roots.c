@@ -18,7 +18,7 @@
 static const char *const root_kinds[] = {
     [ROOT_NAMED] = "name",  [ROOT_REGISTERS] = "registers", [ROOT_MEMORY] = "memory",
     [ROOT_EPOLL] = "epoll", [ROOT_TIMERS] = "timers",       [ROOT_SIGNALS] = "signals",
-    [ROOT_PIPE] = "pipe",
+    [ROOT_PIPE] = "pipe",   [ROOT_SOCKET] = "socket",       [ROOT_OBJECT] = "object",
 };
 
 /* "registers of thread 7", "[stack]": what a person calls it. */
@@ -36,6 +36,12 @@ static json_t *root_text(const struct root *root)
         break;
     case ROOT_PIPE:
         snprintf(text, sizeof text, "unread content of pipe %" PRIu64, root->id);
+        break;
+    case ROOT_SOCKET:
+        snprintf(text, sizeof text, "unread content of socket %" PRIu64, root->id);
+        break;
+    case ROOT_OBJECT:
+        snprintf(text, sizeof text, "shared memory, object %" PRIu64, root->id);
         break;
     default:
         snprintf(text, sizeof text, "%s",

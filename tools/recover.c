@@ -35,7 +35,7 @@ static int help(void)
         "       pheap recover --pin N|--unpin N|--drop N POOL\n"
         "       pheap recover --repair [--yes] POOL\n"
         "       pheap recover --rollback N [--drop-log] [--yes] POOL\n"
-        "       pheap recover --collect [--dry-run] [--json] POOL\n"
+        "       pheap recover --collect [--free [--now]] [--dry-run] [--json] POOL\n"
         "       pheap recover --salvage DIR [-g N] POOL\n"
         "       pheap recover --compact [-o FILE] POOL\n"
         "       pheap recover --clone FILE [--slot N] POOL\n"
@@ -58,8 +58,13 @@ static int help(void)
         "                  newer ones are given up, after it was checked that N is whole\n"
         "      --drop-log  ... and the transactions in the log of an opened heap\n"
         "      --yes       give them up without asking\n"
-        "      --collect   free what nothing leads to in a heap that programs open by themselves\n"
-        "  -n, --dry-run   ... only say how much that is\n"
+        "      --collect   free what nothing leads to in a heap that programs open by themselves;\n"
+        "                  of a program's checkpoints only say how much that is\n"
+        "      --free      ... free that too, in a new generation: what is found so a second\n"
+        "                  time, after the program has run on, and unchanged. Until then it is\n"
+        "                  noted in POOL.quarantine\n"
+        "      --now       ... the first time\n"
+        "  -n, --dry-run   ... only say how much would be freed\n"
         "      --salvage DIR   write all that can still be read of POOL, whatever its damage, "
         "into\n"
         "                  files in DIR, which is made; -g N: of generation N alone\n"
@@ -221,6 +226,10 @@ static bool set_option(struct recover_request *request, int option)
         return request->yes = true;
     case 'l':
         return request->drops_log = true;
+    case 'f':
+        return request->frees = true;
+    case 'w':
+        return request->now = true;
     case 'o':
         request->output = optarg;
         return true;
@@ -238,6 +247,10 @@ static const char *misuse(const struct recover_request *request, enum action act
         return "--json goes with --check and --collect";
     if (request->dry_run && action != COLLECT)
         return "--dry-run goes with --collect";
+    if (request->frees && action != COLLECT)
+        return "--free goes with --collect";
+    if (request->now && !request->frees)
+        return "--now goes with --collect --free";
     if (request->output && action != COMPACT)
         return "-o goes with --compact";
     if (request->slot && action != CLONE)
@@ -262,6 +275,8 @@ static const struct option options[] = {{"pin", required_argument, NULL, PIN},
                                         {"salvage", required_argument, NULL, SALVAGE},
                                         {"collect", no_argument, NULL, COLLECT},
                                         {"resolve", required_argument, NULL, RESOLVE},
+                                        {"free", no_argument, NULL, 'f'},
+                                        {"now", no_argument, NULL, 'w'},
                                         {"dry-run", no_argument, NULL, 'n'},
                                         {"slot", required_argument, NULL, 's'},
                                         {"generation", required_argument, NULL, 'g'},

@@ -18,7 +18,8 @@ struct recover_request {
     uint64_t generation;   /* -g; 0: not given */
     uint64_t slot;         /* --slot; 0: not given */
     bool all, as_json, yes, drops_log, dry_run;
-    bool commits; /* --resolve commit, not abort */
+    bool frees, now; /* --collect --free, --now */
+    bool commits;    /* --resolve commit, not abort */
 };
 
 int recover_check(const struct recover_request *request);

@@ -1,5 +1,6 @@
 /*
- * sys.c - the loops around raw system calls that may do less than they were asked for.
+ * sys.c - the loops around raw system calls that may do less than they were asked for; how many
+ * threads.
  */
 #include "core/base/sys.h"
 
@@ -66,4 +67,20 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size)
     }
     buffer[used] = 0;
     return (ssize_t)used;
+}
+
+/* A kernel that is made for more processors than these says -EINVAL. */
+unsigned sys_worker_count(uint64_t work, uint64_t each, unsigned most)
+{
+    uint64_t set[8192 / 64] = {0}, count = work / each;
+    long bytes = sys_call(SYS_sched_getaffinity, 0, sizeof set, set);
+    unsigned processors = 0;
+
+    for (long i = 0; i < bytes / 8; i++)
+        processors += (unsigned)__builtin_popcountll(set[i]);
+    if (count > processors)
+        count = processors;
+    if (count > most)
+        count = most;
+    return count ? (unsigned)count : 1;
 }

@@ -157,4 +157,8 @@ int sys_pwrite_all(int fd, const void *buffer, size_t bytes, uint64_t offset)
 ssize_t sys_read_file(const char *path, char *buffer, size_t size)
     __attribute__((warn_unused_result));
 
+/* How many threads are worth their while for so much work, of which each is to have `each` at
+ * least: no more than `most`, or than processors that we may run on; 1 at least. */
+unsigned sys_worker_count(uint64_t work, uint64_t each, unsigned most);
+
 #endif

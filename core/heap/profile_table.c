@@ -180,3 +180,39 @@ void profile_table_resize(struct heap *heap, const void *block, uint64_t bytes)
         sample_at(profile, *link)->bytes = bytes;
     heap_unlock(heap, &profile->lock);
 }
+
+static bool area_is_valid(const struct heap *heap, const struct area *area, uint64_t bytes)
+{
+    uint64_t base = (uintptr_t)heap;
+
+    return area->start % PAGE_BYTES == 0 && area->start - base < SLOT_BYTES &&
+           area->start <= area->committed_end && area->committed_end - base <= SLOT_BYTES &&
+           bytes <= area->committed_end - area->start;
+}
+
+/* Takes the samples of a list from those that are left; false: there are more, or one is none. */
+static bool take_list(const struct profile *profile, uint32_t number, uint32_t *left)
+{
+    for (; number; number = sample_at(profile, number)->next)
+        if (number > profile->sample_count || (*left)-- == 0)
+            return false;
+    return true;
+}
+
+bool profile_table_is_valid(const struct heap *heap)
+{
+    const struct profile *profile = heap_profile(heap);
+    uint32_t left;
+
+    if (!area_is_valid(heap, &heap->profile, sizeof *profile) || profile->magic != PROFILE_MAGIC ||
+        !area_is_valid(heap, &profile->samples,
+                       (uint64_t)profile->sample_count * sizeof(struct profile_sample)) ||
+        !area_is_valid(heap, &profile->stacks,
+                       (uint64_t)profile->stack_count * sizeof(struct profile_stack)))
+        return false;
+    left = profile->sample_count;
+    for (uint32_t i = 0; i < PROFILE_SAMPLE_BUCKETS; i++)
+        if (!take_list(profile, profile->sample_buckets[i], &left))
+            return false;
+    return take_list(profile, profile->free_sample, &left);
+}

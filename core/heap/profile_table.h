@@ -25,4 +25,8 @@ void profile_table_add(struct heap *heap, const void *block, uint64_t bytes, con
 void profile_table_remove(struct heap *heap, const void *block);
 void profile_table_resize(struct heap *heap, const void *block, uint64_t bytes);
 
+/* Of a heap that may be damaged, whose slot can be read as a whole: whether the calls above stay
+ * within the tables and come to an end. Takes no lock. */
+bool profile_table_is_valid(const struct heap *heap);
+
 #endif

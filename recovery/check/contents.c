@@ -6,7 +6,6 @@
  * mapping of the file; a file that is cut short meanwhile, or a bad sector, would kill the checker.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
@@ -124,25 +123,12 @@ static void *read_beside(void *argument)
     return NULL;
 }
 
-static unsigned thread_count(uint64_t frames)
-{
-    unsigned processors;
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    if (sys_call(SYS_sched_getaffinity, 0, sizeof set, &set) < 0)
-        return 1;
-    processors = (unsigned)CPU_COUNT(&set);
-    if (processors > THREADS_MAX)
-        processors = THREADS_MAX;
-    return frames / FRAMES_THREAD < processors ? (unsigned)(frames / FRAMES_THREAD) : processors;
-}
-
 int check_contents(struct checking *checking)
 {
     struct reading reading = {.checking = checking,
                               .total_bytes = checking->frames_used << FRAME_SHIFT};
-    unsigned wanted = thread_count(checking->frames_used), started = 0;
+    unsigned wanted = sys_worker_count(checking->frames_used, FRAMES_THREAD, THREADS_MAX),
+             started = 0;
     pthread_t threads[THREADS_MAX];
 
     while (started + 1 < wanted &&

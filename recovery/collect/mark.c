@@ -2,62 +2,41 @@
  * mark.c - the blocks of a heap that nothing leads to.
  */
 #include <errno.h>
-#include <stdlib.h>
+#include <string.h>
 #include "recovery/collect/garbage.h"
 #include "recovery/view/reach.h"
 
-static bool add_block(void *context, const struct block *block)
+static bool count_block(void *context, const struct block *block)
 {
-    struct garbage *garbage = context;
+    struct collect_result *result = context;
 
-    if (garbage->count == garbage->room)
-        return false;
-    garbage->addresses[garbage->count++] = block->address;
-    garbage->bytes += block->bytes;
+    result->blocks++;
+    result->bytes += block->bytes;
     return true;
 }
 
-/* What is not whole is not judged. */
-static int judge(const struct view *view, struct problem *why)
+static int mark(struct view *view, struct block_map *map, struct reach *reach, struct problem *why)
 {
-    if (view->damaged_heap_pages || view->log_is_damaged)
-        return problem_set(why, STATUS_DAMAGED,
-                           "the heap in pool '%s' is damaged, nothing is freed; `pheap recover "
-                           "--check` says more",
-                           view->pool.path);
-    if (view->log_in_doubt)
-        return problem_set(why, STATUS_IN_DOUBT,
-                           "the heap in pool '%s' waits for another pool's decision: open it, or "
-                           "settle that with `pheap recover --resolve`",
-                           view->pool.path);
-    return 0;
+    int status = block_map_build_whole(map, view, "nothing is freed", why);
+
+    return status == 0 ? reach_mark_in_place(reach, map, why) : status;
 }
 
 static int find_garbage(struct view *view, struct garbage *garbage, struct collect_result *result,
                         struct problem *why)
 {
-    struct block_map map;
+    struct block_map *map = arena_alloc(&view->arena, sizeof *map, 8);
     struct reach reach;
-    int status = view_map_heap(view, why);
+    int status = map ? mark(view, map, &reach, why) : problem_set(why, -ENOMEM, "out of memory");
 
-    if (status == 0)
-        status = judge(view, why);
-    if (status == 0)
-        status = block_map_build(&map, view, why);
-    if (status == 0)
-        status = reach_mark(&reach, &map, why);
     if (status < 0)
         return status;
-    garbage->room = reach.unreached_count;
-    garbage->addresses = calloc(garbage->room + 1, sizeof *garbage->addresses);
-    if (!garbage->addresses)
-        return problem_set(why, -ENOMEM, "no memory for %lu blocks", garbage->room);
-    block_map_each(&map, reach.unreached, add_block, garbage);
-    *result = (struct collect_result){.blocks_in_use = map.used_count,
-                                      .blocks = garbage->count,
-                                      .bytes = garbage->bytes,
+    *result = (struct collect_result){.blocks_in_use = map->used_count,
                                       .is_programs = !view->is_opened,
                                       .marked = view->generation.number};
+    block_map_each(map, reach.unreached, count_block, result);
+    garbage->map = map;
+    garbage->unreached = reach.unreached;
     return 0;
 }
 
@@ -69,6 +48,22 @@ int collect_mark(const char *path, struct garbage *garbage, struct collect_resul
 
     if (status == 0)
         status = find_garbage(&view, garbage, result, why);
+    if (status == 0) { /* the view goes, what lies in its memory stays */
+        garbage->arena = view.arena;
+        memset(&view.arena, 0, sizeof view.arena);
+    }
     view_close(&view);
     return status;
+}
+
+void garbage_each(const struct garbage *garbage, garbage_visit *visit, void *context)
+{
+    block_map_each_address(garbage->map, garbage->unreached, visit, context);
+}
+
+void garbage_forget(struct garbage *garbage)
+{
+    if (garbage->arena.base)
+        arena_destroy(&garbage->arena);
+    memset(garbage, 0, sizeof *garbage);
 }

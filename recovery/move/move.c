@@ -61,25 +61,15 @@ static int judge_words(const struct view *view, struct addresses *addresses, str
                        view->generation.slot);
 }
 
-static int judge_view(const struct view *view, struct problem *why)
+static int judge_kind(const struct view *view, struct problem *why)
 {
-    if (!view->is_opened)
-        return problem_set(why, STATUS_REFUSED,
-                           "%s: it holds a program's checkpoints, whose registers, stacks and data "
-                           "hold addresses: its heap can lie in slot %" PRIu32 " alone; --clone "
-                           "without --slot copies it",
-                           view->pool.path, view->generation.slot);
-    if (view->damaged_heap_pages || view->log_is_damaged)
-        return problem_set(why, STATUS_DAMAGED,
-                           "%s: the heap is damaged, nothing is copied; `pheap recover --check` "
-                           "says more",
-                           view->pool.path);
-    if (view->log_in_doubt)
-        return problem_set(why, STATUS_IN_DOUBT,
-                           "%s: the heap waits for another pool's decision: open it, or settle "
-                           "that with `pheap recover --resolve`",
-                           view->pool.path);
-    return 0;
+    if (view->is_opened)
+        return 0;
+    return problem_set(why, STATUS_REFUSED,
+                       "%s: it holds a program's checkpoints, whose registers, stacks and data "
+                       "hold addresses: its heap can lie in slot %" PRIu32 " alone; --clone "
+                       "without --slot copies it",
+                       view->pool.path, view->generation.slot);
 }
 
 /* --- changing --- */
@@ -119,9 +109,6 @@ static int change_all(struct view *view, struct addresses *addresses, uint32_t s
 
     addresses->base = view_slot_base(view);
     addresses->delta = SLOT_BASE(slot) - addresses->base;
-    status = block_map_build(&addresses->map, view, why);
-    if (status < 0)
-        return status;
     layouts_load(&addresses->layouts, &addresses->map);
     status = judge_words(view, addresses, why);
     if (status < 0)
@@ -136,11 +123,12 @@ static int change_all(struct view *view, struct addresses *addresses, uint32_t s
 static int move_view(struct view *view, struct moving *moving, struct problem *why)
 {
     static struct addresses addresses;
-    int status = view_map_heap(view, why);
+    int status;
 
     memset(&addresses, 0, sizeof addresses);
+    status = block_map_build_whole(&addresses.map, view, "nothing is copied", why);
     if (status == 0)
-        status = judge_view(view, why);
+        status = judge_kind(view, why);
     if (status == 0)
         status = change_all(view, &addresses, moving->slot, why);
     if (status < 0)

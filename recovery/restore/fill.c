@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
@@ -114,23 +113,10 @@ static void *fill_some(void *argument)
     return NULL;
 }
 
-static unsigned thread_count(uint64_t fills)
-{
-    unsigned processors;
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    if (sys_call(SYS_sched_getaffinity, 0, sizeof set, &set) < 0)
-        return 1;
-    processors = (unsigned)CPU_COUNT(&set);
-    if (processors > THREADS_MAX)
-        processors = THREADS_MAX;
-    return fills / FILLS_THREAD < processors ? (unsigned)(fills / FILLS_THREAD) : processors;
-}
-
 static void fill_plan(struct filling *filling)
 {
-    unsigned wanted = thread_count(filling->plan->fill_count), started = 0;
+    unsigned wanted = sys_worker_count(filling->plan->fill_count, FILLS_THREAD, THREADS_MAX),
+             started = 0;
     pthread_t threads[THREADS_MAX];
 
     filling->next = 0;

@@ -48,12 +48,8 @@ static const struct span *span_at(const struct block_map *map, uint32_t slice)
     return heap_span(map->heap, slice);
 }
 
-static uint64_t span_bytes(const struct block_map *map, uint32_t slice)
-{
-    return (uint64_t)block_map_span_slices(map, slice) << SLICE_SHIFT;
-}
-
-uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
+/* As a descriptor says. */
+static uint32_t described_slices(const struct block_map *map, uint32_t slice)
 {
     const struct tx_span *span;
 
@@ -68,6 +64,28 @@ uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
 bool block_map_is_free(const struct block_map *map, uint32_t slice)
 {
     return map->is_opened ? !map->notes[slice].is_used : span_at(map, slice)->kind == SPAN_FREE;
+}
+
+/* As the notes say, which are the same in all slices of a span and in no other: so a map can be
+ * gone through while its spans are freed. Steps double, then halve. */
+uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice)
+{
+    const uint32_t first = map->notes[slice].slice, left = map->top - slice;
+    uint32_t step = 1, in = 0;
+
+    while (step < left && map->notes[slice + step].slice == first) {
+        in = step;
+        step *= 2;
+    }
+    for (step /= 2; step > 0; step /= 2)
+        if (in + step < left && map->notes[slice + in + step].slice == first)
+            in += step;
+    return in + 1;
+}
+
+static uint64_t span_bytes(const struct block_map *map, uint32_t slice)
+{
+    return (uint64_t)block_map_span_slices(map, slice) << SLICE_SHIFT;
 }
 
 /* Those after the last block have numbers too, so that every address of a slab leads to one of its
@@ -137,7 +155,7 @@ static struct span_note note_of_opened(const struct block_map *map, uint32_t sli
 static void note_span(struct block_map *map, uint32_t slice)
 {
     struct span_note note = map->is_opened ? note_of_opened(map, slice) : note_of_span(map, slice);
-    uint32_t slices = block_map_span_slices(map, slice);
+    uint32_t slices = described_slices(map, slice);
 
     for (uint32_t i = 0; i < slices; i++)
         map->notes[slice + i] = note;
@@ -150,8 +168,7 @@ static int note_spans(struct block_map *map)
     map->notes = arena_alloc(&map->view->arena, ((uint64_t)map->top + 1) * sizeof *map->notes, 64);
     if (!map->notes)
         return -ENOMEM;
-    for (uint32_t slice = map->first_slice; slice < map->top;
-         slice += block_map_span_slices(map, slice))
+    for (uint32_t slice = map->first_slice; slice < map->top; slice += described_slices(map, slice))
         note_span(map, slice);
     map->used =
         map->count < NUMBERS_MAX ? arena_alloc(&map->view->arena, map->count / 8 + 64, 64) : NULL;
@@ -351,6 +368,16 @@ int block_map_build(struct block_map *map, struct view *view, struct problem *wh
     return 0;
 }
 
+int block_map_build_whole(struct block_map *map, struct view *view, const char *not_done,
+                          struct problem *why)
+{
+    int status = view_map_heap(view, why);
+
+    if (status == 0)
+        status = opened_judge(view, not_done, why);
+    return status == 0 ? block_map_build(map, view, why) : status;
+}
+
 /* --- looking --- */
 
 static uint64_t first_block(const struct block_map *map, uint32_t slice)
@@ -436,6 +463,22 @@ void block_map_each(const struct block_map *map, const uint64_t *bits, block_vis
         for (uint64_t i = 0; i < count; i++)
             if (block_bit(bits, note->number + i) && describe(map, slice, i, &block) &&
                 !visit(context, &block))
+                return;
+    }
+}
+
+void block_map_each_address(const struct block_map *map, const uint64_t *bits,
+                            block_address_visit *visit, void *context)
+{
+    for (uint32_t slice = map->first_slice; slice < map->top;
+         slice += block_map_span_slices(map, slice)) {
+        const struct span_note *note = &map->notes[slice];
+        uint64_t count = block_map_span_numbers(map, slice);
+        uint64_t bytes = note->class == BLOCK_CLASS_LARGE ? 0 : size_class_block_bytes(note->class);
+
+        for (uint64_t i = 0; i < count; i++)
+            if (block_bit(bits, note->number + i) &&
+                !visit(context, first_block(map, slice) + i * bytes))
                 return;
     }
 }

@@ -62,6 +62,11 @@ struct block {
 /* Maps the heap, if it is not yet. */
 MUST_CHECK int block_map_build(struct block_map *map, struct view *view, struct problem *why);
 
+/* The same for who is going to change something by it: STATUS_DAMAGED, STATUS_IN_DOUBT as
+ * opened_judge() says it (opened_heap.h). */
+MUST_CHECK int block_map_build_whole(struct block_map *map, struct view *view, const char *not_done,
+                                     struct problem *why);
+
 /* Slices of the span that begins at this one; one without a span has 1. */
 uint32_t block_map_span_slices(const struct block_map *map, uint32_t slice);
 /* No span begins at this slice, but a run that is free. */
@@ -90,6 +95,12 @@ static inline bool block_bit(const uint64_t *bits, uint64_t number)
 typedef bool block_visit(void *context, const struct block *block);
 void block_map_each(const struct block_map *map, const uint64_t *bits, block_visit *visit,
                     void *context);
+
+/* The same by the map alone, whose heap and view may be gone: their addresses, which are all that
+ * is known then. */
+typedef bool block_address_visit(void *context, uint64_t address);
+void block_map_each_address(const struct block_map *map, const uint64_t *bits,
+                            block_address_visit *visit, void *context);
 
 /* The number of the block that holds address, or BLOCK_NONE. */
 #define BLOCK_NONE     UINT64_MAX

@@ -105,6 +105,20 @@ int opened_each_record(struct view *view, opened_record_visit *visit, void *cont
                       : 0;
 }
 
+int opened_judge(const struct view *view, const char *not_done, struct problem *why)
+{
+    if (view->damaged_heap_pages || view->log_is_damaged)
+        return problem_set(why, STATUS_DAMAGED,
+                           "%s: the heap is damaged, %s; `pheap recover --check` says more",
+                           view->pool.path, not_done);
+    if (view->log_in_doubt)
+        return problem_set(why, STATUS_IN_DOUBT,
+                           "%s: the heap waits for another pool's decision, %s: open it, or settle "
+                           "that with `pheap recover --resolve`",
+                           view->pool.path, not_done);
+    return 0;
+}
+
 /* --- spans --- */
 
 /* Pages of the table that nobody has written show zeroes, whole pages at a time. */

@@ -28,6 +28,10 @@ typedef bool opened_record_visit(void *context, const struct log_record *record,
 MUST_CHECK int opened_each_record(struct view *view, opened_record_visit *visit, void *context,
                                   bool *is_damaged, struct problem *why);
 
+/* Of a heap that is mapped, opened or a program's: STATUS_DAMAGED, of a page or of the log, and
+ * STATUS_IN_DOUBT, for whoever may then not go on; not_done: "nothing is freed". */
+MUST_CHECK int opened_judge(const struct view *view, const char *not_done, struct problem *why);
+
 /* One behind the last slice with a span. */
 uint32_t opened_top(const struct view *view);
 

@@ -24,13 +24,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include "core/pool/index.h"
 #include "recovery/view/layouts.h"
 #include "recovery/view/roots.h"
 
-#define REGION_SHIFT  5 /* of slices: 2 MiB */
+#define ARENA_BYTES   (16ull << 30) /* reserved, not used */
+#define REGION_SHIFT  5             /* of slices: 2 MiB */
 #define REGION_SLICES (1u << REGION_SHIFT)
 #define WORKERS_MAX   16u
 #define BLOCKS_WORKER 20000u /* fewer are not worth a thread */
@@ -338,6 +338,18 @@ static void *work(void *context)
 
 /* --- roots --- */
 
+/* A thread that is allocating or freeing a block that is a span may know its descriptor alone. */
+static void look_at_descriptor(struct worker *worker, uint64_t word)
+{
+    const struct block_map *map = worker->marker->map;
+    uint64_t slice = (word - worker->marker->slot - SPANS_OFFSET) >> SPAN_SHIFT;
+
+    if (slice >= map->first_slice && slice < map->top && !map->is_opened &&
+        map->notes[slice].class == BLOCK_CLASS_LARGE)
+        look_at(worker, worker->marker->slot + (slice << SLICE_SHIFT) +
+                            (uint64_t)map->notes[slice].start * BLOCK_UNIT);
+}
+
 static void root_words(void *context, const struct root *root, const void *data, size_t bytes)
 {
     struct worker *worker = context;
@@ -348,10 +360,16 @@ static void root_words(void *context, const struct root *root, const void *data,
 
         memcpy(&word, (const uint8_t *)data + i, 8);
         look_at(worker, word);
+        look_at_descriptor(worker, word);
     }
 }
 
 /* --- in order --- */
+
+static uint64_t bits_bytes(const struct block_map *map)
+{
+    return (map->count / 64 + 1) * 8;
+}
 
 static int make_queue(struct marker *marker, struct queue *queue)
 {
@@ -374,25 +392,38 @@ static int note_held(void *context, uint64_t first_page,
     return 0;
 }
 
+/* What is read of the index, 16 bytes a page, goes when it has been looked through. */
+static int look_through_index(struct marker *marker, struct arena *scratch)
+{
+    struct view *view = marker->map->view;
+    struct image image;
+    int status = image_open(&image, &view->pool, &view->generation, scratch, NULL);
+
+    return status < 0
+               ? status
+               : index_each_leaf(image.index, marker->low >> PAGE_SHIFT,
+                                 (marker->low + marker->bytes) >> PAGE_SHIFT, note_held, marker);
+}
+
 /* Of an opened heap the log has changed pages that the index does not know of. */
 static void find_held(struct marker *marker)
 {
     struct view *view = marker->map->view;
+    struct arena scratch;
 
-    if (view->is_opened)
+    if (view->is_opened || arena_create(&scratch, ARENA_BYTES) < 0)
         return;
     marker->held = arena_alloc(&view->arena, (marker->bytes >> PAGE_SHIFT) / 8 + 8, 64);
-    if (marker->held &&
-        index_each_leaf(view->image.index, marker->low >> PAGE_SHIFT,
-                        (marker->low + marker->bytes) >> PAGE_SHIFT, note_held, marker) < 0)
+    if (marker->held && look_through_index(marker, &scratch) < 0)
         marker->held = NULL;
+    arena_destroy(&scratch);
 }
 
-static int start(struct marker *marker, struct reach *reach)
+/* white: a bit a block of those that are to be reached or not. */
+static int start(struct marker *marker, struct reach *reach, uint64_t *white)
 {
     const struct block_map *map = marker->map;
     struct arena *arena = &map->view->arena;
-    uint64_t words = map->count / 64 + 1;
 
     layouts_load(&marker->layouts, map);
     marker->slot = view_slot_base(map->view);
@@ -401,34 +432,22 @@ static int start(struct marker *marker, struct reach *reach)
     for (uint32_t i = 0; i < SIZE_CLASSES; i++)
         marker->block_bytes[i] = size_class_block_bytes(i);
     marker->region_count = (map->top >> REGION_SHIFT) + 1;
-    marker->white = reach->unreached = arena_alloc(arena, words * 8, 64);
-    marker->grey = arena_alloc(arena, words * 8, 64);
+    marker->white = white;
+    if (reach->none == NULL)
+        reach->none = arena_alloc(arena, bits_bytes(map), 64);
+    marker->grey = reach->none;
     marker->regions = arena_alloc(arena, marker->region_count * sizeof *marker->regions, 64);
     if (!marker->white || !marker->grey || !marker->regions)
         return -ENOMEM;
-    memcpy(marker->white, map->used, words * 8);
     find_held(marker);
     return make_queue(marker, &marker->shared);
-}
-
-static uint32_t worker_count(uint64_t blocks)
-{
-    cpu_set_t processors;
-    uint64_t most = sched_getaffinity(0, sizeof processors, &processors) == 0
-                        ? (uint64_t)CPU_COUNT(&processors)
-                        : 1;
-
-    if (most > WORKERS_MAX)
-        most = WORKERS_MAX;
-    if (most > blocks / BLOCKS_WORKER)
-        most = blocks / BLOCKS_WORKER;
-    return most ? (uint32_t)most : 1;
 }
 
 /* Those that cannot be started are no loss. */
 static void work_together(struct marker *marker, struct worker *workers)
 {
-    uint32_t wanted = worker_count(marker->map->used_count), started = 1;
+    uint32_t wanted = sys_worker_count(marker->map->used_count, BLOCKS_WORKER, WORKERS_MAX);
+    uint32_t started = 1;
 
     marker->workers = 1;
     while (started < wanted && make_queue(marker, &workers[started].own) == 0) {
@@ -447,24 +466,89 @@ static void work_together(struct marker *marker, struct worker *workers)
         pthread_join(workers[i].thread, NULL);
 }
 
-int reach_mark(struct reach *reach, const struct block_map *map, struct problem *why)
+static uint64_t count_bits(const struct block_map *map, const uint64_t *bits)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < bits_bytes(map) / 8; i++)
+        count += (uint64_t)__builtin_popcountll(bits[i]);
+    return count;
+}
+
+/* The first of the workers looks at what all begins with. */
+typedef int begin_marking(struct worker *first, const struct reach *reach, struct problem *why);
+
+static int mark(struct reach *reach, const struct block_map *map, uint64_t *white,
+                begin_marking *begin, struct problem *why)
 {
     struct marker marker = {
         .map = map, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
     struct worker workers[WORKERS_MAX] = {{.marker = &marker, .region = UINT32_MAX}};
-    int status;
+    int status = start(&marker, reach, white);
 
-    memset(reach, 0, sizeof *reach);
-    status = start(&marker, reach);
     if (status == 0)
         status = make_queue(&marker, &workers[0].own);
     if (status < 0)
         return problem_set(why, status, "no memory to mark %lu blocks",
                            (unsigned long)map->used_count);
-    status = roots_each(map->view, root_words, &workers[0], why);
+    status = begin(&workers[0], reach, why);
     work_together(&marker, workers);
-    reach->unreached_count = 0;
-    for (uint64_t i = 0; i < map->count / 64 + 1; i++)
-        reach->unreached_count += (uint64_t)__builtin_popcountll(reach->unreached[i]);
     return status;
+}
+
+static int begin_at_roots(struct worker *first, const struct reach *reach, struct problem *why)
+{
+    (void)reach;
+    return roots_each(first->marker->map->view, root_words, first, why);
+}
+
+static int mark_from_roots(struct reach *reach, const struct block_map *map, uint64_t *white,
+                           struct problem *why)
+{
+    int status;
+
+    memset(reach, 0, sizeof *reach);
+    reach->unreached = white;
+    status = mark(reach, map, white, begin_at_roots, why);
+    if (white != NULL)
+        reach->unreached_count = count_bits(map, white);
+    return status;
+}
+
+int reach_mark(struct reach *reach, const struct block_map *map, struct problem *why)
+{
+    uint64_t *white = arena_alloc(&map->view->arena, bits_bytes(map), 64);
+
+    if (white != NULL)
+        memcpy(white, map->used, bits_bytes(map));
+    return mark_from_roots(reach, map, white, why);
+}
+
+int reach_mark_in_place(struct reach *reach, const struct block_map *map, struct problem *why)
+{
+    return mark_from_roots(reach, map, map->used, why);
+}
+
+static bool look_through_unless_chosen(void *context, const struct block *block)
+{
+    struct worker *worker = context;
+
+    if (!block_bit(worker->marker->white, block->number)) {
+        look_through(worker, block->address, block->bytes);
+        look_through_near(worker);
+    }
+    return true;
+}
+
+static int begin_at_unchosen(struct worker *first, const struct reach *reach, struct problem *why)
+{
+    (void)why;
+    block_map_each(first->marker->map, reach->unreached, look_through_unless_chosen, first);
+    return 0;
+}
+
+int reach_keep_apart(struct reach *reach, const struct block_map *map, uint64_t *chosen,
+                     struct problem *why)
+{
+    return mark(reach, map, chosen, begin_at_unchosen, why);
 }

@@ -89,6 +89,34 @@ static void visit_threads(struct enumerating *to)
     }
 }
 
+static void visit_sockets(struct enumerating *to)
+{
+    const struct process_image *process = &to->view->process;
+    struct root root = {.kind = ROOT_SOCKET, .name = ""};
+
+    for (uint32_t i = 0; i < process->socket_count; i++) {
+        const struct image_socket *socket = &process->sockets[i];
+
+        root.id = i;
+        for (uint32_t k = 0; k < socket->message_count; k++)
+            to->visit(to->context, &root, socket->messages[k].content, socket->messages[k].bytes);
+    }
+}
+
+static void visit_shared_memory(struct enumerating *to)
+{
+    const struct process_image *process = &to->view->process;
+    struct root root = {.kind = ROOT_OBJECT, .name = ""};
+
+    for (uint32_t i = 0; i < process->object_count; i++) {
+        const struct image_object *object = &process->objects[i];
+
+        root.id = i;
+        for (uint32_t k = 0; k < object->part_count; k++)
+            to->visit(to->context, &root, object->parts[k].content, object->parts[k].bytes);
+    }
+}
+
 static void visit_objects(struct enumerating *to)
 {
     const struct process_image *process = &to->view->process;
@@ -108,6 +136,8 @@ static void visit_objects(struct enumerating *to)
         to->visit(to->context, &root, process->pipes[i].content,
                   process->pipes[i].record->content_bytes);
     }
+    visit_sockets(to);
+    visit_shared_memory(to);
 }
 
 static void visit_named(void *context, const char *name, uint64_t address, uint32_t type)

@@ -4,8 +4,9 @@
  * In an opened heap the named roots, and nothing else. In a process image those that the program
  * has named (pheap_default()) and, conservatively, all else that may lead there: saved
  * registers (vector registers too), every page of the image outside the slot but what lies below
- * the stack pointer in [stack], the data of epoll watches, timers, pending signals and unread pipe
- * content. A crash image has no registers.
+ * the stack pointer in [stack], the data of epoll watches, timers, pending signals, what was unread
+ * in pipes and sockets, and memory shared by descriptor (memfd and the like). A crash image has
+ * only pages.
  */
 #ifndef PHEAP_RECOVERY_VIEW_ROOTS_H
 #define PHEAP_RECOVERY_VIEW_ROOTS_H
@@ -21,7 +22,9 @@ enum root_kind {
     ROOT_EPOLL,
     ROOT_TIMERS,
     ROOT_SIGNALS,
-    ROOT_PIPE, /* id: its number */
+    ROOT_PIPE,   /* id: its number */
+    ROOT_SOCKET, /* so */
+    ROOT_OBJECT, /* so */
 };
 
 struct root {

@@ -221,27 +221,41 @@ static int check_leaf(void *context, uint64_t first_page,
 }
 
 /* Without its header nothing of a heap can be told: its page is the one that must be whole. */
-static int read_header(struct view *view, struct problem *why)
+static int read_header(const struct view *view, struct image *image, struct problem *why)
 {
     uint8_t page[PAGE_BYTES];
 
-    return image_read(&view->image, view_slot_base(view), page, sizeof page, why);
+    return image_read(image, view_slot_base(view), page, sizeof page, why);
+}
+
+/* The index of the slot's pages is 16 bytes a page: it goes when they are mapped. */
+static int map_pages(struct view *view, struct arena *scratch, struct problem *why)
+{
+    uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
+    uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
+    struct image image;
+    int status = image_open(&image, &view->pool, &view->generation, scratch, why);
+
+    if (status == 0)
+        status = read_header(view, &image, why);
+    if (status == 0)
+        status = image_map_as_is(&image, first, end, why);
+    if (status < 0)
+        return status;
+    view->heap_is_mapped = true;
+    return index_each_leaf(image.index, first, end, check_leaf, view);
 }
 
 static int map_slot(struct view *view, struct problem *why)
 {
-    uint64_t first = view_slot_base(view) >> PAGE_SHIFT;
-    uint64_t end = first + (SLOT_BYTES >> PAGE_SHIFT);
-    int status = read_header(view, why);
+    struct arena scratch;
+    int status = arena_create(&scratch, ARENA_BYTES);
 
     if (status < 0)
-        return status;
-    status = image_map_as_is(&view->image, first, end, why);
-
-    if (status < 0)
-        return status;
-    view->heap_is_mapped = true;
-    return index_each_leaf(view->image.index, first, end, check_leaf, view);
+        return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
+    status = map_pages(view, &scratch, why);
+    arena_destroy(&scratch);
+    return status;
 }
 
 int view_map_heap(struct view *view, struct problem *why)

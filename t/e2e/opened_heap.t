@@ -489,6 +489,33 @@ def where_pointers_are_known_they_alone_count(place):
 
 
 @test
+def what_points_to_an_object_in_whichever_way_is_shown(place):
+    pool = place.path("heap")
+    for what in ("make", "register"):
+        expect(place.run(TYPED, pool, what, environment=PRELOADED), FINE)
+
+    def look(*arguments):
+        done = place.pheap("inspect", "--json", pool, "blocks", *arguments)
+        expect(done, FINE)
+        return json.loads(done.stdout())
+
+    node = look("--type", "1")["blocks"][0]["address"]
+    shown = look("--address", hex(node))["block"]
+    check_equal([(p["address"], p["in_kind"], p["in"]) for p in shown["pointed_to_by"]],
+                [(None, "name", "root 'node'")], "what points to the node")
+    # Two decoys, then a leaf at each kind, then the elements: a decoy and a leaf.
+    self_relative, element = ["self-relative"], ["address", "self-relative"]
+    check_equal([p["kind"] for p in shown["points_to"]],
+                2 * ["address"] + ["address"] + 2 * self_relative + ["reference"] + 5 * element, "its pointers")
+    leaves = {b["address"] for b in look("--type", "2")["blocks"]}
+    check(leaves <= {p["value"] for p in shown["points_to"]}, "every leaf")
+    for pointer in shown["points_to"]:
+        target = look("--address", hex(pointer["value"]))["block"]
+        check_equal([(p["address"], p["value"], p["kind"]) for p in target["pointed_to_by"]],
+                    [(pointer["address"], pointer["value"], pointer["kind"])], "the way back")
+
+
+@test
 def an_object_that_grows_leads_to_what_it_led_to(place):
     pool = place.path("heap")
 

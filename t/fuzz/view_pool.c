@@ -1,12 +1,16 @@
 /*
  * view_pool.c - fuzz target: what pheap inspect shows of a generation. Its heap is mapped, walked
- * and marked, its profile read, its threads and mappings looked at, two generations compared.
+ * and marked, its profile read, its threads and mappings looked at, two generations compared. Last,
+ * what nothing leads to is freed, if the checker finds no damage.
  */
 #include <stdlib.h>
+#include "core/heap/reclaim.h"
+#include "recovery/collect/collect.h"
 #include "recovery/view/diff.h"
 #include "recovery/view/heap_map.h"
 #include "recovery/view/largest.h"
 #include "recovery/view/profile.h"
+#include "recovery/view/links.h"
 #include "recovery/view/search.h"
 #include "recovery/view/thread_state.h"
 #include "t/fuzz/packed_pool.h"
@@ -76,6 +80,41 @@ static void look_at_cells(const struct block_map *map, const struct reach *reach
         abort();
 }
 
+static bool count_pointer(void *context, uint64_t place, uint32_t kind, uint64_t target)
+{
+    unsigned *count = context;
+
+    (void)place, (void)kind, (void)target;
+    return ++*count < HITS_MAX;
+}
+
+static bool follow_block(void *context, const struct block *block)
+{
+    const struct block_map *map = context;
+    unsigned count = 0;
+
+    if (!map->is_opened && reclaim_holds(map->heap, block->address))
+        (void)reclaim_identity(map->heap, block->address);
+    links_of(map, block, count_pointer, &count);
+    must_say_why(
+        links_to(map, block->address, block->address + block->bytes, count_pointer, &count, &why));
+    return false;
+}
+
+static void look_at_unreached(struct block_map *map, struct reach *reach)
+{
+    uint64_t *chosen = arena_alloc(&view.arena, map->count / 8 + 64, 64);
+
+    block_map_each(map, reach->unreached, follow_block, map);
+    if (!map->is_opened)
+        must_say_why(reclaim_ready(map->heap, &why));
+    if (chosen == NULL)
+        return;
+    for (uint64_t i = 0; i < map->count / 64 + 1; i++)
+        chosen[i] = reach->unreached[i] & 0x5555555555555555ull;
+    must_say_why(reach_keep_apart(reach, map, chosen, &why));
+}
+
 static void look_at_heap(void)
 {
     static struct block_map map;
@@ -92,10 +131,20 @@ static void look_at_heap(void)
     block_map_classes(&map, map.used, table);
     status = reach_mark(&reach, &map, &why);
     must_say_why(status);
-    if (status == 0)
-        look_at_cells(&map, &reach, table);
+    if (status < 0)
+        return;
+    look_at_cells(&map, &reach, table);
     must_say_why(largest_find(&largest, &map, HITS_MAX, &why));
     look_at_profile(&map);
+    look_at_unreached(&map, &reach);
+}
+
+static void collect(const char *path)
+{
+    const struct collect_request request = {.path = path, .from_programs = true, .now = true};
+    struct collect_result result;
+
+    must_say_why(collect_heap(&request, &result, &why));
 }
 
 static void look_at_process(void)
@@ -127,6 +176,7 @@ static void compare(const char *path)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *path = packed_pool_write(data, size);
+    bool is_programs;
     int status = view_open(&view, path, 0, &why);
 
     must_say_why(status);
@@ -135,6 +185,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look_at_process();
         compare(path);
     }
+    is_programs = status == 0 && view.generation.kind == GENERATION_PROCESS;
     view_close(&view);
+    if (is_programs)
+        collect(path);
     return 0;
 }

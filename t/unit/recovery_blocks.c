@@ -183,6 +183,79 @@ static struct span *span_of(uint64_t address)
     return heap_span(heap, (uint32_t)((address - (uint64_t)(uintptr_t)heap) >> SLICE_SHIFT));
 }
 
+/* As in a thread that was stopped while it freed it. */
+static void a_large_block_is_reached_by_its_descriptor_too(void)
+{
+    void *large = heap_malloc(1 << 20), *small = heap_malloc(100);
+    struct block_map map;
+    struct reach reach;
+
+    look_at_own_heap();
+    thread_record.registers[3] = (uint64_t)(uintptr_t)span_of((uint64_t)(uintptr_t)large) + 8;
+    thread_record.registers[4] = (uint64_t)(uintptr_t)span_of((uint64_t)(uintptr_t)small);
+    CHECK_OK(block_map_build(&map, &view, NULL));
+    CHECK_OK(reach_mark(&reach, &map, NULL));
+    CHECK_EQ(reach.unreached_count, 1);
+    CHECK(block_bit(reach.unreached, block_map_number(&map, (uint64_t)(uintptr_t)small)));
+    thread_record.registers[3] = 0;
+    CHECK_OK(reach_mark_in_place(&reach, &map, NULL));
+    CHECK_EQ(reach.unreached_count, 2);
+    arena_destroy(&view.arena);
+    heap_free(large);
+    heap_free(small);
+}
+
+static void choose(const struct block_map *map, uint64_t *chosen, const void *block)
+{
+    uint64_t number = block_map_number(map, (uint64_t)(uintptr_t)block);
+
+    chosen[number / 64] |= 1ull << number % 64;
+}
+
+static bool is_chosen(const struct block_map *map, const uint64_t *chosen, const void *block)
+{
+    return block_bit(chosen, block_map_number(map, (uint64_t)(uintptr_t)block));
+}
+
+/* Five that nothing leads to: the first leads to the second, that one to the third; the fourth and
+ * the fifth, a large one, lead to each other. */
+static void what_a_block_that_stays_leads_to_stays_too(void)
+{
+    uint64_t *lost[5];
+    struct block_map map;
+    struct reach reach;
+    uint64_t *chosen;
+
+    thread_record.registers[3] = thread_record.registers[4] = 0;
+    for (int i = 0; i < 5; i++)
+        lost[i] = heap_calloc(1, i == 4 ? 200000 : 48);
+    lost[0][2] = (uint64_t)(uintptr_t)lost[1];
+    lost[1][3] = (uint64_t)(uintptr_t)lost[2] + 5;
+    lost[3][0] = (uint64_t)(uintptr_t)lost[4] + 100000;
+    lost[4][9000] = (uint64_t)(uintptr_t)lost[3];
+    look_at_own_heap();
+    CHECK_OK(block_map_build(&map, &view, NULL));
+    CHECK_OK(reach_mark_in_place(&reach, &map, NULL));
+    CHECK_EQ(reach.unreached_count, 5);
+    chosen = arena_alloc(&view.arena, map.count / 8 + 8, 8);
+    for (int i = 1; i < 5; i++)
+        choose(&map, chosen, lost[i]);
+    CHECK_OK(reach_keep_apart(&reach, &map, chosen, NULL));
+    CHECK(!is_chosen(&map, chosen, lost[1]) && !is_chosen(&map, chosen, lost[2]));
+    CHECK(is_chosen(&map, chosen, lost[3]) && is_chosen(&map, chosen, lost[4]));
+    choose(&map, chosen, lost[0]);
+    choose(&map, chosen, lost[1]);
+    choose(&map, chosen, lost[2]);
+    chosen[block_map_number(&map, (uint64_t)(uintptr_t)lost[4]) / 64] &=
+        ~(1ull << block_map_number(&map, (uint64_t)(uintptr_t)lost[4]) % 64);
+    CHECK_OK(reach_keep_apart(&reach, &map, chosen, NULL));
+    CHECK(is_chosen(&map, chosen, lost[0]) && is_chosen(&map, chosen, lost[1]) &&
+          is_chosen(&map, chosen, lost[2]) && !is_chosen(&map, chosen, lost[3]));
+    arena_destroy(&view.arena);
+    for (int i = 0; i < 5; i++)
+        heap_free(lost[i]);
+}
+
 /* Free lists that lead nowhere or in a circle. */
 static void damaged_lists_are_followed_no_further(void)
 {
@@ -266,6 +339,8 @@ int main(int argc, char **argv)
         return 1;
     RUN(every_block_is_in_use_or_not_as_the_program_knows);
     RUN(what_no_register_leads_to_is_unreached);
+    RUN(a_large_block_is_reached_by_its_descriptor_too);
+    RUN(what_a_block_that_stays_leads_to_stays_too);
     RUN(damaged_lists_are_followed_no_further);
     RUN(damaged_heaps_are_looked_at_without_a_fault);
     return tap_done();
