@@ -56,6 +56,7 @@ $(BUILD)/obj/tools/page.S.o: tools/page.html
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
+CFLAGS_core/process/errand := $(GENERAL_REGS) -fno-sanitize=all
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS)
 CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
