@@ -22,6 +22,7 @@ enum fault_kind {
     FAULT_EINTR,
     FAULT_ENOMEM,
     FAULT_EMFILE,
+    FAULT_EPERM,
     FAULT_SHORT,
     FAULT_ARENA, /* arena_alloc() finds no more: link with -Wl,--wrap=arena_alloc */
     FAULT_KINDS,
@@ -36,6 +37,7 @@ void faults_share(void);
 /* From now on, in the calling process and, by_agent, only in others that share its memory. */
 void faults_arm(enum fault_kind kind, unsigned long n);
 void faults_arm_agent(enum fault_kind kind, unsigned long n);
+void faults_arm_others(enum fault_kind kind, unsigned long n); /* by the test: in all but itself */
 bool faults_disarm(void);
 
 /*
