@@ -207,7 +207,7 @@ $(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
 fault-tests: $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/t/faults/%)
 fault-builds:
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/faults OPT='$(OPT) -DSYS_FAULTS' fault-tests
-check-faults: fault-builds
+check-faults: all $(PROGRAMS) fault-builds
 	@$(PROVE) -j2 $(FAULT_TESTS)
 
 # --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; what it found is in t/fuzz/corpus,
