@@ -250,6 +250,13 @@ check-programs:
 	+@$(MAKE) --no-print-directory tests
 	@t/compat/programs.t
 
+## check-container: the service example's Dockerfile in podman: killed, stopped, made anew
+.PHONY: check-container
+check-container:
+	@scripts/install-packages scripts/packages scripts/packages-container
+	+@$(MAKE) --no-print-directory tests
+	@t/compat/container.t
+
 ## check-clang: everything compiles with clang without a warning
 check-clang:
 	+@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang tests

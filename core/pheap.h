@@ -100,7 +100,8 @@ struct pheap_tx;
 
 struct pheap_options {
     uint32_t slot; /* of a new heap: its place in memory, 1 to 50 but not 10 or 11. Heaps that are
-                      to be open at once need different ones. 0: a random one */
+                      to be open at once need different ones. 0: a random one of 26 to 50 that is
+                      free in this process */
     uint32_t keep; /* of a new heap: generations to keep, 1 to 16. 0: 3 */
     char *problem; /* one line of text goes there when opening fails; NULL: nowhere */
     size_t problem_bytes; /* its room, the NUL included */

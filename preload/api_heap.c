@@ -64,7 +64,7 @@ static int refuse_if_checkpointed(unsigned flags, struct problem *why)
 
 static int make_pool(const char *path, const struct pheap_options *options, struct problem *why)
 {
-    uint32_t slot = options ? options->slot : 0;
+    uint32_t slot = options && options->slot ? options->slot : slot_memory_choose();
     uint32_t keep = options && options->keep ? options->keep : KEEP_DEFAULT;
 
     return pool_create(path, slot, keep, why);

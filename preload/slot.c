@@ -10,12 +10,10 @@
 #include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/options.h"
+#include "core/base/slot_choice.h"
 #include "core/heap/heap.h"
 #include "core/heap/profile.h"
 
-/* Left out: the legacy layout maps libraries there (DESIGN.md 4). */
-#define SLOT_GAP_FIRST 10
-#define SLOT_GAP_COUNT 2
 /* More arguments than the kernel would pass: not the block we take it for. */
 #define ARGUMENTS_MAX (1l << 24)
 
@@ -50,7 +48,7 @@ static struct start_block start_block_read(void)
 
 static bool slot_is_valid(uint32_t slot)
 {
-    return slot < SLOT_COUNT && slot - SLOT_GAP_FIRST >= SLOT_GAP_COUNT;
+    return slot == SLOT_VOLATILE || slot_can_be_chosen(slot);
 }
 
 static bool slot_parse(const char *text, uint32_t *slot)
@@ -70,10 +68,7 @@ static bool slot_parse(const char *text, uint32_t *slot)
 
 uint32_t slot_of_pool_path(const char *path)
 {
-    const uint32_t choices = SLOT_COUNT - 1 - SLOT_GAP_COUNT;
-    uint32_t slot = 1 + (uint32_t)(checksum64(path, strlen(path)) % choices);
-
-    return slot >= SLOT_GAP_FIRST ? slot + SLOT_GAP_COUNT : slot;
+    return slot_for_process(checksum64(path, strlen(path)));
 }
 
 uint32_t slot_wanted(void)

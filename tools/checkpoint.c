@@ -3,7 +3,6 @@
  * True always: a number on stdout is the number of a generation that is durable.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "tools/command.h"
+#include "tools/next_option.h"
 #include "tools/pool_state.h"
 
 #define DEFAULT_TIMEOUT_SEC 60
@@ -89,6 +89,11 @@ static int ask(const struct pool_state *state, uint64_t pid, int timeout_ms, boo
         return problem_set(why, STATUS_REFUSED,
                            "process %llu has no pool of its own: %s belongs to pid %d",
                            (unsigned long long)pid, state->path, pool_state_outer_pid(&who));
+    if (pool_state_is_opened(state))
+        return problem_set(why, STATUS_REFUSED,
+                           "%s: a heap that programs open by themselves; the one that has it open "
+                           "takes its checkpoints (pheap_heap_checkpoint)",
+                           state->path);
     status = control_ask(state->super.uuid, &request, answer, timeout_ms);
     if (status == -ECONNREFUSED)
         return problem_set(why, STATUS_REFUSED,
@@ -140,7 +145,7 @@ int command_checkpoint(int argc, char **argv)
     bool as_json = false, pin = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "t:h", options, NULL)) != -1) {
+    while ((option = next_option("checkpoint", argc, argv, ":t:h", options)) != -1) {
         switch (option) {
         case 't':
             if (parse_number(optarg, 1, 1000000, &timeout_sec) < 0)
@@ -158,7 +163,7 @@ int command_checkpoint(int argc, char **argv)
             print_version();
             return EXIT_FINE;
         default:
-            return report_usage("checkpoint", NULL);
+            return EXIT_USAGE;
         }
     }
     if (argc - optind != 1)

@@ -24,7 +24,7 @@ int report(const char *command, int exit_status, const char *format, ...)
 /* The same for a problem with a pool (NULL: with something else), which is named if the problem's
  * text does not name it; the exit status is that of the problem's status. */
 int report_problem(const char *command, const char *pool_path, const struct problem *why);
-/* "try pheap NAME --help"; EXIT_USAGE. what may be NULL: getopt has said it already. */
+/* `what`, and "see pheap NAME --help"; EXIT_USAGE. */
 int report_usage(const char *command, const char *what);
 
 void print_version(void);

@@ -5,13 +5,13 @@
 #include "tools/doctor.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "tools/command.h"
+#include "tools/next_option.h"
 
 static const char *const verdict_names[] = {"ok", "limited", "no"};
 
@@ -146,7 +146,7 @@ int command_doctor(int argc, char **argv)
     bool as_json = false, trial = true;
     int option;
 
-    while ((option = getopt_long(argc, argv, "+d:h", options, NULL)) != -1) {
+    while ((option = next_option("doctor", argc, argv, "+:d:h", options)) != -1) {
         switch (option) {
         case 'd':
             directory = optarg;
@@ -163,7 +163,7 @@ int command_doctor(int argc, char **argv)
             print_version();
             return EXIT_FINE;
         default:
-            return report_usage("doctor", NULL);
+            return EXIT_USAGE;
         }
     }
     doctor_machine(&doctor);

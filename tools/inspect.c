@@ -4,7 +4,6 @@
  */
 #include "tools/inspect.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 #include "tools/command.h"
+#include "tools/nearest.h"
+#include "tools/next_option.h"
 
 static const struct choice {
     const char *name;
@@ -270,6 +271,20 @@ static const char *take_option(struct inspection *inspection, int option, const 
     return NULL;
 }
 
+static int no_view(const char *name)
+{
+    char hint[NEAREST_HINT_BYTES];
+
+    return report("inspect", EXIT_USAGE, "no view '%.64s'%s; pheap inspect --help lists all", name,
+                  nearest_hint(hint, "", name, views, sizeof views[0], VIEW_COUNT));
+}
+
+static bool shows_all_generations(const struct choice *choice)
+{
+    return choice->show == inspect_summary || choice->show == inspect_generations ||
+           choice->show == inspect_diff;
+}
+
 int command_inspect(int argc, char **argv)
 {
     static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
@@ -278,7 +293,7 @@ int command_inspect(int argc, char **argv)
     const char *wrong;
     int option, left;
 
-    while ((option = getopt_long(argc, argv, "g:h", options, NULL)) != -1) {
+    while ((option = next_option("inspect", argc, argv, ":g:h", options)) != -1) {
         if (option == 'h')
             return help();
         if (option == KEY_VERSION) {
@@ -286,7 +301,7 @@ int command_inspect(int argc, char **argv)
             return EXIT_FINE;
         }
         if (option == '?')
-            return report_usage("inspect", NULL);
+            return EXIT_USAGE;
         as_json = as_json || option == KEY_JSON;
         wrong = take_option(&inspection, option, optarg);
         if (wrong)
@@ -295,11 +310,15 @@ int command_inspect(int argc, char **argv)
     left = argc - optind;
     if (left < 1)
         return report_usage("inspect", "expected a pool, and perhaps a view");
+    if (choice_named(argv[optind]) && access(argv[optind], F_OK) != 0)
+        return report_usage("inspect", "the pool comes first: pheap inspect POOL VIEW");
     if (left >= 2 && !(choice = choice_named(argv[optind + 1])))
-        return report_usage("inspect", "no such view; --help lists them");
+        return no_view(argv[optind + 1]);
     if (left > 1 && (left < 2 + choice->least || left > 2 + choice->most))
         return report_usage("inspect", choice->most ? "the view needs other arguments"
                                                     : "the view takes no arguments");
+    if (inspection.generation && left > 1 && shows_all_generations(choice))
+        return report_usage("inspect", "-g goes with views of one generation");
     if ((inspection.core_path || inspection.html_path) && left != 1)
         return report_usage("inspect", "--core and --html take no view");
     if (inspection.core_path || inspection.html_path)

@@ -41,9 +41,10 @@ static void print_profile(const struct inspection *inspection, const struct view
 {
     char live[32], rate[32];
 
-    printf("generation %" PRIu64 ": about %s in %" PRId64 " blocks, by %u samples, one in %s\n",
+    printf("generation %" PRIu64 ": about %s in %" PRId64 " blocks, by %u sample%s, one in %s\n",
            view->generation.number, show_bytes(live, (uint64_t)sum_of(rows, "bytes")),
            sum_of(rows, "blocks"), stacks->reading.sample_count,
+           stacks->reading.sample_count == 1 ? "" : "s",
            show_bytes(rate, stacks->reading.rate_bytes));
     if (stacks->reading.lost)
         printf("%" PRIu64 " samples were lost for want of memory\n", stacks->reading.lost);

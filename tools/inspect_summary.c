@@ -190,8 +190,8 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
     print_newest(&inspection->state);
     print_crash(&inspection->state);
     if (super->resume_count)
-        printf("  resumed      generation %" PRIu64 ", %u times\n", super->resumed_generation,
-               super->resume_count);
+        printf("  resumed      generation %" PRIu64 ", %u time%s\n", super->resumed_generation,
+               super->resume_count, super->resume_count == 1 ? "" : "s");
     if (inspection->state.super_fell_back)
         printf(
             "  damage       the newest superblock is torn or damaged: an older state is shown\n");

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "tools/nearest.h"
 #include "tools/preload_env.h"
 
 /* Exported to the dynamic linker; preload/ looks for it (a weak symbol there). */
@@ -18,20 +19,15 @@ __attribute__((visibility("default"))) const int pheap_is_tool = 1;
 
 static const struct command {
     const char *name;
-    const char *full_name; /* argv[0] for getopt's messages */
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
-    {"run", "pheap run", command_run, "start a program with its heap in a pool, or resume it"},
-    {"checkpoint", "pheap checkpoint", command_checkpoint,
-     "take a checkpoint now and wait until it is durable"},
-    {"restore", "pheap restore", command_restore,
-     "resume a killed program from its newest checkpoint"},
-    {"inspect", "pheap inspect", command_inspect, "show what a pool holds"},
-    {"recover", "pheap recover", command_recover,
-     "check a pool, repair it, copy it; keep and drop generations"},
-    {"doctor", "pheap doctor", command_doctor,
-     "say what this machine and a program allow, and what to change"},
+    {"run", command_run, "start a program with its heap in a pool, or resume it"},
+    {"checkpoint", command_checkpoint, "take a checkpoint now and wait until it is durable"},
+    {"restore", command_restore, "resume a killed program from its newest checkpoint"},
+    {"inspect", command_inspect, "show what a pool holds"},
+    {"recover", command_recover, "check a pool, repair it, copy it; keep and drop generations"},
+    {"doctor", command_doctor, "say what this machine and a program allow, and what to change"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
@@ -53,43 +49,12 @@ static int help(void)
     return EXIT_FINE;
 }
 
-/* Levenshtein distance of two short words. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[32], columns = strlen(b);
-
-    if (columns + 1 > sizeof row / sizeof row[0])
-        return columns;
-    for (size_t j = 0; j <= columns; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= columns; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[columns];
-}
-
 static int unknown_command(const char *name)
 {
-    const struct command *nearest = &commands[0];
+    char hint[NEAREST_HINT_BYTES];
 
-    for (size_t i = 1; i < COMMAND_COUNT; i++)
-        if (edit_distance(name, commands[i].name) < edit_distance(name, nearest->name))
-            nearest = &commands[i];
-    return report("", EXIT_USAGE,
-                  "no command \"%.64s\"; did you mean \"%s\"? pheap --help lists all", name,
-                  nearest->name);
+    return report("", EXIT_USAGE, "no command '%.64s'%s; pheap --help lists all", name,
+                  nearest_hint(hint, "", name, commands, sizeof commands[0], COMMAND_COUNT));
 }
 
 static const struct command *command_named(const char *name)
@@ -100,19 +65,13 @@ static const struct command *command_named(const char *name)
     return NULL;
 }
 
-static int run_command(const struct command *command, int argc, char **argv)
-{
-    argv[0] = (char *)(uintptr_t)command->full_name;
-    return command->run(argc, argv);
-}
-
 static int dispatch(int argc, char **argv)
 {
     const char *called = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
     const struct command *command;
 
     if (strncmp(called, "pheap-", 6) == 0 && (command = command_named(called + 6)))
-        return run_command(command, argc, argv);
+        return command->run(argc, argv);
     if (argc < 2) {
         help();
         return EXIT_USAGE;
@@ -125,7 +84,7 @@ static int dispatch(int argc, char **argv)
         return EXIT_FINE;
     }
     command = command_named(argv[1]);
-    return command ? run_command(command, argc - 1, argv + 1) : unknown_command(argv[1]);
+    return command ? command->run(argc - 1, argv + 1) : unknown_command(argv[1]);
 }
 
 int main(int argc, char **argv)

@@ -142,8 +142,17 @@ static bool is_dead(int pid)
     return !state || !state[1] || state[2] == 'Z' || state[2] == 'X';
 }
 
+bool pool_state_is_opened(const struct pool_state *state)
+{
+    return state->super.log.extent_count > 0;
+}
+
 static int in_use(const struct pool_state *state, int pid, struct problem *why)
 {
+    if (pool_state_is_opened(state))
+        return problem_set(why, STATUS_IN_USE,
+                           "%s: a program has this heap open; end it first (fuser %s finds it)",
+                           state->path, state->path);
     if (pid > 0)
         return problem_set(why, STATUS_IN_USE,
                            "%s: in use by pid %d; end that program first, or take another pool",

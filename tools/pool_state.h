@@ -19,6 +19,9 @@ struct pool_state {
 /* As pool_open(POOL_READ), which it is. */
 MUST_CHECK int pool_state_read(const char *path, struct pool_state *out, struct problem *why);
 
+/* It holds a heap that programs open by themselves, not a program's checkpoints. */
+bool pool_state_is_opened(const struct pool_state *state);
+
 /* The generation that --resume goes on from, NULL if there is nothing to resume. */
 const struct generation_entry *pool_state_resumable(const struct pool_state *state);
 

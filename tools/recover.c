@@ -5,12 +5,12 @@
  * writer; else this process takes the writer's lock. What is reported as done is durable.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "core/base/arena.h"
 #include "tools/command.h"
+#include "tools/next_option.h"
 #include "tools/pool_state.h"
 #include "tools/recover.h"
 
@@ -278,7 +278,7 @@ static const struct option options[] = {{"pin", required_argument, NULL, PIN},
 static int take_option(struct recover_request *request, enum action *action, int option)
 {
     if (option == '?')
-        return report_usage("recover", NULL);
+        return EXIT_USAGE;
     if (option == 's')
         return parse_number(optarg, 1, 50, &request->slot) < 0
                    ? report_usage("recover", "--slot takes a number from 1 to 50")
@@ -296,7 +296,7 @@ int command_recover(int argc, char **argv)
     enum action action = NOTHING;
     int option, status;
 
-    while ((option = getopt_long(argc, argv, "ho:g:n", options, NULL)) != -1) {
+    while ((option = next_option("recover", argc, argv, ":ho:g:n", options)) != -1) {
         if (option == 'h')
             return help();
         if (option == 'V') {

@@ -36,11 +36,7 @@ int report_problem(const char *command, const char *pool_path, const struct prob
 
 int report_usage(const char *command, const char *what)
 {
-    if (what)
-        report(command, EXIT_USAGE, "%s; see pheap %s --help", what, command);
-    else
-        report(command, EXIT_USAGE, "see pheap %s --help", command);
-    return EXIT_USAGE;
+    return report(command, EXIT_USAGE, "%s; see pheap %s --help", what, command);
 }
 
 const char *show_bytes(char buffer[32], uint64_t bytes)

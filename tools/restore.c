@@ -2,12 +2,12 @@
  * restore.c - pheap restore: resumes the program that a pool holds.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "recovery/copy/copy.h"
 #include "tools/command.h"
+#include "tools/next_option.h"
 #include "tools/pool_state.h"
 #include "tools/resume.h"
 
@@ -93,7 +93,7 @@ int command_restore(int argc, char **argv)
     const char *copy = NULL;
     int option;
 
-    while ((option = getopt_long(argc, argv, "g:vh", options, NULL)) != -1) {
+    while ((option = next_option("restore", argc, argv, ":g:vh", options)) != -1) {
         switch (option) {
         case 'g':
             if (parse_number(optarg, 1, UINT64_MAX - 1, &wanted.generation) < 0)
@@ -111,7 +111,7 @@ int command_restore(int argc, char **argv)
             print_version();
             return EXIT_FINE;
         default:
-            return report_usage("restore", NULL);
+            return EXIT_USAGE;
         }
     }
     if (argc - optind != 1)

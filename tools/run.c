@@ -6,7 +6,6 @@
  * only when --fresh says so.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "core/base/options.h"
 #include "tools/command.h"
 #include "tools/first_process.h"
+#include "tools/next_option.h"
 #include "tools/pool_state.h"
 #include "tools/preload_env.h"
 #include "tools/program_check.h"
@@ -93,7 +93,7 @@ static int refuse_to_lose(const struct run *run, struct problem *why)
 {
     const struct generation_entry *entry = pool_state_resumable(&run->state);
 
-    if (run->state.super.log.extent_count > 0)
+    if (pool_state_is_opened(&run->state))
         return problem_set(why, STATUS_REFUSED,
                            "%s holds a heap that programs open by themselves, with a log of "
                            "transactions: name another pool",
@@ -215,7 +215,7 @@ static int parse_options(int argc, char **argv, struct run *run)
     int option;
 
     /* '+': what follows COMMAND is COMMAND's. */
-    while ((option = getopt_long(argc, argv, "+i:k:h", options, NULL)) != -1) {
+    while ((option = next_option("run", argc, argv, "+:i:k:h", options)) != -1) {
         if (option == 'h')
             return help();
         if (option == 'V') {
@@ -223,13 +223,16 @@ static int parse_options(int argc, char **argv, struct run *run)
             return EXIT_FINE;
         }
         if (option == '?')
-            return report_usage("run", NULL);
+            return EXIT_USAGE;
         if (!set_switch(run, option) && (wrong = set_value(run, option, optarg)) != NULL)
             return report_usage("run", wrong);
     }
     if (run->resume && run->preload.fresh)
         return report_usage("run", "--resume and --fresh exclude each other");
-    if (argc - optind < 2)
+    if (argc - optind >= 2 && strcmp(argv[optind + 1], "--") == 0)
+        run->argv++; /* POOL -- COMMAND, as other wrappers have it */
+    run->argv += optind + 1;
+    if (run->argv >= argv + argc)
         return report_usage("run", "expected a pool and a command");
     return -1; /* go on */
 }
@@ -241,10 +244,10 @@ int command_run(int argc, char **argv)
     int exit_status;
 
     run.preload.interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
+    run.argv = argv;
     exit_status = parse_options(argc, argv, &run);
     if (exit_status >= 0)
         return exit_status;
-    run.argv = argv + optind + 1;
     if (run_program(&run, argv[optind], &exit_status, &why) >= 0)
         return exit_status;
     exit_status = report_problem("run", NULL, &why);

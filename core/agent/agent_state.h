@@ -138,6 +138,8 @@ void mailbox_resume(struct agent_link *link); /* answers what an image asked */
 
 /* termination.c */
 void termination_serve(struct agent *agent);
+/* The generation is committed and every thread stopped since its cut: the program's end. */
+void termination_end(struct agent *agent);
 void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why);
 
 /* begin.c: run in the agent, in this order */

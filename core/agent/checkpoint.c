@@ -220,11 +220,23 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
     if (status == 0) {
         entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
         status = cut(agent, record, why);
-        freeze_release(&agent->freeze);
+        agent->freeze.ended_ns = sys_clock_ns(CLOCK_MONOTONIC);
+        if (status < 0 || !agent->terminates)
+            freeze_release(&agent->freeze);
         entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
     }
     set_urgent(false);
     return status;
+}
+
+/* What a program that is to end did after the cut would be done again when it is resumed: nothing
+ * of it runs between the cut and its end. */
+static void let_go(struct agent *agent, int status)
+{
+    if (status == 0)
+        termination_end(agent);
+    else
+        freeze_release(&agent->freeze);
 }
 
 static int commit(struct agent *agent, const struct record_writer *record,
@@ -281,8 +293,11 @@ static int take_once(struct agent *agent, bool *is_full, struct problem *why)
     if (status == 0)
         status = freeze_and_cut(agent, &record, &entry, why);
     *is_full = record.failed != 0;
-    if (status == 0)
-        status = commit(agent, &record, &entry, why);
+    if (status < 0)
+        return status;
+    status = commit(agent, &record, &entry, why);
+    if (agent->terminates)
+        let_go(agent, status);
     return status;
 }
 

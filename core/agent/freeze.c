@@ -18,6 +18,7 @@
 #define TRACEES_FIRST 32
 #define WAIT_SLICE_NS 500000
 #define SIGCHLD_MASK  (1ull << (SIGCHLD - 1))
+#define SIGTERM_MASK  (1ull << (SIGTERM - 1))
 #define SCANS_MAX     64
 
 void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
@@ -311,22 +312,55 @@ int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why
     return status;
 }
 
-/* Registers first, then all are let go at once. A thread that was killed fails here and stays in
- * the table until it has been waited for. */
-void freeze_release(struct freeze *freeze)
+/* Registers and system calls as the program had them. A thread that was killed fails here and stays
+ * in the table until it has been waited for. */
+static void give_back(struct freeze *freeze)
 {
     bool is_ours = freeze->count > 0 && !task_has_exec_ed(freeze->pid);
 
     for (uint32_t i = 0; i < freeze->count; i++)
         if (freeze->tracees[i].state == TRACEE_STOPPED && is_ours)
             (void)mend(freeze, &freeze->tracees[i]);
+}
+
+static void let_go(struct tracee *tracee)
+{
+    if (tracee->state == TRACEE_STOPPED)
+        (void)tracee_detach(tracee);
+    else if (tracee->halt && tracee->state == TRACEE_RUNNING)
+        halt_release(tracee);
+}
+
+/* Registers first, then all are let go at once. */
+void freeze_release(struct freeze *freeze)
+{
+    give_back(freeze);
     for (uint32_t i = 0; i < freeze->count; i++)
-        if (freeze->tracees[i].state == TRACEE_STOPPED)
-            (void)tracee_detach(&freeze->tracees[i]);
-        else if (freeze->tracees[i].halt && freeze->tracees[i].state == TRACEE_RUNNING)
-            halt_release(&freeze->tracees[i]);
+        let_go(&freeze->tracees[i]);
     freeze->ended_ns = sys_clock_ns(CLOCK_MONOTONIC);
     drop_gone(freeze);
+}
+
+/* The program runs nothing else: a thread that is let go handles its signals first. */
+void freeze_release_to_end(struct freeze *freeze, uint64_t longest_ns)
+{
+    uint64_t deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + longest_ns;
+    uint32_t i = 0;
+
+    give_back(freeze);
+    while (i < freeze->count && (freeze->tracees[i].state != TRACEE_STOPPED ||
+                                 (freeze->tracees[i].signal_mask & SIGTERM_MASK)))
+        i++;
+    if (i < freeze->count)
+        let_go(&freeze->tracees[i]);
+    while (i < freeze->count && sys_clock_ns(CLOCK_MONOTONIC) < deadline_ns) {
+        char state = task_state(freeze->pid, freeze->pid);
+
+        if (state == 'Z' || state == 'X' || state == 0)
+            break;
+        wait_for_report(freeze, arrivals(freeze), WAIT_SLICE_NS);
+    }
+    freeze_release(freeze);
 }
 
 bool freeze_settle(struct freeze *freeze)

@@ -34,7 +34,7 @@ struct freeze {
     struct tracee *tracees;   /* [0] is the leader */
     struct halt_table *halts; /* threads halt themselves, nobody is traced; else NULL */
     uint32_t count, capacity;
-    uint64_t began_ns, ended_ns; /* CLOCK_MONOTONIC: first seize, last detach */
+    uint64_t began_ns, ended_ns; /* CLOCK_MONOTONIC: first seize, last detach (or cut) */
 };
 
 void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_table *restarts,
@@ -47,6 +47,9 @@ void freeze_create(struct freeze *freeze, struct arena *arena, struct restart_ta
  */
 MUST_CHECK int freeze_stop(struct freeze *freeze, uint64_t patience_ns, struct problem *why);
 void freeze_release(struct freeze *freeze);
+/* For a program to which SIGTERM was sent that ends it: lets go the one thread that takes it, and
+ * the others when that has not ended them in longest_ns. */
+void freeze_release_to_end(struct freeze *freeze, uint64_t longest_ns);
 bool freeze_settle(struct freeze *freeze);
 
 #endif

@@ -3,11 +3,14 @@
  * and the states are in preload/on_term.c.
  *
  * Always true: the request is taken out of the program's memory before the cut, so a resumed
- * program knows nothing of it.
+ * program knows nothing of it. No thread runs between the cut and the end but the one that ends
+ * the program, so nothing is done twice.
  */
 #include <signal.h>
 #include "core/agent/agent_state.h"
 #include "core/base/sys.h"
+
+#define END_LONGEST_NS 1000000000u /* for one thread to die of SIGTERM */
 
 void termination_serve(struct agent *agent)
 {
@@ -19,6 +22,20 @@ void termination_serve(struct agent *agent)
     if (!agent->terminates)
         agent->termination_deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + CHECKPOINT_PATIENCE_NS;
     agent->terminates = agent->requested = true;
+}
+
+static void send_term(struct agent *agent, uint32_t answer)
+{
+    __atomic_store_n(&agent->link->termination, answer, __ATOMIC_RELEASE);
+    (void)sys_call(SYS_pidfd_send_signal, agent->pidfd, SIGTERM, 0, 0);
+}
+
+void termination_end(struct agent *agent)
+{
+    agent->terminates = false;
+    agent->terminated = true;
+    send_term(agent, AGENT_TERMINATION_SAVED);
+    freeze_release_to_end(&agent->freeze, END_LONGEST_NS);
 }
 
 void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why)
@@ -33,13 +50,9 @@ void termination_checkpoint_done(struct agent *agent, int status, const struct p
         return;
     }
     agent->terminates = false;
-    agent->terminated = status == 0;
     if (status == STATUS_DEFERRED) { /* other reasons have been said */
         (void)problem_set(&note, status, "SIGTERM, and no checkpoint: %s", why->text);
         report_once(agent, status, note.text);
     }
-    __atomic_store_n(&agent->link->termination,
-                     status < 0 ? AGENT_TERMINATION_REFUSED : AGENT_TERMINATION_SAVED,
-                     __ATOMIC_RELEASE);
-    (void)sys_call(SYS_pidfd_send_signal, agent->pidfd, SIGTERM, 0, 0);
+    send_term(agent, AGENT_TERMINATION_REFUSED);
 }

@@ -146,11 +146,6 @@ bool options_switch(char *const *environment, const char *name)
     return value && *value && strcmp(value, "0") != 0;
 }
 
-static bool is_switched_off(const char *value)
-{
-    return value && strcmp(value, "0") == 0;
-}
-
 /* A variable that has one value or none. */
 static int take_switch(char *const *environment, const char *name, const char *value, bool *out,
                        struct problem *why)
@@ -204,8 +199,9 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->fresh = options_switch(environment, "PHEAP_FRESH");
     out->harden = options_switch(environment, "PHEAP_HARDEN");
     out->stats = options_switch(environment, "PHEAP_STATS");
-    out->omits_crash = is_switched_off(options_variable(environment, "PHEAP_CRASH"));
     status = take_tracking(environment, &out->track, why);
+    switch_status = take_switch(environment, "PHEAP_CRASH", "0", &out->omits_crash, why);
+    status = status ? status : switch_status;
     switch_status = take_switch(environment, "PHEAP_CHECK", "cut", &out->checks_cuts, why);
     status = status ? status : switch_status;
     switch_status = take_switch(environment, "PHEAP_FREEZE", "signal", &out->by_signal, why);

@@ -46,7 +46,7 @@ static const struct status_row rows[] = {
     {-EACCES, EXIT_SYSTEM, "permission denied"},
     {-EFAULT, EXIT_SYSTEM, "bad address"},
     {-EBUSY, EXIT_SYSTEM, "device or resource busy"},
-    {-EEXIST, EXIT_SYSTEM, "exists already"},
+    {-EEXIST, EXIT_REFUSED, "exists already"},
     {-ENODEV, EXIT_SYSTEM, "no such device"},
     {-ENOTDIR, EXIT_SYSTEM, "not a directory"},
     {-EISDIR, EXIT_SYSTEM, "is a directory"},

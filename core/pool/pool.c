@@ -12,6 +12,7 @@
 #include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/format_text.h"
+#include "core/base/slot_choice.h"
 #include "core/base/sys.h"
 #include "core/pool/pool_lock.h"
 #include "core/pool/superblock.h"
@@ -21,7 +22,7 @@
 
 bool pool_slot_is_valid(uint32_t slot)
 {
-    return slot >= 1 && slot <= 50 && slot != 10 && slot != 11;
+    return slot_can_be_chosen(slot);
 }
 
 /* path made absolute; -ENAMETOOLONG. */

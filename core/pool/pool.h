@@ -61,7 +61,7 @@ struct pool {
 /*
  * Makes a new pool file, mode 0600, of a few frames, without generations; durable with its
  * directory entry when it returns 0. -EEXIST if path exists. slot: 1..50 (not 10, 11), 0 for a
- * random one. keep: generations to keep, 1..16.
+ * random one of a process's. keep: generations to keep, 1..16.
  */
 MUST_CHECK int pool_create(const char *path, uint32_t slot, uint32_t keep, struct problem *why);
 

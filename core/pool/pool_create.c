@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/base/format_text.h"
+#include "core/base/slot_choice.h"
 #include "core/base/sys.h"
 #include "core/pool/superblock.h"
 
@@ -36,13 +37,6 @@ static int draw_identity(struct identity *identity)
     return got == sizeof *identity ? 0 : -EIO;
 }
 
-static uint32_t slot_from(uint32_t random)
-{
-    uint32_t slot = 1 + random % 48; /* 48 of 1..50: 10 and 11 are left out */
-
-    return slot < 10 ? slot : slot + 2;
-}
-
 static int fill(int fd, uint32_t slot, uint32_t keep)
 {
     struct identity identity;
@@ -54,7 +48,7 @@ static int fill(int fd, uint32_t slot, uint32_t keep)
     if (status < 0)
         return status;
     if (slot == 0)
-        slot = slot_from(identity.slot_choice);
+        slot = slot_for_process(identity.slot_choice);
     persist_open_file(&persist, fd, 0);
     status = persist_grow(&persist, NEW_POOL_FRAMES * FRAME_BYTES);
     if (status == 0)

@@ -307,15 +307,15 @@ static int reopen(struct pheap *heap, struct problem *why)
 static int read_once(struct pheap *heap, struct problem *why)
 {
     uint64_t sequence = heap->pool.super.sequence;
-    int lock = lock_newest(heap, why), status;
+    int lock = lock_newest(heap, why), status = lock;
 
-    if (lock < 0)
-        return lock;
-    status = read_heap(heap, why);
-    arena_rewind(&heap->scratch, heap->scratch.base);
-    sys_close(lock);
+    if (lock >= 0) {
+        status = read_heap(heap, why);
+        arena_rewind(&heap->scratch, heap->scratch.base);
+        sys_close(lock);
+    }
     if (reopen(heap, NULL) == 0 && heap->pool.super.sequence != sequence)
-        return 1;
+        return 1; /* so has who dropped the generation before it was locked */
     return status == STATUS_DAMAGED ? 2 : status;
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include "core/base/checksum.h"
+#include "core/base/slot_choice.h"
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
 
@@ -54,6 +55,22 @@ void slot_memory_release(struct slot_memory *memory)
     if (memory->base)
         (void)sys_munmap((void *)memory->base, memory->reserve_bytes);
     *memory = (struct slot_memory){0};
+}
+
+uint32_t slot_memory_choose(void)
+{
+    uint64_t random = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
+
+    (void)sys_call(SYS_getrandom, &random, sizeof random, 0); /* the clock will do */
+    for (uint32_t i = 0; i < SLOTS_FOR_OPENED; i++) {
+        uint32_t slot = slot_for_opened(random % SLOTS_FOR_OPENED + i);
+
+        if (reserve_at(SLOT_BASE(slot), SLICE_BYTES) < 0)
+            continue;
+        (void)sys_munmap((void *)SLOT_BASE(slot), SLICE_BYTES);
+        return slot;
+    }
+    return slot_for_process(random);
 }
 
 static uintptr_t spans_end(const struct slot_memory *memory, uint64_t slices)

@@ -24,6 +24,9 @@ struct slot_memory {
     uint32_t slices, slices_max;
 };
 
+/* For a heap that is made: a random one of those whose place is free in this process. */
+uint32_t slot_memory_choose(void);
+
 /* -EEXIST: something else lies there. Reserves less than 256 GiB where that is refused. */
 MUST_CHECK int slot_memory_reserve(struct slot_memory *memory, uint32_t slot);
 void slot_memory_release(struct slot_memory *memory);

@@ -1,8 +1,11 @@
 #!/usr/bin/python3
 """pheap run --on-term: SIGTERM is a checkpoint and the end; where there is none, the program's own."""
 import os
+import random
 import signal
 import sys
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, PYTHON, check, check_equal, check_in,  # noqa: E402
@@ -33,6 +36,19 @@ while True:
     time.sleep(0.02)
 """
 
+THREADS = """
+import os, threading, time
+def write(thread):
+    number = 0
+    while True:
+        os.write(1, b"%d %d\\n" % (thread, number))
+        number += 1
+        time.sleep(0.0005)
+for thread in range(3):
+    threading.Thread(target=write, args=(thread,)).start()
+write(3)
+"""
+
 
 def start(place, pool, *command, **keywords):
     process = place.start(PHEAP, "run", "-i", "0", "--on-term", pool, *command, **keywords)
@@ -52,8 +68,53 @@ def sigterm_saves_and_ends_a_program(place):
         lines = len(first.stdout().splitlines())
         wait_until(lambda n=lines: len(first.stdout().splitlines()) > n, 20, "more output")
     numbers = [int(line.split()[0]) for line in first.stdout().splitlines()]
-    check_equal(numbers, sorted(numbers), "the counted numbers")
+    check_equal(numbers, list(range(1, len(numbers) + 1)), "the counted numbers: none twice")
     process.kill(signal.SIGTERM)
+
+
+class Reader:
+    """What is written to a named pipe: unlike a file it is not cut back by a restore."""
+
+    def __init__(self, path):
+        os.mkfifo(path)
+        self.fd, self.text, self.ended = os.open(path, os.O_RDWR), b"", False
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while not self.ended:
+            self.text += os.read(self.fd, 65536)
+
+    def end(self):
+        self.ended = True
+        os.write(self.fd, b"\n")
+        self.thread.join()
+        os.close(self.fd)
+        return self.text.decode().splitlines()
+
+
+@test
+def no_thread_does_anything_between_the_checkpoint_and_the_end(place):
+    """Each writes numbers without a pause; what is written after the cut is written again."""
+    script = place.write("threads.py", THREADS)
+    for environment in ({}, {"PHEAP_FREEZE": "signal"}):
+        pool, pipe = place.path("pool" + "".join(environment)), place.path("pipe" + "".join(environment))
+        reader = Reader(pipe)
+        process = place.start(PHEAP, "run", "-i", "0", "--on-term", pool, PYTHON, script, stdout=pipe,
+                              environment=environment)
+        for _ in range(5):
+            before = len(reader.text)
+            wait_until(lambda n=before: len(reader.text) > n + 40, 20, "output")
+            time.sleep(random.random() * 0.1)
+            check_equal(process.kill(signal.SIGTERM), -signal.SIGTERM, "exit status")
+            process = place.start(PHEAP, "restore", pool, stdout=pipe)
+            process.resumed()
+        process.kill(signal.SIGTERM)
+        lines = reader.end()
+        for thread in "0123":
+            numbers = [int(line[2:]) for line in lines if line.startswith(thread)]
+            breaks = [pair for pair in zip(numbers, numbers[1:]) if pair[1] != pair[0] + 1]
+            check_equal(breaks, [], f"{environment}: what thread {thread} wrote, where it is not one more")
 
 
 @test

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, ROOT, USAGE, check,  # noqa: E402
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
 COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover", "doctor")
@@ -31,7 +31,42 @@ def every_command_has_help_and_a_version(place):
 def an_unknown_command_suggests_the_nearest(place):
     for wrong, right in (("restor", "restore"), ("inspekt", "inspect"), ("rnu", "run"),
                          ("check-point", "checkpoint")):
-        expect(place.pheap(wrong), USAGE, wrong, f'"{right}"')
+        expect(place.pheap(wrong), USAGE, f"no command '{wrong}' (did you mean '{right}'?)")
+    check("did you mean" not in place.pheap("frobnicate").stderr(), "a far word is suggested")
+
+
+@test
+def what_is_wrong_with_an_option_or_a_view_is_said_by_name(place):
+    for arguments, said in ((("run", "--frsh", "p", "true"), "no option '--frsh' (did you mean '--fresh'?)"),
+                            (("recover", "--wobble=3", "p"), "no option '--wobble'; see"),
+                            (("recover", "-z", "p"), "no option '-z'; see"),
+                            (("run", "-i"), "option '-i' needs an argument"),
+                            (("restore", "--verbose=3", "p"), "option '--verbose' takes no argument"),
+                            (("inspect", "p", "blcks"), "no view 'blcks' (did you mean 'blocks'?)"),
+                            (("inspect", "blocks", "p"), "the pool comes first"),
+                            (("inspect", "-g", "3", "p", "generations"), "-g goes with views of one")):
+        done = place.pheap(*arguments)
+        expect(done, USAGE, said)
+        check_equal(done.stderr().count("\n"), 1, f"lines about {arguments}")
+
+
+@test
+def what_exists_is_not_written_over_and_that_is_one_exit_status(place):
+    pool, taken = place.path("pool"), place.path("taken")
+    expect(place.pheap("run", "-i", "0", pool, "sh", "-c", "exec true"), FINE)
+    place.run("touch", taken)
+    for arguments in (("recover", "--clone", taken), ("recover", "--compact", "-o", taken),
+                      ("recover", "--salvage", taken), ("inspect", "--html", taken)):
+        done = place.pheap(*arguments, pool)
+        check_equal((done.status, os.path.getsize(taken)), (REFUSED, 0), f"{arguments}: {done.stderr()}")
+
+
+@test
+def two_dashes_may_stand_before_the_command(place):
+    for dashes in (("--", place.path("p")), (place.path("q"), "--")):
+        done = place.pheap("run", *dashes, "echo", "--", "hello")
+        expect(done, FINE)
+        check_equal(done.stdout(), "-- hello\n", "output")
 
 
 @test

@@ -77,6 +77,8 @@ def a_second_writer_is_refused(place):
     second = place.run(PROGRAM, pool, "run", 1, environment=PRELOADED)
     check_equal(second.status, 1, "exit status")
     check_in("in use", second.stdout(), "output")
+    for words in (("run", pool, "/bin/true"), ("recover", "--pin", 1, pool), ("recover", "--compact", pool)):
+        expect(place.pheap(*words), REFUSED, "a program has this heap open")
     process.kill()
 
 
@@ -89,6 +91,7 @@ def a_heap_is_not_run_on_and_a_program_is_not_opened(place):
     before = found(place, heap)
     for options in ((), ("--fresh",), ("--resume",)):
         expect(place.pheap("run", *options, heap, "/bin/true"), REFUSED, "heap")
+    expect(place.pheap("checkpoint", heap), REFUSED, "pheap_heap_checkpoint")
     done = place.run("/bin/true", environment=dict(PRELOADED, PHEAP_POOL=heap))
     expect(done, FINE)
     check_in("heap", done.stderr(), "stderr")
@@ -107,6 +110,7 @@ def a_program_that_is_checkpointed_opens_heaps_for_reading_only(place):
     process.kill()
     done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "run", 1)
     check_in("for reading only", done.stdout(), "output")
+    check(place.inspect(pool)["slot"] < 26 <= place.inspect(heap)["slot"], "each has slots of its own")
     done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "check")
     expect(done, FINE)
     check_equal(said(done.stdout()), found(place, heap), "transfers")

@@ -360,7 +360,7 @@ def expect(process, status, *parts):
     text = process.stderr()
     if process.status != status:
         raise Failure(f"{' '.join(process.arguments)}: exit status {process.status}, expected "
-                      f"{status}; stderr: {text.strip()!r}")
+                      f"{status}; stderr: {text.strip()!r}; stdout: {process.stdout()[-400:].strip()!r}")
     if parts:
         lines = [line for line in text.splitlines() if all(part in line for part in parts)]
         check(lines, f"{' '.join(process.arguments)}: expected a line with {parts} in {text!r}")

@@ -167,6 +167,17 @@ static void threads_are_stopped_by_a_signal_if_that_is_asked_for(void)
     CHECK(!options.by_signal);
 }
 
+static void what_leaves_out_crash_images_is_not_guessed(void)
+{
+    char *unknown[] = {"PHEAP_CRASH=no", NULL};
+    struct environment_options options;
+    struct problem why;
+
+    CHECK_EQ(options_from_environment(&options, unknown, &why), STATUS_USAGE);
+    CHECK(!options.omits_crash);
+    CHECK(strstr(why.text, "PHEAP_CRASH=no is not understood; it can be 0 or unset") != NULL);
+}
+
 static void an_empty_environment_has_the_defaults(void)
 {
     char *environment[] = {"PHEAP_POOL=", NULL};
@@ -206,6 +217,7 @@ int main(int argc, char **argv)
     RUN(the_environment_is_read_by_name);
     RUN(the_ways_to_find_written_pages_have_names);
     RUN(threads_are_stopped_by_a_signal_if_that_is_asked_for);
+    RUN(what_leaves_out_crash_images_is_not_guessed);
     RUN(an_empty_environment_has_the_defaults);
     RUN(a_wrong_value_is_named_and_has_its_default);
     return tap_done();

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "core/base/checksum.h"
+#include "core/base/slot_choice.h"
 #include "core/pool/superblock.h"
 #include "t/lib/pool_scratch.h"
 #include "t/lib/tap.h"
@@ -66,7 +67,7 @@ static void a_new_pool_has_no_generations_and_is_private(void)
     CHECK_EQ(pool.super.generation_count, 0);
     CHECK_EQ(pool.super.next_generation, 1);
     CHECK_EQ(pool.super.keep, 3);
-    CHECK(pool_slot_is_valid(pool.super.slot));
+    CHECK(pool_slot_is_valid(pool.super.slot) && pool.super.slot < SLOT_OPENED_FIRST);
     CHECK(!pool.super_fell_back);
     CHECK(pool_is_valid(&pool));
     CHECK(pool_generation(&pool, 0) == NULL);

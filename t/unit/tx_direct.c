@@ -348,33 +348,6 @@ static void what_is_not_in_the_heap_is_refused(void)
     fixture_close();
 }
 
-static void a_reader_sees_what_was_committed_when_it_opened(void)
-{
-    uint64_t *word;
-    int status = 1;
-
-    fixture_create();
-    word = make(8, TYPE_A, "word");
-    store(word, 5);
-    CHECK_EQ(fixture_checkpoint(), 2);
-    store(word, 6);
-    if (fork() == 0) { /* the copy of the heap has to go first: the slot is taken */
-        struct pheap_tx *tx = NULL;
-        struct pheap *reader;
-        bool fine = tx_begin(heap, &tx) == -ESRCH;
-
-        fine = fixture_open_path(&reader, fixture_path, true) == -EEXIST && fine;
-        slot_memory_release(&heap->memory);
-        fine = fixture_open_path(&reader, fixture_path, true) == 0 && fine;
-        fine = fine && *word == 6 && root_find(reader, "word", NULL) == word;
-        _exit(fine && tx_begin(reader, &tx) == -EROFS ? 0 : 1);
-    }
-    wait(&status);
-    CHECK_EQ(status, 0);
-    CHECK_EQ(fixture_open_path(&(struct pheap *){NULL}, fixture_path, false), STATUS_IN_USE);
-    fixture_close();
-}
-
 static void a_pool_of_a_program_is_refused(void)
 {
     static struct arena arena;
@@ -641,7 +614,6 @@ int main(int argc, char **argv)
     RUN(the_log_grows_and_is_cut_by_itself);
     RUN(a_checkpoint_waits_for_open_transactions);
     RUN(what_is_not_in_the_heap_is_refused);
-    RUN(a_reader_sees_what_was_committed_when_it_opened);
     RUN(a_pool_of_a_program_is_refused);
     RUN(a_commit_is_one_record_and_one_sync);
     RUN(on_persistent_memory_it_is_one_copy_and_one_fence);
