@@ -238,6 +238,14 @@ run-fuzz: fuzz
 	    -artifact_prefix=$(BUILD)/fuzz/$$name- -print_final_stats=1 -verbosity=0 \
 	    $(BUILD)/fuzz/found/$$name t/fuzz/corpus/$$name || exit 1; done
 
+## fuzz-afl: AFL++ on each target for FUZZ_SECONDS, from t/fuzz/corpus and what it found before
+.PHONY: fuzz-afl
+fuzz-afl:
+	@scripts/install-packages scripts/packages-fuzz
+	+@AFL_QUIET=1 $(MAKE) --no-print-directory CC=afl-clang-fast BUILD=$(BUILD)/afl \
+	  OPT='-O1 -g $(FUZZ_FLAGS)' LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' fuzz-targets
+	@scripts/fuzz-afl $(BUILD)/afl $(FUZZ_SECONDS) $(FUZZ_NAMES)
+
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages
 	+@$(MAKE) --no-print-directory tests
