@@ -4,6 +4,11 @@
  * and the program runs; or it says why not in one line, no process is left, and the pool is as it
  * was, but for the count of resumes.
  *
+ * And what a restore of a heap of 16 MB costs, in system calls of the restorer and of what it
+ * starts, and in bytes read: t/costs/restore.txt has it; PHEAP_UPDATE_COSTS=1 writes it anew. Of
+ * several the cheapest counts. Calls that wait are left out, and what the new process does by
+ * itself.
+ *
  * Without PHEAP_TEST_LONG some of the later n are left out, others each time.
  */
 #include <errno.h>
@@ -13,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -25,7 +31,9 @@
 #include "t/lib/sys_faults.h"
 #include "t/lib/tap.h"
 
-#define PATIENCE_NS 30000000000ull
+#define PATIENCE_NS      30000000000ull
+#define GOLDEN           "t/costs/restore.txt"
+#define COUNTED_RESTORES 6
 
 /* What the restorer, a process of its own, says of its restore. */
 static struct said {
@@ -57,24 +65,41 @@ static const char *built(const char *name)
     return paths[turn % 2];
 }
 
-static int run_tool(const char *verb)
+/* Waits for input for ever: the writing end of the pipe is its own. Lies where it always does. */
+static _Noreturn void run_program(const char *program, const char *argument)
 {
-    int status, pid = fork();
+    char *const environment[] = {(char *)(uintptr_t) "LC_ALL=C", NULL};
+    int ends[2];
+
+    if (pipe(ends) != 0 || dup2(ends[0], 0) != 0)
+        _exit(126);
+    close(ends[0]);
+    personality(ADDR_NO_RANDOMIZE);
+    execle(built("bin/pheap"), "pheap", "run", "-i", "0", "--no-crash", scratch_path("pool"),
+           built(program), argument, NULL, environment);
+    _exit(127);
+}
+
+static int start(const char *program, const char *argument)
+{
+    int pid = fork();
 
     if (pid == 0) {
         if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
             _exit(126);
-        if (strcmp(verb, "run") == 0)
-            execl(built("bin/pheap"), "pheap", "run", "-i", "0", "--no-crash", scratch_path("pool"),
-                  built("t/programs/undisturbed"), "600000", NULL);
-        else
-            execl(built("bin/pheap"), "pheap", verb, scratch_path("pool"), NULL);
+        if (program)
+            run_program(program, argument);
+        execl(built("bin/pheap"), "pheap", "checkpoint", scratch_path("pool"), NULL);
         _exit(127);
     }
-    if (strcmp(verb, "run") == 0)
-        return pid;
-    waitpid(pid, &status, 0);
-    return status;
+    return pid;
+}
+
+static bool take_checkpoint(void)
+{
+    int status, pid = start(NULL, NULL);
+
+    return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 static bool is_any_child_left(void)
@@ -118,12 +143,17 @@ static uint8_t *read_pool(size_t *bytes)
     return copy;
 }
 
-static void make_pool(void)
+static void make_pool(const char *program, const char *argument)
 {
-    int pid = run_tool("run");
+    bool taken = false;
+    int pid;
 
-    for (int tries = 0; run_tool("checkpoint") != 0 && tries < 1000; tries++)
-        nap(10000000);
+    unlink(scratch_path("pool"));
+    pid = start(program, argument);
+    nap(300000000); /* it makes its heap */
+    for (int tries = 0; !taken && tries < 500; tries++, nap(10000000))
+        taken = take_checkpoint();
+    CHECK(taken);
     kill(pid, SIGKILL);
     CHECK(all_children_end());
     pristine = read_pool(&pristine_bytes);
@@ -145,6 +175,7 @@ static _Noreturn void restore(void)
     const struct restore_options options = {.pool_path = scratch_path("pool")};
 
     said->status = restore_process(&options, &said->restored, &said->why);
+    faults_count_calls(NULL);
     if (said->status == 0) {
         said->killed = kill(said->restored.outer_pid, SIGKILL);
         said->wait_status = restore_wait(&said->restored);
@@ -247,7 +278,7 @@ static unsigned long next_n(unsigned long n)
 
 static void a_restore_succeeds_or_leaves_nothing(void)
 {
-    make_pool();
+    make_pool("t/programs/undisturbed", "600000");
     for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++) {
         unsigned long n = 1, tried = 0, failures = 0;
 
@@ -260,6 +291,96 @@ static void a_restore_succeeds_or_leaves_nothing(void)
     }
 }
 
+/* --- what it costs --- */
+
+static struct call_counts *counts;
+
+static const struct {
+    long nr;
+    const char *name;
+} names[] = {
+    {SYS_openat, "openat"},
+    {SYS_newfstatat, "newfstatat"},
+    {SYS_readlinkat, "readlinkat"},
+    {SYS_pread64, "pread64"},
+    {SYS_preadv, "preadv"},
+    {SYS_mmap, "mmap"},
+    {SYS_mprotect, "mprotect"},
+    {SYS_ptrace, "ptrace"},
+    {SYS_process_vm_readv, "process_vm_readv"},
+    {SYS_process_vm_writev, "process_vm_writev"},
+    {SYS_fdatasync, "fdatasync"},
+};
+
+static unsigned in_all(const struct call_counts *one, long nr)
+{
+    return one->frozen[nr] + one->other[nr];
+}
+
+static unsigned total(const struct call_counts *one)
+{
+    unsigned sum = 0;
+
+    for (long nr = 0; nr < COUNTED_CALLS; nr++)
+        sum += in_all(one, nr);
+    return sum;
+}
+
+static void count_restore(void)
+{
+    int status = 0, pid;
+
+    memset(counts, 0, sizeof *counts);
+    put_pool_back();
+    faults_count_calls(counts);
+    pid = fork();
+    if (pid == 0)
+        restore();
+    faults_count_calls(NULL);
+    CHECK(ends_in_time(pid, &status));
+    CHECK_EQ(said->status, 0);
+    CHECK(all_children_end());
+}
+
+static void describe(char *text, size_t bytes, const struct call_counts *cheapest)
+{
+    size_t used = (size_t)snprintf(text, bytes, "a heap of 16 MB: %u calls", total(cheapest));
+    unsigned left = total(cheapest);
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unsigned count = in_all(cheapest, names[i].nr);
+
+        left -= count;
+        if (count)
+            used += (size_t)snprintf(text + used, bytes - used, ", %s %u", names[i].name, count);
+    }
+    snprintf(text + used, bytes - used, ", others %u\n  bytes read: %lu, written: %lu\n", left,
+             cheapest->read_bytes, cheapest->written_bytes);
+}
+
+static void a_restore_costs_what_it_cost(void)
+{
+    static char text[4096], golden[4096];
+    struct call_counts cheapest = {{0}, {0}, 0, 0};
+    FILE *file;
+
+    make_pool("t/programs/dirty_pages", "16");
+    for (int i = 0; i < COUNTED_RESTORES; i++) {
+        count_restore();
+        if (i == 0 || total(counts) < total(&cheapest))
+            cheapest = *counts;
+    }
+    describe(text, sizeof text, &cheapest);
+    file = fopen(GOLDEN, getenv("PHEAP_UPDATE_COSTS") ? "w" : "r");
+    if (!CHECK(file != NULL))
+        return;
+    if (getenv("PHEAP_UPDATE_COSTS"))
+        fputs(text, file);
+    else if (fread(golden, 1, sizeof golden - 1, file) > 0)
+        CHECK_STR(text, golden);
+    fclose(file);
+}
+
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
@@ -268,7 +389,9 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     said = mmap(NULL, sizeof *said, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     scratch_begin();
+    counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     RUN(a_restore_succeeds_or_leaves_nothing);
+    RUN(a_restore_costs_what_it_cost);
     scratch_end();
     return tap_done();
 }

@@ -233,6 +233,8 @@ static void count_call(long nr, long a, long b, long c)
     seized -= nr == SYS_ptrace && a == PTRACE_DETACH;
     if (nr == SYS_pwrite64)
         counts->written_bytes += (unsigned long)c;
+    if (nr == SYS_pread64)
+        counts->read_bytes += (unsigned long)c;
 }
 
 void faults_count_calls(struct call_counts *in)

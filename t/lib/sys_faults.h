@@ -41,15 +41,16 @@ void faults_arm_others(enum fault_kind kind, unsigned long n); /* by the test: i
 bool faults_disarm(void);
 
 /*
- * Instead of failing anything: how often each system call is made by the agents of this process,
- * those apart that lie between the seizing of the first thread and the letting go of the last.
- * Those that wait for somebody, and so may be made any number of times, are not counted.
+ * Instead of failing anything: how often each system call is made by the agents of this process, or
+ * by processes that it forks meanwhile, those apart that lie between the seizing of the first
+ * thread and the letting go of the last. Those that wait for somebody, and so may be made any
+ * number of times, are not counted.
  */
 #define COUNTED_CALLS 512
 
 struct call_counts {
     unsigned frozen[COUNTED_CALLS], other[COUNTED_CALLS];
-    unsigned long written_bytes;
+    unsigned long written_bytes, read_bytes; /* asked for, by pread and pwrite */
 };
 
 void faults_count_calls(struct call_counts *counts); /* in shared memory; NULL: no more */
