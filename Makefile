@@ -106,7 +106,7 @@ tools: $(BUILD)/bin/pheap $(TOOL_NAMES:%=$(BUILD)/bin/%)
 $(BUILD)/bin/pheap: $(call objects,tools) $(foreach layer,$(TOOL_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -ljansson -lz -lm -Wl,--export-dynamic-symbol=pheap_is_tool $(LDFLAGS)
+	$(Q)$(CC) -o $@ $^ -ljansson -lncursesw -ltinfo -lz -lm -Wl,--export-dynamic-symbol=pheap_is_tool $(LDFLAGS)
 $(TOOL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/pheap
 	$(Q)ln -sf pheap $@
 
@@ -171,7 +171,7 @@ check-prove-serial:
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
-                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_repair \
+                     recovery_blocks recovery_check% recovery_choose recovery_copy recovery_live_heap recovery_repair \
                      recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
@@ -296,6 +296,11 @@ $(BUILD)/bench/%: bench/%.c
 .PHONY: bench-views
 bench-views: all $(BUILD)/bench/many_blocks
 	@bench/views.py $(BENCH_ARGS)
+
+## bench-leaks: what pheap, gdb, Valgrind and heaptrack find in a heap, and at what price
+.PHONY: bench-leaks
+bench-leaks: bench-packages all $(BUILD)/bench/leaking
+	@bench/leaks.py $(BENCH_ARGS)
 
 ## bench-malloc: malloc and free beside mimalloc and glibc
 -include bench/malloc.mk

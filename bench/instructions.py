@@ -28,9 +28,10 @@ HEADING = """\
 """
 
 
-def collected(library, pattern, size, pairs):
+def collected(library, pattern, size, pairs, **variables):
     environment = {k: v for k, v in os.environ.items()
                    if not k.startswith(("LD_", "PHEAP_", "MALLOC_"))}
+    environment.update(variables)
     if library:
         environment["LD_PRELOAD"] = library
     done = subprocess.run(
@@ -43,9 +44,10 @@ def collected(library, pattern, size, pairs):
     return int(match[1])
 
 
-def count(library, pattern, size):
-    longer = collected(library, pattern, size, 2 * PAIRS)
-    return (longer - collected(library, pattern, size, PAIRS)) / PAIRS
+def count(library, pattern, size, **variables):
+    """variables: of the environment."""
+    longer = collected(library, pattern, size, 2 * PAIRS, **variables)
+    return (longer - collected(library, pattern, size, PAIRS, **variables)) / PAIRS
 
 
 def compiler_of(library):

@@ -78,17 +78,39 @@ static void *or_enomem(void *block)
 
 __attribute__((noinline)) static void *malloc_slow(size_t bytes)
 {
-    void *block = counted_malloc(bytes);
-
-    if (block != NULL)
-        return block;
     return or_enomem(program_start_heap() ? heap_malloc(bytes) : NULL);
+}
+
+/* Of a profiled heap, what is not small or may be sampled. */
+__attribute__((noinline)) static void *malloc_counted(size_t bytes, struct thread_heap *mine)
+{
+    void *block = counted_malloc(mine, bytes);
+
+    return LIKELY(block != NULL) ? block : malloc_slow(bytes);
+}
+
+/* All small mallocs of a profiled heap come here, so it is written out, without a frame or a
+ * detour. */
+__attribute__((noinline)) static void *malloc_counted_small(size_t bytes, struct thread_heap *mine)
+{
+    void *block;
+
+    if (UNLIKELY(bytes > SMALL_MAX_BYTES || bytes >= mine->until_sample))
+        return malloc_counted(bytes, mine);
+    block = small_pop(mine, bytes);
+    if (UNLIKELY(block == NULL))
+        return malloc_slow(bytes);
+    mine->until_sample -= bytes;
+    return block;
 }
 
 __attribute__((noinline)) static void *malloc_medium(size_t bytes, struct thread_heap *mine)
 {
-    void *block = medium_malloc(mine, bytes);
+    void *block;
 
+    if (UNLIKELY(bytes > mine->medium_limit))
+        return malloc_counted_small(bytes, mine);
+    block = class_pop(mine, bytes);
     return LIKELY(block != NULL) ? block : malloc_slow(bytes);
 }
 

@@ -28,35 +28,6 @@ static int help(void)
     return EXIT_FINE;
 }
 
-/* The pool that process pid was started with: PHEAP_POOL in its environment. */
-static int pool_of_process(uint64_t pid, char path[4096], struct problem *why)
-{
-    char file_name[64], *variable = NULL;
-    size_t size = 0;
-    int status = STATUS_REFUSED;
-    FILE *file;
-
-    snprintf(file_name, sizeof file_name, "/proc/%" PRIu64 "/environ", pid);
-    file = fopen(file_name, "re");
-    if (!file)
-        return problem_set(why, errno == EACCES ? STATUS_NOT_OWNER : -errno,
-                           "no process %llu that could be looked at: %s; give its pool instead",
-                           (unsigned long long)pid, strerror(errno));
-    while (getdelim(&variable, &size, 0, file) > 0) {
-        if (strncmp(variable, "PHEAP_POOL=", 11) == 0 && strlen(variable + 11) < 4096) {
-            strcpy(path, variable + 11);
-            status = 0;
-        }
-    }
-    free(variable);
-    fclose(file);
-    return status == 0
-               ? 0
-               : problem_set(why, STATUS_REFUSED,
-                             "process %llu was not started under pheap; see pheap run --help",
-                             (unsigned long long)pid);
-}
-
 static void print_answer(const struct control_answer *answer, bool as_json)
 {
     char size[32], pause[32];
@@ -123,12 +94,8 @@ static int checkpoint(const char *target, int timeout_ms, bool pin, bool as_json
     char path[4096];
     uint64_t pid = 0;
 
-    if (strlen(target) >= sizeof path)
-        return report("checkpoint", EXIT_USAGE, "the path of the pool is too long");
-    strcpy(path, target);
-    if (parse_number(target, 1, INT32_MAX, &pid) == 0 && access(target, F_OK) == 0)
-        pid = 0; /* a pool whose name is a number */
-    if ((pid && pool_of_process(pid, path, &why) < 0) || pool_state_read(path, &state, &why) < 0 ||
+    if (pool_state_target(target, path, &pid, &why) < 0 ||
+        pool_state_read(path, &state, &why) < 0 ||
         ask(&state, pid, timeout_ms, pin, &answer, &why) < 0)
         return report_problem("checkpoint", NULL, &why);
     print_answer(&answer, as_json);

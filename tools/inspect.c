@@ -10,9 +10,11 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/base/options.h"
 #include "tools/command.h"
 #include "tools/nearest.h"
 #include "tools/next_option.h"
+#include "tools/top.h"
 
 static const struct choice {
     const char *name;
@@ -46,10 +48,13 @@ static const struct choice html_choice = {"", inspect_html, 0, 0, "", ""};
 
 static int help(void)
 {
-    printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n\n"
+    printf("usage: pheap inspect [OPTION...] POOL [VIEW [ARGUMENT...]]\n"
+           "       pheap inspect [OPTION...] top POOL|PID\n\n"
            "Shows what POOL holds; it is only read. Views (summary unless said):\n\n");
     for (size_t i = 0; i < VIEW_COUNT; i++)
         printf("  %-14s %s\n", views[i].usage, views[i].summary);
+    printf("  %-14s what a program's heap and its pool are like now, and now, on a terminal\n",
+           "top");
     printf("\n  -g, --generation N   look at generation N, not at the newest\n"
            "      --json           one object, for programs; has summary and generations always\n"
            "      --core FILE      write a core file of the generation, for gdb\n"
@@ -64,6 +69,9 @@ static int help(void)
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
            "      --pointer        grep: PATTERN is the value of an aligned word\n"
            "      --folded FILE, --pprof FILE   (profile) write it for flame graphs, for pprof\n"
+           "  -i, --interval DUR  top: how often to look, 100ms to 1h (1s)\n"
+           "      --sort KEY      top: by bytes, change, growth, blocks or size\n"
+           "      --once          top: one text, as when the output is no terminal\n"
            "      --help, --version\n");
     return EXIT_FINE;
 }
@@ -203,6 +211,8 @@ enum option_key {
     KEY_MIN,
     KEY_HEX,
     KEY_POINTER,
+    KEY_SORT,
+    KEY_ONCE,
     KEY_VERSION,
 };
 
@@ -219,6 +229,9 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"min", required_argument, NULL, KEY_MIN},
                                         {"hex", no_argument, NULL, KEY_HEX},
                                         {"pointer", no_argument, NULL, KEY_POINTER},
+                                        {"interval", required_argument, NULL, 'i'},
+                                        {"sort", required_argument, NULL, KEY_SORT},
+                                        {"once", no_argument, NULL, KEY_ONCE},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, KEY_VERSION},
                                         {0}};
@@ -271,6 +284,38 @@ static const char *take_option(struct inspection *inspection, int option, const 
     return NULL;
 }
 
+/* The same of top's options. */
+static const char *take_top_option(struct top_options *top, int option, const char *argument)
+{
+    switch (option) {
+    case 'i':
+        return options_duration(argument, 1000000000, &top->interval_ns) < 0 ||
+                       top->interval_ns < TOP_INTERVAL_MIN_NS ||
+                       top->interval_ns > TOP_INTERVAL_MAX_NS
+                   ? "-i takes a time from 100ms to 1h"
+                   : NULL;
+    case KEY_SORT:
+        for (top->sort = 0; top->sort < TOP_SORTS; top->sort++)
+            if (strcmp(argument, top_sort_names[top->sort]) == 0)
+                return NULL;
+        return "--sort takes bytes, change, growth, blocks or size";
+    case KEY_ONCE:
+        top->once = true;
+    }
+    return NULL;
+}
+
+/* `top POOL`, or as a view: `POOL top`. Not a pool called top, with a view behind it. */
+static const char *top_target(int count, char **arguments)
+{
+    if (count != 2)
+        return NULL;
+    if (strcmp(arguments[0], "top") == 0 &&
+        !(choice_named(arguments[1]) && access("top", F_OK) == 0))
+        return arguments[1];
+    return strcmp(arguments[1], "top") == 0 ? arguments[0] : NULL;
+}
+
 static int no_view(const char *name)
 {
     char hint[NEAREST_HINT_BYTES];
@@ -285,15 +330,39 @@ static bool shows_all_generations(const struct choice *choice)
            choice->show == inspect_diff;
 }
 
+/* 0, or an exit status. */
+static int choose(int count, char **arguments, struct inspection *inspection,
+                  const struct choice **choice)
+{
+    if (count < 1)
+        return report_usage("inspect", "expected a pool, and perhaps a view");
+    if (choice_named(arguments[0]) && access(arguments[0], F_OK) != 0)
+        return report_usage("inspect", "the pool comes first: pheap inspect POOL VIEW");
+    if (count >= 2 && !(*choice = choice_named(arguments[1])))
+        return no_view(arguments[1]);
+    if (count > 1 && (count < 2 + (*choice)->least || count > 2 + (*choice)->most))
+        return report_usage("inspect", (*choice)->most ? "the view needs other arguments"
+                                                       : "the view takes no arguments");
+    if (inspection->generation && count > 1 && shows_all_generations(*choice))
+        return report_usage("inspect", "-g goes with views of one generation");
+    if ((inspection->core_path || inspection->html_path) && count != 1)
+        return report_usage("inspect", "--core and --html take no view");
+    if (inspection->core_path || inspection->html_path)
+        *choice = inspection->core_path ? &core_choice : &html_choice;
+    inspection->arguments = arguments + 2;
+    inspection->argument_count = count > 2 ? count - 2 : 0;
+    return 0;
+}
+
 int command_inspect(int argc, char **argv)
 {
     static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
+    struct top_options top = {.interval_ns = 1000000000};
     const struct choice *choice = &views[0];
-    bool as_json = false;
     const char *wrong;
-    int option, left;
+    int option, status;
 
-    while ((option = next_option("inspect", argc, argv, ":g:h", options)) != -1) {
+    while ((option = next_option("inspect", argc, argv, ":g:i:h", options)) != -1) {
         if (option == 'h')
             return help();
         if (option == KEY_VERSION) {
@@ -302,28 +371,18 @@ int command_inspect(int argc, char **argv)
         }
         if (option == '?')
             return EXIT_USAGE;
-        as_json = as_json || option == KEY_JSON;
+        top.as_json = top.as_json || option == KEY_JSON;
         wrong = take_option(&inspection, option, optarg);
+        if (!wrong)
+            wrong = take_top_option(&top, option, optarg);
         if (wrong)
             return report_usage("inspect", wrong);
     }
-    left = argc - optind;
-    if (left < 1)
-        return report_usage("inspect", "expected a pool, and perhaps a view");
-    if (choice_named(argv[optind]) && access(argv[optind], F_OK) != 0)
-        return report_usage("inspect", "the pool comes first: pheap inspect POOL VIEW");
-    if (left >= 2 && !(choice = choice_named(argv[optind + 1])))
-        return no_view(argv[optind + 1]);
-    if (left > 1 && (left < 2 + choice->least || left > 2 + choice->most))
-        return report_usage("inspect", choice->most ? "the view needs other arguments"
-                                                    : "the view takes no arguments");
-    if (inspection.generation && left > 1 && shows_all_generations(choice))
-        return report_usage("inspect", "-g goes with views of one generation");
-    if ((inspection.core_path || inspection.html_path) && left != 1)
-        return report_usage("inspect", "--core and --html take no view");
-    if (inspection.core_path || inspection.html_path)
-        choice = inspection.core_path ? &core_choice : &html_choice;
-    inspection.arguments = argv + optind + 2;
-    inspection.argument_count = left > 2 ? left - 2 : 0;
-    return inspect(argv[optind], choice, &inspection, as_json);
+    top.target = top_target(argc - optind, argv + optind);
+    if (top.target && inspection.generation)
+        return report_usage("inspect", "-g goes with views of one generation, not with top");
+    if (top.target)
+        return top_run(&top);
+    status = choose(argc - optind, argv + optind, &inspection, &choice);
+    return status ? status : inspect(argv[optind], choice, &inspection, top.as_json);
 }

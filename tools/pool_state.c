@@ -4,11 +4,14 @@
  */
 #include "tools/pool_state.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "tools/command.h"
 
 #define WAIT_STEP_NS       10000000   /* 10 ms */
 #define WAIT_LIMIT_NS      2000000000 /* 2 s: the longest that an ended program was seen to linger */
@@ -212,4 +215,44 @@ int pool_state_wait_free(struct pool_state *state, struct problem *why)
     if (status < 0)
         return status;
     return pool_state_read(state->path, state, why);
+}
+
+/* The pool that process pid was started with: PHEAP_POOL in its environment. */
+static int pool_of_process(uint64_t pid, char path[4096], struct problem *why)
+{
+    char file_name[64], *variable = NULL;
+    size_t size = 0;
+    int status = STATUS_REFUSED;
+    FILE *file;
+
+    snprintf(file_name, sizeof file_name, "/proc/%" PRIu64 "/environ", pid);
+    file = fopen(file_name, "re");
+    if (!file)
+        return problem_set(why, errno == EACCES ? STATUS_NOT_OWNER : -errno,
+                           "no process %llu that could be looked at: %s; give its pool instead",
+                           (unsigned long long)pid, strerror(errno));
+    while (getdelim(&variable, &size, 0, file) > 0) {
+        if (strncmp(variable, "PHEAP_POOL=", 11) == 0 && strlen(variable + 11) < 4096) {
+            strcpy(path, variable + 11);
+            status = 0;
+        }
+    }
+    free(variable);
+    fclose(file);
+    return status == 0
+               ? 0
+               : problem_set(why, STATUS_REFUSED,
+                             "process %llu was not started under pheap; see pheap run --help",
+                             (unsigned long long)pid);
+}
+
+int pool_state_target(const char *target, char path[4096], uint64_t *pid, struct problem *why)
+{
+    *pid = 0;
+    if (strlen(target) >= 4096)
+        return problem_set(why, STATUS_USAGE, "the path of the pool is too long");
+    strcpy(path, target);
+    if (parse_number(target, 1, INT32_MAX, pid) < 0 || access(target, F_OK) == 0)
+        *pid = 0; /* a path, or a pool whose name is a number */
+    return *pid ? pool_of_process(*pid, path, why) : 0;
 }

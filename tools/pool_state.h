@@ -16,6 +16,13 @@ struct pool_state {
     bool super_fell_back;
 };
 
+/*
+ * What a person named: a pool by its path, or by the pid of the program that was started with it. A
+ * file whose name is a number is a path. *pid: 0 for a path.
+ */
+MUST_CHECK int pool_state_target(const char *target, char path[4096], uint64_t *pid,
+                                 struct problem *why);
+
 /* As pool_open(POOL_READ), which it is. */
 MUST_CHECK int pool_state_read(const char *path, struct pool_state *out, struct problem *why);
 

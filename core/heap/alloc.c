@@ -274,7 +274,8 @@ void *heap_malloc(size_t bytes)
         return block;
     if (bytes <= heap_thread->medium_limit)
         return alloc_class(size_class_of(bytes), bytes, 1, NULL);
-    return alloc_beyond(class_or_large(bytes), bytes, 1, NULL);
+    block = counted_malloc(heap_thread, bytes);
+    return block ? block : alloc_beyond(class_or_large(bytes), bytes, 1, NULL);
 }
 
 /* One reserve serves all, so a request above a slot's size is refused before it is rounded. */
@@ -289,7 +290,7 @@ void *heap_calloc(size_t count, size_t bytes)
     block = fast_malloc(heap_thread, total);
     if (block == NULL && total <= heap_thread->medium_limit)
         block = alloc_class(size_class_of(total), total, 1, &is_zero);
-    else if (block == NULL)
+    else if (block == NULL && (block = counted_malloc(heap_thread, total)) == NULL)
         block = alloc_beyond(class_or_large(total), total, 1, &is_zero);
     if (block == NULL || is_zero)
         return block;

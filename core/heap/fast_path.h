@@ -2,7 +2,7 @@
  * fast_path.h - the two paths that nearly every malloc and free takes, to be inlined where they
  * are entered. No lock, no atomic, no call.
  *
- * malloc leaves it when the size has no entry in the table, which medium_malloc() does without, or
+ * malloc leaves it when the size has no entry in the table, which class_pop() does without, or
  * the current slab's free list is empty; "no heap yet", "no thread heap yet", "remote frees wait"
  * and "epoch over" are all behind that one branch. free leaves it when one product says that the
  * pointer is no block of a slab of this thread that is neither full nor about to be empty, see
@@ -54,17 +54,10 @@ static inline void *class_pop(struct thread_heap *mine, size_t bytes)
     return slab_pop(slab, slab->start, slab_bytes(slab));
 }
 
-/* NULL: take heap_malloc(). */
-static inline void *medium_malloc(struct thread_heap *mine, size_t bytes)
-{
-    return UNLIKELY(bytes > mine->medium_limit) ? NULL : class_pop(mine, bytes);
-}
-
 /* In a profiled heap, whose limits are 0: counts what is not going to be sampled and serves it.
  * NULL: take heap_malloc(), nothing was counted. */
-static inline void *counted_malloc(size_t bytes)
+static inline void *counted_malloc(struct thread_heap *mine, size_t bytes)
 {
-    struct thread_heap *mine = heap_thread;
     void *block = NULL;
 
     if (bytes >= mine->until_sample)

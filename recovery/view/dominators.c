@@ -2,22 +2,26 @@
  * dominators.c - see dominators.h. The algorithm is SEMI-NCA (Georgiadis, 2005): semidominators as
  * by Lengauer and Tarjan, then the nearest common ancestor of each node's parent and semidominator.
  *
- * Nodes are numbered in the order in which a depth-first search meets them. The search keeps words
- * to follow on a stack; a block is numbered when it is taken off, by the newest word that leads to
- * it, so the tree is one of a depth-first search. All other words that lead to it are `edges`. In
- * heaps that are lists and trees there are few of them, and all else goes through arrays in order.
+ * Nodes are numbered in the order in which a depth-first search meets them. The search keeps
+ * pointers to follow on a stack; a block is numbered when it is taken off, by the newest pointer
+ * that leads to it, so the tree is one of a depth-first search. All other pointers that lead to it
+ * are `edges`. In heaps that are lists and trees there are few of them, and all else goes through
+ * arrays in order.
+ *
+ * The search itself goes all over the heap, block by block, on one processor: it follows the lists
+ * of pointers.h, and what has to be known of a block is fetched when it is put on the stack.
  */
 #include "recovery/view/dominators.h"
 
 #include <errno.h>
 #include <string.h>
-#include "recovery/view/layouts.h"
+#include "recovery/view/pointers.h"
 
 #define ARENA_BYTES (64ull << 30) /* reserved, not used */
 #define GROW        (64u << 10)   /* entries */
 #define ROOTS_MAX   (1u << 20)
 
-struct pair { /* a word of node `from` that leads to: a block's number; later, a node */
+struct pair { /* a pointer in node `from` to: a block's number; later, a node */
     uint32_t from, to;
 };
 
@@ -30,12 +34,8 @@ struct pairs { /* an arena of its own, which only grows, so that it is one array
 struct finding_dominators {
     struct dominators *out;
     const struct block_map *map;
-    uint64_t slot, low, bytes; /* of the data area */
-    struct layouts layouts;
-    uint32_t node; /* whose pointers are followed */
+    struct pointers pointers;
     struct pairs stack, edges;
-    struct arena addresses; /* of the stack's pairs */
-    uint64_t *address_of;
     uint32_t *node_of, *parent, *semi, *label, *idom, *what, *blocks;
     uint64_t *retained;
     uint32_t root_node; /* of the root whose words are looked at; 0: not numbered yet */
@@ -84,72 +84,35 @@ static uint32_t add_node(struct finding_dominators *find, uint32_t parent, uint3
     return node;
 }
 
-/* The word is followed later, if nobody has been there. */
-static inline void push(struct finding_dominators *find, uint32_t from, uint64_t word)
+/* It is followed later. */
+static inline void push(struct finding_dominators *find, uint32_t from, uint32_t number)
 {
-    uint64_t number;
-    bool added;
-
-    if (word - find->low >= find->bytes)
-        return;
-    number = block_map_number(find->map, word);
-    if (number == BLOCK_NONE || !block_bit(find->map->used, number))
-        return;
-    if (find->node_of[number]) {
-        added = pairs_add(&find->edges, from, find->node_of[number]);
-    } else {
-        uint64_t room = find->stack.room;
-
-        added = pairs_add(&find->stack, from, (uint32_t)number);
-        if (added && find->stack.room != room)
-            added = arena_alloc(&find->addresses, GROW * sizeof *find->address_of, 8) != NULL;
-        if (added)
-            find->address_of[find->stack.count - 1] = word;
-        __builtin_prefetch((const void *)word);
-        __builtin_prefetch(&find->node_of[number]);
-    }
-    find->failed = added ? find->failed : -ENOMEM;
+    __builtin_prefetch(&find->node_of[number]);
+    __builtin_prefetch(&find->pointers.first[number]);
+    if (!pairs_add(&find->stack, from, number))
+        find->failed = -ENOMEM;
 }
 
-static void push_pointer(void *context, uint64_t place, uint32_t kind, uint64_t target)
+static void visit_block(struct finding_dominators *find, struct pair pair)
 {
-    struct finding_dominators *find = context;
+    const struct pointers *pointers = &find->pointers;
+    uint64_t begin = pointers_begin(pointers, pair.to);
+    uint64_t end = pointers_begin(pointers, pair.to + 1ull);
+    uint32_t node = add_node(find, pair.from, pair.to, pointers_block_bytes(pointers, pair.to));
 
-    (void)place;
-    (void)kind;
-    push(find, find->node, target);
-}
-
-static void visit_block(struct finding_dominators *find, struct pair pair, uint64_t address)
-{
-    const struct span_note *note = &find->map->notes[(address - find->slot) >> SLICE_SHIFT];
-    uint64_t start =
-        find->slot + ((uint64_t)note->slice << SLICE_SHIFT) + (uint64_t)note->start * BLOCK_UNIT;
-    uint64_t bytes = note->class == BLOCK_CLASS_LARGE
-                         ? block_map_large_bytes(find->map, note->slice)
-                         : size_class_block_bytes(note->class);
-    const uint64_t *words = (const uint64_t *)(start + (pair.to - note->number) * bytes);
-    uint32_t node = add_node(find, pair.from, pair.to, bytes);
-
-    find->node_of[pair.to] = find->node = node;
-    if (find->layouts.count > 0 &&
-        layouts_each(&find->layouts, (uint64_t)(uintptr_t)words, push_pointer, find))
-        return;
-    for (uint64_t i = bytes / 8; i-- > 0;) {
-        push(find, node, words[i]);
-        push(find, node, block_self_relative((uint64_t)(uintptr_t)&words[i], words[i]));
-    }
+    find->node_of[pair.to] = node;
+    for (uint64_t i = end; i-- > begin;)
+        push(find, node, pointers->to[i]);
 }
 
 static void search(struct finding_dominators *find)
 {
     while (find->stack.count > 0 && find->failed == 0) {
         struct pair pair = find->stack.all[--find->stack.count];
-        uint64_t address = find->address_of[find->stack.count];
         uint32_t node = find->node_of[pair.to];
 
         if (node == 0)
-            visit_block(find, pair, address);
+            visit_block(find, pair);
         else if (!pairs_add(&find->edges, pair.from, node))
             find->failed = -ENOMEM;
     }
@@ -187,13 +150,14 @@ static void root_words(void *context, const struct root *root, const void *data,
     if (find->failed < 0)
         return;
     for (size_t i = 0; i + 8 <= bytes; i += 8) {
-        uint64_t word;
+        uint64_t word, number;
 
         memcpy(&word, (const uint8_t *)data + i, 8);
-        if (word - find->low >= find->bytes)
+        number = block_map_number(find->map, word);
+        if (number == BLOCK_NONE || !block_bit(find->map->used, number))
             continue;
         begin_root(find, root);
-        push(find, find->root_node, word);
+        push(find, find->root_node, (uint32_t)number);
         search(find);
     }
 }
@@ -289,11 +253,13 @@ static int make_arrays(struct finding_dominators *find)
     uint32_t **arrays[] = {&find->parent, &find->semi, &find->label,
                            &find->idom,   &find->what, &find->blocks};
 
+    /* The one that is looked at in no order: in large pages. */
+    arena_expect(arena, (find->map->count + 1) * sizeof *find->node_of);
+    find->node_of = arena_alloc(arena, (find->map->count + 1) * sizeof *find->node_of, 64);
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         if (!(*arrays[i] = arena_alloc(arena, nodes * sizeof **arrays[i], 64)))
             return -ENOMEM;
     find->retained = arena_alloc(arena, nodes * sizeof *find->retained, 64);
-    find->node_of = arena_alloc(arena, (find->map->count + 1) * sizeof *find->node_of, 64);
     find->out->roots = arena_alloc(arena, ROOTS_MAX * sizeof *find->out->roots, 64);
     return find->retained && find->node_of && find->out->roots ? 0 : -ENOMEM;
 }
@@ -307,14 +273,9 @@ static int prepare(struct finding_dominators *find)
     if (status == 0)
         status = pairs_open(&find->edges);
     if (status == 0)
-        status = arena_create(&find->addresses, ARENA_BYTES);
+        status = pointers_find(&find->pointers, find->map);
     if (status < 0)
         return status;
-    find->address_of = (uint64_t *)find->addresses.base;
-    layouts_load(&find->layouts, find->map);
-    find->slot = view_slot_base(find->map->view);
-    find->low = find->slot + ((uint64_t)find->map->first_slice << SLICE_SHIFT);
-    find->bytes = (uint64_t)(find->map->top - find->map->first_slice) << SLICE_SHIFT;
     return make_arrays(find);
 }
 
@@ -353,8 +314,7 @@ int dominators_find(struct dominators *out, const struct block_map *map, struct 
     out->node_of_block = find.node_of;
     pairs_close(&find.stack);
     pairs_close(&find.edges);
-    if (find.addresses.base)
-        arena_destroy(&find.addresses);
+    pointers_free(&find.pointers);
     if (status == -ENOMEM)
         return problem_set(why, status, "no memory for what keeps %lu blocks",
                            (unsigned long)map->used_count);

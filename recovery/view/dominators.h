@@ -5,8 +5,8 @@
  * Nodes are roots (roots.h: a named root, a thread's registers, a mapping) and blocks that are
  * reached. Node 0 is the start of all. Pointers are recognised as by reach.h.
  *
- * Memory: about 40 bytes a block and 8 a pointer that is not the first to lead to its block; in
- * arenas of its own.
+ * Memory: about 50 bytes a block, 4 a pointer, and 8 more a pointer that is not the first to lead
+ * to its block; in arenas of its own.
  */
 #ifndef PHEAP_RECOVERY_VIEW_DOMINATORS_H
 #define PHEAP_RECOVERY_VIEW_DOMINATORS_H

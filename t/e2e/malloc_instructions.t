@@ -7,9 +7,10 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../lib"), os.path.join(HERE, "../../bench")]
 import instructions  # noqa: E402
-from pheap_test import LIBRARY, Skip, add_test, check, main  # noqa: E402
+from pheap_test import LIBRARY, Skip, add_test, check, main, test  # noqa: E402
 
 TOLERANCE = 2
+PROFILED = 12  # a malloc of a program with PHEAP_PROFILE that is not sampled: so many more at most
 
 
 def compare(pattern, size):
@@ -30,6 +31,18 @@ def compare(pattern, size):
 for each in instructions.PATTERNS:
     add_test("%s of %d bytes takes the instructions of the table" % each,
              lambda place, each=each: compare(*each))
+
+
+@test
+def a_profiled_heap_counts_bytes_in_a_dozen_instructions(place):
+    del place
+    if not shutil.which("valgrind"):
+        raise Skip("no valgrind here: instructions cannot be counted")
+    for size in (64, 16384):
+        plain = instructions.count(LIBRARY, "pair", size)
+        profiled = instructions.count(LIBRARY, "pair", size, PHEAP_PROFILE="1T")
+        check(0 < profiled - plain <= PROFILED, f"pair {size}: {plain:.1f}, with PHEAP_PROFILE {profiled:.1f}")
+
 
 if __name__ == "__main__":
     main()

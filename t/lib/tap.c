@@ -105,6 +105,6 @@ __attribute__((visibility("default"))) const char *__tsan_default_suppressions(v
  */
 const char *__tsan_default_suppressions(void)
 {
-    return "race:fast_free\nrace:slab_free\nrace_top:fast_malloc\nrace_top:medium_malloc";
+    return "race:fast_free\nrace:slab_free\nrace_top:fast_malloc\nrace_top:class_pop";
 }
 #endif
