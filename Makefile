@@ -56,6 +56,7 @@ $(BUILD)/obj/tools/page/page.S.o: $(wildcard tools/page/*.html tools/page/*.css 
 GENERAL_REGS := -mgeneral-regs-only -fno-builtin -USYS_FAULTS \
                 $(if $(findstring clang,$(CC)),,-fno-tree-loop-distribute-patterns)
 CFLAGS_core/process/parasite := $(GENERAL_REGS)
+CFLAGS_core/process/errand := $(GENERAL_REGS) -fno-sanitize=all
 CFLAGS_core/process/batch_blob := $(GENERAL_REGS)
 CFLAGS_core/process/continuation := $(GENERAL_REGS)
 
@@ -207,7 +208,7 @@ $(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
 fault-tests: $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/t/faults/%)
 fault-builds:
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/faults OPT='$(OPT) -DSYS_FAULTS' fault-tests
-check-faults: fault-builds $(BUILD)/bin/pheap $(BUILD)/lib/libpheap.so $(BUILD)/t/programs/leaking
+check-faults: all $(PROGRAMS) fault-builds
 	@$(PROVE) -j2 $(FAULT_TESTS)
 
 # --- fuzzing: t/fuzz/xxx.c, with clang's libFuzzer; what it found is in t/fuzz/corpus,
@@ -237,6 +238,14 @@ run-fuzz: fuzz
 	  $(BUILD)/fuzz/t/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=65536 \
 	    -artifact_prefix=$(BUILD)/fuzz/$$name- -print_final_stats=1 -verbosity=0 \
 	    $(BUILD)/fuzz/found/$$name t/fuzz/corpus/$$name || exit 1; done
+
+## fuzz-afl: AFL++ on each target for FUZZ_SECONDS, from t/fuzz/corpus and what it found before
+.PHONY: fuzz-afl
+fuzz-afl:
+	@scripts/install-packages scripts/packages-fuzz
+	+@AFL_QUIET=1 $(MAKE) --no-print-directory CC=afl-clang-fast BUILD=$(BUILD)/afl \
+	  OPT='-O1 -g $(FUZZ_FLAGS)' LDFLAGS='-fsanitize=fuzzer $(FUZZ_FLAGS)' fuzz-targets
+	@scripts/fuzz-afl $(BUILD)/afl $(FUZZ_SECONDS) $(FUZZ_NAMES)
 
 ## check-dax: the tests on persistent memory, in a guest under QEMU (about a minute)
 check-dax: packages

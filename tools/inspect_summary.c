@@ -105,16 +105,19 @@ static int summary_json(const struct inspection *inspection, bool running,
     return 0;
 }
 
-static void print_run(const struct pool_state *state, bool running,
+static void print_run(const struct pool_state *state, enum pool_use use,
                       const struct control_answer *agent)
 {
     const struct superblock *super = &state->super;
     const struct generation_entry *resumable = pool_state_resumable(state);
 
-    if (running)
+    if (use == POOL_RUNS)
         printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n"
                "  storage      %s\n",
                pool_state_outer_pid(agent), agent->checkpoints, agent->tracking, agent->storage);
+    else if (use == POOL_SILENT)
+        printf("  program      holds the pool, and its agent does not answer: fuser %s\n",
+               state->path);
     else if (super->log.extent_count > 0)
         printf("  program      any that opens it: a heap with a log of transactions\n");
     else if (super->run_state == RUN_NONE)
@@ -174,19 +177,19 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
 {
     const struct superblock *super = &inspection->state.super;
     struct control_answer agent;
-    bool running = pool_state_agent(&inspection->state, &agent);
+    enum pool_use use = pool_state_settle(&inspection->state, &agent);
     char text[64], size[32];
 
     (void)why;
     agent.tracking[sizeof agent.tracking - 1] = 0;
     if (inspection->json)
-        return summary_json(inspection, running, &agent);
+        return summary_json(inspection, use == POOL_RUNS, &agent);
     inspect_heading(inspection, inspection->state.path);
     show_uuid(text, super->uuid);
     printf("  pool         %s, format %u, slot %u, %s\n", text, super->format_version, super->slot,
            show_bytes(size, file_bytes(inspection->state.path)));
     printf("  made         %s\n", inspect_time(text, super->created_ns));
-    print_run(&inspection->state, running, &agent);
+    print_run(&inspection->state, use, &agent);
     print_newest(&inspection->state);
     print_crash(&inspection->state);
     if (super->resume_count)

@@ -16,6 +16,7 @@
 #define WAIT_STEP_NS       10000000   /* 10 ms */
 #define WAIT_LIMIT_NS      2000000000 /* 2 s: the longest that an ended program was seen to linger */
 #define WAIT_LIVING_NS     200000000  /* a program that answers as living this long is running */
+#define WAIT_SILENT_NS     3000000000 /* one that does not answer may be at a long checkpoint */
 #define AGENT_TIMEOUT_MSEC 1000
 
 int pool_state_read(const char *path, struct pool_state *out, struct problem *why)
@@ -162,6 +163,38 @@ static int in_use(const struct pool_state *state, int pid, struct problem *why)
     return problem_set(why, STATUS_IN_USE,
                        "%s: in use by a process that does not answer; find it with fuser %s",
                        state->path, state->path);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static enum pool_use look_at_use(const struct pool_state *state, struct control_answer *answer)
+{
+    struct problem ignored;
+
+    if (ask_agent(state, CONTROL_STATUS, answer))
+        return answer->status == 0 ? POOL_RUNS : POOL_UNUSED;
+    return try_writer_lock(state->path, &ignored) == STATUS_IN_USE ? POOL_SILENT : POOL_UNUSED;
+}
+
+enum pool_use pool_state_settle(struct pool_state *state, struct control_answer *answer)
+{
+    const struct timespec step = {0, WAIT_STEP_NS};
+    uint64_t until_ns = now_ns() + WAIT_SILENT_NS;
+    struct pool_state again;
+    struct problem ignored;
+    enum pool_use use;
+
+    while ((use = look_at_use(state, answer)) == POOL_SILENT && now_ns() < until_ns)
+        nanosleep(&step, NULL);
+    if (use != POOL_RUNS && pool_state_read(state->path, &again, &ignored) == 0)
+        *state = again;
+    return use;
 }
 
 int pool_state_wait_free(struct pool_state *state, struct problem *why)

@@ -38,6 +38,19 @@ const struct generation_entry *pool_state_newest(const struct pool_state *state)
 /* A program runs on the pool: its agent's answer. False when none does. */
 bool pool_state_agent(const struct pool_state *state, struct control_answer *answer);
 
+enum pool_use {
+    POOL_UNUSED, /* by a living program */
+    POOL_RUNS,   /* and its agent has answered */
+    POOL_SILENT, /* somebody holds it and does not answer */
+};
+
+/*
+ * The same, and certain: who holds the pool and does not answer is in the middle of a checkpoint,
+ * or about to write the end mark of a program that has ended. It is waited for, up to 3 s, and the
+ * superblock is read again.
+ */
+enum pool_use pool_state_settle(struct pool_state *state, struct control_answer *answer);
+
 /*
  * The answering program's pid as we see it: that of the agent's parent. A program that was resumed
  * in a pid namespace of its own knows itself by another number, which is answer->pid.

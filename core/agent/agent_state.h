@@ -43,6 +43,7 @@ struct agent {
     struct agent_link *link;
     int program_pid;
     int self_pid;
+    uint32_t self_tid; /* 0 when the kernel has seen our end: threads on errands look at it */
     int pidfd;
     int signal_fd; /* SIGCHLD: a straggler reports; SIGURG: the mailbox */
 

@@ -64,6 +64,7 @@ static int separate(struct agent *agent)
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
     agent->self_pid = sys_getpid();
+    agent->self_tid = (uint32_t)sys_call(SYS_set_tid_address, &agent->self_tid);
     agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);
     agent->signal_fd =
         (int)sys_call(SYS_signalfd4, -1, &signals, sizeof signals, O_CLOEXEC | O_NONBLOCK);

@@ -190,20 +190,60 @@ static uint32_t arrivals(const struct freeze *freeze)
     return freeze->halts ? __atomic_load_n(&freeze->halts->arrived, __ATOMIC_ACQUIRE) : 0;
 }
 
+/* Reads the registers of a stopped thread and mends its system call, at once: should we be killed,
+ * it goes on with what it has. Done again it changes nothing. */
+static int mend(struct freeze *freeze, struct tracee *tracee)
+{
+    int status = tracee->regs_read ? 0 : tracee_read_registers(tracee);
+
+    if (status < 0 || tracee->halt)
+        return status; /* halted: the kernel has told the thread already */
+    status =
+        syscall_restart_fix(freeze->restarts, tracee, freeze->pid, sys_clock_ns(CLOCK_MONOTONIC));
+    return status == 0 && tracee->regs_changed ? tracee_write_registers(tracee) : status;
+}
+
+static bool is_to_mend(const struct tracee *tracee)
+{
+    return tracee->state == TRACEE_STOPPED && !tracee->regs_read;
+}
+
+/* Those that have stopped since the last time. */
+static int mend_stopped(struct freeze *freeze, struct problem *why)
+{
+    uint32_t i = 0;
+
+    while (i < freeze->count && !is_to_mend(&freeze->tracees[i]))
+        i++;
+    if (i < freeze->count && task_has_exec_ed(freeze->pid))
+        return problem_set(why, STATUS_ENDED, "the program has called exec");
+    for (; i < freeze->count; i++) {
+        struct tracee *tracee = &freeze->tracees[i];
+        int status = is_to_mend(tracee) ? mend(freeze, tracee) : 0;
+
+        if (status < 0)
+            return problem_set(why, status == -ESRCH ? STATUS_DEFERRED : status,
+                               "thread %d: cannot read its registers: %s", tracee->tid,
+                               status_text(status));
+    }
+    return 0;
+}
+
 static int wait_all_stopped(struct freeze *freeze, uint64_t deadline_ns, struct problem *why)
 {
-    uint32_t running, arrived = arrivals(freeze);
-
-    for (; (running = poll_all(freeze)) > 0; arrived = arrivals(freeze)) {
+    for (;;) {
+        uint32_t arrived = arrivals(freeze), running = poll_all(freeze);
+        int status = mend_stopped(freeze, why);
         uint64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC);
 
+        if (status < 0 || running == 0)
+            return status;
         if (now_ns >= deadline_ns)
             return problem_set(why, STATUS_DEFERRED,
                                "%u of %u threads could not be stopped in time", running,
                                freeze->count);
         wait_for_report(freeze, arrived, deadline_ns - now_ns);
     }
-    return 0;
 }
 
 /* Forgets the threads that are no longer ours. Their xstate buffers stay with the table. */
@@ -225,33 +265,6 @@ static void drop_gone(struct freeze *freeze)
         kept++;
     }
     freeze->count = kept;
-}
-
-/* Reads the registers of a stopped thread and mends its system call. Done again it changes
- * nothing. */
-static int mend(struct freeze *freeze, struct tracee *tracee)
-{
-    int status = tracee->regs_read ? 0 : tracee_read_registers(tracee);
-
-    if (status < 0 || tracee->halt)
-        return status; /* halted: the kernel has told the thread already */
-    return syscall_restart_fix(freeze->restarts, tracee, freeze->pid,
-                               sys_clock_ns(CLOCK_MONOTONIC));
-}
-
-static int mend_all(struct freeze *freeze, struct problem *why)
-{
-    if (task_has_exec_ed(freeze->pid))
-        return problem_set(why, STATUS_ENDED, "the program has called exec");
-    for (uint32_t i = 0; i < freeze->count; i++) {
-        int status = mend(freeze, &freeze->tracees[i]);
-
-        if (status < 0)
-            return problem_set(why, status == -ESRCH ? STATUS_DEFERRED : status,
-                               "thread %d: cannot read its registers: %s", freeze->tracees[i].tid,
-                               status_text(status));
-    }
-    return 0;
 }
 
 static int check_leader(struct freeze *freeze, struct problem *why)
@@ -279,8 +292,7 @@ static int stop_all(struct freeze *freeze, uint64_t deadline_ns, struct problem 
         status = wait_all_stopped(freeze, deadline_ns, why);
         if (status == 0 && taken == 0) {
             drop_gone(freeze);
-            status = check_leader(freeze, why);
-            return status ? status : mend_all(freeze, why);
+            return check_leader(freeze, why);
         }
     }
     return status ? status : problem_set(why, STATUS_DEFERRED, "threads come and go too fast");
@@ -306,13 +318,9 @@ static void give_back(struct freeze *freeze)
 {
     bool is_ours = freeze->count > 0 && !task_has_exec_ed(freeze->pid);
 
-    for (uint32_t i = 0; i < freeze->count; i++) {
-        struct tracee *tracee = &freeze->tracees[i];
-
-        if (tracee->state == TRACEE_STOPPED && is_ours && mend(freeze, tracee) == 0 &&
-            tracee->regs_changed && tracee_write_registers(tracee) < 0)
-            continue;
-    }
+    for (uint32_t i = 0; i < freeze->count; i++)
+        if (freeze->tracees[i].state == TRACEE_STOPPED && is_ours)
+            (void)mend(freeze, &freeze->tracees[i]);
 }
 
 static void let_go(struct tracee *tracee)

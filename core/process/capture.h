@@ -21,7 +21,7 @@
 #include "core/process/record.h"
 #include "core/process/tracee.h"
 
-#define CAPTURE_STACK_BYTES (64u << 10)
+#define CAPTURE_STACK_BYTES (1u << 20)
 
 struct saved_files;
 struct capture_cache; /* build-ids and the like, in the agent's arena */
@@ -41,6 +41,7 @@ struct capture {
     const struct memory_calls *memory_calls; /* of the program, see memory_attributes.h */
     struct arena *scratch;                   /* rewound by the caller after the checkpoint */
     uintptr_t call_stack_top;                /* CAPTURE_STACK_BYTES of agent memory below it */
+    const uint32_t *tracer; /* the caller's thread id, 0 when it is dead: errand.h */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
     struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */

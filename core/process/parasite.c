@@ -11,11 +11,6 @@
 
 #define KERNEL_SIGSET_BYTES 8
 
-__asm__(".pushsection .text\n"
-        ".globl parasite_trap\n.hidden parasite_trap\n"
-        "parasite_trap: int3\n"
-        ".popsection");
-
 static long collect_thread(struct parasite_thread *report)
 {
     long status = sys_call(SYS_sigaltstack, 0, &report->altstack);
@@ -53,8 +48,9 @@ static void collect_descriptors(struct parasite_report *report)
             sys_call(SYS_fcntl, report->descriptors[i], F_GETFD) == FD_CLOEXEC;
 }
 
-long parasite_collect(struct parasite_thread *report)
+long parasite_collect(void *of_one_thread)
 {
+    struct parasite_thread *report = of_one_thread;
     long status = collect_thread(report);
 
     if (status == 0 && report->process)

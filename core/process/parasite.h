@@ -1,9 +1,9 @@
 /*
  * parasite.h - what only a thread itself can tell the kernel's view of, asked in one go.
  *
- * parasite_collect() is run in stopped threads by tracee_call_start(), in several at once, each on
- * PARASITE_STACK_BYTES of its own and with a report of its own, which lie in the agent's memory
- * (the address space is shared). One of them is asked for what belongs to the process too.
+ * parasite_collect() is an errand (errand.h) of stopped threads, of several at once, each with a
+ * report of its own, which lies in the agent's memory (the address space is shared). One of them is
+ * asked for what belongs to the process too.
  */
 #ifndef PHEAP_PROCESS_PARASITE_H
 #define PHEAP_PROCESS_PARASITE_H
@@ -15,7 +15,6 @@
 #include "core/process/record_format.h"
 
 #define PARASITE_POSIX_TIMERS_MAX 64
-#define PARASITE_STACK_BYTES      2048u
 
 /* Of the process. */
 struct parasite_report {
@@ -47,10 +46,7 @@ struct parasite_thread {
     int32_t death_signal;
 };
 
-/* 0 or the first -errno. */
-long parasite_collect(struct parasite_thread *report);
-
-/* An int3 in our text, for tracee_call_start(). */
-extern const char parasite_trap[];
+/* 0 or the first -errno. Argument: a struct parasite_thread. */
+long parasite_collect(void *of_one_thread);
 
 #endif

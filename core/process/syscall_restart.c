@@ -496,15 +496,34 @@ int syscall_restart_fix(struct restart_table *table, struct tracee *tracee, int 
     return 0;
 }
 
-void syscall_restart_for_image(struct user_regs_struct *regs)
+static bool is_to_restart(const struct user_regs_struct *regs)
 {
     int64_t returned = (int64_t)regs->rax;
 
-    if ((int64_t)regs->orig_rax >= 0) {
-        if (returned == -ERESTART_RESTARTBLOCK && regs->orig_rax == SYS_restart_syscall) {
+    return (int64_t)regs->orig_rax >= 0 &&
+           (returned == -ERESTARTSYS || returned == -ERESTARTNOINTR ||
+            returned == -ERESTARTNOHAND || returned == -ERESTART_RESTARTBLOCK);
+}
+
+void syscall_restart_by_itself(struct user_regs_struct *regs)
+{
+    bool goes_on = (int64_t)regs->rax == -ERESTART_RESTARTBLOCK;
+
+    if (is_to_restart(regs)) {
+        regs->rip -= SYSCALL_BYTES;
+        regs->rax = goes_on ? (uint64_t)SYS_restart_syscall : regs->orig_rax;
+    }
+    regs->orig_rax = (uint64_t)-1;
+}
+
+void syscall_restart_for_image(struct user_regs_struct *regs)
+{
+    bool goes_on = (int64_t)regs->rax == -ERESTART_RESTARTBLOCK;
+
+    if (is_to_restart(regs)) {
+        if (goes_on && regs->orig_rax == SYS_restart_syscall) {
             regs->rax = (uint64_t)-EINTR; /* nobody knows any more which call it was */
-        } else if (returned == -ERESTARTSYS || returned == -ERESTARTNOINTR ||
-                   returned == -ERESTARTNOHAND || returned == -ERESTART_RESTARTBLOCK) {
+        } else {
             regs->rip -= SYSCALL_BYTES;
             regs->rax = regs->orig_rax;
         }

@@ -46,4 +46,7 @@ MUST_CHECK int syscall_restart_fix(struct restart_table *table, struct tracee *t
  */
 void syscall_restart_for_image(struct user_regs_struct *regs);
 
+/* For a thread that goes on in this kernel, and not by way of it: it issues the call again. */
+void syscall_restart_by_itself(struct user_regs_struct *regs);
+
 #endif

@@ -15,6 +15,7 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
+#include "core/process/errand.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
 #include "core/process/syscall_restart.h"
@@ -134,17 +135,21 @@ static int capture_thread(struct capture_run *run, struct tracee *tracee,
 
 /* Of so many threads at once, each on a part of the stack: on a busy machine what takes long is
  * that a thread gets a processor, and they do not wait for one another. */
-#define REPORTS_AT_ONCE (CAPTURE_STACK_BYTES / PARASITE_STACK_BYTES)
+#define REPORTS_AT_ONCE (CAPTURE_STACK_BYTES / ERRAND_STACK_BYTES)
 
 struct reports {
     struct parasite_thread said[REPORTS_AT_ONCE];
     struct record_thread records[REPORTS_AT_ONCE];
 };
 
+static uintptr_t stack_of(const struct capture_run *run, uint32_t place)
+{
+    return run->capture->call_stack_top - place * ERRAND_STACK_BYTES;
+}
+
 static int start_report(struct capture_run *run, struct tracee *tracee, uint32_t place,
                         struct reports *reports)
 {
-    uintptr_t stack_top = run->capture->call_stack_top - place * PARASITE_STACK_BYTES;
     struct parasite_thread *said = &reports->said[place];
     struct record_thread *record = &reports->records[place];
     int status = tracee_read_xstate(tracee);
@@ -157,8 +162,8 @@ static int start_report(struct capture_run *run, struct tracee *tracee, uint32_t
     if (status == 0 && record->rseq_address != 0)
         leave_rseq_section(capture_memory_pid(run), record->rseq_address, tracee);
     if (status == 0)
-        status = tracee_call_start(tracee, (uintptr_t)parasite_collect, (uintptr_t)said, stack_top,
-                                   (uintptr_t)parasite_trap);
+        status = errand_start(tracee, parasite_collect, said, stack_of(run, place),
+                              run->capture->tracer);
     return status == 0 ? 0 : thread_problem(run, tracee, status);
 }
 
@@ -175,8 +180,14 @@ static int collect_reports(struct capture_run *run, struct tracee *threads, uint
         started += status == 0;
     }
     for (uint32_t i = 0; i < started; i++) {
+        int recalled = errand_recall(&threads[i], stack_of(run, i));
+
+        if (recalled < 0 && status == 0)
+            status = thread_problem(run, &threads[i], recalled);
+    }
+    for (uint32_t i = 0; i < started; i++) {
         long said = 0;
-        int ended = tracee_call_finish(&threads[i], (uintptr_t)parasite_trap, &said);
+        int ended = errand_finish(&threads[i], stack_of(run, i), &said);
 
         ended = ended == 0 ? (int)said : ended;
         if (ended != 0 && status == 0)

@@ -65,7 +65,7 @@ int tracee_interrupt(struct tracee *tracee)
 
 /* The thread is stopped with this wait status and does not yet stand where we want it. The
  * pending interrupt was used up by the stop: it is asked for again before the signal goes on. */
-static int pass_signal_on(struct tracee *tracee, int signal)
+int tracee_pass_signal_on(struct tracee *tracee, int signal)
 {
     long status = trace(PTRACE_INTERRUPT, tracee->tid, 0, 0);
 
@@ -106,7 +106,7 @@ int tracee_poll(struct tracee *tracee)
             tracee->state = TRACEE_STOPPED;
             return 1;
         }
-        got = pass_signal_on(tracee, WSTOPSIG(status));
+        got = tracee_pass_signal_on(tracee, WSTOPSIG(status));
         if (got < 0)
             return got;
     }
@@ -158,7 +158,7 @@ int tracee_write_xstate(struct tracee *tracee)
     return access_xstate(tracee, PTRACE_SETREGSET, &area);
 }
 
-static int set_registers(struct tracee *tracee, const struct user_regs_struct *regs)
+int tracee_set_registers(struct tracee *tracee, const struct user_regs_struct *regs)
 {
     long status = trace(PTRACE_SETREGS, tracee->tid, 0, (unsigned long)regs);
 
@@ -167,7 +167,7 @@ static int set_registers(struct tracee *tracee, const struct user_regs_struct *r
 
 int tracee_write_registers(struct tracee *tracee)
 {
-    int status = set_registers(tracee, &tracee->regs);
+    int status = tracee_set_registers(tracee, &tracee->regs);
 
     if (status == 0)
         tracee->regs_changed = false;
@@ -214,16 +214,18 @@ static bool is_zombie(int tid)
 }
 
 /*
- * The thread's next report. Never sleeps in wait4(): when the program is killed meanwhile, its
- * leader reports only after its other threads were reaped, which are ours to reap, later. Then
- * -ESRCH, and the thread counts as running until tracee_poll() has seen its end.
+ * Never sleeps in wait4(): when the program is killed meanwhile, its leader reports only after its
+ * other threads were reaped, which are ours to reap, later. Then -ESRCH, and the thread counts as
+ * running until tracee_poll() has seen its end.
  */
-static int wait_next_report(struct tracee *tracee, int *status)
+int tracee_wait_report(struct tracee *tracee, const uint32_t *mark, int *status)
 {
     const struct timespec pause = {0, REPORT_PAUSE_NS};
     int got;
 
     for (uint32_t polls = 1; (got = wait_report(tracee, status)) == 0; polls++) {
+        if (mark && __atomic_load_n(mark, __ATOMIC_ACQUIRE))
+            return 0;
         if (polls < REPORT_SPINS)
             continue;
         if (polls % REPORT_SPINS == 0 && is_zombie(tracee->tid)) {
@@ -235,7 +237,7 @@ static int wait_next_report(struct tracee *tracee, int *status)
     return got;
 }
 
-static int let_run(struct tracee *tracee, long request, unsigned long signal)
+int tracee_let_run(struct tracee *tracee, long request, unsigned long signal)
 {
     long status = trace(request, tracee->tid, 0, signal);
 
@@ -254,7 +256,7 @@ static int wait_for_trap(struct tracee *tracee, long request)
     for (;;) {
         unsigned long signal;
 
-        got = wait_next_report(tracee, &status);
+        got = tracee_wait_report(tracee, NULL, &status);
         if (got < 0)
             return got;
         if (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP)
@@ -262,18 +264,27 @@ static int wait_for_trap(struct tracee *tracee, long request)
         signal = status >> 16 == 0 ? (unsigned long)WSTOPSIG(status) : 0;
         if (signal != 0 && signal != SIGSTOP)
             return -EFAULT; /* it crashed */
-        got = let_run(tracee, request, signal);
+        got = tracee_let_run(tracee, request, signal);
         if (got < 0)
             return got;
     }
 }
 
-/* Back to what the thread had before begin_elsewhere(). */
-static int put_back(struct tracee *tracee)
+void tracee_aim(struct user_regs_struct *regs, uintptr_t entry, uintptr_t argument, uintptr_t rsp)
 {
-    int status = tracee_write_registers(tracee);
+    regs->rip = entry;
+    regs->rdi = argument;
+    regs->rsp = rsp;
+    regs->rax = 0;
+    regs->orig_rax = (unsigned long)-1; /* no system call to restart from here */
+    regs->eflags &= ~(FLAG_DIRECTION | FLAG_TRAP);
+}
 
-    return status < 0 ? status : tracee_set_signal_mask(tracee, tracee->signal_mask);
+int tracee_put_back(struct tracee *tracee)
+{
+    int status = tracee_set_signal_mask(tracee, tracee->signal_mask);
+
+    return status < 0 ? status : tracee_write_registers(tracee);
 }
 
 /* The thread runs with other registers, all signals blocked, until end_elsewhere(). After a failure
@@ -284,11 +295,11 @@ static int begin_elsewhere(struct tracee *tracee, const struct user_regs_struct 
 
     if (status)
         return status;
-    status = set_registers(tracee, regs);
+    status = tracee_set_registers(tracee, regs);
     if (status == 0)
-        status = let_run(tracee, request, 0);
+        status = tracee_let_run(tracee, request, 0);
     if (status < 0 && tracee->state == TRACEE_STOPPED) {
-        int restored = put_back(tracee);
+        int restored = tracee_put_back(tracee);
 
         return restored < 0 ? restored : status;
     }
@@ -307,56 +318,30 @@ static int end_elsewhere(struct tracee *tracee, long request, struct user_regs_s
 
         status = got < 0 ? (int)got : 0;
     }
-    restored = put_back(tracee);
+    restored = tracee_put_back(tracee);
     return status ? status : restored;
 }
 
-int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
-                      uintptr_t stack_top, uintptr_t trap_address)
+int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uintptr_t stack_top,
+                uintptr_t trap_address, long *result)
 {
-    struct user_regs_struct regs = tracee->regs;
+    struct user_regs_struct regs = tracee->regs, after;
     uintptr_t return_slot = (stack_top & ~(uintptr_t)15) - 8;
-    long poked;
-
-    if (tracee->halt)
-        return halt_call(tracee, (long (*)(void *))entry, (void *)argument,
-                         &tracee->halt_result); /* made here and now */
-    poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
-    if (poked < 0)
-        return note_gone(tracee, poked);
-    regs.rip = entry;
-    regs.rdi = argument;
-    regs.rsp = return_slot;
-    regs.rax = 0;
-    regs.orig_rax = (unsigned long)-1; /* no system call to restart from here */
-    regs.eflags &= ~(FLAG_DIRECTION | FLAG_TRAP);
-    return begin_elsewhere(tracee, &regs, PTRACE_CONT);
-}
-
-int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result)
-{
-    struct user_regs_struct after;
+    long poked = trace(PTRACE_POKEDATA, tracee->tid, return_slot, trap_address);
     int status;
 
-    if (tracee->halt) {
-        *result = tracee->halt_result;
-        return 0;
-    }
-    status = end_elsewhere(tracee, PTRACE_CONT, &after);
+    if (poked < 0)
+        return note_gone(tracee, poked);
+    tracee_aim(&regs, entry, argument, return_slot);
+    status = begin_elsewhere(tracee, &regs, PTRACE_CONT);
+    if (status == 0)
+        status = end_elsewhere(tracee, PTRACE_CONT, &after);
     if (status)
         return status;
     if (after.rip != trap_address + 1)
         return -EFAULT;
     *result = (long)after.rax;
     return 0;
-}
-
-int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument, uintptr_t stack_top,
-                uintptr_t trap_address, long *result)
-{
-    int status = tracee_call_start(tracee, entry, argument, stack_top, trap_address);
-
-    return status ? status : tracee_call_finish(tracee, trap_address, result);
 }
 
 int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,

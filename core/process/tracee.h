@@ -66,17 +66,24 @@ int tracee_detach(struct tracee *tracee);
 MUST_CHECK int tracee_call(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
                            uintptr_t stack_top, uintptr_t trap_address, long *result);
 
-/*
- * The same in two steps, so that several threads run at once: each that was started, and only
- * those, must be finished before anything else is done with it.
- */
-MUST_CHECK int tracee_call_start(struct tracee *tracee, uintptr_t entry, uintptr_t argument,
-                                 uintptr_t stack_top, uintptr_t trap_address);
-MUST_CHECK int tracee_call_finish(struct tracee *tracee, uintptr_t trap_address, long *result);
-
 /* One system call in the stopped thread, at syscall_address (where the bytes 0f 05 are), by single
  * step. *result: the kernel's value. */
 MUST_CHECK int tracee_syscall(struct tracee *tracee, uintptr_t syscall_address, long nr,
                               const uint64_t args[6], long *result);
+
+/*
+ * What errand.c is made of. tracee_wait_report(): 1 and *status, a wait status, when the thread has
+ * stopped or 0 when *mark is not 0 any more (NULL: there is none). tracee_let_run(): by this ptrace
+ * request, with this signal. tracee_pass_signal_on(): the same, and interrupted again.
+ * tracee_aim(): registers with which it calls entry(argument) on the stack at rsp.
+ * tracee_put_back(): its own mask and registers, in this order: who dies in between leaves a thread
+ * that finds its way by itself.
+ */
+MUST_CHECK int tracee_set_registers(struct tracee *tracee, const struct user_regs_struct *regs);
+MUST_CHECK int tracee_wait_report(struct tracee *tracee, const uint32_t *mark, int *status);
+MUST_CHECK int tracee_let_run(struct tracee *tracee, long request, unsigned long signal);
+MUST_CHECK int tracee_pass_signal_on(struct tracee *tracee, int signal);
+MUST_CHECK int tracee_put_back(struct tracee *tracee);
+void tracee_aim(struct user_regs_struct *regs, uintptr_t entry, uintptr_t argument, uintptr_t rsp);
 
 #endif

@@ -42,7 +42,8 @@ static long clone_process(uint64_t flags, const int *wanted_pid)
     return sys_call(SYS_clone3, &args, sizeof args);
 }
 
-/* Traced threads are to be reaped by us before the leader's end shows: all are waited for. */
+/* Traced threads are to be reaped by us before the leader's end shows: all are waited for. Not for
+ * a child that has been reaped: its pid may be another's, and another child of ours may live on. */
 void child_kill(int pid)
 {
     int status;
@@ -126,7 +127,10 @@ static __attribute__((noreturn)) void child_main(const struct restore_job *job, 
     long status;
 
     (void)sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
-    (void)sys_read(go_fd, &byte, 1); /* the tracer is there */
+    while ((status = sys_read(go_fd, &byte, 1)) == -EINTR)
+        ;
+    if (status != 1) /* the tracer has died before it was one */
+        (void)sys_call(SYS_exit_group, 127);
     status = child_descriptors(job, error_fd);
     if (status >= 0)
         error_fd = job->first_private_fd + PRIVATE_ERROR;
@@ -166,8 +170,10 @@ static int run_to_exec(struct tracee *leader)
 
     for (;;) {
         status = next_stop(leader->tid, &stop);
-        if (status < 0)
+        if (status < 0) {
+            leader->state = TRACEE_GONE;
             return status;
+        }
         if (executed && stop >> 16 == EVENT_STOP)
             break;
         if (stop >> 16 == PTRACE_EVENT_EXEC) {
@@ -204,6 +210,9 @@ static int trace_child(struct restore_job *job, struct spawned *out, int go_fd, 
         return 0;
     if (sys_read(error_fd, &reason, sizeof reason) == sizeof reason)
         status = (int)reason;
+    else if (status == -ECHILD)
+        return problem_set(job->why, status, "the process that was to execute %s has ended",
+                           executable(job));
     return problem_set(job->why, status, "executing %s: %s", executable(job), status_text(status));
 }
 
@@ -214,25 +223,29 @@ int spawn_stopped(struct restore_job *job, bool in_user_namespace, struct spawne
     long child;
 
     memset(out, 0, sizeof *out);
-    if (status == 0)
-        status = (int)sys_call(SYS_pipe2, error, O_CLOEXEC);
+    if (status == 0 && (status = (int)sys_call(SYS_pipe2, error, O_CLOEXEC)) < 0) {
+        (void)sys_close(go[0]);
+        (void)sys_close(go[1]);
+    }
     if (status < 0)
         return problem_set(job->why, status, "pipe: %s", status_text(status));
     child = clone_process(0, &pid);
-    if (child == 0)
+    if (child == 0) {
+        (void)sys_close(go[1]); /* the last end: whoever waits for it sees us die */
         child_main(job, go[0], error[1], in_user_namespace);
-    (void)sys_close(go[0]);
+    }
     (void)sys_close(error[1]);
     if (child > 0) {
         out->leader.tid = (int)child;
         out->ambient = in_user_namespace;
         status = trace_child(job, out, go[1], error[0]);
-        if (status < 0)
+        if (status < 0 && out->leader.state != TRACEE_GONE)
             child_kill((int)child);
     } else {
         status = problem_set(job->why, (int)child, "a process with pid %d: %s", pid,
                              status_text((int)child));
     }
+    (void)sys_close(go[0]); /* not before: a child that is dead already is no SIGPIPE of ours */
     (void)sys_close(go[1]);
     (void)sys_close(error[0]);
     return status;

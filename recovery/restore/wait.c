@@ -22,6 +22,7 @@
 #include "recovery/restore/restore.h"
 
 #define SIGSET_BYTES 8
+#define RETRY_NS     100000000
 #define LINGER_STEPS 500 /* ms that what the program leaves (its agent) is waited for */
 
 static const int forwarded[] = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
@@ -125,6 +126,8 @@ static void take_event(struct waiting *waiting, struct pollfd *source)
     struct namespace_event event;
     ssize_t got = sys_read(source->fd, &event, sizeof event);
 
+    if (got == -EINTR)
+        return; /* it is there still */
     if (got != (ssize_t)sizeof event) {
         source->fd = -1; /* init has died; its wait status comes with SIGCHLD */
         return;
@@ -154,18 +157,31 @@ static void linger(void)
     }
 }
 
+/* What we wait by. The program runs: what cannot be had now (no descriptor is free, no memory) is
+ * tried again, and meanwhile we look ourselves whether it has ended. */
+static bool have_sources(struct waiting *waiting)
+{
+    if (waiting->pidfd < 0)
+        waiting->pidfd = (int)sys_call(SYS_pidfd_open, waiting->restored->outer_pid, 0);
+    if (waiting->signal_fd < 0)
+        waiting->signal_fd = open_signals();
+    reap(waiting); /* what happened before the signals were ours */
+    return waiting->pidfd >= 0 && waiting->signal_fd >= 0;
+}
+
 int restore_wait(const struct restored *restored)
 {
-    struct waiting waiting = {.restored = restored};
-    struct pollfd sources[2];
+    const struct timespec soon = {0, RETRY_NS};
+    struct waiting waiting = {.restored = restored, .pidfd = -1, .signal_fd = -1};
+    struct pollfd sources[2] = {{-1, POLLIN, 0}, {restored->status_fd, POLLIN, 0}};
+    bool complete = false;
 
-    waiting.pidfd = (int)sys_call(SYS_pidfd_open, restored->outer_pid, 0);
-    waiting.signal_fd = open_signals();
-    sources[0] = (struct pollfd){.fd = waiting.signal_fd, .events = POLLIN};
-    sources[1] = (struct pollfd){.fd = restored->status_fd, .events = POLLIN};
-    reap(&waiting); /* what happened before the signals were ours */
     while (!waiting.ended) {
-        if (sys_call(SYS_ppoll, sources, 2, 0, 0, 0) < 0)
+        if (!complete) {
+            complete = have_sources(&waiting);
+            sources[0].fd = waiting.signal_fd;
+        }
+        if (waiting.ended || sys_call(SYS_ppoll, sources, 2, complete ? NULL : &soon, 0, 0) < 0)
             continue;
         if (sources[1].revents != 0)
             take_event(&waiting, &sources[1]);
@@ -175,7 +191,9 @@ int restore_wait(const struct restored *restored)
     linger();
     if (restored->status_fd >= 0)
         (void)sys_close(restored->status_fd);
-    (void)sys_close(waiting.pidfd);
-    (void)sys_close(waiting.signal_fd);
+    if (waiting.pidfd >= 0)
+        (void)sys_close(waiting.pidfd);
+    if (waiting.signal_fd >= 0)
+        (void)sys_close(waiting.signal_fd);
     return waiting.wait_status;
 }

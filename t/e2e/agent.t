@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The agent's life beside its program: killed, at the program's exit, under job control."""
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -221,6 +222,35 @@ def a_program_under_a_debugger_is_not_checkpointed_and_the_debugger_is_named(pla
     os.waitpid(process.pid, 0)
     check_equal(libc.ptrace(PTRACE_DETACH, process.pid, 0, 0), 0, "detached")
     expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+
+
+@test
+def a_program_that_has_just_ended_is_not_called_killed(place):
+    """The agent is kept from writing the end mark for a while, as a busy machine would."""
+    pool = place.path("pool")
+    process = start(place, pool, PYTHON, "-c", "import time; time.sleep(2)", options=("-i", "0"))
+    wait_until(lambda: place.pheap("checkpoint", pool).status == FINE, 20, "a checkpoint")
+    agent = agent_of(process)
+    os.kill(agent, signal.SIGSTOP)
+    check_equal(process.wait(), 0, "status of the program")
+    look = place.start(PHEAP, "inspect", "--json", pool)
+    time.sleep(0.3)
+    os.kill(agent, signal.SIGCONT)
+    check_equal(look.wait(), FINE, "status of inspect")
+    check_equal(json.loads(look.stdout())["run_state"], "ended", "the run")
+
+
+@test
+def a_pool_that_somebody_holds_is_not_called_killed(place):
+    pool = place.path("pool")
+    process = start(place, pool, PYTHON, "-c", "import time; time.sleep(60)", options=("-i", "0"))
+    wait_until(lambda: place.pheap("checkpoint", pool).status == FINE, 20, "a checkpoint")
+    agent = agent_of(process)
+    os.kill(agent, signal.SIGSTOP)
+    look = place.pheap("inspect", pool)
+    os.kill(agent, signal.SIGCONT)
+    check_in("does not answer", look.stdout(), "what inspect says")
     process.kill()
 
 

@@ -1,9 +1,6 @@
 #!/usr/bin/python3
-"""The agent is killed at random moments between two freezes: the program goes on, the pool stays whole.
-
-(In a freeze a thread may be running for the agent, and then nobody puts its registers back:
-docs/checkpoint.md.)
-"""
+"""The agent is killed at random moments, between two freezes and inside them: the program goes on as if
+nothing had been, and the pool stays whole."""
 import os
 import random
 import signal
@@ -11,12 +8,15 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, ROUNDS, check_equal,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, ROUNDS, check, check_equal,  # noqa: E402
                         check_in, main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 KILLS = 12 * ROUNDS
 COUNT = 3000
+UNDISTURBED = os.path.join(BUILT_PROGRAMS, "undisturbed")
+KILLS_INSIDE = 20 * ROUNDS  # the signal way: half as many
+RUN_MS = 150
 
 
 def agents(pid):
@@ -31,12 +31,20 @@ def agents(pid):
     return found
 
 
-def is_traced(pid):
+def any_status(pid, is_so):
+    """Of the threads; one may end meanwhile."""
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as f:
-            if "TracerPid:\t0\n" not in f.read():
-                return True
+        try:
+            with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as f:
+                if is_so(f.read()):
+                    return True
+        except (FileNotFoundError, ProcessLookupError):
+            pass
     return False
+
+
+def is_traced(pid):
+    return any_status(pid, lambda status: "TracerPid:\t0\n" not in status)
 
 
 def kill_between_freezes(agent, pid):
@@ -87,6 +95,62 @@ def whenever_the_agent_is_killed_the_program_goes_on(place):
         check_equal(lines, [str(n) for n in range(1, len(lines) + 1)], "its lines")
         is_whole(place, pool)
         os.unlink(pool)
+
+
+def kill_inside_a_freeze(agent, process, is_inside, stop):
+    """Stops the agent again and again until it is. The end of the program may come first: False."""
+    while process.running() and state_of(process.pid) != "Z":
+        time.sleep(random.uniform(0, 0.004))
+        os.kill(agent, signal.SIGSTOP)
+        while state_of(agent) not in ("T", "Z"):
+            pass
+        if is_inside(process.pid):
+            if stop:
+                os.kill(process.pid, signal.SIGSTOP)
+            os.kill(agent, signal.SIGKILL)
+            return True
+        os.kill(agent, signal.SIGCONT)
+    return False
+
+
+def is_halted(pid):
+    """A thread is in the handler that stops it: all of its signals are blocked."""
+    return any_status(pid, lambda status: "SigBlk:\tfffffffffffbfeff\n" in status)
+
+
+def nobody_notices(place, kills, is_inside, by_signal=False, stop=False):
+    environment = {"PHEAP_FREEZE": "signal"} if by_signal else {}
+    inside = 0
+    for _ in range(kills):
+        pool = place.path("pool")
+        process = place.start(PHEAP, "run", "--fresh", "-i", "3ms", pool, UNDISTURBED, str(RUN_MS),
+                              *["signals"] * by_signal, environment=environment)
+        agent, = wait_until(lambda: agents(process.pid), 20, "an agent")
+        inside += kill_inside_a_freeze(agent, process, is_inside, stop)
+        if stop and process.running():
+            wait_until(lambda: state_of(process.pid) == "T", 20, "the program to stop")
+            os.kill(process.pid, signal.SIGCONT)
+        check_equal((process.wait(20), process.stdout()), (0, "undisturbed\n"),
+                    f"status and output of the program, after {inside} kills inside a freeze")
+        is_whole(place, pool)
+        place.processes.clear()
+    place.note(f"{inside} of {kills} agents were killed inside a freeze")
+    check(inside > kills // 2, f"{inside} of {kills} agents were killed inside a freeze")
+
+
+@test
+def an_agent_that_is_killed_inside_a_freeze_is_not_missed(place):
+    nobody_notices(place, KILLS_INSIDE, is_traced)
+
+
+@test
+def an_agent_that_is_killed_inside_a_freeze_by_signals_is_not_missed(place):
+    nobody_notices(place, KILLS_INSIDE // 2, is_halted, by_signal=True)
+
+
+@test
+def a_program_that_was_stopped_inside_that_freeze_stays_so_until_it_is_continued(place):
+    nobody_notices(place, KILLS_INSIDE // 4, is_traced, stop=True)
 
 
 if __name__ == "__main__":

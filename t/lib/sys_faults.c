@@ -4,6 +4,8 @@
 #include "t/lib/sys_faults.h"
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <linux/kcmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
@@ -18,13 +20,14 @@ const char *const fault_names[FAULT_KINDS] = {
     [FAULT_EINTR] = "EINTR",
     [FAULT_ENOMEM] = "ENOMEM",
     [FAULT_EMFILE] = "EMFILE",
+    [FAULT_EPERM] = "EPERM",
     [FAULT_SHORT] = "a short count",
     [FAULT_ARENA] = "an arena that is full",
 };
 
 static const int fault_errors[FAULT_KINDS] = {
     [FAULT_EIO] = EIO,       [FAULT_ENOSPC] = ENOSPC, [FAULT_EINTR] = EINTR,
-    [FAULT_ENOMEM] = ENOMEM, [FAULT_EMFILE] = EMFILE,
+    [FAULT_ENOMEM] = ENOMEM, [FAULT_EMFILE] = EMFILE, [FAULT_EPERM] = EPERM,
 };
 
 struct faults {
@@ -62,10 +65,11 @@ static long call_kernel(long nr, long a, long b, long c, long d, long e, long f)
 #define SYNCS      (KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR))
 #define DESCRIPTOR (KIND(FAULT_EMFILE) | KIND(FAULT_ENOMEM))
 #define MEMORY     KIND(FAULT_ENOMEM)
+#define PERMISSION KIND(FAULT_EPERM)
 
 /* Not listed: what cannot fail (getpid), what must not (exit, close, the detaching of a tracee that
  * is stopped), and what fails only by saying that a thread is gone. */
-static unsigned kinds_of(long nr)
+static unsigned kinds_of(long nr, long first, long second)
 {
     switch (nr) {
     case SYS_read:
@@ -93,9 +97,10 @@ static unsigned kinds_of(long nr)
         return KIND(FAULT_EIO) | KIND(FAULT_ENOMEM);
     case SYS_openat:
         return DESCRIPTOR | KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR);
-    case SYS_pidfd_open:
     case SYS_pidfd_getfd:
     case SYS_userfaultfd:
+        return DESCRIPTOR | PERMISSION;
+    case SYS_pidfd_open:
     case SYS_signalfd4:
     case SYS_socket:
     case SYS_accept4:
@@ -106,16 +111,29 @@ static unsigned kinds_of(long nr)
     case SYS_mprotect:
     case SYS_mremap:
     case SYS_madvise:
+        return MEMORY;
     case SYS_clone:
     case SYS_clone3:
-        return MEMORY;
+        return MEMORY | PERMISSION;
+    case SYS_ptrace:
+        return first == PTRACE_SEIZE ? PERMISSION : 0;
+    case SYS_unshare:
+    case SYS_mount:
+    case SYS_prctl:
+    case SYS_capset:
+    case SYS_personality:
+    case SYS_prlimit64:
+        return PERMISSION;
     case SYS_ioctl:
         return MEMORY | KIND(FAULT_EINTR);
     case SYS_process_vm_readv:
-        return MEMORY | KIND(FAULT_SHORT);
+        return MEMORY | PERMISSION | KIND(FAULT_SHORT);
+    case SYS_process_vm_writev:
+        return MEMORY | PERMISSION;
+    case SYS_futex: /* to wake somebody does not fail */
+        return (second & FUTEX_CMD_MASK) == FUTEX_WAKE ? 0 : KIND(FAULT_EINTR);
     case SYS_nanosleep:
     case SYS_ppoll:
-    case SYS_futex:
     case SYS_rt_sigtimedwait:
     case SYS_wait4:
         return KIND(FAULT_EINTR);
@@ -181,10 +199,13 @@ static struct call_counts *counts;
 static int counting_process;
 static int seized; /* threads */
 
+/* Whether the program is the same still is looked at as often as some of its threads have stopped.
+ */
 static bool waits(long nr)
 {
-    return nr == SYS_wait4 || nr == SYS_nanosleep || nr == SYS_rt_sigtimedwait || nr == SYS_ppoll ||
-           nr == SYS_futex || nr == SYS_clock_gettime || nr == SYS_getpid || nr == SYS_gettid;
+    return nr == SYS_kcmp || nr == SYS_wait4 || nr == SYS_nanosleep || nr == SYS_rt_sigtimedwait ||
+           nr == SYS_ppoll || nr == SYS_futex || nr == SYS_clock_gettime || nr == SYS_getpid ||
+           nr == SYS_gettid;
 }
 
 /* Whether a thread that is waited for is a zombie, as often as it is waited for. */
@@ -195,16 +216,25 @@ static bool looks_for_zombie(long nr, long path)
     return length > 5 && __builtin_memcmp((const char *)path + length - 5, "/stat", 5) == 0;
 }
 
+/* Whether the program has called exec, as often as some of its threads have stopped. */
+static bool looks_for_exec(long nr, long type)
+{
+    return nr == SYS_kcmp && type == KCMP_VM;
+}
+
 static void count_call(long nr, long a, long b, long c)
 {
     if ((int)call_kernel(SYS_getpid, 0, 0, 0, 0, 0, 0) == counting_process || waits(nr) ||
-        nr == SYS_read || nr == SYS_close || nr >= COUNTED_CALLS || looks_for_zombie(nr, b))
+        nr == SYS_read || nr == SYS_close || nr >= COUNTED_CALLS || looks_for_zombie(nr, b) ||
+        looks_for_exec(nr, c))
         return;
     seized += nr == SYS_ptrace && a == PTRACE_SEIZE;
     (seized > 0 ? counts->frozen : counts->other)[nr]++;
     seized -= nr == SYS_ptrace && a == PTRACE_DETACH;
     if (nr == SYS_pwrite64)
         counts->written_bytes += (unsigned long)c;
+    if (nr == SYS_pread64)
+        counts->read_bytes += (unsigned long)c;
 }
 
 void faults_count_calls(struct call_counts *in)
@@ -218,7 +248,7 @@ long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
 {
     if (__atomic_load_n(&counts, __ATOMIC_RELAXED))
         count_call(nr, a, b, c);
-    if (!faults->armed || !(kinds_of(nr) & KIND(faults->kind)) || !is_turn(nr))
+    if (!faults->armed || !(kinds_of(nr, a, b) & KIND(faults->kind)) || !is_turn(nr))
         return call_kernel(nr, a, b, c, d, e, f);
     if (faults->kind == FAULT_SHORT)
         return call_in_part(nr, a, b, c, d, e, f);
@@ -267,6 +297,11 @@ void faults_arm(enum fault_kind kind, unsigned long n)
 void faults_arm_agent(enum fault_kind kind, unsigned long n)
 {
     arm(kind, n, true);
+}
+
+void faults_arm_others(enum fault_kind kind, unsigned long n)
+{
+    arm(kind, n, true); /* the test's own process is the one that does not count */
 }
 
 bool faults_disarm(void)

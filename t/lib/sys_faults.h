@@ -22,6 +22,7 @@ enum fault_kind {
     FAULT_EINTR,
     FAULT_ENOMEM,
     FAULT_EMFILE,
+    FAULT_EPERM,
     FAULT_SHORT,
     FAULT_ARENA, /* arena_alloc() finds no more: link with -Wl,--wrap=arena_alloc */
     FAULT_KINDS,
@@ -36,18 +37,20 @@ void faults_share(void);
 /* From now on, in the calling process and, by_agent, only in others that share its memory. */
 void faults_arm(enum fault_kind kind, unsigned long n);
 void faults_arm_agent(enum fault_kind kind, unsigned long n);
+void faults_arm_others(enum fault_kind kind, unsigned long n); /* by the test: in all but itself */
 bool faults_disarm(void);
 
 /*
- * Instead of failing anything: how often each system call is made by the agents of this process,
- * those apart that lie between the seizing of the first thread and the letting go of the last.
- * Those that wait for somebody, and so may be made any number of times, are not counted.
+ * Instead of failing anything: how often each system call is made by the agents of this process, or
+ * by processes that it forks meanwhile, those apart that lie between the seizing of the first
+ * thread and the letting go of the last. Those that wait for somebody, and so may be made any
+ * number of times, are not counted.
  */
 #define COUNTED_CALLS 512
 
 struct call_counts {
     unsigned frozen[COUNTED_CALLS], other[COUNTED_CALLS];
-    unsigned long written_bytes;
+    unsigned long written_bytes, read_bytes; /* asked for, by pread and pwrite */
 };
 
 void faults_count_calls(struct call_counts *counts); /* in shared memory; NULL: no more */

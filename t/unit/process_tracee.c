@@ -191,88 +191,6 @@ static void a_computing_thread_is_not_disturbed(void)
     pthread_join(thread, NULL);
 }
 
-/* ---- several at once ------------------------------------------------------------------------- */
-
-#define SEVERAL     8
-#define MEET_WITHIN 5000000000ull
-#define STACK_PART  (sizeof tracer.call_stack / (SEVERAL + 1))
-
-static _Atomic int several_tids[SEVERAL], met, arrived;
-
-/* Returns only when all of them are in here: one after the other they would not meet. */
-static long meet(long argument)
-{
-    uint64_t began = sys_clock_ns(CLOCK_MONOTONIC);
-
-    for (met++; met < SEVERAL;)
-        if (sys_clock_ns(CLOCK_MONOTONIC) - began > MEET_WITHIN)
-            return -1;
-    return argument + sys_gettid();
-}
-
-static int stop_one(struct tracee *tracee, int tid)
-{
-    int status = tracee_seize(tracee, tid, 0);
-
-    if (status == 0)
-        status = tracee_interrupt(tracee);
-    while (status == 0 && (status = tracee_poll(tracee)) == 0)
-        nap(10000);
-    return status < 0 ? status : tracee_read_registers(tracee);
-}
-
-static int call_into_several(struct tracee *unused)
-{
-    static struct tracee tracees[SEVERAL];
-    uintptr_t stack_top = (uintptr_t)tracer.call_stack + sizeof tracer.call_stack;
-    int status = 0, failed = 0;
-
-    (void)unused;
-    met = 0;
-    for (int i = 0; i < SEVERAL && failed == 0; i++)
-        failed = stop_one(&tracees[i], several_tids[i]);
-    for (int i = 0; i < SEVERAL && failed == 0; i++)
-        failed = tracee_call_start(&tracees[i], (uintptr_t)meet, (uintptr_t)i,
-                                   stack_top - (uintptr_t)i * STACK_PART, (uintptr_t)test_trap);
-    for (int i = 0; i < SEVERAL; i++) {
-        long result = 0;
-
-        status = tracee_call_finish(&tracees[i], (uintptr_t)test_trap, &result);
-        if (failed == 0 && (status < 0 || result != i + tracees[i].tid))
-            failed = status < 0 ? status : -EINVAL;
-        (void)tracee_detach(&tracees[i]);
-    }
-    return failed;
-}
-
-static void *one_of_several(void *unused)
-{
-    const struct timespec time = {0, 1000000};
-
-    several_tids[arrived++] = sys_gettid();
-    while (tracer.rounds > 0)
-        CHECK_EQ(nanosleep(&time, NULL), 0);
-    return unused;
-}
-
-static void functions_run_in_several_threads_at_once(void)
-{
-    pthread_t threads[SEVERAL], first;
-    int pid;
-
-    tracer.rounds = 1;
-    for (int i = 0; i < SEVERAL; i++)
-        pthread_create(&threads[i], NULL, one_of_several, NULL);
-    while (arrived < SEVERAL)
-        nap(100000);
-    pid = start_tracer(call_into_several, 20);
-    pthread_create(&first, NULL, computer, NULL);
-    finish_tracer(pid);
-    pthread_join(first, NULL);
-    for (int i = 0; i < SEVERAL; i++)
-        pthread_join(threads[i], NULL);
-}
-
 static int inject_gettid(struct tracee *tracee)
 {
     const uint64_t none[6] = {0};
@@ -449,7 +367,6 @@ int main(int argc, char **argv)
     tap_arguments(argc, argv);
     RUN(a_function_runs_in_a_sleeping_thread_and_the_sleep_ends_on_time);
     RUN(a_computing_thread_is_not_disturbed);
-    RUN(functions_run_in_several_threads_at_once);
     RUN(a_system_call_runs_in_a_sleeping_thread);
     RUN(no_signal_is_lost_in_a_stop);
     RUN(no_signal_is_lost_in_a_call);

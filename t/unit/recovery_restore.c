@@ -107,6 +107,7 @@ static int describe_space(struct address_space *space, const struct arena *arena
 
 static int companion_checkpoint(struct arena *arena, struct problem *why)
 {
+    static uint32_t tid;
     struct pool *pool = arena_alloc(arena, sizeof *pool, 16);
     struct image_writer *writer;
     struct image_writer_options options = {.track = TRACKING_CHECKSUM, .scratch_bytes = 32 << 20};
@@ -122,7 +123,10 @@ static int companion_checkpoint(struct arena *arena, struct problem *why)
     int status, program = (int)sys_call(SYS_getppid);
 
     capture.pid = program;
-    capture.call_stack_top = (uintptr_t)arena_alloc(arena, 65536, 4096) + 65536;
+    capture.call_stack_top =
+        (uintptr_t)arena_alloc(arena, CAPTURE_STACK_BYTES, 4096) + CAPTURE_STACK_BYTES;
+    tid = (uint32_t)sys_call(SYS_set_tid_address, &tid);
+    capture.tracer = &tid;
     options.features = &features;
     status = capture_cache_create(&capture.cache, arena);
     if (status == 0)
