@@ -405,13 +405,14 @@ static int look_through_index(struct marker *marker, struct arena *scratch)
                                  (marker->low + marker->bytes) >> PAGE_SHIFT, note_held, marker);
 }
 
-/* Of an opened heap the log has changed pages that the index does not know of. */
+/* Of an opened heap the log has changed pages that the index does not know of; memory that is of no
+ * generation (number 0) has no index. */
 static void find_held(struct marker *marker)
 {
     struct view *view = marker->map->view;
     struct arena scratch;
 
-    if (view->is_opened || arena_create(&scratch, ARENA_BYTES) < 0)
+    if (view->is_opened || view->generation.number == 0 || arena_create(&scratch, ARENA_BYTES) < 0)
         return;
     marker->held = arena_alloc(&view->arena, (marker->bytes >> PAGE_SHIFT) / 8 + 8, 64);
     if (marker->held && look_through_index(marker, &scratch) < 0)
