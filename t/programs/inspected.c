@@ -28,10 +28,11 @@ struct link {
 
 static int known_value = 12345;
 static struct link *known_list;
-static volatile int spinning = 1;
+static volatile int spinning = 1, spins, sleeper_tid;
 
 __attribute__((noinline)) static void spin_here(void)
 {
+    spins = 1;
     while (spinning)
         ;
 }
@@ -48,8 +49,30 @@ static void *sleeper(void *argument)
     const struct timespec long_time = {100000, 0};
 
     pthread_setname_np(pthread_self(), "sleeper");
+    sleeper_tid = gettid();
     nanosleep(&long_time, NULL);
     return argument;
+}
+
+static char state_of_thread(int tid)
+{
+    char path[64], line[256] = "", *name_end;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    file = fopen(path, "re");
+    if (!file || !fgets(line, sizeof line, file))
+        exit(7);
+    fclose(file);
+    name_end = strrchr(line, ')');
+    return name_end ? name_end[2] : 0;
+}
+
+/* Each is where a checkpoint is to find it. */
+static void wait_for_threads(void)
+{
+    while (!spins || !sleeper_tid || state_of_thread(sleeper_tid) != 'S')
+        usleep(1000);
 }
 
 static void say(const char *name, uint64_t value)
@@ -182,6 +205,7 @@ int main(int argc, char **argv)
     if (pthread_create(&threads[0], NULL, spinner, NULL) != 0 ||
         pthread_create(&threads[1], NULL, sleeper, NULL) != 0)
         return 6;
+    wait_for_threads();
     say("pid", (uint64_t)getpid());
     printf("ready\n");
     fflush(stdout);
