@@ -4,7 +4,8 @@
  * Always true: of the program's descriptors it has those of the pool alone, and with them the
  * pool's lock, as long as it may write to the pool. It ends soon after the program has: the next
  * opening waits for that. Its thread-local storage is its own, since the thread that opened the
- * heap may end; nothing in core/ uses more of it than an address and the stack protector's canary.
+ * heap may end; nothing in core/ uses more of it than an address, the stack protector's canary and
+ * zeroed variables.
  */
 #include "core/agent/heap_agent.h"
 
@@ -108,6 +109,16 @@ static bool program_has_left(const struct heap_agent *agent)
     return sys_call(SYS_kcmp, agent->program_pid, sys_getpid(), KCMP_VM, 0, 0) > 0;
 }
 
+/* While a lock is waited for, which a thread may have held when the program was killed. As after a
+ * kill of the agent itself, the next opening finds what was committed. */
+static void end_without_program(void *context)
+{
+    const struct heap_agent *agent = context;
+
+    if (program_has_ended(agent, 0) || program_has_left(agent))
+        (void)sys_call(SYS_exit_group, 0);
+}
+
 static void take(struct heap_agent *agent)
 {
     struct service *service = &agent->heap->service;
@@ -162,6 +173,7 @@ static int agent_main(void *argument)
     if (separate(agent) == 0) {
         heap->step_context = agent;
         heap->step = end_with_program;
+        lock_watch = (struct lock_watch){end_without_program, agent};
         heap->service.pid = sys_getpid();
         agent->next_ns = sys_clock_ns(CLOCK_MONOTONIC) + agent->interval_ns;
         set_state(&heap->service, SERVICE_RUNNING);

@@ -12,6 +12,7 @@
 #include "core/base/sys.h"
 
 /* Waiting for another core to finish a list operation takes less than going to sleep. */
+#define LOOK_NS         100000000
 #define LOCK_SPINS      100
 #define LOCK_WAITED_FOR 1ull
 
@@ -65,6 +66,18 @@ static bool lock_swap(struct lock *lock, uint64_t from, uint64_t to)
                                        __ATOMIC_RELAXED);
 }
 
+__thread struct lock_watch lock_watch __attribute__((tls_model("initial-exec")));
+
+static void lock_sleep(struct lock *lock, uint32_t seen)
+{
+    const struct timespec slice = {0, LOOK_NS};
+
+    (void)sys_call(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, seen,
+                   lock_watch.look ? &slice : NULL);
+    if (lock_watch.look)
+        lock_watch.look(lock_watch.context);
+}
+
 static void lock_wait(struct lock *lock, uint64_t holder)
 {
     uint64_t seen;
@@ -79,8 +92,7 @@ static void lock_wait(struct lock *lock, uint64_t holder)
         if (seen == 0)
             continue;
         if ((seen & LOCK_WAITED_FOR) || lock_swap(lock, seen, seen | LOCK_WAITED_FOR))
-            (void)sys_call(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE,
-                           (uint32_t)(seen | LOCK_WAITED_FOR), 0);
+            lock_sleep(lock, (uint32_t)(seen | LOCK_WAITED_FOR));
     }
 }
 

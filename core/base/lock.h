@@ -20,6 +20,16 @@ struct lock {
     uint32_t rank; /* enum lock_rank */
 };
 
+/*
+ * The calling thread's: who waits for locks of a process that may be killed meanwhile. look() is
+ * called ten times a second while the thread waits; it does not return when the holder is gone.
+ */
+struct lock_watch {
+    void (*look)(void *context); /* NULL: nobody */
+    void *context;
+};
+extern __thread struct lock_watch lock_watch __attribute__((tls_model("initial-exec")));
+
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_acquire(struct lock *lock, const void *holder);
 bool lock_try(struct lock *lock, const void *holder);

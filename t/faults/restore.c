@@ -354,8 +354,9 @@ static void describe(char *text, size_t bytes, const struct call_counts *cheapes
         if (count)
             used += (size_t)snprintf(text + used, bytes - used, ", %s %u", names[i].name, count);
     }
-    snprintf(text + used, bytes - used, ", others %u\n  bytes read: %lu, written: %lu\n", left,
-             cheapest->read_bytes, cheapest->written_bytes);
+    /* The record's paths are as long as the directory is deep. */
+    snprintf(text + used, bytes - used, ", others %u\n  read: about %lu KiB, written: %lu bytes\n",
+             left, (cheapest->read_bytes + 4096) / 8192 * 8, cheapest->written_bytes);
 }
 
 static void a_restore_costs_what_it_cost(void)

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include "core/agent/heap_agent.h"
+#include "core/heap/slot.h"
 #include "t/lib/tx_fixture.h"
 
 #define WAIT_NS 10000000000ull
@@ -222,6 +223,28 @@ static void it_ends_with_the_program(void)
         end_in_child(how);
 }
 
+/* The agent waits for the lock then. */
+static void it_ends_when_a_lock_was_held(void)
+{
+    uint64_t *words;
+    int child = fork();
+
+    if (child == 0) {
+        open_with_agent(UINT64_MAX / 4);
+        words = make_words(8);
+        store(words, 7);
+        lock_acquire(&heap->log.pool_lock, heap_holder());
+        service_kick(&heap->service);
+        while (!(__atomic_load_n(&heap->log.pool_lock.word, __ATOMIC_RELAXED) & 1))
+            usleep(1000);
+        raise(SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    CHECK_OK(open_patiently());
+    CHECK_EQ(*(uint64_t *)root_find(heap, "words", NULL), 7);
+    fixture_close();
+}
+
 static void a_forked_child_leaves_it_alone(void)
 {
     int child, status = 1;
@@ -268,6 +291,7 @@ int main(int argc, char **argv)
     RUN(transactions_go_on_meanwhile);
     RUN(the_thread_that_opened_it_may_end);
     RUN(it_ends_with_the_program);
+    RUN(it_ends_when_a_lock_was_held);
     RUN(a_forked_child_leaves_it_alone);
     RUN(without_it_checkpoints_are_taken_here);
     fixture_end();
