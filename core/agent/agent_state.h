@@ -16,6 +16,7 @@
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
 #include "core/agent/freeze.h"
+#include "core/agent/processors.h"
 #include "core/agent/verify.h"
 #include "core/base/arena.h"
 #include "core/base/kernel_features.h"
@@ -58,6 +59,7 @@ struct agent {
     struct pool pool;
     char storage[64]; /* how the pool is written, and why so */
     struct kernel_features features;
+    struct processors processors;
     struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;
     struct address_space precopy_space;

@@ -163,6 +163,7 @@ static void probe_kernel(struct agent *agent)
     bool by_protection;
 
     kernel_features_probe(features);
+    processors_learn(&agent->processors);
     by_protection = features->pagemap_scan && features->userfaultfd_wp_async;
     if (agent->link->track == TRACKING_SOFT_DIRTY ||
         (agent->link->track == TRACKING_BEST && !by_protection))

@@ -284,6 +284,7 @@ static int take_once(struct agent *agent, bool *is_full, struct problem *why)
 
     if (status < 0)
         return status;
+    processors_keep_off(&agent->processors, agent->program_pid, agent->freeze.capacity);
     status = checkpoint_make_record(agent, &record, why);
     if (status == 0)
         status = precopy(agent, why);

@@ -15,6 +15,8 @@
 
 #define DIRECTORY_BYTES 8192
 #define STAT_BYTES      1024
+#define STAT_STATE      3 /* its fields, as proc(5) counts them */
+#define STAT_PROCESSOR  39
 #define STATUS_BYTES    4096
 #define KCMP_VM_TYPE    1 /* KCMP_VM */
 
@@ -81,16 +83,42 @@ int tasks_children(int pid, int except, struct children *out)
     return tasks_each(pid, look_for_children, &search);
 }
 
-char task_state(int pid, int tid)
+/* The fields from the state on; NULL: the thread is gone. */
+static const char *read_stat(int pid, int tid, char stat[STAT_BYTES])
 {
-    char path[64], stat[STAT_BYTES];
+    char path[64];
     const char *end;
 
     format_text(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
-    if (sys_read_file(path, stat, sizeof stat) <= 0)
-        return 0;
+    if (sys_read_file(path, stat, STAT_BYTES) <= 0)
+        return NULL;
     end = strrchr(stat, ')'); /* the name before it may hold anything */
-    return end && end[1] == ' ' ? end[2] : 0;
+    return end && end[1] == ' ' ? end + 2 : NULL;
+}
+
+char task_state(int pid, int tid)
+{
+    char stat[STAT_BYTES];
+    const char *fields = read_stat(pid, tid, stat);
+
+    return fields ? fields[0] : 0;
+}
+
+int task_processor(int pid, int tid)
+{
+    char stat[STAT_BYTES];
+    const char *at = read_stat(pid, tid, stat);
+    int processor = 0;
+
+    if (!at || *at != 'R')
+        return -1;
+    for (int field = STAT_STATE; at && field < STAT_PROCESSOR; field++)
+        at = strchr(at + 1, ' ');
+    if (!at || at[1] < '0' || at[1] > '9')
+        return -1;
+    for (at++; *at >= '0' && *at <= '9' && processor < INT32_MAX / 10 - 1; at++)
+        processor = processor * 10 + (*at - '0');
+    return processor;
 }
 
 int64_t task_status_number(int pid, int tid, const char *field)

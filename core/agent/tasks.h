@@ -25,6 +25,9 @@ bool task_has_exec_ed(int pid);
 /* The letter of /proc/PID/task/TID/stat (R, S, D, T, t, Z, X), or 0. */
 char task_state(int pid, int tid);
 
+/* The processor that a running thread is on, or waits for; -1: it sleeps, or is gone. */
+int task_processor(int pid, int tid);
+
 /* A number field of /proc/PID/task/TID/status, such as "TracerPid:"; -1 if it is not there. */
 int64_t task_status_number(int pid, int tid, const char *field);
 

@@ -1,0 +1,24 @@
+/*
+ * processors.h - where the agent works: on processors that no thread of the program runs on, while
+ * there are such. Else the scheduler now and then puts it where one runs, which then waits.
+ */
+#ifndef PHEAP_AGENT_PROCESSORS_H
+#define PHEAP_AGENT_PROCESSORS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PROCESSORS_MAX 1024u
+
+struct processors {
+    uint64_t allowed[PROCESSORS_MAX / 64]; /* to the agent, when it began; all 0: not known */
+    bool narrowed;
+};
+
+void processors_learn(struct processors *processors);
+
+/* From here to the next call, or processors_widen(). Programs of many threads are not looked at. */
+void processors_keep_off(struct processors *processors, int program_pid, uint32_t threads);
+void processors_widen(struct processors *processors);
+
+#endif
