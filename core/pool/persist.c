@@ -13,14 +13,29 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 
+/*
+ * -1 where it is not told, or of no regular file. statx, asked for these two alone: fstat asks for
+ * the times too, and where those are fine-grained (Linux 6.13) the next write then gives the inode
+ * a new one, which fdatasync writes with the data: 40 us of 130.
+ */
+static int64_t length_of(int fd)
+{
+    struct statx info;
+    struct stat all;
+    long status = sys_call(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &info);
+
+    if (status == 0)
+        return S_ISREG(info.stx_mode) ? (int64_t)info.stx_size : -1;
+    return sys_fstat(fd, &all) == 0 && S_ISREG(all.st_mode) ? (int64_t)all.st_size : -1;
+}
+
 /* The back end stays failed: what was cut off is gone. Where the length is not told, that is no
  * reason to write nothing. */
 static int check_length(struct persist *persist)
 {
-    struct stat info;
+    int64_t length = length_of(persist->fd);
 
-    if (sys_fstat(persist->fd, &info) < 0 || !S_ISREG(info.st_mode) ||
-        (uint64_t)info.st_size >= persist->file_bytes)
+    if (length < 0 || (uint64_t)length >= persist->file_bytes)
         return 0;
     persist->failed = -ESTALE;
     return -ESTALE;

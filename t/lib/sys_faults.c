@@ -93,6 +93,7 @@ static unsigned kinds_of(long nr, long first, long second)
     case SYS_unlinkat:
         return KIND(FAULT_EIO) | KIND(FAULT_ENOSPC);
     case SYS_newfstatat:
+    case SYS_statx:
     case SYS_readlinkat:
         return KIND(FAULT_EIO) | KIND(FAULT_ENOMEM);
     case SYS_openat:
