@@ -40,12 +40,14 @@ static void decide(struct count_result *result, int decision)
     (void)sys_call(SYS_futex, &result->decision, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-static __attribute__((noreturn)) void resume_counter_main(struct restore_job *job)
+static __attribute__((noreturn)) void resume_counter_main(struct restore_job *job, int restorer)
 {
     struct count_result *result = job->count;
     int status;
 
     (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (sys_call(SYS_getppid) != restorer)
+        (void)sys_call(SYS_exit_group, 0); /* it was killed before that: no signal comes */
     while (__atomic_load_n(&result->decision, __ATOMIC_SEQ_CST) == UNDECIDED)
         (void)sys_call(SYS_futex, &result->decision, FUTEX_WAIT, UNDECIDED, 0, 0, 0);
     if (result->decision == CANCEL)
@@ -60,6 +62,7 @@ static __attribute__((noreturn)) void resume_counter_main(struct restore_job *jo
 
 int resume_counter_start(struct restore_job *job)
 {
+    int restorer = sys_getpid();
     int fds[2], status = (int)sys_call(SYS_pipe2, fds, O_CLOEXEC);
     void *page =
         sys_mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -72,7 +75,7 @@ int resume_counter_start(struct restore_job *job)
     job->count = page;
     pid = sys_call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (pid == 0)
-        resume_counter_main(job);
+        resume_counter_main(job, restorer);
     (void)sys_close(fds[1]);
     job->count_fd = fds[0];
     return pid > 0 ? 0 : problem_set(job->why, (int)pid, "fork: %s", status_text((int)pid));
