@@ -38,7 +38,7 @@ for option, value in zip(arguments, arguments[1:]):
             config["process"].pop(name, None)
         with open(value + "/config.json", "w", encoding="utf-8") as f:
             json.dump(config, f)
-os.execv(shutil_which, ["crun"] + arguments)
+os.execv("{crun}", ["crun"] + arguments)
 """
 OWN_GROUPS = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\""
 
@@ -69,7 +69,7 @@ class Engine:
             return
         directory = self.place.make_directory("runtime")
         with open(directory + "/crun", "w", encoding="ascii") as f:
-            f.write(RUNTIME.replace("shutil_which", repr(shutil.which("crun"))))
+            f.write(RUNTIME.replace("{crun}", shutil.which("crun")))
         os.chmod(directory + "/crun", 0o755)
         self.before = ("unshare", "-m", "sh", "-c", OWN_GROUPS, "sh")
         self.runtime = ("--runtime", directory + "/crun")

@@ -362,7 +362,7 @@ class Elsewhere:
             raise Skip("another root directory: needs root")
         self.place, self.root = place, place.make_directory("root")
         tool = place.make_directory("root/tool")
-        for name in ("proc", "dev", "work", "sys", "run"):
+        for name in ("proc", "dev", "srv", "sys", "run"):
             place.make_directory("root/" + name)
         listed = subprocess.run(["ldd", PHEAP], check=True, capture_output=True, text=True).stdout
         for path in [word for word in listed.split() if word.startswith("/")] + [PHEAP]:
@@ -388,14 +388,14 @@ def a_pool_is_carried_to_a_root_directory_where_nothing_of_the_program_is(place)
     one.wait_generation(process)
     os.kill(place.inspect(one.pool)["program"]["pid"], signal.SIGKILL)
     process.wait()
-    carried = os.path.join(elsewhere.root, "work", "pool")
+    carried = os.path.join(elsewhere.root, "srv", "pool")
     shutil.copy(one.pool, carried)
-    first = place.start(*elsewhere.prefix(), "restore", "/work/pool", stdout=one.out)
+    first = place.start(*elsewhere.prefix(), "restore", "/srv/pool", stdout=one.out)
     first.resumed()
     one.wait_lines(30)
     place.wait_generation(carried, 6, first)
     check_equal(first.kill(signal.SIGTERM), -signal.SIGTERM, "status")
-    last = place.run(*elsewhere.prefix(), "restore", "/work/pool", stdout=place.path("last"))
+    last = place.run(*elsewhere.prefix(), "restore", "/srv/pool", stdout=place.path("last"))
     check_equal(last.status, 0, f"status: {last.stderr()}")
     with open(place.path("last"), encoding="ascii") as f:
         found = f.read()
