@@ -24,7 +24,7 @@ static const struct choice {
 } views[] = {
     {"summary", inspect_summary, 0, 0, "summary", "the pool, its program, its newest generation"},
     {"generations", inspect_generations, 0, 0, "generations", "one line each: size, pause, time"},
-    {"heap", inspect_heap, 0, 0, "heap", "blocks and occupancy by size class"},
+    {"heap", inspect_heap, 0, 0, "heap", "size classes, free runs by order, fragmentation"},
     {"slabs", inspect_slabs, 0, 0, "slabs",
      "the same with free blocks, unused bytes and addresses"},
     {"blocks", inspect_blocks, 0, 0, "blocks",

@@ -131,8 +131,10 @@ static int add_heap(struct inspection *inspection, struct view *view, struct pro
     struct block_map map;
     struct reach reach;
     struct stacks stacks = {0};
-    int status = block_map_build(&map, view, why);
+    int status = inspect_heap_part(inspection, view, why);
 
+    if (status == 0)
+        status = block_map_build(&map, view, why);
     if (status == 0)
         status = reach_mark(&reach, &map, why);
     if (status == 0)

@@ -219,6 +219,67 @@ def slabs_count_used_and_free_blocks(place):
     alive_and_killed(place, look)
 
 
+HOLES = """
+import sys
+kept = [bytearray(size * 50000) for size in range(2, 60)]
+del kept[::3]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def counted_apart(pool, number):
+    """Free runs by order, and the rest, as the reader of t/lib counts them."""
+    reader = second_reader.Pool(pool)
+    free, aside, left = reader.free_runs(reader.generation(number))
+    orders = {}
+    for _, slices in free:
+        count, size = orders.get(slices.bit_length() - 1, (0, 0))
+        orders[slices.bit_length() - 1] = (count + 1, size + slices * 65536)
+    return orders, max(free, key=lambda run: (run[1], -run[0])), aside, left
+
+
+@test
+def free_runs_are_those_that_an_independent_reader_counts(place):
+    os.mkfifo(place.path("fifo"))
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", HOLES, stdin=place.path("fifo"))
+    wait_until(lambda: "ready\n" in process.stdout(), 60, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
+
+    def look(number):
+        done = place.pheap("inspect", "--json", "-g", number, pool, "heap")
+        expect(done, FINE)
+        heap = json.loads(done.stdout())["heap"]
+        free = heap["free_runs"]
+        orders, largest, aside, left = counted_apart(pool, number)
+        check(len(orders) >= 3 and sum(count for count, _ in orders.values()) >= 10, f"{orders}")
+        check_equal({o["order"]: (o["runs"], o["bytes"]) for o in free["orders"]}, orders, "orders")
+        whole, smaller = sum(size for _, size in orders.values()), 0
+        for row in free["orders"]:
+            check_equal(row["from_bytes"], 65536 << row["order"], f"{row}")
+            check(abs(row["too_small_percent"] - 100 * smaller / whole) < 1e-6, f"{row}, {smaller} of {whole}")
+            smaller += row["bytes"]
+        check_equal((free["runs"], free["bytes"]), (sum(c for c, _ in orders.values()), whole), "sums")
+        check_equal((free["largest_address"], free["largest_bytes"]), (largest[0], largest[1] * 65536), "the largest")
+        check(abs(free["fragmentation_percent"] - 100 * (1 - largest[1] * 65536 / whole)) < 1e-6, f"{free}")
+        check_equal((free["aside_runs"], free["aside_bytes"]), (len(aside), sum(s for _, s in aside) * 65536), "aside")
+        check_equal(free["untouched_bytes"], left, "never handed out")
+        check_equal(heap["free_bytes"], free["bytes"] + free["aside_bytes"], "free")
+        text = place.pheap("inspect", "-g", number, pool, "heap")
+        expect(text, FINE)
+        check_in(f" at {largest[0]:#x}; fragmentation {free['fragmentation_percent']:.1f} %", text.stdout(), "text")
+
+    look(1)
+    check_equal(process.kill(), -signal.SIGKILL, "status")
+    os.close(keeper)
+    look(1)
+    crash = [g["number"] for g in place.inspect(pool)["generations"] if g["kind"] == "crash"]
+    check_equal(len(crash), 1, "crash images")
+    look(crash[0])
+
+
 @test
 def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
     def look(program):
@@ -413,8 +474,8 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
         check_equal(len(done.stderr().splitlines()), 1, "lines")
 
 
-VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",),
-         ("leaks",), ("strings",), ("grep", "needle"))
+VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("heap",), ("slabs",),
+         ("blocks",), ("leaks",), ("strings",), ("grep", "needle"))
 
 
 @test
