@@ -4,6 +4,7 @@
  */
 #include "tools/inspect.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +64,13 @@ static int help(void)
            "      --ignore REGEX   profile: no stacks with a function that matches\n"
            "      --folded FILE    profile: write it for flame graphs, a line a stack\n"
            "      --pprof FILE     profile: write it for pprof\n"
-           "      --address A      blocks: the one that holds address A\n"
+           "      --address A      blocks: the one that holds address A, or with LOW-HIGH those "
+           "there\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
            "      --type T         blocks: those of type T (opened heaps)\n"
+           "      --since N        blocks: those that were not there yet in generation N\n"
+           "      --older N        blocks: those that were there in generation N already\n"
+           "      --age            blocks: since which of the kept generations each is there\n"
            "      --limit N        blocks, stacks, retained, log, strings, grep: show at most N\n"
            "      --min N          strings: of at least N characters (8)\n"
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
@@ -176,12 +181,27 @@ static int inspect(const char *path, const struct choice *choice, struct inspect
     return inspection->state.super_fell_back || inspection->left_out ? EXIT_FOUND : EXIT_FINE;
 }
 
-static int parse_address(const char *text, uint64_t *out)
+static bool take_address(const char *text, char **behind, uint64_t *out)
+{
+    *out = strtoull(text, behind, 0);
+    return isdigit((unsigned char)text[0]) && *out != 0;
+}
+
+/* "ADDRESS", or "LOW-HIGH". */
+static int parse_address(const char *text, struct inspection *inspection)
 {
     char *behind;
 
-    *out = strtoull(text, &behind, 0);
-    return behind == text || *behind || *out == 0 ? STATUS_USAGE : 0;
+    if (!take_address(text, &behind, &inspection->address))
+        return STATUS_USAGE;
+    if (*behind == '\0')
+        return 0;
+    inspection->low = inspection->address;
+    inspection->address = 0;
+    return *behind == '-' && take_address(behind + 1, &behind, &inspection->high) &&
+                   *behind == '\0' && inspection->high >= inspection->low
+               ? 0
+               : STATUS_USAGE;
 }
 
 /* "LOW-HIGH", or "SIZE". */
@@ -210,6 +230,9 @@ enum option_key {
     KEY_ADDRESS,
     KEY_SIZE,
     KEY_TYPE,
+    KEY_SINCE,
+    KEY_OLDER,
+    KEY_AGE,
     KEY_LIMIT,
     KEY_MIN,
     KEY_HEX,
@@ -230,6 +253,9 @@ static const struct option options[] = {{"generation", required_argument, NULL, 
                                         {"address", required_argument, NULL, KEY_ADDRESS},
                                         {"size", required_argument, NULL, KEY_SIZE},
                                         {"type", required_argument, NULL, KEY_TYPE},
+                                        {"since", required_argument, NULL, KEY_SINCE},
+                                        {"older", required_argument, NULL, KEY_OLDER},
+                                        {"age", no_argument, NULL, KEY_AGE},
                                         {"limit", required_argument, NULL, KEY_LIMIT},
                                         {"min", required_argument, NULL, KEY_MIN},
                                         {"hex", no_argument, NULL, KEY_HEX},
@@ -268,8 +294,8 @@ static const char *take_option(struct inspection *inspection, int option, const 
         inspection->pprof_path = argument;
         return NULL;
     case KEY_ADDRESS:
-        return parse_address(argument, &inspection->address) < 0
-                   ? "--address takes an address, as 0x7f0012345678"
+        return parse_address(argument, inspection) < 0
+                   ? "--address takes an address, as 0x7f0012345678, or two with a dash in between"
                    : NULL;
     case KEY_SIZE:
         return parse_sizes(argument, inspection) < 0 ? "--size takes bytes, as 48 or 32-64" : NULL;
@@ -277,6 +303,17 @@ static const char *take_option(struct inspection *inspection, int option, const 
         return parse_number(argument, 0, UINT32_MAX, &inspection->type) < 0
                    ? "--type takes a number, 0 to 4294967295"
                    : NULL;
+    case KEY_SINCE:
+        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->since) < 0
+                   ? "--since takes the number of a generation, from 1"
+                   : NULL;
+    case KEY_OLDER:
+        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->older) < 0
+                   ? "--older takes the number of a generation, from 1"
+                   : NULL;
+    case KEY_AGE:
+        inspection->shows_ages = true;
+        return NULL;
     case KEY_LIMIT:
         return parse_number(argument, 1, UINT32_MAX, &inspection->limit) < 0
                    ? "--limit takes a number, from 1"
@@ -367,7 +404,8 @@ static int choose(int count, char **arguments, struct inspection *inspection,
 
 int command_inspect(int argc, char **argv)
 {
-    static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
+    static struct inspection inspection = {
+        .size_high = UINT64_MAX, .type = UINT64_MAX, .high = UINT64_MAX};
     struct top_options top = {.interval_ns = 1000000000};
     const struct choice *choice = &views[0];
     const char *wrong;

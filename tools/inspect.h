@@ -23,7 +23,10 @@ struct inspection {
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
     char **arguments; /* behind the view's name */
     int argument_count;
-    uint64_t address;             /* --address; 0: not given */
+    uint64_t address;             /* --address A; 0: not given */
+    uint64_t low, high;           /* --address LOW-HIGH; 0 and UINT64_MAX: not given */
+    bool shows_ages;              /* --age */
+    uint64_t since, older;        /* --since, --older; 0: not given */
     uint64_t size_low, size_high; /* --size; 0 and UINT64_MAX: not given */
     uint64_t type;                /* --type; UINT64_MAX: not given */
     uint64_t limit;               /* --limit; 0: not given */

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import second_reader  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 INSPECTED = os.path.join(BUILT_PROGRAMS, "inspected")
@@ -304,6 +304,113 @@ def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
                REFUSED, "lies in no block")
 
     alive_and_killed(place, look)
+
+
+AGING = """
+import ctypes, sys
+def place(block):
+    return ctypes.addressof((ctypes.c_char * len(block)).from_buffer(block))
+kept, gone, late, renewed = bytearray(500000), bytearray(600000), None, bytearray(700000)
+while True:
+    print("at", *[place(b) if b else 0 for b in (kept, gone, late, renewed)], "ready", flush=True)
+    command = sys.stdin.readline().strip()
+    if command == "second":
+        gone, late, renewed = None, bytearray(800000), None
+        renewed = bytearray(700000)
+    if command == "third":
+        gone = bytearray(600000)
+"""
+
+
+class Aging:
+    """A program with three generations, whose blocks come, go, and come again."""
+
+    def __init__(self, place, profile=None):
+        os.mkfifo(place.path("fifo"))
+        self.place, self.pool, keeper = place, place.path("pool"), os.open(place.path("fifo"), os.O_RDWR)
+        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, PYTHON, "-c", AGING, stdin=place.path("fifo"),
+                                   environment={"PHEAP_PROFILE": profile} if profile else {})
+        for round_, command in enumerate((b"second\n", b"third\n", b"")):
+            wait_until(lambda n=round_: self.process.stdout().count("ready\n") > n, 60, "the program")
+            expect(place.pheap("checkpoint", self.pool), FINE)
+            os.write(keeper, command)
+        self.said = [[int(word) for word in line.split()[1:5]] for line in self.process.stdout().splitlines()]
+        check_equal(self.process.kill(), -signal.SIGKILL, "status")
+        os.close(keeper)
+        self.times = {g["number"]: g["time_ns"] for g in place.inspect(self.pool)["generations"]}
+
+    def blocks(self, *arguments, status=FINE):
+        done = self.place.pheap("inspect", "--json", "--limit", "1000000", *arguments, self.pool, "blocks")
+        expect(done, status)
+        return {b["address"]: b for b in json.loads(done.stdout())["blocks"]}
+
+    def first(self, address, *arguments, status=FINE):
+        return self.blocks("--age", *arguments, status=status)[address]["first_generation"]
+
+
+@test
+def a_block_is_as_old_as_the_kept_generations_tell(place):
+    program = Aging(place)
+    (kept, gone, _, renewed), (_, _, late, renewed_again), (_, gone_again, _, _) = program.said
+    expected = {kept: 1, late: 2, gone_again: 3, renewed_again: 1 if renewed == renewed_again else 2}
+    blocks = program.blocks("--age")
+    check_equal({a: blocks[a]["first_generation"] for a in expected}, expected, "first in")
+    check_equal([(blocks[a]["allocated_after_ns"], blocks[a]["allocated_before_ns"]) for a in (kept, late, gone_again)],
+                [(None, program.times[1]), (program.times[1], program.times[2]), (program.times[2], program.times[3])], "times")
+    for since, older in ((1, None), (2, None), (None, 1), (None, 2), (1, 2)):
+        arguments = (["--since", since] if since else []) + (["--older", older] if older else [])
+        check_equal(set(program.blocks(*arguments)),
+                    {a for a, b in blocks.items() if (not since or b["first_generation"] > since) and
+                     (not older or b["first_generation"] <= older)}, f"since {since}, older {older}")
+    check_equal(program.first(late, "-g", "2"), 2, "as generation 2 shows it")
+    check_equal(program.first(kept, "-g", "1"), 1, "where nothing is older")
+    crash = max(program.times)
+    check_equal((crash, program.first(gone_again, "-g", crash)), (4, 3), "as the crash image shows it")
+    text = place.pheap("inspect", "--since", "2", "--size", "600000-650000", program.pool, "blocks")
+    expect(text, FINE)
+    check_in(f"{gone_again:#x}", text.stdout(), "text")
+    one = place.pheap("inspect", "--age", "--address", late + 10, program.pool, "blocks")
+    expect(one, FINE)
+    check_in("first in generation 2, allocated ", one.stdout(), "one block")
+    for wrong in (("--since", "3"), ("--since", "9"), ("--older", "4"), ("--since", "2", "--older", "1")):
+        expect(place.pheap("inspect", *wrong, program.pool, "blocks"), REFUSED, program.pool, "none of them")
+
+
+@test
+def samples_tell_a_block_from_the_one_before_it(place):
+    program = Aging(place, profile="4096")
+    (kept, _, _, renewed), (_, _, late, renewed_again), (_, gone_again, _, _) = program.said
+    check_equal([program.first(a) for a in (kept, late, renewed_again, gone_again)], [1, 2, 2, 3],
+                f"first in, {renewed:#x} having become {renewed_again:#x}")
+
+
+@test
+def ages_do_without_a_generation_that_cannot_be_read(place):
+    program = Aging(place)
+    (kept, _, _, _), (_, _, late, _), _ = program.said
+    content = pool_bytes.read(program.pool)
+    second = [g for g in pool_bytes.newest(content).generations if g["number"] == 2][0]
+    pool_bytes.flip(content, second["record_frame"] * PAGE + 20, 2)
+    pool_bytes.write(program.pool, content)
+    check_equal((program.first(kept, status=FOUND), program.first(late, status=FOUND)), (1, 3), "first in")
+    expect(place.pheap("inspect", "--age", program.pool, "blocks"), FOUND, "1 older generations cannot be read")
+    expect(place.pheap("inspect", "--since", "2", program.pool, "blocks"), DAMAGED, program.pool)
+
+
+@test
+def blocks_are_listed_by_address(place):
+    program = Inspected(place)
+    said = program.said()
+    low, high = sorted((said["list_first"], said["list_second"]))
+    every = program.look("blocks", "--limit", "100000")[0]["blocks"]
+    for start, end in ((low, high), (low + 1, high), (low + 47, high - 1), (1, (1 << 64) - 1)):
+        found = program.look("blocks", "--limit", "100000", "--address", f"{start:#x}-{end:#x}")[0]["blocks"]
+        check_equal(found, [b for b in every if b["address"] <= end and b["address"] + b["bytes"] > start],
+                    f"{start:#x}-{end:#x}")
+    for wrong in ("0x10-", "-0x10", "0x20-0x10", "x", "0x10-0x20-0x30"):
+        expect(place.pheap("inspect", f"--address={wrong}", program.pool, "blocks"), USAGE, "--address takes")
+    expect(place.pheap("inspect", "--type", "1", program.pool, "blocks"), REFUSED, program.pool, "have no type")
+    program.kill()
 
 
 @test

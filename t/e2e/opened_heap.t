@@ -80,6 +80,16 @@ def size_classes_blocks_and_types_are_those_of_generation_and_log(place):
 
 
 @test
+def objects_have_ages(place):
+    heap = Heap(place)
+    check_equal(heap.look("blocks", "--since", "1")["found"]["blocks"], NODES + LATER + LOST + 4, "since the empty one")
+    check_equal(heap.look("blocks", "--older", "1")["found"]["blocks"], 0, "in the empty one")
+    expect(heap.place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    ages = [b["first_generation"] for b in heap.look("blocks", "--age", "--limit", "10000")["blocks"]]
+    check_equal(ages, [2] * (NODES + LATER + LOST + 6), "the second generation and its log have them all")
+
+
+@test
 def free_runs_are_those_that_the_program_has_made(place):
     path = place.path("heap")
     done = place.run(PROGRAM, path, "holes", environment=PRELOADED)
