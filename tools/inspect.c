@@ -126,13 +126,26 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
         inspection->damage_said = number;
 }
 
+/* That nobody has asked for by its number. */
+static void note_crash_image(const struct inspection *inspection, const struct view *view)
+{
+    if (view->generation.kind == GENERATION_CRASH)
+        report("inspect", EXIT_FINE,
+               "%s holds crash images only: this is the newest, generation %" PRIu64
+               ", the memory of a killed program without its registers; -g N takes another",
+               inspection->state.path, view->generation.number);
+}
+
 int inspect_with(struct inspection *inspection, inspect_body *body, struct problem *why)
 {
     static struct view view;
+    bool is_asked_for = inspection->generation != 0;
     int status = view_open(&view, inspection->state.path, inspection->generation, why);
 
     if (status == 0)
         status = body(inspection, &view, why);
+    if (status == 0 && !is_asked_for)
+        note_crash_image(inspection, &view);
     if (status == 0)
         inspect_note_damage(inspection, &view);
     view_close(&view);
