@@ -112,9 +112,10 @@ static void print_run(const struct pool_state *state, enum pool_use use,
     const struct generation_entry *resumable = pool_state_resumable(state);
 
     if (use == POOL_RUNS)
-        printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n"
+        printf("  program      runs as pid %d, %" PRIu64 " checkpoint%s, dirty pages by %s\n"
                "  storage      %s\n",
-               pool_state_outer_pid(agent), agent->checkpoints, agent->tracking, agent->storage);
+               pool_state_outer_pid(agent), agent->checkpoints, agent->checkpoints == 1 ? "" : "s",
+               agent->tracking, agent->storage);
     else if (use == POOL_SILENT)
         printf("  program      holds the pool, and its agent does not answer: fuser %s\n",
                state->path);

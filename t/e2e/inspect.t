@@ -150,6 +150,64 @@ def files_are_those_of_the_program(place):
     alive_and_killed(place, look)
 
 
+SOCKETS = """
+import os, socket, sys
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(17)
+named = socket.socket(socket.AF_UNIX)
+named.bind("named")
+named.listen()
+hidden = socket.socket(socket.AF_UNIX)
+hidden.bind(b"\\0\\x1b[31m%d" % os.getpid())
+hidden.listen()
+one, two = socket.socketpair()
+one.send(b"hello")
+sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sending.bind(("127.0.0.1", 0))
+sending.connect(("127.0.0.1", 9))
+memory = os.memfd_create("of my own")
+self = os.pidfd_open(os.getpid())
+os.mkfifo("queue")
+queue = os.open("queue", os.O_RDWR)
+print(os.getpid(), *[s.fileno() for s in (listening, named, hidden, one, two, sending)], memory, self, queue,
+      listening.getsockname()[1], sending.getsockname()[1], "ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@test
+def sockets_and_other_descriptors_are_told_by_what_they_are(place):
+    os.mkfifo(place.path("fifo"))
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", SOCKETS, stdin=place.path("fifo"))
+    wait_until(lambda: "ready\n" in process.stdout(), 60, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    os.close(keeper)
+    pid, listening, named, hidden, one, two, sending, memory, own, queue, port, other = map(
+        int, process.stdout().split()[:12])
+    done = place.pheap("inspect", "--json", pool, "files")
+    expect(done, FINE)
+    files = {f["number"]: f for f in json.loads(done.stdout())["files"]}
+    check_equal([f["number"] for f in files.values() if f["kind"] == "unknown"], [], "unknown ones")
+    check_equal({n: files[n]["kind"] for n in (memory, own, queue)}, {memory: "memory", own: "pidfd", queue: "fifo"}, "kinds")
+    check_equal((files[memory]["detail"], files[own]["detail"]), ("of my own", f"pid {pid}"), "details")
+    expected = {listening: (f"TCP 127.0.0.1:{port}", None, "listens", 0), named: ("Unix named", None, "listens", 0),
+                hidden: (f"Unix @\\x1b[31m{pid}", None, "listens", 0),
+                one: (None, None, "the other end is its own", 0), two: (None, None, "the other end is its own", 5),
+                sending: (f"UDP 127.0.0.1:{other}", "UDP 127.0.0.1:9", "open", 0)}
+    check_equal({n: tuple(files[n][key] for key in ("own_address", "other_address", "socket_state", "unread_bytes"))
+                 for n in expected}, expected, "sockets")
+    check_equal(files[listening]["backlog"], 17, "backlog")
+    text = place.pheap("inspect", pool, "files")
+    expect(text, FINE)
+    check_in(f"UDP 127.0.0.1:{other} to UDP 127.0.0.1:9: open", text.stdout(), "text")
+    check_in("Unix: the other end is its own; 5 bytes unread", text.stdout(), "text")
+    check("\033" not in text.stdout(), "nothing that steers a terminal")
+
+
 def functions(thread):
     return [f["function"] for f in thread["frames"]]
 
@@ -579,6 +637,19 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
         done = place.pheap("inspect", "-g", crash[0], program.pool, *view)
         expect(done, REFUSED, "pheap inspect:", program.pool, "crash image")
         check_equal(len(done.stderr().splitlines()), 1, "lines")
+
+
+@test
+def options_of_another_view_are_refused(place):
+    pool = place.path("pool")
+    expect(place.pheap("run", pool, "true"), FINE)
+    for option, view in (("--size=48", "blocks"), ("--since=1", "blocks"), ("--age", "blocks"), ("--hex", "grep"),
+                         ("--min=4", "strings"), ("--focus=x", "profile"), ("--once", "top"), ("-i1s", "top")):
+        for other in (["heap"], [], ["--core", place.path("core")], ["diff", "1", "2"]):
+            expect(place.pheap("inspect", option, pool, *other), USAGE, f"goes with the view {view}")
+    expect(place.pheap("inspect", "--age", "top", pool), USAGE, "--age goes with the view blocks")
+    for view, usage in ((["grep"], "POOL grep PATTERN"), (["diff", "1"], "POOL diff G1 G2"), (["heap", "x"], "POOL heap;")):
+        expect(place.pheap("inspect", pool, *view), USAGE, usage)
 
 
 VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("heap",), ("slabs",),
