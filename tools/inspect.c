@@ -21,7 +21,8 @@ static const struct choice {
     const char *usage, *summary;
 } views[] = {
     {"summary", inspect_summary, 0, 0, "summary", "the pool, its program, its newest generation"},
-    {"generations", inspect_generations, 0, 0, "generations", "one line each: size, pause, time"},
+    {"generations", inspect_generations, 0, 0, "generations",
+     "one line each: time, sizes, pause, what changed"},
     {"heap", inspect_heap, 0, 0, "heap", "size classes, free runs by order, fragmentation"},
     {"slabs", inspect_slabs, 0, 0, "slabs",
      "the same with free blocks, unused bytes and addresses"},
@@ -165,8 +166,8 @@ static int show(struct inspection *inspection, const struct choice *choice, stru
         return choice->show(inspection, why);
     status = inspect_summary(inspection, why);
     if (status == 0)
-        status = inspect_generations(inspection, why);
-    if (status == 0 && choice->show != inspect_summary && choice->show != inspect_generations)
+        inspect_list_generations(inspection);
+    if (status == 0 && choice->show != inspect_summary)
         status = choice->show(inspection, why);
     if (status == 0) {
         json_dumpf(inspection->json, stdout, JSON_INDENT(2));

@@ -63,6 +63,11 @@ MUST_CHECK int inspect_with(struct inspection *inspection, inspect_body *show, s
 /* Says, on stderr and once for each generation, what of it was damaged. */
 void inspect_note_damage(struct inspection *inspection, const struct view *view);
 
+/* Adds "generations": all, or the one that was asked for. */
+void inspect_list_generations(struct inspection *inspection);
+/* "process". */
+const char *inspect_kind_name(uint32_t kind);
+
 /* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,
                         struct record_crash *crash);

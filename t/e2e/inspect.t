@@ -550,6 +550,37 @@ def diff_shows_what_came(place):
     expect(place.pheap("inspect", program.pool, "diff", first, second + 99), REFUSED, program.pool)
 
 
+def apart(reader, old, new):
+    """Pages of a slot and of the rest that changed, came, went and stayed, by the reader of t/lib."""
+    was, now = ({page: frame if frame < 2 else checksum for page, frame, checksum in reader.pages(g)} for g in (old, new))
+    slot = 0x200000000000 + (new.slot << 40) >> 12
+    counts = {True: dict(changed=0, came=0, went=0, same=0), False: dict(changed=0, came=0, went=0, same=0)}
+    for page in set(was) | set(now):
+        kind = "came" if page not in was else "went" if page not in now else "same" if was[page] == now[page] else "changed"
+        counts[slot <= page < slot + (1 << 28)][kind] += 1
+    return counts[True], counts[False]
+
+
+@test
+def generations_tell_what_changed(place):
+    program = Inspected(place)
+    program.command("grow")
+    program.checkpoint()
+    program.checkpoint()
+    program.kill()
+    wait_until(lambda: place.inspect(program.pool)["generations"][-1]["kind"] == "crash", 20, "the crash image")
+    found, text = program.look("generations")
+    reader = second_reader.Pool(program.pool)
+    check_equal([(c["number"], c["since"]) for c in found["changes"]], [(1, None), (2, 1), (3, 2), (4, 3)], "compared")
+    for change in found["changes"][1:]:
+        expected = apart(reader, reader.generation(change["since"]), reader.generation(change["number"]))
+        check_equal((change["heap_pages"], change["other_pages"]), expected, f"{change['number']}")
+    check(found["changes"][1]["heap_pages"]["came"] * PAGE >= GROWN_BLOCKS * GROWN_BYTES - 2 * PAGE, f"{found['changes'][1]}")
+    lines = text.splitlines()
+    check_equal((len(lines), lines[1].split()[-2:]), (5, ["-", "-"]), f"{lines}")
+    check("changes" not in program.look("heap")[0], "other views have the list alone")
+
+
 def gdb(place, program, core, *commands):
     arguments = [part for command in commands for part in ("-ex", command)]
     done = place.run("gdb", "-nx", "-batch", *arguments, program, core)
@@ -709,7 +740,7 @@ def views_of_a_damaged_pool_end_with_a_message(place):
             pool_bytes.flip(content, place.random.randrange(2 * PAGE, len(content)),
                             place.random.randrange(8))
         pool_bytes.write(program.pool, content)
-        for view in VIEWS + (("diff", str(newest["number"]), str(newest["number"])),):
+        for view in VIEWS + (("generations",), ("diff", str(newest["number"]), str(newest["number"]))):
             done = place.pheap("inspect", "--json", program.pool, *view, timeout=30)
             check(done.status in (FINE, FOUND, DAMAGED), f"{view}: {done.status}: {done.stderr()}")
             check(len(done.stderr().splitlines()) <= 2, done.stderr())
