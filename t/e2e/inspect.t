@@ -55,6 +55,12 @@ class Inspected:
         return json.loads(done.stdout()), text.stdout()
 
 
+def crash_image(place, pool):
+    """Its number: what the agent of a killed program writes."""
+    return wait_until(lambda: [g["number"] for g in place.inspect(pool)["generations"] if g["kind"] == "crash"], 60,
+                      "the crash image")[-1]
+
+
 def alive_and_killed(place, look):
     """Both must show the same."""
     program = Inspected(place)
@@ -333,9 +339,7 @@ def free_runs_are_those_that_an_independent_reader_counts(place):
     check_equal(process.kill(), -signal.SIGKILL, "status")
     os.close(keeper)
     look(1)
-    crash = [g["number"] for g in place.inspect(pool)["generations"] if g["kind"] == "crash"]
-    check_equal(len(crash), 1, "crash images")
-    look(crash[0])
+    look(crash_image(place, pool))
 
 
 @test
@@ -395,6 +399,7 @@ class Aging:
         self.said = [[int(word) for word in line.split()[1:5]] for line in self.process.stdout().splitlines()]
         check_equal(self.process.kill(), -signal.SIGKILL, "status")
         os.close(keeper)
+        self.crash = crash_image(place, self.pool)
         self.times = {g["number"]: g["time_ns"] for g in place.inspect(self.pool)["generations"]}
 
     def blocks(self, *arguments, status=FINE):
@@ -422,8 +427,7 @@ def a_block_is_as_old_as_the_kept_generations_tell(place):
                      (not older or b["first_generation"] <= older)}, f"since {since}, older {older}")
     check_equal(program.first(late, "-g", "2"), 2, "as generation 2 shows it")
     check_equal(program.first(kept, "-g", "1"), 1, "where nothing is older")
-    crash = max(program.times)
-    check_equal((crash, program.first(gone_again, "-g", crash)), (4, 3), "as the crash image shows it")
+    check_equal((program.crash, program.first(gone_again, "-g", program.crash)), (4, 3), "as the crash image shows it")
     text = place.pheap("inspect", "--since", "2", "--size", "600000-650000", program.pool, "blocks")
     expect(text, FINE)
     check_in(f"{gone_again:#x}", text.stdout(), "text")
@@ -568,7 +572,7 @@ def generations_tell_what_changed(place):
     program.checkpoint()
     program.checkpoint()
     program.kill()
-    wait_until(lambda: place.inspect(program.pool)["generations"][-1]["kind"] == "crash", 20, "the crash image")
+    check_equal(crash_image(place, program.pool), 4, "the crash image")
     found, text = program.look("generations")
     reader = second_reader.Pool(program.pool)
     check_equal([(c["number"], c["since"]) for c in found["changes"]], [(1, None), (2, 1), (3, 2), (4, 3)], "compared")
