@@ -152,7 +152,7 @@ __attribute__((noinline)) static void free_checked(void *block)
             hardened_free(heap, block);
         return;
     }
-    if (UNLIKELY(span->flags & SPAN_SAMPLED))
+    if (UNLIKELY(slab_flags(span) & SPAN_SAMPLED))
         profile_forget(heap, block);
     if (span->kind == SPAN_LARGE)
         large_free(heap, span);
@@ -166,7 +166,7 @@ static bool is_plain(const struct span *slab, const void *block)
 {
     uint64_t offset = (uint64_t)block - slab->start;
 
-    return slab->kind == SPAN_SLAB && !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
+    return slab->kind == SPAN_SLAB && !(slab_flags(slab) & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
            slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block);
 }
@@ -197,7 +197,7 @@ __attribute__((noinline)) void heap_free_slow(void *block)
     struct span *span = span_of_slice(block);
     struct thread_heap *mine = heap_thread;
 
-    if (span->flags & SLAB_NOTED && noted_free(heap_here(), span, block))
+    if (slab_flags(span) & SLAB_NOTED && noted_free(heap_here(), span, block))
         return;
     if (noted_is_clearing())
         free_clearing(block, span);
@@ -280,7 +280,7 @@ void *heap_realloc(void *block, size_t bytes)
     if (span == NULL)
         return heap_is_hardened(heap) ? hardened_realloc(heap, block, bytes) : NULL;
     if (realloc_in_place(heap, span, bytes)) {
-        if (UNLIKELY(span->flags & SPAN_SAMPLED))
+        if (UNLIKELY(slab_flags(span) & SPAN_SAMPLED))
             profile_resize(heap, block, bytes);
         return block;
     }

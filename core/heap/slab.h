@@ -34,6 +34,17 @@
 /* The order in which a torn operation of a thread that is gone after fork() stays harmless. */
 #define SLAB_ORDER() __atomic_signal_fence(__ATOMIC_ACQ_REL)
 
+/* Its owner changes them while others look, so each look and each change is one. */
+static inline uint8_t slab_flags(const struct span *slab)
+{
+    return __atomic_load_n(&slab->flags, __ATOMIC_RELAXED);
+}
+
+static inline void slab_set_flags(struct span *slab, uint32_t flags)
+{
+    __atomic_store_n(&slab->flags, (uint8_t)flags, __ATOMIC_RELAXED);
+}
+
 static inline bool slab_has_free(const struct span *slab)
 {
     return (slab->free_head & LIST_END_BIT) == 0;
