@@ -222,13 +222,18 @@ void slab_set_current(const struct heap *heap, struct thread_heap *owner, struct
     slab_point_bytes(owner, slab->size_class, slab);
 }
 
-void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+void slab_set_no_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
 {
-    struct span *slab = owner->current[size_class];
-
-    slab_count(heap, slab);
+    if (owner->current[size_class] == &heap->empty_slab)
+        return;
     owner->current[size_class] = &heap->empty_slab;
     slab_point_bytes(owner, size_class, &heap->empty_slab);
+}
+
+void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+{
+    slab_count(heap, owner->current[size_class]);
+    slab_set_no_current(heap, owner, size_class);
 }
 
 /* At the end: the slab that was full longest ago is taken first and has gathered most blocks. In

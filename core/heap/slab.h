@@ -162,12 +162,13 @@ void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span 
 void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
 /* False: something had been freed meanwhile, the slab stays CURRENT. To be followed by
- * slab_drop_current(). */
+ * slab_count(), and another one that is set current, or none. */
 bool slab_set_full(struct thread_heap *owner, struct span *slab);
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
-/* current[class] and by_bytes point to nothing from now on; the slab that was CURRENT is counted.
- */
+/* current[class] and by_bytes point to nothing from now on; with slab_drop_current() the slab that
+ * was CURRENT is counted. */
+void slab_set_no_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 
 /* In no list any more, no block handed out. */
