@@ -137,9 +137,10 @@ class Watched:
 
 
 def checkpointed(place, case, seconds):
-    """A checkpoint a second; all but the first, which holds the whole heap."""
-    watched = Watched(place, case, seconds)
+    """A checkpoint a second, after a first one that holds the whole heap."""
+    watched = Watched(place, case, seconds, ["wait"])
     watched.checkpoint()
+    os.kill(watched.process.pid, signal.SIGUSR2)
     found, begin, last = [], time.monotonic(), time.monotonic()
     while watched.process.poll() is None:
         time.sleep(max(0, last + 1 - time.monotonic()))
