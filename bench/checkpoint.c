@@ -2,7 +2,8 @@
  * checkpoint.c - the program that make bench-checkpoint measures: a heap of MB megabytes of which
  * PAGES random pages a second are written, and threads that look at the clock all the time.
  *
- * Arguments: MB PAGES_PER_SECOND SECONDS THREADS GAPS_FILE [fork INTERVAL_MS SNAPSHOT_FILE | burst]
+ * Arguments: MB PAGES_PER_SECOND SECONDS THREADS GAPS_FILE
+ *            [fork INTERVAL_MS SNAPSHOT_FILE | burst | wait]
  *
  * A gap is the time between two looks at the clock of one thread: what a checkpoint takes from the
  * program, the scheduler's own gaps included. At its end it prints "gap P99_NS MAX_NS" of the gaps
@@ -12,7 +13,8 @@
  * snapshot of itself every INTERVAL_MS, in the way of Redis: fork, and the child writes the heap to
  * a file; the time that fork() took is printed as "fork NS". Told by SIGUSR1 it reads all of its
  * heap and prints "touched NS". With "burst" it writes nothing by the clock, but PAGES_PER_SECOND
- * pages at once whenever it is told to by SIGUSR2, and prints "burst".
+ * pages at once whenever it is told to by SIGUSR2, and prints "burst". With "wait" it sleeps, once
+ * its heap is there, until it is told to begin by SIGUSR2.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -205,6 +207,15 @@ static void work_and_fork(uint64_t interval_ns, const char *path)
         waitpid(child, NULL, 0);
 }
 
+static void wait_to_begin(void)
+{
+    const struct timespec pause = {0, 1000000};
+
+    while (!bursts_wanted)
+        nanosleep(&pause, NULL);
+    bursts_wanted = 0;
+}
+
 static void print_result(size_t threads)
 {
     size_t count = 0;
@@ -250,6 +261,8 @@ int main(int argc, char **argv)
     }
     printf("ready\n");
     fflush(stdout);
+    if (argc > 6 && strcmp(argv[6], "wait") == 0)
+        wait_to_begin();
     begin_ns = now_ns();
     for (size_t i = 1; i < threads; i++)
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)

@@ -27,6 +27,8 @@ LIBRARY = os.path.join(BUILD, "lib/libpheap.so")
 PROGRAM = os.path.join(BUILD, "bench/checkpoint")
 PAGE = 4096
 MIB_PAGES = 256
+RESTORE_GOAL_NS = 50000000
+PATIENCE_SECONDS = 120  # with a checkpoint that is put off
 
 
 def percentile(values, share):
@@ -101,14 +103,18 @@ class Watched:
             time.sleep(0.02)
 
     def checkpoint(self):
+        """None when the program has ended. An agent refuses what it had to put off for 5 s, as on a
+        machine that is too busy to run the program so that it can stop: then it is asked again."""
         begin = time.monotonic()
-        done = subprocess.run([PHEAP, "checkpoint", "-t", "600", "--json", self.pool],
-                              capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            print(f"bench: pheap checkpoint: {done.stderr.strip()}", file=sys.stderr)
-            return None
-        return {**json.loads(done.stdout), "seconds": time.monotonic() - begin,
-                "at": time.monotonic()}
+        while True:
+            done = subprocess.run([PHEAP, "checkpoint", "-t", "600", "--json", self.pool],
+                                  capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return {**json.loads(done.stdout), "seconds": time.monotonic() - begin}
+            if self.process.poll() is not None or time.monotonic() - begin > PATIENCE_SECONDS:
+                return None
+            print(f"bench: pheap checkpoint, asked again: {done.stderr.strip()}", file=sys.stderr)
+            time.sleep(0.1)
 
     def said(self, word):
         """How often the program printed a line that begins with the word."""
@@ -131,9 +137,10 @@ class Watched:
 
 
 def checkpointed(place, case, seconds):
-    """A checkpoint a second; all but the first, which holds the whole heap."""
-    watched = Watched(place, case, seconds)
+    """A checkpoint a second, after a first one that holds the whole heap."""
+    watched = Watched(place, case, seconds, ["wait"])
     watched.checkpoint()
+    os.kill(watched.process.pid, signal.SIGUSR2)
     found, begin, last = [], time.monotonic(), time.monotonic()
     while watched.process.poll() is None:
         time.sleep(max(0, last + 1 - time.monotonic()))
@@ -187,25 +194,34 @@ COST_HEAD = (f"{'':24} {'':>4} {'pause':>7} {'':>7} {'':>7} {'gap, max':>8} {'':
              f"{'pages':>6} {'p50':>8} {'max':>9}")
 
 
+def read_resumed(restore):
+    """(The restored process's pid, what pheap restore -v says of its steps before.)"""
+    steps = []
+    for line in restore.stderr:
+        match = re.search(r"resumed generation \d+ as pid (\d+)(?: \(outer pid (\d+)\))?", line)
+        if match:
+            return int(match[2] or match[1]), steps
+        steps.append(line.replace("pheap restore:", "").strip())
+    sys.exit(f"bench: pheap restore said {steps!r}")
+
+
 def resume(watched):
-    """(ns from exec of pheap restore to the program's first action, the restored process's pid)."""
+    """(ns from exec of pheap restore to the program's first action, the restore, the restored
+    process's pid, steps)."""
     gaps_file = os.path.join(watched.place, "gaps")
     if os.path.exists(gaps_file):
         os.unlink(gaps_file)
     begin = time.monotonic_ns()
-    restore = subprocess.Popen([PHEAP, "restore", watched.pool], stderr=subprocess.PIPE, text=True,
-                               stdout=watched.out, cwd=watched.place)
-    line = restore.stderr.readline()
-    match = re.search(r"resumed generation \d+ as pid (\d+)(?: \(outer pid (\d+)\))?", line)
-    if not match:
-        sys.exit(f"bench: pheap restore said {line!r} {restore.stderr.read()!r}")
+    restore = subprocess.Popen([PHEAP, "restore", "-v", watched.pool], stderr=subprocess.PIPE,
+                               text=True, stdout=watched.out, cwd=watched.place)
+    pid, steps = read_resumed(restore)
     end = time.monotonic() + 30
     while not os.path.exists(gaps_file) or not os.path.getsize(gaps_file):
         if time.monotonic() > end:
             sys.exit("bench: the restored program does nothing")
         time.sleep(0.001)
     with open(gaps_file, encoding="ascii") as f:
-        return int(f.read().split()[0]) - begin, restore, int(match[2] or match[1])
+        return int(f.read().split()[0]) - begin, restore, pid, steps
 
 
 def touch(watched, pid):
@@ -238,11 +254,12 @@ def make_generations(place, case, generations):
 
 def restore_row(place, case, generations, repeats):
     watched, made = make_generations(place, case, generations)
-    times, touches = [], []
+    times, touches, slowest = [], [], []
     for _ in range(repeats):
         time.sleep(0.5)
-        took, restore, pid = resume(watched)
+        took, restore, pid, steps = resume(watched)
         times.append(took)
+        slowest = steps if took == max(times) else slowest
         touches.append(touch(watched, pid))
         watched.checkpoint()  # a newer one, or the third resume takes an older one
         os.kill(pid, signal.SIGKILL)
@@ -255,12 +272,14 @@ def restore_row(place, case, generations, repeats):
     read_ns = (time.monotonic_ns() - begin) * case.mb * 1e6 / os.path.getsize(watched.pool)
     os.unlink(watched.pool)
     row = {"case": str(case), "generations": generations, "times": times,
-           "p50": percentile(times, .5), "max": max(times), "touch": percentile(touches, .5),
+           "p50": percentile(times, .5), "max": max(times), "slowest": slowest, "touch": percentile(touches, .5),
            "read": read_ns, **bytes_of(case, made[1:])}
     print(f"{row['case']} {generations:>6} {ms(row['p50']):>9} {ms(row['max']):>9} "
           f"{ms(row['touch']):>9} {ms(read_ns):>9} {row['pages_per_dirty']:>7.3f} "
           f"{row['index_per_pages']:>7.3f} {row['rewritten_per_pages']:>7.3f} "
           f"{ms(row['pause_p50']):>8} {ms(row['pause_max']):>8}", flush=True)
+    if row["max"] > RESTORE_GOAL_NS:
+        print("       the slowest: " + "; ".join(slowest), flush=True)
     return row
 
 
@@ -344,12 +363,17 @@ def free_mb():
         return int(re.search(r"MemAvailable: +(\d+) kB", f.read())[1]) >> 10
 
 
-def fits(mb):
-    """The heap and what of its pool is about to be written; the rest of the pool is page cache."""
-    if mb * 1.5 < free_mb():
-        return True
-    print(f"{mb:>6} MB: left out, {free_mb()} MB of memory are free", flush=True)
-    return False
+def that_fit(sizes, place):
+    """The heap and what of its pool is about to be written must fit into memory (the rest of the pool
+    is page cache), the pool or a snapshot on the disk. Looked at row by row."""
+    for mb in sizes:
+        free, disk = free_mb(), shutil.disk_usage(place).free >> 20
+        if mb * 1.5 >= free:
+            print(f"{mb:>6} MB: left out, {free} MB of memory are free of {int(mb * 1.5)}", flush=True)
+        elif mb * 1.5 >= disk:
+            print(f"{mb:>6} MB: left out, {disk} MB are free in {place} of {int(mb * 1.5)}", flush=True)
+        else:
+            yield mb
 
 
 def main():
@@ -361,7 +385,7 @@ def main():
           + ("" if load < 0.5 else ": the machine is busy, gaps and maxima say little") + "\n")
     print(COST_HEAD, flush=True)
     try:
-        for mb in filter(fits, options.mb):
+        for mb in that_fit(options.mb, place):
             for percent in options.percent:
                 for threads in options.threads:
                     rows["cost"].append(cost_row(place, Case(mb, percent, threads),
@@ -373,7 +397,7 @@ def main():
             for _ in range(options.redis_rounds):
                 rows["redis"].append(redis_row(place, options.redis_requests))
         print("\n" + RESTORE_HEAD, flush=True)
-        for mb in filter(fits, options.restore_mb):
+        for mb in that_fit(options.restore_mb, place):
             for percent in options.restore_percent or [restore_percent(mb)]:
                 for generations in options.generations:
                     rows["restore"].append(restore_row(place, Case(mb, percent, 1), generations,

@@ -333,5 +333,6 @@ int checkpoint_take(struct agent *agent, struct problem *why)
 
     if ((status == -ENOSPC || status == -EDQUOT || status == -EFBIG) && drop_crash_image(agent))
         status = take(agent, why);
+    processors_widen(&agent->processors);
     return status;
 }

@@ -6,6 +6,7 @@
 
 #include <string.h>
 #include "core/agent/tasks.h"
+#include "core/base/status.h"
 #include "core/base/sys.h"
 
 #define THREADS_MAX 32u /* a look at one takes some microseconds */
@@ -13,6 +14,7 @@
 
 struct look {
     int pid;
+    uint32_t threads;
     uint64_t busy[WORDS];
 };
 
@@ -26,8 +28,11 @@ void processors_learn(struct processors *processors)
 static int note_thread(void *context, int tid)
 {
     struct look *look = context;
-    int processor = task_processor(look->pid, tid);
+    int processor;
 
+    if (look->threads++ == THREADS_MAX)
+        return STATUS_LIMIT;
+    processor = task_processor(look->pid, tid);
     if (processor >= 0 && (uint32_t)processor < PROCESSORS_MAX)
         look->busy[processor / 64] |= 1ull << processor % 64;
     return 0;

@@ -17,7 +17,10 @@ struct processors {
 
 void processors_learn(struct processors *processors);
 
-/* From here to the next call, or processors_widen(). Programs of many threads are not looked at. */
+/*
+ * From here to processors_widen(): for as long as a checkpoint takes, since threads move. threads:
+ * how many the program is known to have had; one that has many is not looked at, or no further.
+ */
 void processors_keep_off(struct processors *processors, int program_pid, uint32_t threads);
 void processors_widen(struct processors *processors);
 

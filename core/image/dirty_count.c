@@ -95,6 +95,7 @@ int64_t image_writer_count_dirty(struct image_writer *writer, struct address_spa
     struct counting counting = {writer, {0, limit + untracked, 0}};
     int status;
 
+    writer->is_counted = true;
     if (writer->tracker.way == TRACKING_CHECKSUM)
         return growth(writer);
     status = pagemap_refresh(&writer->tracker.pagemap);

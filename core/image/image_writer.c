@@ -354,6 +354,22 @@ void image_writer_distrust_precopy(struct image_writer *writer)
 
 /* --- after the freeze --- */
 
+/*
+ * A neighbourhood that is written all over in every generation would take a write fault for nearly
+ * each of its pages, only to say so. It is left unprotected until the next round, which looks at
+ * all of it: one page too many costs a comparison. A watermark could not tell such pages from
+ * written ones.
+ */
+static void unprotect_busy(struct image_writer *writer)
+{
+    uintptr_t start = 0;
+    uint32_t leaf = 0;
+
+    /* One by one: of a range that reaches beyond what is registered the kernel touches nothing. */
+    while (!writer->is_counted && rewriter_next_busy(&writer->rewriter, &leaf, &start))
+        tracker_unprotect(&writer->tracker, start, start + REWRITE_NEIGHBOURHOOD_BYTES);
+}
+
 int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
                         const void *record, size_t record_bytes, struct problem *why)
 {
@@ -361,6 +377,7 @@ int image_writer_commit(struct image_writer *writer, struct generation_entry *en
 
     if (status < 0)
         return writer_failed(writer, status, "cannot write the pages of the cut", why);
+    unprotect_busy(writer);
     if (entry->kind != GENERATION_CRASH)
         status = rewriter_run(&writer->rewriter, &writer->stats.rewritten_bytes);
     if (status < 0)

@@ -13,6 +13,7 @@
 
 #define LEAF_PAGES    INDEX_NODE_ENTRIES
 #define LEAVES        ((uint32_t)(SLOT_BYTES / PAGE_BYTES / LEAF_PAGES))
+#define BUSY_PAGES    (LEAF_PAGES / 2)
 #define RUN_PAGES_MIN 8u /* a run of so many pages is worth a mapping of its own */
 
 /* Of slots of more than 64 GiB the rest counts as written lately. */
@@ -85,6 +86,33 @@ static bool is_written_lately(const struct rewriter *rewriter, uint64_t page)
     for (unsigned i = 0; i < REWRITE_LATELY; i++)
         bits |= rewriter->written[i][place / 8];
     return bits >> place % 8 & 1;
+}
+
+static bool is_busy(const struct rewriter *rewriter, uint32_t leaf)
+{
+    size_t first = (size_t)leaf * LEAF_PAGES / 8;
+
+    if (first >= WRITTEN_PAGES / 8)
+        return false;
+    for (unsigned i = 0; i < REWRITE_LATELY; i++) {
+        unsigned count = 0;
+
+        if (!(rewriter->flags[leaf] & LEAF_WRITTEN(i)))
+            return false;
+        for (size_t k = first; k < first + LEAF_PAGES / 8; k++)
+            count += (unsigned)__builtin_popcount(rewriter->written[i][k]);
+        if (count < BUSY_PAGES)
+            return false;
+    }
+    return true;
+}
+
+bool rewriter_next_busy(const struct rewriter *rewriter, uint32_t *leaf, uintptr_t *start)
+{
+    while (*leaf < rewriter->end && !is_busy(rewriter, *leaf))
+        ++*leaf;
+    *start = (slot_page(rewriter) + (uint64_t)*leaf * LEAF_PAGES) << PAGE_SHIFT;
+    return (*leaf)++ < rewriter->end;
 }
 
 /* The next generation takes the place of the oldest of the last ones. What that one wrote may come

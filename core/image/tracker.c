@@ -263,6 +263,12 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
     return 0;
 }
 
+void tracker_unprotect(struct tracker *tracker, uintptr_t start, uintptr_t end)
+{
+    if (tracker->uffd >= 0)
+        (void)unprotect(tracker, start, end);
+}
+
 void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end)
 {
     if (tracker->uffd >= 0)

@@ -29,6 +29,7 @@ struct image_writer {
     uint64_t losses;         /* times that the stages were dropped */
     bool suspect_all;        /* after a failure: every saved page is a candidate */
     uint64_t resident_pages; /* of anonymous memory, at the last cut: without tracking */
+    bool is_counted;         /* image_writer_count_dirty() is in use */
     bool committed;          /* statistics are of a committed generation: begin anew */
     image_writer_step *step; /* NULL: nobody wants to be asked */
     void *step_context;

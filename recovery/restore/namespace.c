@@ -11,6 +11,7 @@
  * else; init holds no descriptor but its pipe once the program runs.
  */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -131,16 +132,29 @@ static __attribute__((noreturn)) void init_loop(int report_fd, int program)
     __builtin_unreachable();
 }
 
+/* From here on init dies with the restorer. One that was dead before sends no signal, and here
+ * every parent is 0: but nobody reads from the pipe any more. */
+static void die_with_restorer(const int report_fds[2])
+{
+    struct pollfd report = {report_fds[1], 0, 0};
+    struct timespec at_once = {0, 0};
+
+    (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)sys_close(report_fds[0]);
+    if (sys_call(SYS_ppoll, &report, 1, &at_once, 0, 0) == 1 && (report.revents & POLLERR))
+        (void)sys_call(SYS_exit_group, 1);
+}
+
 static __attribute__((noreturn)) void init_main(struct restore_job *job, namespace_main *body,
                                                 bool user_namespace, unsigned uid, unsigned gid,
-                                                int report_fd)
+                                                const int report_fds[2])
 {
     struct outcome outcome = {0};
     uint64_t all = ~0ull;
-    int kept;
+    int report_fd = report_fds[1], kept;
 
     (void)sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
-    (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    die_with_restorer(report_fds);
     job->why = &outcome.why;
     outcome.status = user_namespace ? map_ids(job, uid, gid) : 0;
     if (outcome.status == 0)
@@ -228,7 +242,7 @@ int spawn_namespace(struct restore_job *job, namespace_main *body, struct restor
         init = clone_namespace(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS);
     }
     if (init == 0)
-        init_main(job, body, user_namespace, uid, gid, fds[1]);
+        init_main(job, body, user_namespace, uid, gid, fds);
     (void)sys_close(fds[1]);
     if (init < 0) {
         status =

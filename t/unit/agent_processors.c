@@ -1,6 +1,7 @@
 /*
  * agent_processors.c - the agent works on processors that no thread of its program runs on.
  */
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include "core/agent/processors.h"
 #include "core/agent/tasks.h"
 #include "t/lib/tap.h"
+
+#define MANY_THREADS 40
 
 static struct processors processors;
 static cpu_set_t allowed;
@@ -83,6 +86,51 @@ static void a_program_of_many_threads_is_not_looked_at(void)
     end_program(child);
 }
 
+static void *sleep_for_ever(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static _Noreturn void run_many_threads(int processor, int ready)
+{
+    pthread_t thread;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    run_on(processor);
+    for (int i = 0; i < MANY_THREADS; i++)
+        if (pthread_create(&thread, NULL, sleep_for_ever, NULL) != 0)
+            _exit(1);
+    if (write(ready, "", 1) != 1)
+        _exit(1);
+    for (;;)
+        continue;
+}
+
+/* As at the first checkpoint: nothing is known of its threads. */
+static void a_look_at_many_threads_is_given_up(void)
+{
+    int ready[2];
+    char byte;
+    pid_t child;
+    cpu_set_t now;
+
+    CHECK_EQ(pipe(ready), 0);
+    child = fork();
+    if (child == 0)
+        run_many_threads(first_allowed(), ready[1]);
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    while (task_processor(child, child) != first_allowed())
+        usleep(1000);
+    processors_keep_off(&processors, child, 0);
+    CHECK_EQ(sched_getaffinity(0, sizeof now, &now), 0);
+    CHECK(CPU_EQUAL(&now, &allowed));
+    end_program(child);
+    close(ready[0]);
+    close(ready[1]);
+}
+
 static void one_that_sleeps_runs_nowhere(void)
 {
     pid_t child = fork();
@@ -106,6 +154,7 @@ int main(int argc, char **argv)
     processors_learn(&processors);
     RUN(it_keeps_off_those_where_the_program_runs);
     RUN(a_program_of_many_threads_is_not_looked_at);
+    RUN(a_look_at_many_threads_is_given_up);
     RUN(one_that_sleeps_runs_nowhere);
     return tap_done();
 }

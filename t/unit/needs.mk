@@ -30,4 +30,4 @@ $(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic $(BUILD)/t/unit/tx_joi
 $(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o
 # What a power cut leaves of a transaction in two pools.
 $(BUILD)/t/unit/tx_two_pools: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_pair.c.o
-$(BUILD)/t/faults/tools $(BUILD)/t/faults/collect $(BUILD)/t/faults/restore: $(POOL_TEST_PARTS)
+$(BUILD)/t/faults/tools $(BUILD)/t/faults/collect $(BUILD)/t/faults/restore $(BUILD)/t/faults/start: $(POOL_TEST_PARTS)
