@@ -98,6 +98,7 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .slot = agent->link->slot,
         .rseq = agent->link->rseq,
         .saved = agent->saved_files,
+        .halt_signal = agent->link->halt_signal,
         .denies_io_uring = agent->link->denies_io_uring != 0,
         .inherited_filters = agent->link->inherited_filters,
     };

@@ -47,6 +47,7 @@ struct capture {
     struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
     struct saved_files *saved;  /* --self-contained; NULL: no file's pages are saved */
     bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
+    int halt_signal;            /* what the caller halts the threads by (halt.h); 0: nothing */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 
