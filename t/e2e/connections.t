@@ -5,6 +5,7 @@ its own. Without the option at the restore, and after any other end, they come b
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (PHEAP, PROGRAMS, PYTHON, REFUSED, USAGE, Skip, check, check_equal,  # noqa: E402
+from pheap_test import (PHEAP, PROGRAMS, PYTHON, REFUSED, USAGE, Failure, Skip, check, check_equal,  # noqa: E402
                         check_in, main, test, wait_until)
 
 SERVER = os.path.join(PROGRAMS, "tcp_server.py")
@@ -206,6 +207,56 @@ def a_clients_connection_goes_on_with_the_resumed_server(place):
 @test
 def over_ipv6_too(place):
     connection_goes_on(place, "AF_INET6", "::1")
+
+
+def count_over(connection, over, counts):
+    """A counter of redis, one up with each answer; anything else ends it."""
+    answers, number = connection.makefile("rb"), 0
+    try:
+        while not over.is_set():
+            connection.sendall(b"INCR x\r\n")
+            check_equal(answers.readline(), b":%d\r\n" % (number + 1), "the counter")
+            number += 1
+            counts[0] = number
+    except (OSError, Failure) as error:
+        counts[1] = repr(error)
+
+
+@test
+def a_client_of_redis_does_not_notice_that_it_is_stopped_and_resumed(place):
+    if not shutil.which("redis-server"):
+        raise Skip("no redis-server")
+    net = network()
+    command = (PHEAP, "run", "--resume", "-i", "1s", "--on-term", "--tcp-established", place.path("pool"),
+               "redis-server", "--port", "7000", "--save", "", "--appendonly", "no")
+    server = place.start(*command, prefix=net.prefix())
+
+    def connected():
+        try:
+            return net.do(lambda: socket.create_connection(("127.0.0.1", 7000)))
+        except ConnectionRefusedError:
+            check(server.running(), server.stderr())
+            return None
+
+    connection = wait_until(connected, 30, "redis")
+    connection.settimeout(60)
+    over, counts = threading.Event(), [0, None]
+    client = threading.Thread(target=count_over, args=(connection, over, counts))
+    client.start()
+    for _ in range(2):
+        before = counts[0]
+        wait_until(lambda n=before: counts[0] > n + 100 or counts[1], 60, "answers")
+        check_equal(server.kill(signal.SIGTERM), -signal.SIGTERM, "exit status of redis")
+        server = place.start(*command, prefix=net.prefix())
+        server.resumed()
+    before = counts[0]
+    wait_until(lambda: counts[0] > before + 100 or counts[1], 60, "more answers")
+    over.set()
+    client.join()
+    connection.close()
+    server.kill(signal.SIGTERM)
+    check_equal(counts[1], None, "what went wrong for the client")
+    net.end()
 
 
 def outcome_of(client):
