@@ -127,9 +127,10 @@ class Client:
             got += more
 
 
-def start(place, net, pool, *options, family="AF_INET", address="127.0.0.1", count=1):
+def start(place, net, pool, *options, family="AF_INET", address="127.0.0.1", count=1,
+          size=BYTES, prefix=()):
     server = place.start(PHEAP, "run", "-i", "0", *options, pool, PYTHON, SERVER, family, address, count,
-                         BYTES, place.path("go"), prefix=net.prefix())
+                         size, place.path("go"), prefix=net.prefix() + list(prefix))
     wait_until(lambda: "listens" in server.stdout() or not server.running(), 30, "the server")
     check(server.running(), server.stderr())
     return server
@@ -256,6 +257,29 @@ def a_client_of_redis_does_not_notice_that_it_is_stopped_and_resumed(place):
     connection.close()
     server.kill(signal.SIGTERM)
     check_equal(counts[1], None, "what went wrong for the client")
+    net.end()
+
+
+@test
+def more_connections_than_the_program_might_open_when_it_was_started(place):
+    """The agent's limit on descriptors is not the program's, which has raised its own."""
+    net, pool, count, size = network(), place.path("pool"), 60, 4096
+    first = start(place, net, pool, "--on-term", "--tcp-established", count=count, size=size,
+                  prefix=("prlimit", "--nofile=48:4096", "--"))
+    clients = []
+    for i in range(count):
+        clients.append(Client(net, "AF_INET", "127.0.0.1"))
+        wait_for_lines(first, "full", i + 1)
+    check_equal(first.kill(signal.SIGTERM), -signal.SIGTERM, "exit status of the server")
+    check("not kept" not in first.stderr(), first.stderr())
+    server = restore(place, net, pool, "--tcp-established")
+    place.write("go", "")
+    for client in clients:
+        client.send(400)
+        check(client.finish() == PATTERN[:size], "what a client got")
+    wait_for_lines(first, "right 400", count)
+    ask_anew(net, "AF_INET", "127.0.0.1")
+    check_equal(server.wait(), 0, "exit status")
     net.end()
 
 

@@ -7,6 +7,7 @@ Accepts CONNECTIONS, sends on each as much as goes in without waiting and says "
 until the file GO is there. Then it sends the rest of BYTES on each, reads what comes until its end, and says
 "right N" or where it is wrong."""
 import os
+import resource
 import socket
 import sys
 import time
@@ -39,6 +40,7 @@ def finish(connection, sent):
         got += more
 
 
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 listener = socket.socket(getattr(socket, FAMILY))
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind((ADDRESS, 7000))
