@@ -188,7 +188,7 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     if (status == STATUS_DEFERRED)
         return too_much(agent, why);
     if (status == 0 && agent->link->checks_cuts)
-        status = image_writer_check_cut(agent->writer, &space, why);
+        status = image_writer_check_cut(agent->writer, &space, agent->halts != NULL, why);
     if (status < 0)
         return status;
     make_capture(agent, &capture, &space);

@@ -10,10 +10,37 @@
 
 struct check {
     struct image_writer *writer;
-    uint64_t flags;         /* MEMORY_FILE or 0, of the group at hand */
-    uint64_t known_entries; /* of the index, that a page of the group bears out */
-    uint64_t wrong, first;  /* pages that differ or are gone, and the lowest that differs */
+    bool threads_run;
+    enum page_backing backing; /* of the group at hand */
+    uint64_t flags;            /* MEMORY_FILE or 0, likewise */
+    uint64_t known_entries;    /* of the index, that a page of the group bears out */
+    uint64_t wrong, first;     /* pages that differ or are gone, and the lowest that differs */
 };
+
+static int note_marked(void *context, const struct page_run *run)
+{
+    (void)run;
+    *(bool *)context = true;
+    return 0;
+}
+
+static int is_marked(struct check *check, uint64_t page, bool *marked)
+{
+    *marked = false;
+    return pagemap_look_written(&check->writer->tracker.pagemap, page << PAGE_SHIFT,
+                                (page + 1) << PAGE_SHIFT, check->backing, note_marked, marked);
+}
+
+/* A page that is not as the generation has it. */
+static int count_wrong(struct check *check, uint64_t page)
+{
+    bool stored_since = false;
+    int status = check->threads_run ? is_marked(check, page, &stored_since) : 0;
+
+    if (status == 0 && !stored_since && check->wrong++ == 0)
+        check->first = page;
+    return status;
+}
 
 static int check_page(struct check *check, uint64_t page_and_flags)
 {
@@ -29,9 +56,7 @@ static int check_page(struct check *check, uint64_t page_and_flags)
     if (status < 0)
         return status;
     check->known_entries += entry.frame != FRAME_NONE;
-    if (!stage_entry_shows(page_and_flags, &entry, data) && check->wrong++ == 0)
-        check->first = page;
-    return 0;
+    return stage_entry_shows(page_and_flags, &entry, data) ? 0 : count_wrong(check, page);
 }
 
 static int check_run(void *context, const struct page_run *run)
@@ -68,6 +93,7 @@ static int check_group(void *context, const struct tracker_group *group)
     struct check *check = context;
     int status;
 
+    check->backing = group->backing;
     check->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
     check->known_entries = 0;
     status = pagemap_saved(&check->writer->tracker.pagemap, group->start, group->end,
@@ -77,9 +103,9 @@ static int check_group(void *context, const struct tracker_group *group)
 }
 
 int image_writer_check_cut(struct image_writer *writer, const struct address_space *space,
-                           struct problem *why)
+                           bool threads_run, struct problem *why)
 {
-    struct check check = {.writer = writer};
+    struct check check = {.writer = writer, .threads_run = threads_run};
     int status = writer_flush_scratch(writer, &writer->stats.freeze_written_bytes);
 
     if (status >= 0)

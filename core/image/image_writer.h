@@ -112,10 +112,13 @@ MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct addres
 /*
  * Still inside the freeze: reads all saved memory and compares it with what the generation will
  * hold. For tests and PHEAP_CHECK=cut. STATUS_DAMAGED if the cut has missed something; the next
- * attempt then looks at every page.
+ * attempt then looks at every page. threads_run: they wait in a handler of their own, on their
+ * stacks, and the kernel writes into their rseq areas when one is moved to another processor; a
+ * page that is marked as written since the cut is then no miss, it is the next generation's.
  */
 MUST_CHECK int image_writer_check_cut(struct image_writer *writer,
-                                      const struct address_space *space, struct problem *why);
+                                      const struct address_space *space, bool threads_run,
+                                      struct problem *why);
 
 /* After the freeze. As pool_commit(). A crash image is not tidied for a fast restore. */
 MUST_CHECK int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,

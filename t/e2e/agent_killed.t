@@ -31,6 +31,14 @@ def agents(pid):
     return found
 
 
+def agents_or_end(process):
+    """As soon as it has one; [None] when the program ended before one was seen, on a busy machine."""
+    try:
+        return agents(process.pid) if process.running() else [None]
+    except FileNotFoundError:
+        return [None] if not process.running() else []
+
+
 def any_status(pid, is_so):
     """Of the threads; one may end meanwhile."""
     for task in os.listdir(f"/proc/{pid}/task"):
@@ -125,8 +133,8 @@ def nobody_notices(place, kills, is_inside, by_signal=False, stop=False):
         pool = place.path("pool")
         process = place.start(PHEAP, "run", "--fresh", "-i", "3ms", pool, UNDISTURBED, str(RUN_MS),
                               *["signals"] * by_signal, environment=environment)
-        agent, = wait_until(lambda: agents(process.pid), 20, "an agent")
-        inside += kill_inside_a_freeze(agent, process, is_inside, stop)
+        agent = wait_until(lambda: agents_or_end(process), 20, "an agent")[0]
+        inside += agent is not None and kill_inside_a_freeze(agent, process, is_inside, stop)
         if stop and process.running():
             wait_until(lambda: state_of(process.pid) == "T", 20, "the program to stop")
             os.kill(process.pid, signal.SIGCONT)

@@ -178,21 +178,22 @@ def random_flips_never_crash_or_hang_a_tool(place):
     whole = pool_bytes.read(pool)
     for _ in range(20):
         content = bytearray(whole)
-        place.note("flips at " + ", ".join(str(_flip_somewhere(place, content)) for _ in range(8)))
+        flips = [_flip_somewhere(place, whole, content) for _ in range(8)]
+        place.note("flips at " + ", ".join(map(str, flips)))
         pool_bytes.write(pool, content)
         for view in ("summary", "generations", "heap"):
             done = place.pheap("inspect", pool, view, timeout=20)
             check(done.status in (FINE, FOUND, REFUSED, DAMAGED), f"inspect {view}: {done.status}")
 
 
-def _flip_somewhere(place, content):
-    """In the metadata half of the time, so that not only page contents are hit."""
-    generation = place.random.choice(pool_bytes.newest(content).generations)
+def _flip_somewhere(place, whole, content):
+    """In the metadata half of the time, so that not only page contents are hit. Where that lies is
+    read from the whole pool: a flip may have hit the superblock's count of generations."""
+    generation = place.random.choice(pool_bytes.newest(whole).generations)
     frame = place.random.choice([0, 1, generation["root_frame"], generation["record_frame"],
                                  place.random.randrange(len(content) // pool_bytes.FRAME),
                                  place.random.randrange(len(content) // pool_bytes.FRAME)])
     at = frame * pool_bytes.FRAME + place.random.randrange(pool_bytes.FRAME)
-    at %= len(content)  # the list of generations may have been hit before
     pool_bytes.flip(content, at, place.random.randrange(8))
     return at
 

@@ -1,21 +1,23 @@
 /*
  * costs.c - the golden costs of a checkpoint: how often each system call is made inside the freeze
  * and outside it, for programs with more and fewer threads and descriptors, and how many bytes are
- * written. t/costs/checkpoint.txt has them; a change of a cost is a change of that file, which
+ * written. t/costs/checkpoint.txt has them, checkpoint-unprivileged.txt those of an ordinary user;
+ * a change of a cost is a change of these files, which
  *
  *     PHEAP_UPDATE_COSTS=1 build/faults/t/faults/costs
  *
- * writes anew. Of several checkpoints of a program that does nothing the cheapest counts. Calls
- * that wait are left out. The file is of kernels that track written pages (6.7 and later).
+ * writes anew, run as each of the two. Of several checkpoints of a program that does nothing the
+ * cheapest counts. Calls that wait are left out. The file is of kernels that track written pages
+ * (6.7 and later).
  */
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 
 #include "t/lib/agent_fixture.h"
+#include "t/lib/plain_surroundings.h"
 #include "t/lib/sys_faults.h"
 
-#define GOLDEN   "t/costs/checkpoint.txt"
 #define TRIES    6
 #define TEXT_MAX 8192
 
@@ -136,7 +138,7 @@ static void append_shape(char text[TEXT_MAX])
 static void compare(const char *text)
 {
     static char golden[TEXT_MAX];
-    FILE *file = fopen(GOLDEN, "r");
+    FILE *file = fopen(golden_costs("checkpoint"), "r");
 
     if (!CHECK(file != NULL))
         return;
@@ -167,7 +169,7 @@ static void a_checkpoint_costs_what_it_cost(void)
         compare(text);
         return;
     }
-    file = fopen(GOLDEN, "w");
+    file = fopen(golden_costs("checkpoint"), "w");
     if (CHECK(file != NULL)) {
         fputs(text, file);
         fclose(file);
@@ -176,6 +178,7 @@ static void a_checkpoint_costs_what_it_cost(void)
 
 int main(int argc, char **argv)
 {
+    BEGIN_PLAIN(argv);
     if (fixture_begin(argc, argv) != 0)
         return 1;
     best = mmap(NULL, 2 * sizeof *best, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

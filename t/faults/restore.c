@@ -5,9 +5,9 @@
  * was, but for the count of resumes.
  *
  * And what a restore of a heap of 16 MB costs, in system calls of the restorer and of what it
- * starts, and in bytes read: t/costs/restore.txt has it; PHEAP_UPDATE_COSTS=1 writes it anew. Of
- * several the cheapest counts. Calls that wait are left out, and what the new process does by
- * itself.
+ * starts, and in bytes read: t/costs/restore.txt has it, restore-unprivileged.txt what it costs an
+ * ordinary user; PHEAP_UPDATE_COSTS=1 writes the one that fits. Of several the cheapest counts.
+ * Calls that wait are left out, and what the new process does by itself.
  *
  * Without PHEAP_TEST_LONG some of the later n are left out, others each time.
  */
@@ -27,12 +27,12 @@
 #include "core/base/sys.h"
 #include "recovery/check/check.h"
 #include "recovery/restore/restore.h"
+#include "t/lib/plain_surroundings.h"
 #include "t/lib/pool_scratch.h"
 #include "t/lib/sys_faults.h"
 #include "t/lib/tap.h"
 
 #define PATIENCE_NS      30000000000ull
-#define GOLDEN           "t/costs/restore.txt"
 #define COUNTED_RESTORES 6
 
 /* What the restorer, a process of its own, says of its restore. */
@@ -372,7 +372,7 @@ static void a_restore_costs_what_it_cost(void)
             cheapest = *counts;
     }
     describe(text, sizeof text, &cheapest);
-    file = fopen(GOLDEN, getenv("PHEAP_UPDATE_COSTS") ? "w" : "r");
+    file = fopen(golden_costs("restore"), getenv("PHEAP_UPDATE_COSTS") ? "w" : "r");
     if (!CHECK(file != NULL))
         return;
     if (getenv("PHEAP_UPDATE_COSTS"))
@@ -384,6 +384,7 @@ static void a_restore_costs_what_it_cost(void)
 
 int main(int argc, char **argv)
 {
+    BEGIN_PLAIN(argv);
     tap_arguments(argc, argv);
     srand((unsigned)time(NULL));
     faults_share();

@@ -1,7 +1,8 @@
 /*
  * counter.c - counts to N, a line every MS milliseconds with a sum over a list on the heap, and
- * ends with STATUS, or of signal -STATUS. A SIGUSR1 adds a line "signal". Arguments: N [STATUS
- * [MS]].
+ * ends with STATUS, or of signal -STATUS. A SIGUSR1 adds a line "signal". Half-way it waits while
+ * there is a file .hold in its directory, so that a test has the time to kill it. Arguments: N
+ * [STATUS [MS]].
  */
 #include <signal.h>
 #include <stdio.h>
@@ -61,7 +62,9 @@ int main(int argc, char **argv)
         }
         printf("%ld %ld\n", i, sum_of(list));
         fflush(stdout);
-        sleep_ms(ms);
+        do
+            sleep_ms(ms);
+        while (i == count / 2 && access(".hold", F_OK) == 0);
     }
     if (status < 0) {
         raise(-status);
