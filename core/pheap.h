@@ -296,8 +296,10 @@ PHEAP_FUNCTION int pheap_tx_on_abort(struct pheap_tx *tx, void (*call)(void *), 
  * been undone and has ended too. One write and one fdatasync, shared with threads that commit
  * meanwhile (persistent memory: one copy, one fence); neither when nothing was changed.
  *
- * -ENOSPC, -ENOMEM: the heap goes on. Any other: it is unknown whether the transaction is durable;
- * the heap takes no more changes, and the next opening shows it whole or not at all.
+ * PHEAP_ERROR_CONFLICT, of an optimistic one: it has lost; what it did is undone, and it has not
+ * ended: pheap_tx_retry() or pheap_tx_abort(). -ENOSPC, -ENOMEM, PHEAP_ERROR_LIMIT: the heap goes
+ * on. Any other: it is unknown whether the transaction is durable; the heap takes no more changes,
+ * and the next opening shows it whole or not at all.
  *
  * Crash: before it returns all or nothing of the transaction is there after opening again; then
  * all.

@@ -3,16 +3,15 @@
  * of its own. True always: what is tried, is tried in child processes that are gone at the end.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "recovery/restore/namespace.h"
 #include "tools/doctor.h"
 
 struct clone_arguments { /* clone3's, up to what chooses ids */
@@ -50,41 +49,23 @@ static int try_chosen_id(void)
     return EAGAIN;
 }
 
-static int write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    ssize_t written;
-
-    if (fd < 0)
-        return -1;
-    written = write(fd, text, strlen(text));
-    close(fd);
-    return written < 0 ? -1 : 0;
-}
-
 /* In a new pid namespace: may it have its own /proc? Exit status: an errno. */
 static int mount_own_proc(void)
 {
     pid_t child = fork();
 
-    if (child == 0) {
-        if (mount("/", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
-            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
-            _exit(errno);
-        _exit(0);
-    }
+    if (child == 0)
+        _exit(-namespace_mount_proc());
     return child < 0 ? errno : wait_for(child);
 }
 
 /* 0, or why there can be no pid namespace; *by_user: only with a user namespace around it. */
 static int try_namespace(bool *by_user)
 {
-    char uid_map[64], gid_map[64];
+    const unsigned int uid = geteuid(), gid = getegid();
+    int error, status;
     pid_t child;
-    int error;
 
-    snprintf(uid_map, sizeof uid_map, "%u %u 1", geteuid(), geteuid());
-    snprintf(gid_map, sizeof gid_map, "%u %u 1", getegid(), getegid());
     *by_user = false;
     for (;;) {
         if ((child = fork()) == 0) {
@@ -92,10 +73,8 @@ static int try_namespace(bool *by_user)
 
             if (unshare(flags) < 0)
                 _exit(errno);
-            if (*by_user && ((write_file("/proc/self/setgroups", "deny") < 0 && errno != ENOENT) ||
-                             write_file("/proc/self/uid_map", uid_map) < 0 ||
-                             write_file("/proc/self/gid_map", gid_map) < 0))
-                _exit(errno);
+            if (*by_user && (status = namespace_map_ids(uid, gid)) < 0)
+                _exit(-status);
             _exit(mount_own_proc());
         }
         error = child < 0 ? errno : wait_for(child);

@@ -10,11 +10,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "core/base/options.h"
 #include "tools/command.h"
+#include "tools/inspect_options.h"
 #include "tools/nearest.h"
-#include "tools/next_option.h"
-#include "tools/top.h"
 
 static const struct choice {
     const char *name;
@@ -23,8 +21,9 @@ static const struct choice {
     const char *usage, *summary;
 } views[] = {
     {"summary", inspect_summary, 0, 0, "summary", "the pool, its program, its newest generation"},
-    {"generations", inspect_generations, 0, 0, "generations", "one line each: size, pause, time"},
-    {"heap", inspect_heap, 0, 0, "heap", "blocks and occupancy by size class"},
+    {"generations", inspect_generations, 0, 0, "generations",
+     "one line each: time, sizes, pause, what changed"},
+    {"heap", inspect_heap, 0, 0, "heap", "size classes, free runs by order, fragmentation"},
     {"slabs", inspect_slabs, 0, 0, "slabs",
      "the same with free blocks, unused bytes and addresses"},
     {"blocks", inspect_blocks, 0, 0, "blocks",
@@ -63,9 +62,13 @@ static int help(void)
            "      --ignore REGEX   profile: no stacks with a function that matches\n"
            "      --folded FILE    profile: write it for flame graphs, a line a stack\n"
            "      --pprof FILE     profile: write it for pprof\n"
-           "      --address A      blocks: the one that holds address A\n"
+           "      --address A      blocks: the one that holds address A, or with LOW-HIGH those "
+           "there\n"
            "      --size LOW-HIGH  blocks: those of LOW to HIGH usable bytes\n"
            "      --type T         blocks: those of type T (opened heaps)\n"
+           "      --since N        blocks: those that were not there yet in generation N\n"
+           "      --older N        blocks: those that were there in generation N already\n"
+           "      --age            blocks: since which of the kept generations each is there\n"
            "      --limit N        blocks, stacks, retained, log, strings, grep: show at most N\n"
            "      --min N          strings: of at least N characters (8)\n"
            "      --hex            grep: PATTERN is bytes, as in \"de ad be ef\"\n"
@@ -121,13 +124,26 @@ void inspect_note_damage(struct inspection *inspection, const struct view *view)
         inspection->damage_said = number;
 }
 
+/* That nobody has asked for by its number. */
+static void note_crash_image(const struct inspection *inspection, const struct view *view)
+{
+    if (view->generation.kind == GENERATION_CRASH)
+        report("inspect", EXIT_FINE,
+               "%s holds crash images only: this is the newest, generation %" PRIu64
+               ", the memory of a killed program without its registers; -g N takes another",
+               inspection->state.path, view->generation.number);
+}
+
 int inspect_with(struct inspection *inspection, inspect_body *body, struct problem *why)
 {
     static struct view view;
+    bool is_asked_for = inspection->generation != 0;
     int status = view_open(&view, inspection->state.path, inspection->generation, why);
 
     if (status == 0)
         status = body(inspection, &view, why);
+    if (status == 0 && !is_asked_for)
+        note_crash_image(inspection, &view);
     if (status == 0)
         inspect_note_damage(inspection, &view);
     view_close(&view);
@@ -150,8 +166,8 @@ static int show(struct inspection *inspection, const struct choice *choice, stru
         return choice->show(inspection, why);
     status = inspect_summary(inspection, why);
     if (status == 0)
-        status = inspect_generations(inspection, why);
-    if (status == 0 && choice->show != inspect_summary && choice->show != inspect_generations)
+        inspect_list_generations(inspection);
+    if (status == 0 && choice->show != inspect_summary)
         status = choice->show(inspection, why);
     if (status == 0) {
         json_dumpf(inspection->json, stdout, JSON_INDENT(2));
@@ -174,146 +190,6 @@ static int inspect(const char *path, const struct choice *choice, struct inspect
     if (status < 0)
         return report_problem("inspect", path, &why);
     return inspection->state.super_fell_back || inspection->left_out ? EXIT_FOUND : EXIT_FINE;
-}
-
-static int parse_address(const char *text, uint64_t *out)
-{
-    char *behind;
-
-    *out = strtoull(text, &behind, 0);
-    return behind == text || *behind || *out == 0 ? STATUS_USAGE : 0;
-}
-
-/* "LOW-HIGH", or "SIZE". */
-static int parse_sizes(const char *text, struct inspection *inspection)
-{
-    const char *dash = strchr(text, '-');
-    char low[32];
-
-    snprintf(low, sizeof low, "%.*s", dash ? (int)(dash - text) : 31, text);
-    if (parse_number(low, 0, UINT64_MAX - 1, &inspection->size_low) < 0)
-        return STATUS_USAGE;
-    inspection->size_high = inspection->size_low;
-    return dash ? parse_number(dash + 1, inspection->size_low, UINT64_MAX - 1,
-                               &inspection->size_high)
-                : 0;
-}
-
-enum option_key {
-    KEY_JSON = 256,
-    KEY_CORE,
-    KEY_HTML,
-    KEY_FOCUS,
-    KEY_IGNORE,
-    KEY_FOLDED,
-    KEY_PPROF,
-    KEY_ADDRESS,
-    KEY_SIZE,
-    KEY_TYPE,
-    KEY_LIMIT,
-    KEY_MIN,
-    KEY_HEX,
-    KEY_POINTER,
-    KEY_SORT,
-    KEY_ONCE,
-    KEY_VERSION,
-};
-
-static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
-                                        {"json", no_argument, NULL, KEY_JSON},
-                                        {"core", required_argument, NULL, KEY_CORE},
-                                        {"html", required_argument, NULL, KEY_HTML},
-                                        {"focus", required_argument, NULL, KEY_FOCUS},
-                                        {"ignore", required_argument, NULL, KEY_IGNORE},
-                                        {"folded", required_argument, NULL, KEY_FOLDED},
-                                        {"pprof", required_argument, NULL, KEY_PPROF},
-                                        {"address", required_argument, NULL, KEY_ADDRESS},
-                                        {"size", required_argument, NULL, KEY_SIZE},
-                                        {"type", required_argument, NULL, KEY_TYPE},
-                                        {"limit", required_argument, NULL, KEY_LIMIT},
-                                        {"min", required_argument, NULL, KEY_MIN},
-                                        {"hex", no_argument, NULL, KEY_HEX},
-                                        {"pointer", no_argument, NULL, KEY_POINTER},
-                                        {"interval", required_argument, NULL, 'i'},
-                                        {"sort", required_argument, NULL, KEY_SORT},
-                                        {"once", no_argument, NULL, KEY_ONCE},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {"version", no_argument, NULL, KEY_VERSION},
-                                        {0}};
-
-/* NULL, or what is wrong with the option's argument. */
-static const char *take_option(struct inspection *inspection, int option, const char *argument)
-{
-    switch (option) {
-    case 'g':
-        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->generation) < 0
-                   ? "-g takes the number of a generation, from 1"
-                   : NULL;
-    case KEY_CORE:
-        inspection->core_path = argument;
-        return NULL;
-    case KEY_HTML:
-        inspection->html_path = argument;
-        return NULL;
-    case KEY_FOCUS:
-        inspection->focus = argument;
-        return NULL;
-    case KEY_IGNORE:
-        inspection->ignore = argument;
-        return NULL;
-    case KEY_FOLDED:
-        inspection->folded_path = argument;
-        return NULL;
-    case KEY_PPROF:
-        inspection->pprof_path = argument;
-        return NULL;
-    case KEY_ADDRESS:
-        return parse_address(argument, &inspection->address) < 0
-                   ? "--address takes an address, as 0x7f0012345678"
-                   : NULL;
-    case KEY_SIZE:
-        return parse_sizes(argument, inspection) < 0 ? "--size takes bytes, as 48 or 32-64" : NULL;
-    case KEY_TYPE:
-        return parse_number(argument, 0, UINT32_MAX, &inspection->type) < 0
-                   ? "--type takes a number, 0 to 4294967295"
-                   : NULL;
-    case KEY_LIMIT:
-        return parse_number(argument, 1, UINT32_MAX, &inspection->limit) < 0
-                   ? "--limit takes a number, from 1"
-                   : NULL;
-    case KEY_MIN:
-        return parse_number(argument, 1, 4096, &inspection->least) < 0
-                   ? "--min takes a number of characters, 1 to 4096"
-                   : NULL;
-    case KEY_HEX:
-        inspection->pattern = PATTERN_HEX;
-        return NULL;
-    case KEY_POINTER:
-        inspection->pattern = PATTERN_POINTER;
-        return NULL;
-    }
-    return NULL;
-}
-
-/* The same of top's options. */
-static const char *take_top_option(struct top_options *top, int option, const char *argument)
-{
-    switch (option) {
-    case 'i':
-        return options_duration(argument, 1000000000, &top->interval_ns) < 0 ||
-                       top->interval_ns < TOP_INTERVAL_MIN_NS ||
-                       top->interval_ns > TOP_INTERVAL_MAX_NS
-                   ? "-i takes a time from 100ms to 1h"
-                   : NULL;
-    case KEY_SORT:
-        for (top->sort = 0; top->sort < TOP_SORTS; top->sort++)
-            if (strcmp(argument, top_sort_names[top->sort]) == 0)
-                return NULL;
-        return "--sort takes bytes, change, growth, blocks or size";
-    case KEY_ONCE:
-        top->once = true;
-    }
-    return NULL;
 }
 
 /* `top POOL`, or as a view: `POOL top`. Not a pool called top, with a view behind it. */
@@ -352,8 +228,9 @@ static int choose(int count, char **arguments, struct inspection *inspection,
     if (count >= 2 && !(*choice = choice_named(arguments[1])))
         return no_view(arguments[1]);
     if (count > 1 && (count < 2 + (*choice)->least || count > 2 + (*choice)->most))
-        return report_usage("inspect", (*choice)->most ? "the view needs other arguments"
-                                                       : "the view takes no arguments");
+        return report("inspect", EXIT_USAGE,
+                      "expected pheap inspect POOL %s; pheap inspect --help says more",
+                      (*choice)->usage);
     if (inspection->generation && count > 1 && shows_all_generations(*choice))
         return report_usage("inspect", "-g goes with views of one generation");
     if ((inspection->core_path || inspection->html_path) && count != 1)
@@ -367,33 +244,23 @@ static int choose(int count, char **arguments, struct inspection *inspection,
 
 int command_inspect(int argc, char **argv)
 {
-    static struct inspection inspection = {.size_high = UINT64_MAX, .type = UINT64_MAX};
+    static struct inspection inspection = {
+        .size_high = UINT64_MAX, .type = UINT64_MAX, .high = UINT64_MAX};
     struct top_options top = {.interval_ns = 1000000000};
     const struct choice *choice = &views[0];
-    const char *wrong;
-    int option, status;
+    int status = inspect_take_options(argc, argv, &inspection, &top);
 
-    while ((option = next_option("inspect", argc, argv, ":g:i:h", options)) != -1) {
-        if (option == 'h')
-            return help();
-        if (option == KEY_VERSION) {
-            print_version();
-            return EXIT_FINE;
-        }
-        if (option == '?')
-            return EXIT_USAGE;
-        top.as_json = top.as_json || option == KEY_JSON;
-        wrong = take_option(&inspection, option, optarg);
-        if (!wrong)
-            wrong = take_top_option(&top, option, optarg);
-        if (wrong)
-            return report_usage("inspect", wrong);
-    }
+    if (status == INSPECT_HELP)
+        return help();
+    if (status != INSPECT_GO_ON)
+        return status;
     top.target = top_target(argc - optind, argv + optind);
     if (top.target && inspection.generation)
         return report_usage("inspect", "-g goes with views of one generation, not with top");
     if (top.target)
-        return top_run(&top);
+        return (status = inspect_check_options("top")) ? status : top_run(&top);
     status = choose(argc - optind, argv + optind, &inspection, &choice);
+    if (status == 0)
+        status = inspect_check_options(choice->name);
     return status ? status : inspect(argv[optind], choice, &inspection, top.as_json);
 }

@@ -23,7 +23,10 @@ struct inspection {
     enum inspect_pattern { PATTERN_TEXT, PATTERN_HEX, PATTERN_POINTER } pattern;
     char **arguments; /* behind the view's name */
     int argument_count;
-    uint64_t address;             /* --address; 0: not given */
+    uint64_t address;             /* --address A; 0: not given */
+    uint64_t low, high;           /* --address LOW-HIGH; 0 and UINT64_MAX: not given */
+    bool shows_ages;              /* --age */
+    uint64_t since, older;        /* --since, --older; 0: not given */
     uint64_t size_low, size_high; /* --size; 0 and UINT64_MAX: not given */
     uint64_t type;                /* --type; UINT64_MAX: not given */
     uint64_t limit;               /* --limit; 0: not given */
@@ -59,6 +62,11 @@ MUST_CHECK int inspect_with(struct inspection *inspection, inspect_body *show, s
 
 /* Says, on stderr and once for each generation, what of it was damaged. */
 void inspect_note_damage(struct inspection *inspection, const struct view *view);
+
+/* Adds "generations": all, or the one that was asked for. */
+void inspect_list_generations(struct inspection *inspection);
+/* "process". */
+const char *inspect_kind_name(uint32_t kind);
 
 /* inspect_crash.c: what the record of a crash generation says; false if it cannot be read. */
 bool inspect_read_crash(const struct pool_state *state, const struct generation_entry *entry,

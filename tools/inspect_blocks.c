@@ -1,14 +1,16 @@
 /*
- * inspect_blocks.c - the view blocks: a list by address and size, or one block with its content,
- * what it points to and what points to it.
+ * inspect_blocks.c - the view blocks: a list by address, size, age and type, or one block with its
+ * content, what it points to and what points to it.
  */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "recovery/view/ages.h"
 #include "recovery/view/opened_heap.h"
 #include "recovery/view/links.h"
 #include "recovery/view/thread_state.h"
+#include "tools/command.h"
 #include "tools/inspect_parts.h"
 #include "tools/place.h"
 #include "tools/table.h"
@@ -38,6 +40,56 @@ json_t *inspect_block_row(const struct block *block)
     return row;
 }
 
+/* --- ages --- */
+
+static struct ages ages;
+
+static bool asks_for_ages(const struct inspection *inspection)
+{
+    return inspection->shows_ages || inspection->since || inspection->older;
+}
+
+static bool is_of_age(const struct inspection *inspection, const struct block *block)
+{
+    uint64_t first = asks_for_ages(inspection) ? ages_first(&ages, block)->number : 0;
+
+    return (!inspection->since || first > inspection->since) &&
+           (!inspection->older || first <= inspection->older);
+}
+
+/* When it was allocated: between the two generations, or before the oldest. */
+static void add_age(const struct inspection *inspection, const struct block *block, json_t *row)
+{
+    const struct generation_entry *first, *not_yet;
+    char before[32], after[32], text[96];
+
+    if (!asks_for_ages(inspection) || !block->is_used)
+        return;
+    first = ages_first(&ages, block);
+    not_yet = ages_not_yet(&ages, block);
+    if (not_yet)
+        snprintf(text, sizeof text, "%s .. %s", inspect_time(after, not_yet->time_ns),
+                 inspect_time(before, first->time_ns));
+    else
+        snprintf(text, sizeof text, "before %s", inspect_time(before, first->time_ns));
+    json_object_set_new(row, "first_generation", json_integer((json_int_t)first->number));
+    json_object_set_new(row, "allocated_after_ns",
+                        not_yet ? json_integer((json_int_t)not_yet->time_ns) : json_null());
+    json_object_set_new(row, "allocated_before_ns", json_integer((json_int_t)first->time_ns));
+    json_object_set_new(row, "allocated_text", json_string(text));
+}
+
+static void print_age(const struct inspection *inspection, const struct block *block)
+{
+    json_t *row = json_object();
+
+    add_age(inspection, block, row);
+    if (json_object_size(row))
+        printf("first in generation %" PRIu64 ", allocated %s\n", ages_first(&ages, block)->number,
+               json_string_value(json_object_get(row, "allocated_text")));
+    json_decref(row);
+}
+
 /* --- a list --- */
 
 struct listing {
@@ -46,31 +98,65 @@ struct listing {
     uint64_t found, bytes;
 };
 
+/* low .. high: it lies there in part at least. */
+static bool is_wanted(const struct inspection *inspection, const struct block *block)
+{
+    return block->bytes >= inspection->size_low && block->bytes <= inspection->size_high &&
+           block->address + block->bytes > inspection->low && block->address <= inspection->high &&
+           (inspection->type == UINT64_MAX ||
+            (block->has_type && block->type == inspection->type)) &&
+           is_of_age(inspection, block);
+}
+
 static bool list_block(void *context, const struct block *block)
 {
     struct listing *listing = context;
 
-    if (block->bytes < listing->inspection->size_low ||
-        block->bytes > listing->inspection->size_high ||
-        (listing->inspection->type != UINT64_MAX &&
-         !(block->has_type && block->type == listing->inspection->type)))
+    if (!is_wanted(listing->inspection, block))
         return true;
     listing->found++;
     listing->bytes += block->bytes;
-    if (listing->found <= limit_of(listing->inspection))
-        json_array_append_new(listing->rows, inspect_block_row(block));
+    if (listing->found <= limit_of(listing->inspection)) {
+        json_t *row = inspect_block_row(block);
+
+        add_age(listing->inspection, block, row);
+        json_array_append_new(listing->rows, row);
+    }
     return true;
 }
 
 static const struct column list_columns[] = {
-    {"address", "address", COLUMN_ADDRESS},    {"bytes", "bytes", COLUMN_NUMBER},
-    {"class_bytes", "class", COLUMN_NUMBER},   {"span_start", "span", COLUMN_ADDRESS},
-    {"span_bytes", "span size", COLUMN_BYTES}, {"asked_bytes", "asked", COLUMN_NUMBER},
+    {"address", "address", COLUMN_ADDRESS},
+    {"bytes", "bytes", COLUMN_NUMBER},
+    {"class_bytes", "class", COLUMN_NUMBER},
+    {"span_start", "span", COLUMN_ADDRESS},
+    {"span_bytes", "span size", COLUMN_BYTES},
+    {"asked_bytes", "asked", COLUMN_NUMBER},
     {"type", "type", COLUMN_NUMBER},
+    {"first_generation", "first in", COLUMN_NUMBER},
+    {"allocated_text", "allocated", COLUMN_TEXT},
 };
+#define PLAIN_COLUMNS  5 /* of every heap */
+#define OPENED_COLUMNS 2 /* of opened heaps */
+#define AGE_COLUMNS    2
+
+/* What the heap has, and what was asked for. */
+static size_t choose_columns(const struct inspection *inspection, const struct block_map *map,
+                             struct column columns[sizeof list_columns / sizeof list_columns[0]])
+{
+    size_t count = PLAIN_COLUMNS + (map->is_opened ? OPENED_COLUMNS : 0);
+
+    memcpy(columns, list_columns, sizeof list_columns);
+    if (!asks_for_ages(inspection))
+        return count;
+    memcpy(columns + count, list_columns + PLAIN_COLUMNS + OPENED_COLUMNS,
+           AGE_COLUMNS * sizeof columns[0]);
+    return count + AGE_COLUMNS;
+}
 
 static void show_list(const struct inspection *inspection, const struct block_map *map)
 {
+    struct column columns[sizeof list_columns / sizeof list_columns[0]];
     struct listing listing = {inspection, json_array(), 0, 0};
     uint64_t shown;
 
@@ -80,8 +166,8 @@ static void show_list(const struct inspection *inspection, const struct block_ma
         json_object_set_new(inspection->json, "found",
                             json_pack("{s:I, s:I}", "blocks", (json_int_t)listing.found, "bytes",
                                       (json_int_t)listing.bytes));
-    table_show(inspection, "blocks", listing.rows, list_columns,
-               sizeof list_columns / sizeof list_columns[0] - (map->is_opened ? 0 : 2));
+    table_show(inspection, "blocks", listing.rows, columns,
+               choose_columns(inspection, map, columns));
     if (!inspection->json && shown < listing.found)
         printf("  the first %" PRIu64 " of %" PRIu64 "; --limit N shows more\n", shown,
                listing.found);
@@ -224,6 +310,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
     if (inspection->json) {
         json_t *json = inspect_block_row(block);
 
+        add_age(inspection, block, json);
         json_object_set_new(json, "hex", dump_json(block));
         if (allocator)
             json_object_set_new(json, "allocated_by", allocator);
@@ -237,6 +324,7 @@ static void show_parts(const struct inspection *inspection, const struct block *
            block->address, block->bytes, block->is_used ? "in use" : "free",
            block->class < SIZE_CLASSES ? "slab" : "span of its own", block->span_bytes >> 10,
            block->span_start);
+    print_age(inspection, block);
     print_dump(block);
     if (allocator) {
         printf("\nallocated by\n");
@@ -283,17 +371,41 @@ undo_rows:
     return status;
 }
 
+static void tell_left_out(struct inspection *inspection, const struct view *view)
+{
+    if (ages.left_out || ages.damaged_pages)
+        report("inspect", EXIT_FOUND,
+               "%s: %" PRIu32 " older generations cannot be read and %" PRIu64
+               " pages of the others are damaged: blocks may be older than said",
+               view->pool.path, ages.left_out, ages.damaged_pages);
+    inspection->left_out += ages.left_out + ages.damaged_pages;
+}
+
 static int show(struct inspection *inspection, struct view *view, struct problem *why)
 {
+    bool with_ages = asks_for_ages(inspection);
     struct block_map map;
-    int status = block_map_build(&map, view, why);
+    int status = 0;
 
-    if (status < 0)
-        return status;
-    if (inspection->address)
-        return show_one(inspection, &map, why);
-    show_list(inspection, &map);
-    return 0;
+    if (with_ages)
+        status = ages_begin(&ages, view, inspection->since, inspection->older, why);
+    if (status == 0)
+        status = block_map_build(&map, view, why);
+    if (status == 0 && with_ages)
+        status = ages_end(&ages, &map, why);
+    if (status == 0 && inspection->type != UINT64_MAX && !map.is_opened)
+        status = problem_set(why, STATUS_REFUSED,
+                             "%s: blocks of malloc have no type; --type is for heaps that programs "
+                             "open by themselves",
+                             view->pool.path);
+    if (status == 0 && inspection->address)
+        status = show_one(inspection, &map, why);
+    else if (status == 0)
+        show_list(inspection, &map);
+    if (status == 0)
+        tell_left_out(inspection, view);
+    ages_close(&ages);
+    return status;
 }
 
 int inspect_blocks(struct inspection *inspection, struct problem *why)

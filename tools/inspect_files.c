@@ -1,12 +1,13 @@
 /*
- * inspect_files.c - the view files: descriptors, what they refer to, what waits in pipes, what
- * epoll watches, locks; and mapped files, whether they are saved and still there.
+ * inspect_files.c - the view files: descriptors, what they refer to, what waits in pipes and
+ * sockets, what epoll watches, locks; and mapped files, whether they are saved and still there.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/process/mapped_files.h"
+#include "core/process/sockets.h"
 #include "tools/inspect.h"
 #include "tools/table.h"
 
@@ -25,7 +26,9 @@ static const char *kind_name(uint32_t kind)
         [DESCRIPTION_TERMINAL] = "terminal",    [DESCRIPTION_PIPE] = "pipe",
         [DESCRIPTION_EVENTFD] = "eventfd",      [DESCRIPTION_EPOLL] = "epoll",
         [DESCRIPTION_TIMERFD] = "timerfd",      [DESCRIPTION_SIGNALFD] = "signalfd",
-        [DESCRIPTION_BROKEN_PIPE] = "pipe out",
+        [DESCRIPTION_BROKEN_PIPE] = "pipe out", [DESCRIPTION_SOCKET] = "socket",
+        [DESCRIPTION_OBJECT] = "memory",        [DESCRIPTION_FIFO] = "fifo",
+        [DESCRIPTION_INOTIFY] = "inotify",      [DESCRIPTION_PIDFD] = "pidfd",
     };
 
     return kind < sizeof names / sizeof names[0] && names[kind] ? names[kind] : "unknown";
@@ -85,12 +88,76 @@ static void list_watches(char *text, size_t size, const json_t *watches)
     }
 }
 
+/* --- sockets --- */
+
+static const char *const socket_states[] = {
+    [SOCKET_OPEN] = "open",
+    [SOCKET_LISTENING] = "listens",
+    [SOCKET_RESET] = "comes back as a reset connection",
+    [SOCKET_PAIR] = "the other end is its own",
+    [SOCKET_ENDED] = "the other end is closed",
+};
+
+/* "TCP 127.0.0.1:6379": the own address, or the other end's. */
+static json_t *address_json(const struct image_socket *socket, bool of_other_end)
+{
+    struct record_socket record = *socket->record;
+    struct image_socket end = {.record = &record, .address = socket->address};
+    char text[256];
+
+    if (of_other_end) {
+        record.address_bytes = record.peer_bytes;
+        end.address = socket->peer;
+    }
+    if (record.address_bytes == 0)
+        return json_null();
+    socket_text(&end, text, sizeof text);
+    return table_text(text, strlen(text));
+}
+
+static uint64_t unread_bytes(const struct image_socket *socket)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < socket->message_count; i++)
+        bytes += socket->messages[i].bytes;
+    return bytes;
+}
+
+static void add_socket(const struct image_socket *socket, json_t *row, char *text, size_t size)
+{
+    uint32_t state = socket->record->state;
+    uint64_t unread = unread_bytes(socket);
+    json_t *own = address_json(socket, false), *other = address_json(socket, true);
+    char waiting[64] = "", kind[256];
+
+    socket_text(socket, kind, sizeof kind);
+    if (unread)
+        snprintf(waiting, sizeof waiting, "; %lu bytes unread", (unsigned long)unread);
+    snprintf(text, size, "%s%s%s: %s%s", kind, json_is_null(other) ? "" : " to ",
+             json_is_null(other) ? "" : json_string_value(other), socket_states[state], waiting);
+    json_object_set_new(row, "socket_state", json_string(socket_states[state]));
+    json_object_set_new(row, "own_address", own);
+    json_object_set_new(row, "other_address", other);
+    json_object_set_new(row, "unread_bytes", json_integer((json_int_t)unread));
+    if (state == SOCKET_LISTENING)
+        json_object_set_new(row, "backlog", json_integer(socket->record->backlog));
+}
+
+/* --- descriptors --- */
+
 static void add_detail(const struct process_image *process, const struct record_description *record,
                        json_t *row)
 {
-    char text[256] = "";
+    char text[640] = "";
 
-    if (record->kind == DESCRIPTION_PIPE) {
+    if (record->kind == DESCRIPTION_SOCKET) {
+        add_socket(&process->sockets[record->value], row, text, sizeof text);
+    } else if (record->kind == DESCRIPTION_OBJECT) {
+        snprintf(text, sizeof text, "%s", process->objects[record->value].name);
+    } else if (record->kind == DESCRIPTION_PIDFD) {
+        snprintf(text, sizeof text, "pid %lu", (unsigned long)record->value);
+    } else if (record->kind == DESCRIPTION_PIPE) {
         const struct record_pipe *pipe = process->pipes[record->value].record;
 
         snprintf(text, sizeof text, "pipe %u: %u of %u bytes unread", pipe->id, pipe->content_bytes,
@@ -116,7 +183,7 @@ static void add_detail(const struct process_image *process, const struct record_
     } else if (record->kind == DESCRIPTION_SIGNALFD) {
         snprintf(text, sizeof text, "signals 0x%lx", (unsigned long)record->value);
     }
-    json_object_set_new(row, "detail", json_string(text));
+    json_object_set_new(row, "detail", table_text(text, strlen(text)));
 }
 
 static bool has_offset(uint32_t kind)

@@ -131,8 +131,10 @@ static int add_heap(struct inspection *inspection, struct view *view, struct pro
     struct block_map map;
     struct reach reach;
     struct stacks stacks = {0};
-    int status = block_map_build(&map, view, why);
+    int status = inspect_heap_part(inspection, view, why);
 
+    if (status == 0)
+        status = block_map_build(&map, view, why);
     if (status == 0)
         status = reach_mark(&reach, &map, why);
     if (status == 0)
@@ -270,15 +272,13 @@ static int write_page(const char *path, const json_t *json, struct problem *why)
 }
 
 /* The list of generations is whole, whichever is shown. */
-static int add_list(struct inspection *inspection, struct problem *why)
+static void add_list(struct inspection *inspection)
 {
     uint64_t asked = inspection->generation;
-    int status;
 
     inspection->generation = 0;
-    status = inspect_generations(inspection, why);
+    inspect_list_generations(inspection);
     inspection->generation = asked;
-    return status;
 }
 
 /* What a heap that programs open has beside blocks. */
@@ -297,7 +297,7 @@ static int add_all(struct inspection *inspection, struct problem *why)
     int status = inspect_summary(inspection, why);
 
     if (status == 0)
-        status = add_list(inspection, why);
+        add_list(inspection);
     if (status == 0)
         status = inspect_with(inspection, add_shown, why);
     if (status == 0)

@@ -11,6 +11,10 @@
 #include "tools/inspect.h"
 #include "tools/stacks.h"
 
+/* Of heap: shows it, or adds "heap". */
+MUST_CHECK int inspect_heap_part(struct inspection *inspection, struct view *view,
+                                 struct problem *why);
+
 /* Of slabs: "slabs". */
 json_t *inspect_slab_rows(const struct block_map *map);
 

@@ -1,5 +1,5 @@
 /*
- * inspect_summary.c - the views summary and generations: what the superblock says.
+ * inspect_summary.c - the view summary: what the superblock says.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 #include "tools/inspect.h"
 #include "tools/table.h"
 
-static const char *kind_name(uint32_t kind)
+const char *inspect_kind_name(uint32_t kind)
 {
     switch (kind) {
     case GENERATION_PROCESS:
@@ -112,9 +112,10 @@ static void print_run(const struct pool_state *state, enum pool_use use,
     const struct generation_entry *resumable = pool_state_resumable(state);
 
     if (use == POOL_RUNS)
-        printf("  program      runs as pid %d, %" PRIu64 " checkpoints, dirty pages by %s\n"
+        printf("  program      runs as pid %d, %" PRIu64 " checkpoint%s, dirty pages by %s\n"
                "  storage      %s\n",
-               pool_state_outer_pid(agent), agent->checkpoints, agent->tracking, agent->storage);
+               pool_state_outer_pid(agent), agent->checkpoints, agent->checkpoints == 1 ? "" : "s",
+               agent->tracking, agent->storage);
     else if (use == POOL_SILENT)
         printf("  program      holds the pool, and its agent does not answer: fuser %s\n",
                state->path);
@@ -168,7 +169,7 @@ static void print_newest(const struct pool_state *state)
         entry = &super->generations[listed(super) - 1];
     printf("  generations  %u, the newest %u are kept; newest %" PRIu64
            " (%s, %s): memory of %s, pause %s\n",
-           listed(super), super->keep, entry->number, kind_name(entry->kind),
+           listed(super), super->keep, entry->number, inspect_kind_name(entry->kind),
            inspect_time(time_text, entry->time_ns), show_bytes(size, entry->page_count * 4096),
            show_ns(pause, entry->pause_ns));
 }
@@ -198,63 +199,5 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
     if (inspection->state.super_fell_back)
         printf(
             "  damage       the newest superblock is torn or damaged: an older state is shown\n");
-    return 0;
-}
-
-static json_t *generation_json(const struct pool_state *state, const struct generation_entry *entry)
-{
-    struct record_crash crash;
-    json_t *json = json_pack(
-        "{s:I, s:s, s:I, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "number", (json_int_t)entry->number,
-        "kind", kind_name(entry->kind), "time_ns", (json_int_t)entry->time_ns, "slot",
-        (int)entry->slot, "pinned", (entry->flags & GENERATION_PINNED) != 0, "pages",
-        (json_int_t)entry->page_count, "record_bytes", (json_int_t)entry->record_bytes,
-        "written_bytes", (json_int_t)entry->written_bytes, "pause_ns", (json_int_t)entry->pause_ns,
-        "freeze_written_bytes", (json_int_t)entry->freeze_written_bytes);
-
-    if (entry->kind == GENERATION_CRASH && inspect_read_crash(state, entry, &crash)) {
-        int number = inspect_crash_signal(&crash);
-
-        json_object_set_new(json, "pid", json_integer(crash.pid));
-        json_object_set_new(json, "signal", number ? json_integer(number) : json_null());
-    }
-    return json;
-}
-
-static void generation_print(const struct pool_state *state, const struct generation_entry *entry)
-{
-    char time_text[32], memory[32], written[32], pause[32], cause[32];
-    struct record_crash crash;
-
-    printf("%8" PRIu64 "  %-8s  %-19s  %10s  %10s  %10s%s", entry->number, kind_name(entry->kind),
-           inspect_time(time_text, entry->time_ns), show_bytes(memory, entry->page_count * 4096),
-           show_bytes(written, entry->written_bytes), show_ns(pause, entry->pause_ns),
-           entry->flags & GENERATION_PINNED ? "  pinned" : "");
-    if (entry->kind == GENERATION_CRASH && inspect_read_crash(state, entry, &crash))
-        printf("  killed %s", inspect_crash_cause(cause, &crash));
-    putchar('\n');
-}
-
-int inspect_generations(struct inspection *inspection, struct problem *why)
-{
-    const struct superblock *super = &inspection->state.super;
-    json_t *list = inspection->json ? json_array() : NULL;
-
-    (void)why;
-    if (!list)
-        inspect_heading(inspection, "  number  kind      time                     "
-                                    "memory     written       pause");
-    for (uint32_t i = 0; i < listed(super); i++) {
-        const struct generation_entry *entry = &super->generations[i];
-
-        if (inspection->generation && entry->number != inspection->generation)
-            continue;
-        if (list)
-            json_array_append_new(list, generation_json(&inspection->state, entry));
-        else
-            generation_print(&inspection->state, entry);
-    }
-    if (list)
-        json_object_set_new(inspection->json, "generations", list);
     return 0;
 }

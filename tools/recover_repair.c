@@ -37,7 +37,7 @@ static int apply(const struct repair_plan *plan, const char *path)
 {
     struct problem why = {0};
 
-    if (repair_apply(plan, path, &why) < 0)
+    if (repair_apply(plan, path, &why) < 0 || repair_judge_heap(plan, path, &why) < 0)
         return report_problem("recover", path, &why);
     printf("%s: repaired; its superblocks from before are in %s.backup\n", path, path);
     return EXIT_FINE;

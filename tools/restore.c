@@ -46,8 +46,7 @@ static int copy_generation(struct restore_options *wanted, const char *file, str
         return status;
     entry = pool_state_resumable(&state);
     if (request.only == 0 && entry == NULL)
-        return problem_set(why, STATUS_NO_GENERATION,
-                           "there is nothing to resume; -g takes a generation all the same");
+        return restore_nothing(&state.super, why);
     if (request.only == 0)
         request.only = entry->number;
     if (parse_path(file, to, sizeof to) < 0)

@@ -77,6 +77,17 @@ static int open_or_make_pool(struct run *run, const char *path, struct problem *
     return 0;
 }
 
+/* A program that was killed before its first checkpoint starts again: that is not what --resume is
+ * for, so somebody should know. */
+static void tell_lost(const struct run *run)
+{
+    struct problem why = {0};
+
+    if (run->state.super.run_state == RUN_STARTED &&
+        restore_nothing(&run->state.super, &why) == STATUS_NO_GENERATION)
+        report("run", 0, "%s: %s; %s starts afresh", run->state.path, why.text, run->argv[0]);
+}
+
 /* 1: resumed, *exit_status is the program's; 0: nothing to resume; or a negative status. */
 static int try_resume(struct run *run, int *exit_status, struct problem *why)
 {
@@ -85,8 +96,10 @@ static int try_resume(struct run *run, int *exit_status, struct problem *why)
     struct restored restored;
     int status;
 
-    if (!pool_state_resumable(&run->state))
+    if (!pool_state_resumable(&run->state)) {
+        tell_lost(run);
         return 0;
+    }
     status = resume_program(&options, &restored, why);
     if (status == STATUS_ENDED || status == STATUS_NO_GENERATION)
         return 0;

@@ -173,15 +173,16 @@ void stacks_print(const struct inspection *inspection, const json_t *rows, uint6
 
     json_array_foreach(rows, i, row)
     {
+        int64_t samples = json_integer_value(json_object_get(row, "samples"));
         char heading[120], size[32];
 
         if (i == limit)
             break;
         snprintf(heading, sizeof heading,
-                 "  about %s in %" PRId64 " blocks (%" PRId64 " samples), allocated by",
+                 "  about %s in %" PRId64 " blocks (%" PRId64 " %s), allocated by",
                  show_bytes(size, (uint64_t)json_integer_value(json_object_get(row, "bytes"))),
-                 (int64_t)json_integer_value(json_object_get(row, "blocks")),
-                 (int64_t)json_integer_value(json_object_get(row, "samples")));
+                 (int64_t)json_integer_value(json_object_get(row, "blocks")), samples,
+                 samples == 1 ? "sample" : "samples");
         inspect_heading(inspection, heading);
         stacks_print_frames(json_object_get(row, "frames"));
     }

@@ -89,13 +89,19 @@ static inline void measure(const struct measurement *what, const char *how_long)
     fflush(stdout);
 }
 
+static inline void measure_one(const struct measurement *all, unsigned count, const char *name,
+                               const char *how_long)
+{
+    for (unsigned k = 0; k < count; k++)
+        if (strcmp(name, all[k].name) == 0)
+            measure(&all[k], how_long);
+}
+
 static inline void measure_named(const struct measurement *all, unsigned count, int argc,
                                  char **argv)
 {
     for (int i = 3; i < argc; i++)
-        for (unsigned k = 0; k < count; k++)
-            if (strcmp(argv[i], all[k].name) == 0)
-                measure(&all[k], argv[2]);
+        measure_one(all, count, argv[i], argv[2]);
 }
 
 #endif

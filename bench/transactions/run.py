@@ -16,8 +16,9 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("PHEAP_BUILD", os.path.join(HERE, "../../build"))
 DAX = {
-    "pheap": ["update", "update-2", "replace", "replace-2", "sixteen", "empty", "empty-2",
-              "add", "add-2", "look", "look-2", "recovery"],
+    "pheap": ["handover", "update", "update-2", "handover", "replace", "replace-2", "handover",
+              "sixteen", "empty", "empty-2", "handover", "add", "add-2", "handover",
+              "look", "look-2", "recovery"],
     "pmemobj": ["update", "update-2", "replace", "replace-2", "sixteen", "empty", "empty-2"],
 }
 TURNS = 4
@@ -40,12 +41,16 @@ def run(program, directory, seconds, names, forced):
 
 
 def measure(directory, programs, options, forced):
-    """{(program, name): median ns}"""
+    """{(program, name): [ns of each run]}"""
     found = {}
     for _ in range(options.rounds):
         for program, names in programs.items():
             for name, ns in run(program, directory, options.seconds, names, forced):
                 found.setdefault((program, name), []).append(ns)
+    return found
+
+
+def medians(found):
     return {key: statistics.median(values) for key, values in found.items()}
 
 
@@ -111,9 +116,10 @@ def main():
     options = parser.parse_args()
     dax = measure("/dev/shm", DAX, options, True)
     files = measure(options.directory, FILES, options, False)
-    rows, raw = rows_of(dax, files)
+    handovers = sorted(dax["pheap", "handover"])
+    rows, raw = rows_of(medians(dax), medians(files))
     if options.json:
-        print(json.dumps({"raw_per_second": raw, "rows": [
+        print(json.dumps({"raw_per_second": raw, "handover_ns": handovers, "rows": [
             {"what": what, "unit": unit, "figures": figures, "wanted": wanted, "reached": reached}
             for what, unit, figures, wanted, reached in rows]}, indent=1))
         return 0
@@ -121,6 +127,8 @@ def main():
                           text=True, check=True).stdout.strip()
     print(f"DAX mode: /dev/shm; files: {options.directory} ({kind}); raw pwrite + fdatasync "
           f"{raw:,.0f} /s; median of {options.rounds} rounds")
+    print(f"two threads: a line of memory goes from one processor to the other in {handovers[0]:.0f} to "
+          f"{handovers[-1]:.0f} ns (median {statistics.median(handovers):.0f})")
     print(f"{'':52}" + "".join(f"{store:>10}" for store in STORES) + "  pheap must")
     for what, unit, figures, wanted, reached in rows:
         mark = "" if reached is None else "  reached" if reached else "  NOT reached"

@@ -74,8 +74,7 @@ static void lock_sleep(struct lock *lock, uint32_t seen)
 
     (void)sys_call(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, seen,
                    lock_watch.look ? &slice : NULL);
-    if (lock_watch.look)
-        lock_watch.look(lock_watch.context);
+    lock_look();
 }
 
 static void lock_wait(struct lock *lock, uint64_t holder)

@@ -21,14 +21,22 @@ struct lock {
 };
 
 /*
- * The calling thread's: who waits for locks of a process that may be killed meanwhile. look() is
- * called ten times a second while the thread waits; it does not return when the holder is gone.
+ * The calling thread's: who waits for threads of a process that may be killed meanwhile, for locks
+ * and at a heap's gate. look() is called ten times a second or more while the thread waits; it does
+ * not return when the process is gone.
  */
 struct lock_watch {
     void (*look)(void *context); /* NULL: nobody */
     void *context;
 };
 extern __thread struct lock_watch lock_watch __attribute__((tls_model("initial-exec")));
+
+/* Between two waits. */
+static inline void lock_look(void)
+{
+    if (lock_watch.look)
+        lock_watch.look(lock_watch.context);
+}
 
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_acquire(struct lock *lock, const void *holder);

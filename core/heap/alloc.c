@@ -129,10 +129,12 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
             block = take_from_current(heap, slab, is_zero);
             if (block || !slab_set_full(mine, slab))
                 continue;
-            slab_drop_current(heap, mine, size_class);
+            slab_count(heap, slab);
         }
-        if (mine->partial[size_class] == 0)
+        if (mine->partial[size_class] == 0) {
+            slab_set_no_current(heap, mine, size_class);
             break;
+        }
         slab = heap_span(heap, mine->partial[size_class]);
         slab_leave_partial(heap, mine, slab);
         slab_set_current(heap, mine, slab);

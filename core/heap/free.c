@@ -152,7 +152,7 @@ __attribute__((noinline)) static void free_checked(void *block)
             hardened_free(heap, block);
         return;
     }
-    if (UNLIKELY(span->flags & SPAN_SAMPLED))
+    if (UNLIKELY(slab_flags(span) & SPAN_SAMPLED))
         profile_forget(heap, block);
     if (span->kind == SPAN_LARGE)
         large_free(heap, span);
@@ -166,28 +166,37 @@ static bool is_plain(const struct span *slab, const void *block)
 {
     uint64_t offset = (uint64_t)block - slab->start;
 
-    return slab->kind == SPAN_SLAB && !(slab->flags & (SPAN_SAMPLED | SLAB_NOTED)) &&
+    return slab->kind == SPAN_SLAB && !(slab_flags(slab) & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
            slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block);
 }
 
-/* The same, and small, and another thread's. */
-static bool is_plainly_remote(const struct span *slab, const void *block,
-                              const struct thread_heap *mine)
+/* kind, size_class and flags of a span in one look: SPAN_SLAB for a slab of small blocks of which
+ * nothing is to be noted anywhere. */
+#define TRAITS_MASK                                                                                \
+    (0xffu | (0xffu & ~REMOTE_CLASS_MAX) << 8 | (uint32_t)(SPAN_SAMPLED | SLAB_NOTED) << 16)
+
+static uint32_t span_traits(const struct span *span)
 {
-    return slab->size_class <= REMOTE_CLASS_MAX && is_plain(slab, block) &&
+    return __atomic_load_n((const uint32_t *)(const void *)&span->kind, __ATOMIC_RELAXED) &
+           TRAITS_MASK;
+}
+
+/* The same as is_plain(), and small, and another thread's. */
+static inline bool is_plainly_remote(const struct span *slab, const void *block,
+                                     const struct thread_heap *mine)
+{
+    uint64_t offset = (uint64_t)block - slab->start;
+
+    return span_traits(slab) == SPAN_SLAB &&
+           offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
+           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block) &&
            (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
 }
 
 __attribute__((noinline)) static void free_clearing(void *block, struct span *span)
 {
-    struct thread_heap *mine = heap_thread;
-
-    if (noted_free_first(heap_here(), span, block))
-        return;
-    if (is_plainly_remote(span, block, mine) && !mine->batching)
-        remote_gather(mine, span, block);
-    else
+    if (!noted_free_first(heap_here(), span, block))
         free_checked(block);
 }
 
@@ -197,12 +206,12 @@ __attribute__((noinline)) void heap_free_slow(void *block)
     struct span *span = span_of_slice(block);
     struct thread_heap *mine = heap_thread;
 
-    if (span->flags & SLAB_NOTED && noted_free(heap_here(), span, block))
-        return;
-    if (noted_is_clearing())
-        free_clearing(block, span);
-    else if (is_plainly_remote(span, block, mine) && !mine->batching)
+    if (is_plainly_remote(span, block, mine) && !mine->batching)
         remote_gather(mine, span, block);
+    else if (slab_flags(span) & SLAB_NOTED && noted_free(heap_here(), span, block))
+        return;
+    else if (noted_is_clearing())
+        free_clearing(block, span);
     else if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
         free_checked(block);
 }
@@ -280,7 +289,7 @@ void *heap_realloc(void *block, size_t bytes)
     if (span == NULL)
         return heap_is_hardened(heap) ? hardened_realloc(heap, block, bytes) : NULL;
     if (realloc_in_place(heap, span, bytes)) {
-        if (UNLIKELY(span->flags & SPAN_SAMPLED))
+        if (UNLIKELY(slab_flags(span) & SPAN_SAMPLED))
             profile_resize(heap, block, bytes);
         return block;
     }

@@ -105,8 +105,24 @@ struct heap_class_totals {
     uint64_t blocks_used, blocks_total; /* used: handed out to the program */
 };
 #define HEAP_CLASSES_MAX 128
+/* Free runs by order: of 2^order .. 2^(order + 1) - 1 slices. */
+#define HEAP_RUN_ORDERS 25
+struct heap_run_totals {
+    uint64_t runs, bytes;
+};
+struct heap_free_runs {
+    struct heap_run_totals orders[HEAP_RUN_ORDERS];
+    struct heap_run_totals all;              /* their sum */
+    uint64_t largest_bytes, largest_address; /* of equals the lowest; 0: there is none */
+    struct heap_run_totals aside;            /* kept by a thread, or on the way to the kernel */
+    uint64_t untouched_bytes;                /* behind all runs: never handed out so far */
+};
+/* Counts a free run of so many slices, not 0. */
+void heap_count_run(struct heap_free_runs *counts, uint64_t address, uint32_t slices);
+
 struct heap_census {
     struct heap_totals totals;
+    struct heap_free_runs free_runs; /* totals.free_bytes == all.bytes + aside.bytes */
     uint32_t class_count;
     struct heap_class_totals classes[HEAP_CLASSES_MAX]; /* last one: large blocks */
     uint64_t large_blocks, large_bytes;

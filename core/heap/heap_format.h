@@ -30,6 +30,7 @@
 #define PHEAP_HEAP_HEAP_FORMAT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "core/base/lock.h"
 #include "core/heap/size_class.h"
@@ -275,7 +276,16 @@ static inline struct hardened *heap_hardened(const struct heap *heap)
     return (struct hardened *)((uintptr_t)heap + HARDENED_OFFSET);
 }
 
+_Static_assert(offsetof(struct span, kind) % 4 == 0 && offsetof(struct span, size_class) % 4 == 1 &&
+                   offsetof(struct span, flags) % 4 == 2,
+               "free looks at the three at once");
 _Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
+_Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
+                   __builtin_offsetof(struct heap, data.limit) == 120 &&
+                   __builtin_offsetof(struct heap, top) == 200 &&
+                   __builtin_offsetof(struct span, kind) == 60 &&
+                   __builtin_offsetof(struct span, slices) == 84,
+               "docs/pool-format.md states these");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
 _Static_assert(sizeof(struct heap_root) == 64, "a root is 64 bytes");
 _Static_assert(sizeof(struct heap) <= 4096, "the header is one page");

@@ -51,7 +51,7 @@ bool noted_begin(const struct heap *heap, struct span *slab)
     slab->used = slab_used(slab);
     slab->room = 0;
     SLAB_ORDER(); /* a signal handler's free finds the one or the other */
-    slab->flags |= SLAB_NOTED;
+    slab_set_flags(slab, slab->flags | SLAB_NOTED);
     list_to_bits(heap, slab);
     return true;
 }

@@ -8,6 +8,7 @@
  */
 #include "core/heap/remote.h"
 
+#include "core/heap/heap.h"
 #include "core/heap/size_class.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
@@ -68,7 +69,7 @@ static void batch_begin(struct heap *heap, struct remote_batch *batch, const str
 
 static void batch_add(struct remote_batch *batch, const struct span *slab, uint64_t *block)
 {
-    slab_link(slab, block, batch->first);
+    block[0] = (uint64_t)batch->first ^ slab->key;
     batch->first = block;
     SLAB_ORDER();
     batch->count++;
@@ -95,11 +96,10 @@ __attribute__((noinline)) static void gather_slow(struct thread_heap *mine, stru
 
 void remote_gather(struct thread_heap *mine, struct span *slab, void *block)
 {
-    const struct heap *heap = heap_here();
-    uint32_t slice = heap_slice_of(heap, slab);
+    uint32_t slice = (uint32_t)((uintptr_t)block % SLOT_BYTES >> SLICE_SHIFT);
     struct remote_batch *batch = &mine->batches[slice % REMOTE_BATCHES];
     bool is_usual = batch->slice == slice && batch->count - 1 < BATCH_BLOCKS - 2 &&
-                    mine->batches_epoch == __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+                    mine->batches_epoch == __atomic_load_n(&heap_here()->epoch, __ATOMIC_RELAXED);
 
     set_shared(slab);
     if (__builtin_expect(!is_usual, 0)) {

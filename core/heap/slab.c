@@ -57,7 +57,7 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
     slab->carved_bytes = 0;
     slab->remote = 0;
     slab->size_class = (uint8_t)size_class;
-    slab->flags = (uint8_t)(is_zero ? SLAB_FRESH_ZERO : 0);
+    slab_set_flags(slab, is_zero ? SLAB_FRESH_ZERO : 0);
     slab->shared = 0;
     slab_uncount(heap, slab);
     slab_set_owner(slab, owner);
@@ -165,7 +165,7 @@ void slab_count(const struct heap *heap, struct span *slab)
 {
     uint32_t used = slab_find_used(heap, slab);
 
-    slab->flags &= (uint8_t)~SLAB_CURRENT;
+    slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_CURRENT);
     slab->room = (used - 1ull) * ROOM_ONE;
 }
 
@@ -203,7 +203,7 @@ static void slab_link_noted(const struct heap *heap, struct span *slab)
         words[i] = 0;
         slab_link_word(slab, bits, slab->start + i * 64 * bytes, bytes);
     }
-    slab->flags &= (uint8_t)~SLAB_NOTED;
+    slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_NOTED);
     slab->used = 0;
 }
 
@@ -211,7 +211,7 @@ void slab_uncount(const struct heap *heap, struct span *slab)
 {
     if (slab->flags & SLAB_NOTED)
         slab_link_noted(heap, slab);
-    slab->flags |= SLAB_CURRENT;
+    slab_set_flags(slab, slab->flags | SLAB_CURRENT);
     slab->room = ROOM_CURRENT;
 }
 
@@ -222,13 +222,18 @@ void slab_set_current(const struct heap *heap, struct thread_heap *owner, struct
     slab_point_bytes(owner, slab->size_class, slab);
 }
 
-void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+void slab_set_no_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
 {
-    struct span *slab = owner->current[size_class];
-
-    slab_count(heap, slab);
+    if (owner->current[size_class] == &heap->empty_slab)
+        return;
     owner->current[size_class] = &heap->empty_slab;
     slab_point_bytes(owner, size_class, &heap->empty_slab);
+}
+
+void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
+{
+    slab_count(heap, owner->current[size_class]);
+    slab_set_no_current(heap, owner, size_class);
 }
 
 /* At the end: the slab that was full longest ago is taken first and has gathered most blocks. In
@@ -330,7 +335,7 @@ bool slab_bit_is_set(const struct heap *heap, const struct span *slab, const voi
     uint32_t index = offset / size_class_block_bytes(slab->size_class);
     const uint64_t *words = heap_free_bits(heap, heap_slice_of(heap, slab));
 
-    return slab->flags & SLAB_NOTED &&
+    return slab_flags(slab) & SLAB_NOTED &&
            __atomic_load_n(&words[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1;
 }
 

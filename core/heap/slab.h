@@ -34,6 +34,17 @@
 /* The order in which a torn operation of a thread that is gone after fork() stays harmless. */
 #define SLAB_ORDER() __atomic_signal_fence(__ATOMIC_ACQ_REL)
 
+/* Its owner changes them while others look, so each look and each change is one. */
+static inline uint8_t slab_flags(const struct span *slab)
+{
+    return __atomic_load_n(&slab->flags, __ATOMIC_RELAXED);
+}
+
+static inline void slab_set_flags(struct span *slab, uint32_t flags)
+{
+    __atomic_store_n(&slab->flags, (uint8_t)flags, __ATOMIC_RELAXED);
+}
+
 static inline bool slab_has_free(const struct span *slab)
 {
     return (slab->free_head & LIST_END_BIT) == 0;
@@ -151,12 +162,13 @@ void slab_set_partial(struct heap *heap, struct thread_heap *owner, struct span 
 void slab_leave_partial(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
 /* False: something had been freed meanwhile, the slab stays CURRENT. To be followed by
- * slab_drop_current(). */
+ * slab_count(), and another one that is set current, or none. */
 bool slab_set_full(struct thread_heap *owner, struct span *slab);
 void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab);
 
-/* current[class] and by_bytes point to nothing from now on; the slab that was CURRENT is counted.
- */
+/* current[class] and by_bytes point to nothing from now on; with slab_drop_current() the slab that
+ * was CURRENT is counted. */
+void slab_set_no_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 
 /* In no list any more, no block handed out. */

@@ -181,6 +181,38 @@ static int count_large(const struct walk *walk, uint32_t slice, const struct spa
     return 0;
 }
 
+_Static_assert(HEAP_RUN_ORDERS == RUN_BINS, "a bin holds the free runs of one order");
+
+void heap_count_run(struct heap_free_runs *counts, uint64_t address, uint32_t slices)
+{
+    uint64_t bytes = (uint64_t)slices << SLICE_SHIFT;
+    struct heap_run_totals *order = &counts->orders[31 - (uint32_t)__builtin_clz(slices)];
+
+    order->runs++;
+    order->bytes += bytes;
+    counts->all.runs++;
+    counts->all.bytes += bytes;
+    if (bytes > counts->largest_bytes) {
+        counts->largest_bytes = bytes;
+        counts->largest_address = address;
+    }
+}
+
+static int count_free(const struct walk *walk, uint32_t slice, const struct span *span)
+{
+    struct heap_free_runs *counts = &walk->out->free_runs;
+    uint64_t bytes = (uint64_t)span->slices << SLICE_SHIFT;
+
+    walk->out->totals.free_bytes += bytes;
+    if (span->kind == SPAN_FREE) {
+        heap_count_run(counts, walk->base + ((uint64_t)slice << SLICE_SHIFT), span->slices);
+    } else {
+        counts->aside.runs++;
+        counts->aside.bytes += bytes;
+    }
+    return 0;
+}
+
 static int count_span(const struct walk *walk, uint32_t slice, const struct span *span)
 {
     switch (span->kind) {
@@ -193,8 +225,7 @@ static int count_span(const struct walk *walk, uint32_t slice, const struct span
         return count_large(walk, slice, span);
     case SPAN_FREE:
     case SPAN_ASIDE:
-        walk->out->totals.free_bytes += (uint64_t)span->slices << SLICE_SHIFT;
-        return 0;
+        return count_free(walk, slice, span);
     default:
         return span_damaged(walk, slice, span);
     }
@@ -246,6 +277,8 @@ int heap_census(uint32_t slot, struct heap_census *out, struct problem *why)
     for (uint32_t i = 0; i < SIZE_CLASSES; i++)
         out->classes[i].block_bytes = size_class_block_bytes(i);
     out->totals.committed_bytes = walk.heap->data.committed_end - walk.heap->data.start;
+    out->free_runs.untouched_bytes =
+        walk.heap->data.limit - walk.base - ((uint64_t)walk.heap->top << SLICE_SHIFT);
     count_thread_heaps(&walk);
     return count_spans(&walk);
 }

@@ -102,11 +102,11 @@ static void free_blocks(struct pheap_tx *tx)
 void ending_finish(struct pheap_tx *tx)
 {
     for (struct pheap_tx *part = tx; part; part = part->part) {
-        uint64_t version =
+        uint64_t clock =
             stripe_set_release(&part->heap->stripes, &part->held, part->is_optimistic, true);
 
-        if (version > 0 && part->is_optimistic)
-            part->optimistic->clock = version;
+        if (clock > 0 && part->is_optimistic)
+            part->optimistic->clock = clock;
     }
     for (struct pheap_tx *part = tx; part; part = part->part)
         free_blocks(part);

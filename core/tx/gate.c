@@ -5,6 +5,7 @@
 
 #include <linux/futex.h>
 #include <time.h>
+#include "core/base/lock.h"
 #include "core/base/sys.h"
 
 #define PATIENCE_NS 20000000u
@@ -101,6 +102,7 @@ int gate_close(struct gate *gate, uint64_t timeout_ns)
         if (sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
             break;
         wait_while(&gate->leaving, leaving, LOOK_NS);
+        lock_look(); /* a thread that was inside when its process was killed never leaves */
     }
     set_state(gate, GATE_OPEN);
     return STATUS_DEFERRED;

@@ -20,7 +20,9 @@
  * prefix of the log, whatever was in flight.
  *
  * On ordinary files one thread at a time makes durable what all have written meanwhile (the others
- * wait for it); on DAX each stores its own record, beside others, and makes its own fence.
+ * wait for it); on DAX each stores its own record, beside others, makes its own fence, waits for
+ * the mark of the record before, and sets its own. A mark is written by its record's thread and
+ * read by the next one's alone; one word for all would be written and read by all.
  *
  * Locks: `lock` for places and, on ordinary files, for writing; then, below it, `pool_lock` for the
  * pool: its frames, superblock and struct persist. The log itself is written through a persist
@@ -51,6 +53,16 @@ struct log_company {
     uint64_t patience_ns;
 };
 
+#define LOG_MARKS 16u /* a power of two */
+
+/* On DAX: all records up to this sequence are durable. Of those with the same remainder by
+ * LOG_MARKS the last one: marks are set in the order of sequences, so a later one says the same and
+ * more. Two cache lines each: processors fetch them in pairs. */
+struct log_mark {
+    _Alignas(128) uint64_t sequence;
+    uint64_t checksum; /* of that record */
+};
+
 /* Invariant: used is a multiple of LOG_ALIGN, within extent; durable <= sequence; an extent whose
  * bit is not in `busy` has no record that a reader of the durable superblock needs. */
 struct log {
@@ -76,12 +88,13 @@ struct log {
     uint32_t extent;
     int failed; /* nothing more is written: what is durable is not known any more */
 
-    /* and here, when it is durable */
+    /* and here, when it is durable; on DAX in its mark alone */
     _Alignas(64) uint64_t durable; /* sequence */
-    uint64_t checksum;             /* of the last record that is written (DAX: durable) */
+    uint64_t checksum;             /* of the last record that is written */
     uint32_t syncing;              /* odd: somebody makes records durable; a futex */
     uint32_t sleeping;             /* who waits for that futex */
     struct log_company company;
+    struct log_mark marks[LOG_MARKS];
 };
 
 /* A random number that is not 0. */
@@ -126,6 +139,9 @@ static inline bool log_writes_durably(const struct log *log)
 {
     return log->persist.dax.window != NULL;
 }
+
+/* A sequence up to which all are durable; there may be more meanwhile. */
+uint64_t log_durable(const struct log *log);
 
 /* Until all records up to this one are durable. An error: log->failed is set. */
 MUST_CHECK int log_wait(struct log *log, uint64_t sequence, struct problem *why);

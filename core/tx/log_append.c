@@ -29,18 +29,82 @@ static int explain(const struct log *log, int status, struct problem *why)
                        status_text(status));
 }
 
+/* --- marks, on DAX --- */
+
+static void wait_for(const uint64_t *word, uint64_t value)
+{
+    for (unsigned i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) < value; i++)
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            (void)sys_call(SYS_sched_yield);
+}
+
+static struct log_mark *mark_of(struct log *log, uint64_t sequence)
+{
+    return &log->marks[sequence % LOG_MARKS];
+}
+
+static void wait_for_mark(struct log *log, uint64_t sequence)
+{
+    wait_for(&mark_of(log, sequence)->sequence, sequence);
+}
+
+static void set_mark(struct log *log, const struct log_record *record)
+{
+    struct log_mark *mark = mark_of(log, record->sequence);
+
+    mark->checksum = record->checksum;
+    __atomic_store_n(&mark->sequence, record->sequence, __ATOMIC_RELEASE);
+}
+
+/* What was read is durable. */
+static void set_first_marks(struct log *log)
+{
+    uint64_t sequence = log->sequence;
+
+    for (uint64_t back = 0; back < LOG_MARKS && back <= sequence; back++)
+        mark_of(log, sequence - back)->sequence = sequence - back;
+    mark_of(log, sequence)->checksum = log->checksum;
+}
+
+uint64_t log_durable(const struct log *log)
+{
+    uint64_t durable = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE);
+
+    for (unsigned i = 0; i < LOG_MARKS; i++) {
+        uint64_t sequence = __atomic_load_n(&log->marks[i].sequence, __ATOMIC_ACQUIRE);
+
+        if (sequence > durable)
+            durable = sequence;
+    }
+    return durable;
+}
+
+/* --- sessions --- */
+
+/* Of the last record that has a place. On DAX another thread may be about to store it. */
+static uint64_t last_checksum(struct log *log)
+{
+    if (!log->persist.dax.window)
+        return log->checksum;
+    wait_for_mark(log, log->sequence);
+    return mark_of(log, log->sequence)->checksum;
+}
+
 /* What is written from now on does not follow what was written in vain. */
 static void begin_session(struct log *log)
 {
     if (!TX_MUTANT(TX_MUTANT_SESSION_GOES_ON) || log->session == 0)
         log->session = log_random();
-    log->root = log->checksum;
+    log->root = last_checksum(log);
 }
 
 int log_open(struct log *log)
 {
     if (log->root == 0)
         log->root = log->checksum = log_random();
+    set_first_marks(log);
     begin_session(log);
     return persist_share(&log->persist, &log->pool->persist);
 }
@@ -185,29 +249,19 @@ static uint64_t place_record(struct log *log, struct log_record *record)
 
 /* --- on DAX --- */
 
-static void wait_for(const uint64_t *word, uint64_t value)
-{
-    for (unsigned i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) < value; i++)
-        if (i < SPINS)
-            __builtin_ia32_pause();
-        else
-            (void)sys_call(SYS_sched_yield);
-}
-
 /* Before the fence the record may be there or not, or in part; after it, it is. Records of other
  * threads may have got places before it and not be there yet: it is durable when they are. */
 static int store_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset)
 {
     LOG_BEFORE_STORE(record);
+    __builtin_prefetch(mark_of(log, record->sequence), 1);
     record->checksum = log_seal(log, record, body);
     persist_store(&log->persist, offset, record, record->bytes);
-    __builtin_prefetch(&log->durable, 1);
     if (!TX_MUTANT(TX_MUTANT_COMMIT_WITHOUT_SYNC))
         persist_fence(&log->persist);
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
-        wait_for(&log->durable, record->sequence - 1);
-    log->checksum = record->checksum;
-    __atomic_store_n(&log->durable, record->sequence, __ATOMIC_RELEASE);
+        wait_for_mark(log, record->sequence - 1);
+    set_mark(log, record);
     return 0;
 }
 
@@ -244,8 +298,8 @@ static int write_record(struct log *log, struct log_record *record, uint64_t bod
         return status;
     }
     if (log->persist.dax.window) {
-        wait_for(&log->durable, record->sequence - 1);
-        __atomic_store_n(&log->durable, record->sequence, __ATOMIC_RELEASE);
+        wait_for_mark(log, record->sequence - 1);
+        set_mark(log, record);
     }
     log->checksum = record->checksum;
     __atomic_store_n(&log->sequence, record->sequence, __ATOMIC_RELEASE);
@@ -356,10 +410,10 @@ int log_wait(struct log *log, uint64_t sequence, struct problem *why)
 {
     int status = 0;
 
-    while (status == 0 && __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) < sequence)
-        if (log->persist.dax.window)
-            wait_for(&log->durable, sequence);
-        else
+    if (log->persist.dax.window)
+        wait_for_mark(log, sequence);
+    else
+        while (status == 0 && __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) < sequence)
             status = wait_or_sync(log, sequence);
     return status < 0 ? explain(log, status, why) : 0;
 }

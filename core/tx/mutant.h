@@ -27,6 +27,7 @@ enum tx_mutant {
     TX_MUTANT_READ_NOT_CHECKED,     /* a copy counts though its stripe was taken meanwhile */
     TX_MUTANT_NOT_LOCKED,           /* a commit does not take its stripes */
     TX_MUTANT_VERSION_NOT_RAISED,   /* a commit leaves the versions as they are */
+    TX_MUTANT_CLOCK_NOT_RAISED,     /* who meets a newer version takes it for its own clock alone */
     TX_MUTANT_DIRECT_NOT_HELD,      /* direct transactions do not take what they add */
     TX_MUTANT_FREE_NOT_LOCKED,      /* a freed block's stripes keep their versions */
     TX_MUTANT_PROMISE_KEPT_AT_ONCE, /* what was prepared counts whatever was decided */

@@ -53,7 +53,7 @@ static int make(struct pheap **out, bool read_only)
     status = arena_create(&scratch, SCRATCH_BYTES);
     if (status == 0)
         status = arena_create(&blocks_arena, ARENA_BYTES);
-    heap = status < 0 ? NULL : arena_alloc(&arena, sizeof *heap, 64);
+    heap = status < 0 ? NULL : arena_alloc(&arena, sizeof *heap, _Alignof(struct pheap));
     if (!heap) {
         arena_destroy(&scratch);
         arena_destroy(&arena);

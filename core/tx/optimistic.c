@@ -49,16 +49,22 @@ void optimistic_begin_again(struct optimistic *first)
     first->clock = stripes_clock();
 }
 
-int optimistic_look_again(struct optimistic *optimistic)
+/* From a clock that has reached `version` on. */
+static int look_again_at(struct optimistic *optimistic, uint64_t version)
 {
     struct optimistic *first = optimistic->first;
-    uint64_t clock = stripes_clock();
+    uint64_t clock = stripes_raise_clock(version);
 
     for (const struct optimistic *one = first; one; one = one->next)
         if (!stripes_unchanged(one->stripes, &one->read, first->clock, NULL))
             return STATUS_CONFLICT;
     first->clock = clock;
     return 0;
+}
+
+int optimistic_look_again(struct optimistic *optimistic)
+{
+    return look_again_at(optimistic, 0);
 }
 
 void optimistic_join(struct optimistic *optimistic, struct optimistic *first)
@@ -82,7 +88,7 @@ static int read_piece(struct optimistic *optimistic, void *to, uintptr_t from, s
             return status;
         if (version <= optimistic->first->clock || TX_MUTANT(TX_MUTANT_READ_NOT_VALIDATED))
             break;
-        status = optimistic_look_again(optimistic);
+        status = look_again_at(optimistic, version);
         if (status < 0)
             return status;
     }

@@ -2,11 +2,11 @@
  * optimistic.h - what an optimistic transaction knows of one heap: which stripes it has read at
  * which clock, and what it has written. transaction.h says how it begins and ends.
  *
- * Opacity. All that a transaction has read was so at one moment, the one when its clock was read:
- * a copy counts if its stripe was free and no newer than the clock. If it is newer, the clock is
- * read again, and counts if nothing that was read before has changed since (in any of the
- * transaction's heaps); else the transaction has lost: STATUS_CONFLICT, and its caller begins it
- * anew. So it never sees what no serial order gives, also if it will fail.
+ * Opacity. All that a transaction has read was so at one moment, the one when its clock was read: a
+ * copy counts if its stripe was free and no newer than the clock. If it is newer, the clock is
+ * raised to that, read again, and counts if nothing that was read before has changed since (in any
+ * of the transaction's heaps); else the transaction has lost: STATUS_CONFLICT, and its caller
+ * begins it anew. So it never sees what no serial order gives, also if it will fail.
  *
  * Serial order. A commit takes the stripes it will store to, then looks whether what was read is
  * still so, stores, makes its record durable, and lets go. Its place in the order is when it held

@@ -1,8 +1,10 @@
 /*
  * stripes.c - see stripes.h.
  *
- * What must always be true: the clock goes on while the stripes are taken whose version it will be;
- * a version never goes back; who has a stripe exclusively is alone with it.
+ * What must always be true: a version is more than the clock was at a time when its stripe was
+ * taken; neither ever goes back; who has a stripe exclusively is alone with it. Taking a stripe,
+ * looking at the clock and raising it are in one order for all to see: who takes a stripe and then
+ * finds the clock below c has taken it before anybody who found the clock at c looks at the stripe.
  */
 #include "core/tx/stripes.h"
 
@@ -19,7 +21,7 @@
 #define PATIENCE_NS    10000000ull
 #define PATIENCE_LIMIT 6 /* doublings */
 
-/* In a line of its own: each commit writes it. */
+/* In a line of its own, that commits read and who meets news writes. */
 static struct {
     _Alignas(64) uint64_t now;
 } the_clock;
@@ -32,7 +34,18 @@ int stripes_create(struct stripes *stripes, struct arena *arena)
 
 uint64_t stripes_clock(void)
 {
-    return __atomic_load_n(&the_clock.now, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&the_clock.now, __ATOMIC_SEQ_CST);
+}
+
+uint64_t stripes_raise_clock(uint64_t version)
+{
+    uint64_t now = stripes_clock();
+
+    while (now < version && !TX_MUTANT(TX_MUTANT_CLOCK_NOT_RAISED))
+        if (__atomic_compare_exchange_n(&the_clock.now, &now, version, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
+            now = version;
+    return now < version ? version : now;
 }
 
 uint64_t stripe_span(uintptr_t address, uint64_t bytes)
@@ -91,13 +104,13 @@ void stripe_set_empty(struct stripe_set *set)
 
 static uint64_t load(const struct stripes *stripes, uint32_t stripe)
 {
-    return __atomic_load_n(&stripes->words[stripe], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&stripes->words[stripe], __ATOMIC_SEQ_CST);
 }
 
 static bool swap(struct stripes *stripes, uint32_t stripe, uint64_t *from, uint64_t to)
 {
-    return __atomic_compare_exchange_n(&stripes->words[stripe], from, to, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_ACQUIRE);
+    return __atomic_compare_exchange_n(&stripes->words[stripe], from, to, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
 static void hold_one(struct stripes *stripes, uint32_t stripe)
@@ -179,19 +192,21 @@ static void release_one(struct stripes *stripes, uint32_t stripe, uint64_t taken
 uint64_t stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
                             bool changed)
 {
-    uint64_t taken = exclusive ? STRIPE_EXCLUSIVE : STRIPE_HOLDER, version = 0;
+    uint64_t taken = exclusive ? STRIPE_EXCLUSIVE : STRIPE_HOLDER, clock = 0, version = 0;
 
     if (held->count == 0)
         return 0;
     if (TX_MUTANT(TX_MUTANT_NOT_LOCKED) && exclusive)
         taken = 0;
-    if (changed && !TX_MUTANT(TX_MUTANT_VERSION_NOT_RAISED))
-        version = __atomic_add_fetch(&the_clock.now, 1, __ATOMIC_ACQ_REL);
+    if (changed && !TX_MUTANT(TX_MUTANT_VERSION_NOT_RAISED)) {
+        clock = stripes_clock();
+        version = clock + 1;
+    }
     TX_WINDOW();
     for (uint32_t i = 0; i < held->count; i++)
         release_one(stripes, held->list[i], taken, version);
     stripe_set_empty(held);
-    return version;
+    return clock;
 }
 
 /* --- reading --- */

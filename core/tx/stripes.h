@@ -7,12 +7,17 @@
  *
  *     bit 0        EXCLUSIVE: an optimistic transaction commits what lies there
  *     bits 1-15    how many direct transactions hold it: they may be storing there
- *     bits 16-63   version: the clock when somebody who may have stored there let go last
+ *     bits 16-63   version: one more than the clock was when somebody who may have stored there
+ *                  let go last
  *
  * The clock is one for all heaps of the process, so that one reading of it stands for all that a
- * transaction across heaps has read. It goes on by one each time somebody lets go of stripes, while
- * they are still taken. Hence: if at clock c a stripe was free and its version at most c, and it is
- * so now (same c), nobody has stored there since.
+ * transaction across heaps has read. Who lets go of stripes looks at it while they are still taken,
+ * and leaves it as it is: its word is everybody's, and commits on disjoint data share nothing that
+ * is written to. Who finds a version that the clock has not reached raises the clock to it.
+ *
+ * Hence: if a stripe was free when the clock stood at c, or higher, and its version at most c, and
+ * it is so now (same c), nobody has stored there since: who takes it later finds the clock at c,
+ * and leaves at least c + 1. A version above c says nothing: several may have left the same one.
  *
  * A set of stripes belongs to one transaction: those it holds, or those it has read.
  *
@@ -59,6 +64,8 @@ bool stripe_set_has(const struct stripe_set *set, uint32_t stripe);
 void stripe_set_put(struct stripe_set *set, uint32_t stripe);
 
 uint64_t stripes_clock(void);
+/* Not before it has reached `version`, which a stripe has; the clock. */
+uint64_t stripes_raise_clock(uint64_t version);
 
 static inline uint32_t stripe_of(uintptr_t address)
 {
@@ -77,8 +84,8 @@ void stripes_hold(struct stripes *stripes, struct stripe_set *held, uintptr_t ad
 bool stripes_lock(struct stripes *stripes, struct stripe_set *locked, uintptr_t address,
                   uint64_t bytes);
 
-/* Lets go of all; empties the set. changed: what lies there may have been stored to. The version
- * that they have now, 0: as before. */
+/* Lets go of all; empties the set. changed: what lies there may have been stored to. The clock, if
+ * it was looked at; they have at least one more as their version. */
 uint64_t stripe_set_release(struct stripes *stripes, struct stripe_set *held, bool exclusive,
                             bool changed);
 

@@ -44,7 +44,7 @@ static int write_promise(const struct pheap *decides, struct arena *arena, struc
     promise->path[length] = 0;
     promise->reserved = 0;
     memcpy(promise->pool, decides->pool.super.uuid, TX_POOL_BYTES);
-    promise->sequence = __atomic_load_n(&decides->log.durable, __ATOMIC_ACQUIRE);
+    promise->sequence = log_durable(&decides->log);
     head->promise = promise;
     head->bytes = sizeof *promise + (size_t)length + 1;
     return 0;

@@ -109,7 +109,8 @@ static int free_opened(const char *path, struct collect_result *result, struct p
     return status;
 }
 
-/* By its newest generation that is no crash image. */
+/* By its newest generation that is no crash image; where there are crash images alone, by these,
+ * which programs leave. */
 static int is_programs(const char *path, bool *out, struct problem *why)
 {
     struct pool pool;
@@ -118,6 +119,7 @@ static int is_programs(const char *path, bool *out, struct problem *why)
     *out = false;
     if (status < 0)
         return status;
+    *out = pool.super.generation_count > 0;
     for (uint32_t i = 0; i < pool.super.generation_count; i++)
         if (pool.super.generations[i].kind != GENERATION_CRASH)
             *out = pool.super.generations[i].kind == GENERATION_PROCESS;

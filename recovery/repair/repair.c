@@ -72,7 +72,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
     if (super->frame_count == 0)
         return problem_set(why, STATUS_DAMAGED,
                            "%s: neither superblock is valid, so nothing says what is where: it "
-                           "cannot be repaired",
+                           "cannot be repaired; --salvage DIR gets out what can be read",
                            path);
     if (is_beyond_repair(result))
         return problem_set(why, STATUS_DAMAGED,
@@ -86,7 +86,7 @@ int repair_plan(struct repair_plan *plan, const char *path, const struct check_r
     if (plan->gives_up_count > 0 && plan->gives_up_count == super->generation_count)
         return problem_set(why, STATUS_DAMAGED,
                            "%s: no generation is whole, nothing would be left: it cannot be "
-                           "repaired",
+                           "repaired; --salvage DIR gets out what can be read",
                            path);
     return 0;
 }
@@ -272,4 +272,39 @@ int repair_apply(const struct repair_plan *plan, const char *path, struct proble
     }
     free(pool);
     return status;
+}
+
+/* --- the heap --- */
+
+struct heap_findings {
+    struct finding first; /* that is damage */
+    bool is_damaged;
+};
+
+static void note_damage(void *context, const struct finding *finding)
+{
+    struct heap_findings *findings = context;
+
+    if (finding->severity != SEVERITY_DAMAGE || findings->is_damaged)
+        return;
+    findings->first = *finding;
+    findings->is_damaged = true;
+}
+
+int repair_judge_heap(const struct repair_plan *plan, const char *path, struct problem *why)
+{
+    struct heap_findings findings = {0};
+    const struct check_request check = {
+        .path = path, .heaps = HEAP_OF_NEWEST, .found = note_damage, .context = &findings};
+    struct check_result *result = malloc(sizeof *result);
+    int status = result ? check_pool(&check, result, why) : -ENOMEM;
+
+    free(result);
+    if (status < 0 || !findings.is_damaged)
+        return status;
+    return problem_set(why, STATUS_DAMAGED,
+                       "%s: is whole again, but the heap of its newest generation, %lu, makes no "
+                       "sense (%s: %s): take an older one with --rollback",
+                       path, (unsigned long)plan->newest, finding_id(findings.first.kind),
+                       finding_meaning(findings.first.kind));
 }

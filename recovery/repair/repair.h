@@ -40,4 +40,12 @@ bool repair_is_needed(const struct repair_plan *plan);
  */
 MUST_CHECK int repair_apply(const struct repair_plan *plan, const char *path, struct problem *why);
 
+/*
+ * After repair_apply(): can the program, or who opens the heap, go on with what is now the newest
+ * generation? Its spans, free runs and lists are walked as --check does it. STATUS_DAMAGED: no;
+ * *why says so and what to do.
+ */
+MUST_CHECK int repair_judge_heap(const struct repair_plan *plan, const char *path,
+                                 struct problem *why);
+
 #endif

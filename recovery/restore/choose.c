@@ -40,6 +40,37 @@ static const struct generation_entry *newest_below(const struct superblock *supe
     return found;
 }
 
+static const struct generation_entry *newest_of(const struct superblock *super, uint32_t kind)
+{
+    const struct generation_entry *found = NULL;
+
+    for (uint32_t i = 0; i < super->generation_count && i < SUPERBLOCK_GENERATIONS; i++)
+        if (super->generations[i].kind == kind)
+            found = &super->generations[i];
+    return found;
+}
+
+int restore_nothing(const struct superblock *super, struct problem *why)
+{
+    const struct generation_entry *process = newest_of(super, GENERATION_PROCESS);
+    const struct generation_entry *crash = newest_of(super, GENERATION_CRASH);
+    int status = super->run_state == RUN_ENDED ? STATUS_ENDED : STATUS_NO_GENERATION;
+    const char *what = status == STATUS_ENDED
+                           ? "the program ended by itself: there is nothing to resume"
+                           : "there is nothing to resume: no checkpoint was completed in this run";
+
+    if (process != NULL)
+        return problem_set(why, status, "%s; -g %lu takes the newest generation of a process", what,
+                           (unsigned long)process->number);
+    if (crash != NULL && status != STATUS_ENDED)
+        return problem_set(why, status,
+                           "the pool holds crash images only (the newest is generation %lu): the "
+                           "memory of a killed program without its registers, which cannot be "
+                           "resumed; pheap inspect -g %lu shows it",
+                           (unsigned long)crash->number, (unsigned long)crash->number);
+    return problem_set(why, status, "%s", what);
+}
+
 static int choose_named(const struct superblock *super, uint64_t wanted,
                         struct generation_entry *out, struct problem *why)
 {
@@ -72,13 +103,8 @@ int resume_choose(const struct superblock *super, uint64_t wanted, struct genera
 
     if (wanted != 0)
         return choose_named(super, wanted, out, why);
-    if (super->run_state == RUN_ENDED)
-        return problem_set(why, STATUS_ENDED,
-                           "the program ended by itself: there is nothing to resume (restore -g "
-                           "takes a generation all the same)");
-    if (newest == NULL)
-        return problem_set(why, STATUS_NO_GENERATION,
-                           "the pool holds no process: no checkpoint was completed");
+    if (super->run_state == RUN_ENDED || newest == NULL)
+        return restore_nothing(super, why);
     before = newest_below(super, newest->number);
     *out = *newest;
     if (super->resumed_generation == newest->number && super->resume_count < RESUMES_OF_ONE)

@@ -40,8 +40,7 @@ static int write_text(const char *path, const char *text)
     return written < 0 ? (int)written : 0;
 }
 
-/* Maps the caller's ids, as they were outside, to themselves. */
-static int map_ids(struct restore_job *job, unsigned uid, unsigned gid)
+int namespace_map_ids(unsigned int uid, unsigned int gid)
 {
     char text[64];
     int status = write_text("/proc/self/setgroups", "deny");
@@ -54,6 +53,22 @@ static int map_ids(struct restore_job *job, unsigned uid, unsigned gid)
         format_text(text, sizeof text, "%u %u 1", gid, gid);
         status = write_text("/proc/self/gid_map", text);
     }
+    return status;
+}
+
+int namespace_mount_proc(void)
+{
+    long status = sys_call(SYS_mount, 0, "/", 0, MS_REC | MS_SLAVE, 0);
+
+    if (status == 0)
+        status = sys_call(SYS_mount, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+    return (int)status;
+}
+
+static int map_ids(struct restore_job *job, unsigned int uid, unsigned int gid)
+{
+    int status = namespace_map_ids(uid, gid);
+
     return status == 0 ? 0
                        : problem_set(job->why, STATUS_NOT_PERMITTED,
                                      "mapping ids in a user namespace: %s", status_text(status));
@@ -61,15 +76,13 @@ static int map_ids(struct restore_job *job, unsigned uid, unsigned gid)
 
 static int mount_proc(struct restore_job *job)
 {
-    long status = sys_call(SYS_mount, 0, "/", 0, MS_REC | MS_SLAVE, 0);
+    int status = namespace_mount_proc();
 
-    if (status == 0)
-        status = sys_call(SYS_mount, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
     return status == 0 ? 0
                        : problem_set(job->why, STATUS_NOT_PERMITTED,
                                      "mounting /proc in a namespace: %s (a container that hides "
                                      "parts of /proc forbids it)",
-                                     status_text((int)status));
+                                     status_text(status));
 }
 
 /* In a new namespace numbers begin at 2, where a container's programs have theirs: what is started

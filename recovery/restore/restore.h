@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "core/base/status.h"
+#include "core/pool/format.h"
 
 struct restore_options {
     const char *pool_path;
@@ -37,6 +38,10 @@ struct restored {
  * STATUS_NO_GENERATION, STATUS_IN_USE, STATUS_CHANGED, STATUS_DAMAGED, STATUS_NOT_PERMITTED. */
 MUST_CHECK int restore_process(const struct restore_options *options, struct restored *out,
                                struct problem *why);
+
+/* Says why there is nothing that a restore without a number takes, and what could be named:
+ * STATUS_ENDED or STATUS_NO_GENERATION. */
+MUST_CHECK int restore_nothing(const struct superblock *super, struct problem *why);
 
 /* Blocks what restore_wait() forwards, before there is a child that it could be meant for; what the
  * mask was. restore_process() does it by itself. */

@@ -31,10 +31,15 @@ static int lock_generation(struct view *view, uint64_t number, struct problem *w
 {
     const struct generation_entry *entry = choose(&view->pool, number);
 
+    if (!entry && number == 0)
+        return problem_set(why, STATUS_NO_GENERATION,
+                           "%s: the pool holds no generation: no checkpoint was completed",
+                           view->pool.path);
     if (!entry)
         return problem_set(why, STATUS_NO_GENERATION,
-                           "%s: no such generation; pheap inspect POOL generations lists them",
-                           view->pool.path);
+                           "%s: no generation %lu; pheap inspect POOL generations lists what the "
+                           "pool holds",
+                           view->pool.path, (unsigned long)number);
     view->generation = *entry;
     view->lock_fd = pool_lock_generation(&view->pool, entry->number, why);
     return view->lock_fd < 0 ? view->lock_fd : 0;
@@ -174,15 +179,33 @@ void view_close(struct view *view)
     memset(view, 0, sizeof *view);
 }
 
+static uint64_t newest_process(const struct superblock *super)
+{
+    uint64_t newest = 0;
+
+    for (uint32_t i = 0; i < super->generation_count; i++)
+        if (super->generations[i].kind == GENERATION_PROCESS)
+            newest = super->generations[i].number;
+    return newest;
+}
+
 int view_needs_process(const struct view *view, struct problem *why)
 {
+    const char *kind = view->generation.kind == GENERATION_CRASH ? "crash image" : "heap";
+    uint64_t other = newest_process(&view->pool.super);
+
     if (view->generation.kind == GENERATION_PROCESS)
         return 0;
+    if (other)
+        return problem_set(why, STATUS_NO_GENERATION,
+                           "%s: generation %lu is a %s: it has no threads and descriptors; -g %lu "
+                           "takes the newest that has",
+                           view->pool.path, (unsigned long)view->generation.number, kind,
+                           (unsigned long)other);
     return problem_set(why, STATUS_NO_GENERATION,
-                       "%s: generation %lu is a %s: it has no threads and descriptors; take "
-                       "another with -g",
-                       view->pool.path, (unsigned long)view->generation.number,
-                       view->generation.kind == GENERATION_CRASH ? "crash image" : "heap");
+                       "%s: generation %lu is a %s: it has no threads and descriptors, nor has any "
+                       "other generation of the pool",
+                       view->pool.path, (unsigned long)view->generation.number, kind);
 }
 
 const struct image_mapping *view_mapping(const struct view *view, uint64_t address)

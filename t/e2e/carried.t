@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, Failure, PHEAP, PYTHON, REFUSED, ROOT, Skip, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, ROOT, Skip, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, time, wait_until)
+from hurried import Hurried  # noqa: E402
 import pool_bytes  # noqa: E402
 from second_reader import checksum  # noqa: E402
 
@@ -20,25 +21,20 @@ long twist(long n) { calls++; table[n % 3000] += n; return table[n % 3000] * 3 +
 """
 
 
-class Carried:
+class Carried(Hurried):
     """A program whose executable, library and data file are its own; `count` lines of output."""
 
     def __init__(self, place, count=800):
-        self.place, self.count, self.pool = place, count, place.path("pool")
+        super().__init__(place)
+        self.count = count
         self.program, self.library, self.data = (place.path(n) for n in ("program", "lib.so", "data"))
         shutil.copy(os.path.join(BUILT_PROGRAMS, "carried_state"), self.program)
         source = place.write("library.c", LIBRARY_SOURCE)
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.library, source], check=True)
         place.write("data", os.urandom(15 * 4096 + 100))  # the last page is not full
         self.files = (self.program, self.library, self.data)
-        self.hurry = place.path("hurry")
         self.command = (self.program, self.library, self.data, str(count), self.hurry)
-        place.write("hurry", b"")
-        plain = place.run(*self.command)
-        os.unlink(self.hurry)
-        check_equal(plain.status, 0, "a plain run")
-        self.expected = plain.stdout()
-        self.out = place.path("out")
+        self.run_plainly(*self.command)
 
     def start(self, *options, **keywords):
         return self.place.start(PHEAP, "run", "-i", "50ms", *options, self.pool, *self.command,
@@ -49,30 +45,8 @@ class Carried:
         wait_until(lambda: self.output().count("\n") > self.count / 40 + 5, 20, "output")
         self.place.wait_generation(self.pool, self.place.newest(self.pool) + 2, process)
 
-    def output(self):
-        with open(self.out, encoding="ascii") as f:
-            return f.read()
-
-    def wait_lines(self, more):
-        lines = self.output().count("\n") + more
-        wait_until(lambda: self.output().count("\n") >= lines, 20, "more output")
-
-    def restore(self):
-        """Resumes it and lets it live for some generations."""
-        before = self.place.newest(self.pool)
-        process = self.place.start(PHEAP, "restore", self.pool)
-        process.resumed()
-        self.wait_lines(10)
-        self.place.wait_generation(self.pool, before + 2, process)
-        return process
-
-    def finish(self):
-        self.place.write("hurry", b"")
-        done = self.place.pheap("restore", self.pool)
-        check_equal(done.status, 0, f"the last restore: {done.stderr()}")
-        if self.output() != self.expected:
-            pairs = zip(self.output().split("\n"), self.expected.split("\n"))
-            raise Failure(f"output: {next((p for p in pairs if p[0] != p[1]), 'shorter')}")
+    def restore(self, lines=10):
+        return super().restore(lines)
 
 
 def kill(process):

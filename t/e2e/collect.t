@@ -69,6 +69,23 @@ def nearly(found, expected, what):
     check(expected * 0.6 <= found <= expected, f"{what}: {found} of {expected}")
 
 
+@test
+def crash_images_alone_are_counted_and_nothing_is_freed(place):
+    program = Leaking(place)
+    program.order(LEAK)
+    program.end()
+    wait_until(lambda: place.inspect(program.pool)["generations"], 20, "the crash image")
+    content = pool_bytes.read(program.pool)
+    done = place.pheap("recover", "--collect", "--json", program.pool)
+    expect(done, FINE)
+    found = json.loads(done.stdout())["blocks"]  # those that only a register led to among them
+    check(found >= program.lost_each_time * 0.6, f"nothing leads to {found} of {program.lost_each_time}")
+    for options in ((), ("--now",), ("--dry-run",)):
+        expect(place.pheap("recover", "--collect", "--free", *options, program.pool), REFUSED, program.pool,
+               "there is no program to be resumed")
+    check_equal(pool_bytes.read(program.pool), content, "the pool")
+
+
 def twice_found(place, environment=None, keep=3):
     program = Leaking(place, environment, keep)
     program.order(LEAK)

@@ -145,6 +145,65 @@ def a_kill_before_the_first_checkpoint_leaves_an_image_and_nothing_to_resume(pla
     expect(place.pheap("run", pool, COUNTER, "2"), FINE)
 
 
+ONLY = "holds crash images only"
+VIEWS = (["heap"], ["slabs"], ["blocks"], ["leaks"], ["roots"], ["retained"], ["mappings"], ["strings"], ["grep", "x"])
+
+
+@test
+def where_crash_images_are_all_that_is_said_by_whoever_takes_the_newest(place):
+    pool = place.path("pool")
+    process = start(place, pool, COUNTER, "3000")
+    wait_until(process.stdout, 10, "output")
+    process.kill()
+    number = wait_crash(place, pool)["number"]
+    for view in VIEWS + (["--html", place.path("page")],):
+        for options in ([], ["--json"]):
+            if os.path.exists(place.path("page")):
+                os.unlink(place.path("page"))
+            expect(place.pheap("inspect", *options, pool, *view), FINE, pool, ONLY, f"generation {number},", "-g N")
+    named = place.pheap("inspect", "-g", number, pool, "heap")
+    expect(named, FINE)
+    check_equal(named.stderr(), "", "what is said of one that was asked for")
+    for view in (["files"], ["threads"], ["--core", place.path("core")]):
+        expect(place.pheap("inspect", pool, *view), REFUSED, f"generation {number} is a crash image", "nor has any other")
+    for command in (["restore", pool], ["restore", "--copy", place.path("copy"), pool]):
+        done = place.pheap(*command)
+        expect(done, REFUSED, ONLY, f"the newest is generation {number}", f"pheap inspect -g {number}")
+        check_equal(len(done.stderr().splitlines()), 1, "lines")
+    check(not os.path.exists(place.path("copy")), "no copy is left")
+    done = place.pheap("run", "--resume", pool, COUNTER, "2")
+    expect(done, FINE, pool, ONLY, f"generation {number}", f"{COUNTER} starts afresh")
+    ended = place.pheap("run", "--resume", pool, COUNTER, "2")
+    expect(ended, FINE)
+    check_equal(ended.stderr(), "", "what is said after a program that has ended by itself")
+
+
+@test
+def where_no_generation_is_that_is_said(place):
+    pool = place.path("pool")
+    done = place.pheap("run", "--resume", pool, COUNTER, "2")
+    expect(done, FINE)
+    check_equal(done.stderr(), "", "what is said of a new pool")
+    for view in VIEWS + (["files"], ["threads"], ["--core", place.path("core")], ["--html", place.path("page")]):
+        expect(place.pheap("inspect", pool, *view), REFUSED, pool, "holds no generation", "no checkpoint was completed")
+    expect(place.pheap("inspect", "-g", "7", pool, "heap"), REFUSED, pool, "no generation 7")
+    expect(place.pheap("restore", pool), REFUSED, "the program ended by itself: there is nothing to resume")
+
+
+@test
+def an_earlier_runs_generation_is_named_where_this_run_has_none(place):
+    pool = place.path("pool")
+    start_counter(place, pool).kill()
+    wait_crash(place, pool)
+    kept = generations(place, pool, "process")[-1]["number"]
+    process = start(place, pool, COUNTER, "3000", options=("-i", "0", "--fresh"))
+    wait_until(process.stdout, 10, "output")
+    process.kill()
+    wait_until(lambda: place.inspect(pool)["program"] is None, 20, "the agent's end")
+    expect(place.pheap("restore", pool), REFUSED, "no checkpoint was completed in this run",
+           f"-g {kept} takes the newest generation of a process")
+
+
 @test
 def a_restore_right_after_the_kill_is_neither_refused_nor_held_up(place):
     pool = place.path("pool")

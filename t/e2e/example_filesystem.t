@@ -19,7 +19,7 @@ def build(place, name, *options):
     binary, library = place.path(name), os.path.dirname(LIBRARY)
     shutil.copyfile(os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
     main_file = "main.c" if name == "filesystem" else name + ".c"
-    expect(place.run("cc", "-D_GNU_SOURCE", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
+    expect(place.run("cc", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
                      "-Werror", "-I", place.path(), os.path.join(SOURCES, main_file),
                      os.path.join(SOURCES, "files.c"), "-o", binary, *options, "-L" + library,
                      "-lpheap", "-Wl,-rpath," + library), FINE)

@@ -40,7 +40,7 @@ def build(place):
     shutil.copyfile(os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
     library = os.path.dirname(LIBRARY)
     sources = sorted(os.path.join(SOURCES, f) for f in os.listdir(SOURCES) if f.endswith(".c"))
-    expect(place.run("cc", "-D_GNU_SOURCE", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
+    expect(place.run("cc", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
                      "-Werror", "-I", place.path(), *sources, "-o", binary, "-L" + library,
                      "-lpheap", "-Wl,-rpath," + library), FINE)
     return binary

@@ -13,7 +13,7 @@ from pheap_test import (FINE, LIBRARY, ROOT, ROUNDS, check, check_equal, check_i
 def build(place):
     binary, library = place.path("table"), os.path.dirname(LIBRARY)
     shutil.copyfile(os.path.join(ROOT, "core/pheap.h"), place.path("pheap.h"))
-    expect(place.run("cc", "-D_GNU_SOURCE", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
+    expect(place.run("cc", "-DPHEAP_LINKED", "-O2", "-g", "-Wall", "-Wextra",
                      "-Werror", "-I", place.path(), os.path.join(ROOT, "docs/examples/table.c"),
                      "-o", binary, "-L" + library, "-lpheap", "-lpthread",
                      "-Wl,-rpath," + library), FINE)

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import second_reader  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test, wait_until)
 
 INSPECTED = os.path.join(BUILT_PROGRAMS, "inspected")
@@ -53,6 +53,12 @@ class Inspected:
         expect(text, FINE)
         check("\033" not in text.stdout(), "no colour in a pipe")
         return json.loads(done.stdout()), text.stdout()
+
+
+def crash_image(place, pool):
+    """Its number: what the agent of a killed program writes."""
+    return wait_until(lambda: [g["number"] for g in place.inspect(pool)["generations"] if g["kind"] == "crash"], 60,
+                      "the crash image")[-1]
 
 
 def alive_and_killed(place, look):
@@ -150,6 +156,64 @@ def files_are_those_of_the_program(place):
     alive_and_killed(place, look)
 
 
+SOCKETS = """
+import os, socket, sys
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(17)
+named = socket.socket(socket.AF_UNIX)
+named.bind("named")
+named.listen()
+hidden = socket.socket(socket.AF_UNIX)
+hidden.bind(b"\\0\\x1b[31m%d" % os.getpid())
+hidden.listen()
+one, two = socket.socketpair()
+one.send(b"hello")
+sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sending.bind(("127.0.0.1", 0))
+sending.connect(("127.0.0.1", 9))
+memory = os.memfd_create("of my own")
+self = os.pidfd_open(os.getpid())
+os.mkfifo("queue")
+queue = os.open("queue", os.O_RDWR)
+print(os.getpid(), *[s.fileno() for s in (listening, named, hidden, one, two, sending)], memory, self, queue,
+      listening.getsockname()[1], sending.getsockname()[1], "ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@test
+def sockets_and_other_descriptors_are_told_by_what_they_are(place):
+    os.mkfifo(place.path("fifo"))
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", SOCKETS, stdin=place.path("fifo"))
+    wait_until(lambda: "ready\n" in process.stdout(), 60, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
+    process.kill()
+    os.close(keeper)
+    pid, listening, named, hidden, one, two, sending, memory, own, queue, port, other = map(
+        int, process.stdout().split()[:12])
+    done = place.pheap("inspect", "--json", pool, "files")
+    expect(done, FINE)
+    files = {f["number"]: f for f in json.loads(done.stdout())["files"]}
+    check_equal([f["number"] for f in files.values() if f["kind"] == "unknown"], [], "unknown ones")
+    check_equal({n: files[n]["kind"] for n in (memory, own, queue)}, {memory: "memory", own: "pidfd", queue: "fifo"}, "kinds")
+    check_equal((files[memory]["detail"], files[own]["detail"]), ("of my own", f"pid {pid}"), "details")
+    expected = {listening: (f"TCP 127.0.0.1:{port}", None, "listens", 0), named: ("Unix named", None, "listens", 0),
+                hidden: (f"Unix @\\x1b[31m{pid}", None, "listens", 0),
+                one: (None, None, "the other end is its own", 0), two: (None, None, "the other end is its own", 5),
+                sending: (f"UDP 127.0.0.1:{other}", "UDP 127.0.0.1:9", "open", 0)}
+    check_equal({n: tuple(files[n][key] for key in ("own_address", "other_address", "socket_state", "unread_bytes"))
+                 for n in expected}, expected, "sockets")
+    check_equal(files[listening]["backlog"], 17, "backlog")
+    text = place.pheap("inspect", pool, "files")
+    expect(text, FINE)
+    check_in(f"UDP 127.0.0.1:{other} to UDP 127.0.0.1:9: open", text.stdout(), "text")
+    check_in("Unix: the other end is its own; 5 bytes unread", text.stdout(), "text")
+    check("\033" not in text.stdout(), "nothing that steers a terminal")
+
+
 def functions(thread):
     return [f["function"] for f in thread["frames"]]
 
@@ -219,6 +283,65 @@ def slabs_count_used_and_free_blocks(place):
     alive_and_killed(place, look)
 
 
+HOLES = """
+import sys
+kept = [bytearray(size * 50000) for size in range(2, 60)]
+del kept[::3]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def counted_apart(pool, number):
+    """Free runs by order, and the rest, as the reader of t/lib counts them."""
+    reader = second_reader.Pool(pool)
+    free, aside, left = reader.free_runs(reader.generation(number))
+    orders = {}
+    for _, slices in free:
+        count, size = orders.get(slices.bit_length() - 1, (0, 0))
+        orders[slices.bit_length() - 1] = (count + 1, size + slices * 65536)
+    return orders, max(free, key=lambda run: (run[1], -run[0])), aside, left
+
+
+@test
+def free_runs_are_those_that_an_independent_reader_counts(place):
+    os.mkfifo(place.path("fifo"))
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, PYTHON, "-c", HOLES, stdin=place.path("fifo"))
+    wait_until(lambda: "ready\n" in process.stdout(), 60, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
+
+    def look(number):
+        done = place.pheap("inspect", "--json", "-g", number, pool, "heap")
+        expect(done, FINE)
+        heap = json.loads(done.stdout())["heap"]
+        free = heap["free_runs"]
+        orders, largest, aside, left = counted_apart(pool, number)
+        check(len(orders) >= 3 and sum(count for count, _ in orders.values()) >= 10, f"{orders}")
+        check_equal({o["order"]: (o["runs"], o["bytes"]) for o in free["orders"]}, orders, "orders")
+        whole, smaller = sum(size for _, size in orders.values()), 0
+        for row in free["orders"]:
+            check_equal(row["from_bytes"], 65536 << row["order"], f"{row}")
+            check(abs(row["too_small_percent"] - 100 * smaller / whole) < 1e-6, f"{row}, {smaller} of {whole}")
+            smaller += row["bytes"]
+        check_equal((free["runs"], free["bytes"]), (sum(c for c, _ in orders.values()), whole), "sums")
+        check_equal((free["largest_address"], free["largest_bytes"]), (largest[0], largest[1] * 65536), "the largest")
+        check(abs(free["fragmentation_percent"] - 100 * (1 - largest[1] * 65536 / whole)) < 1e-6, f"{free}")
+        check_equal((free["aside_runs"], free["aside_bytes"]), (len(aside), sum(s for _, s in aside) * 65536), "aside")
+        check_equal(free["untouched_bytes"], left, "never handed out")
+        check_equal(heap["free_bytes"], free["bytes"] + free["aside_bytes"], "free")
+        text = place.pheap("inspect", "-g", number, pool, "heap")
+        expect(text, FINE)
+        check_in(f" at {largest[0]:#x}; fragmentation {free['fragmentation_percent']:.1f} %", text.stdout(), "text")
+
+    look(1)
+    check_equal(process.kill(), -signal.SIGKILL, "status")
+    os.close(keeper)
+    look(1)
+    look(crash_image(place, pool))
+
+
 @test
 def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
     def look(program):
@@ -243,6 +366,113 @@ def a_block_has_its_content_and_the_pointers_from_and_to_it(place):
                REFUSED, "lies in no block")
 
     alive_and_killed(place, look)
+
+
+AGING = """
+import ctypes, sys
+def place(block):
+    return ctypes.addressof((ctypes.c_char * len(block)).from_buffer(block))
+kept, gone, late, renewed = bytearray(500000), bytearray(600000), None, bytearray(700000)
+while True:
+    print("at", *[place(b) if b else 0 for b in (kept, gone, late, renewed)], "ready", flush=True)
+    command = sys.stdin.readline().strip()
+    if command == "second":
+        gone, late, renewed = None, bytearray(800000), None
+        renewed = bytearray(700000)
+    if command == "third":
+        gone = bytearray(600000)
+"""
+
+
+class Aging:
+    """A program with three generations, whose blocks come, go, and come again."""
+
+    def __init__(self, place, profile=None):
+        os.mkfifo(place.path("fifo"))
+        self.place, self.pool, keeper = place, place.path("pool"), os.open(place.path("fifo"), os.O_RDWR)
+        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, PYTHON, "-c", AGING, stdin=place.path("fifo"),
+                                   environment={"PHEAP_PROFILE": profile} if profile else {})
+        for round_, command in enumerate((b"second\n", b"third\n", b"")):
+            wait_until(lambda n=round_: self.process.stdout().count("ready\n") > n, 60, "the program")
+            expect(place.pheap("checkpoint", self.pool), FINE)
+            os.write(keeper, command)
+        self.said = [[int(word) for word in line.split()[1:5]] for line in self.process.stdout().splitlines()]
+        check_equal(self.process.kill(), -signal.SIGKILL, "status")
+        os.close(keeper)
+        self.crash = crash_image(place, self.pool)
+        self.times = {g["number"]: g["time_ns"] for g in place.inspect(self.pool)["generations"]}
+
+    def blocks(self, *arguments, status=FINE):
+        done = self.place.pheap("inspect", "--json", "--limit", "1000000", *arguments, self.pool, "blocks")
+        expect(done, status)
+        return {b["address"]: b for b in json.loads(done.stdout())["blocks"]}
+
+    def first(self, address, *arguments, status=FINE):
+        return self.blocks("--age", *arguments, status=status)[address]["first_generation"]
+
+
+@test
+def a_block_is_as_old_as_the_kept_generations_tell(place):
+    program = Aging(place)
+    (kept, gone, _, renewed), (_, _, late, renewed_again), (_, gone_again, _, _) = program.said
+    expected = {kept: 1, late: 2, gone_again: 3, renewed_again: 1 if renewed == renewed_again else 2}
+    blocks = program.blocks("--age")
+    check_equal({a: blocks[a]["first_generation"] for a in expected}, expected, "first in")
+    check_equal([(blocks[a]["allocated_after_ns"], blocks[a]["allocated_before_ns"]) for a in (kept, late, gone_again)],
+                [(None, program.times[1]), (program.times[1], program.times[2]), (program.times[2], program.times[3])], "times")
+    for since, older in ((1, None), (2, None), (None, 1), (None, 2), (1, 2)):
+        arguments = (["--since", since] if since else []) + (["--older", older] if older else [])
+        check_equal(set(program.blocks(*arguments)),
+                    {a for a, b in blocks.items() if (not since or b["first_generation"] > since) and
+                     (not older or b["first_generation"] <= older)}, f"since {since}, older {older}")
+    check_equal(program.first(late, "-g", "2"), 2, "as generation 2 shows it")
+    check_equal(program.first(kept, "-g", "1"), 1, "where nothing is older")
+    check_equal((program.crash, program.first(gone_again, "-g", program.crash)), (4, 3), "as the crash image shows it")
+    text = place.pheap("inspect", "--since", "2", "--size", "600000-650000", program.pool, "blocks")
+    expect(text, FINE)
+    check_in(f"{gone_again:#x}", text.stdout(), "text")
+    one = place.pheap("inspect", "--age", "--address", late + 10, program.pool, "blocks")
+    expect(one, FINE)
+    check_in("first in generation 2, allocated ", one.stdout(), "one block")
+    for wrong in (("--since", "3"), ("--since", "9"), ("--older", "4"), ("--since", "2", "--older", "1")):
+        expect(place.pheap("inspect", *wrong, program.pool, "blocks"), REFUSED, program.pool, "none of them")
+
+
+@test
+def samples_tell_a_block_from_the_one_before_it(place):
+    program = Aging(place, profile="4096")
+    (kept, _, _, renewed), (_, _, late, renewed_again), (_, gone_again, _, _) = program.said
+    check_equal([program.first(a) for a in (kept, late, renewed_again, gone_again)], [1, 2, 2, 3],
+                f"first in, {renewed:#x} having become {renewed_again:#x}")
+
+
+@test
+def ages_do_without_a_generation_that_cannot_be_read(place):
+    program = Aging(place)
+    (kept, _, _, _), (_, _, late, _), _ = program.said
+    content = pool_bytes.read(program.pool)
+    second = [g for g in pool_bytes.newest(content).generations if g["number"] == 2][0]
+    pool_bytes.flip(content, second["record_frame"] * PAGE + 20, 2)
+    pool_bytes.write(program.pool, content)
+    check_equal((program.first(kept, status=FOUND), program.first(late, status=FOUND)), (1, 3), "first in")
+    expect(place.pheap("inspect", "--age", program.pool, "blocks"), FOUND, "1 older generations cannot be read")
+    expect(place.pheap("inspect", "--since", "2", program.pool, "blocks"), DAMAGED, program.pool)
+
+
+@test
+def blocks_are_listed_by_address(place):
+    program = Inspected(place)
+    said = program.said()
+    low, high = sorted((said["list_first"], said["list_second"]))
+    every = program.look("blocks", "--limit", "100000")[0]["blocks"]
+    for start, end in ((low, high), (low + 1, high), (low + 47, high - 1), (1, (1 << 64) - 1)):
+        found = program.look("blocks", "--limit", "100000", "--address", f"{start:#x}-{end:#x}")[0]["blocks"]
+        check_equal(found, [b for b in every if b["address"] <= end and b["address"] + b["bytes"] > start],
+                    f"{start:#x}-{end:#x}")
+    for wrong in ("0x10-", "-0x10", "0x20-0x10", "x", "0x10-0x20-0x30"):
+        expect(place.pheap("inspect", f"--address={wrong}", program.pool, "blocks"), USAGE, "--address takes")
+    expect(place.pheap("inspect", "--type", "1", program.pool, "blocks"), REFUSED, program.pool, "have no type")
+    program.kill()
 
 
 @test
@@ -322,6 +552,37 @@ def diff_shows_what_came(place):
     program.kill()
     look()
     expect(place.pheap("inspect", program.pool, "diff", first, second + 99), REFUSED, program.pool)
+
+
+def apart(reader, old, new):
+    """Pages of a slot and of the rest that changed, came, went and stayed, by the reader of t/lib."""
+    was, now = ({page: frame if frame < 2 else checksum for page, frame, checksum in reader.pages(g)} for g in (old, new))
+    slot = 0x200000000000 + (new.slot << 40) >> 12
+    counts = {True: dict(changed=0, came=0, went=0, same=0), False: dict(changed=0, came=0, went=0, same=0)}
+    for page in set(was) | set(now):
+        kind = "came" if page not in was else "went" if page not in now else "same" if was[page] == now[page] else "changed"
+        counts[slot <= page < slot + (1 << 28)][kind] += 1
+    return counts[True], counts[False]
+
+
+@test
+def generations_tell_what_changed(place):
+    program = Inspected(place)
+    program.command("grow")
+    program.checkpoint()
+    program.checkpoint()
+    program.kill()
+    check_equal(crash_image(place, program.pool), 4, "the crash image")
+    found, text = program.look("generations")
+    reader = second_reader.Pool(program.pool)
+    check_equal([(c["number"], c["since"]) for c in found["changes"]], [(1, None), (2, 1), (3, 2), (4, 3)], "compared")
+    for change in found["changes"][1:]:
+        expected = apart(reader, reader.generation(change["since"]), reader.generation(change["number"]))
+        check_equal((change["heap_pages"], change["other_pages"]), expected, f"{change['number']}")
+    check(found["changes"][1]["heap_pages"]["came"] * PAGE >= GROWN_BLOCKS * GROWN_BYTES - 2 * PAGE, f"{found['changes'][1]}")
+    lines = text.splitlines()
+    check_equal((len(lines), lines[1].split()[-2:]), (5, ["-", "-"]), f"{lines}")
+    check("changes" not in program.look("heap")[0], "other views have the list alone")
 
 
 def gdb(place, program, core, *commands):
@@ -413,8 +674,21 @@ def a_generation_that_has_no_process_refuses_files_and_threads(place):
         check_equal(len(done.stderr().splitlines()), 1, "lines")
 
 
-VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("slabs",), ("blocks",),
-         ("leaks",), ("strings",), ("grep", "needle"))
+@test
+def options_of_another_view_are_refused(place):
+    pool = place.path("pool")
+    expect(place.pheap("run", pool, "true"), FINE)
+    for option, view in (("--size=48", "blocks"), ("--since=1", "blocks"), ("--age", "blocks"), ("--hex", "grep"),
+                         ("--min=4", "strings"), ("--focus=x", "profile"), ("--once", "top"), ("-i1s", "top")):
+        for other in (["heap"], [], ["--core", place.path("core")], ["diff", "1", "2"]):
+            expect(place.pheap("inspect", option, pool, *other), USAGE, f"goes with the view {view}")
+    expect(place.pheap("inspect", "--age", "top", pool), USAGE, "--age goes with the view blocks")
+    for view, usage in ((["grep"], "POOL grep PATTERN"), (["diff", "1"], "POOL diff G1 G2"), (["heap", "x"], "POOL heap;")):
+        expect(place.pheap("inspect", pool, *view), USAGE, usage)
+
+
+VIEWS = (("roots",), ("retained",), ("mappings",), ("files",), ("threads",), ("heap",), ("slabs",),
+         ("blocks",), ("leaks",), ("strings",), ("grep", "needle"))
 
 
 @test
@@ -470,7 +744,7 @@ def views_of_a_damaged_pool_end_with_a_message(place):
             pool_bytes.flip(content, place.random.randrange(2 * PAGE, len(content)),
                             place.random.randrange(8))
         pool_bytes.write(program.pool, content)
-        for view in VIEWS + (("diff", str(newest["number"]), str(newest["number"])),):
+        for view in VIEWS + (("generations",), ("diff", str(newest["number"]), str(newest["number"]))):
             done = place.pheap("inspect", "--json", program.pool, *view, timeout=30)
             check(done.status in (FINE, FOUND, DAMAGED), f"{view}: {done.status}: {done.stderr()}")
             check(len(done.stderr().splitlines()) <= 2, done.stderr())

@@ -80,6 +80,38 @@ def size_classes_blocks_and_types_are_those_of_generation_and_log(place):
 
 
 @test
+def objects_have_ages(place):
+    heap = Heap(place)
+    check_equal(heap.look("blocks", "--since", "1")["found"]["blocks"], NODES + LATER + LOST + 4, "since the empty one")
+    check_equal(heap.look("blocks", "--older", "1")["found"]["blocks"], 0, "in the empty one")
+    expect(heap.place.run(PROGRAM, heap.path, "lose", environment=PRELOADED), FINE)
+    ages = [b["first_generation"] for b in heap.look("blocks", "--age", "--limit", "10000")["blocks"]]
+    check_equal(ages, [2] * (NODES + LATER + LOST + 6), "the second generation and its log have them all")
+
+
+@test
+def free_runs_are_those_that_the_program_has_made(place):
+    path = place.path("heap")
+    done = place.run(PROGRAM, path, "holes", environment=PRELOADED)
+    expect(done, FINE)
+    blocks = [int(value) for name, value in lines(done.stdout()) if name == "block"]
+    check_equal([after - at for at, after in zip(blocks, blocks[1:])],
+                [slices * 65536 for slices in (20, 2, 5, 2, 3)], "they lie one behind the other")
+    heap = json.loads(place.pheap("inspect", "--json", path, "heap").stdout())["heap"]
+    free = heap["free_runs"]
+    check_equal([(o["order"], o["runs"], o["bytes"]) for o in free["orders"]],
+                [(1, 1, 3 << 16), (2, 1, 5 << 16), (4, 1, 20 << 16)], "orders")
+    check_equal((free["bytes"], heap["free_bytes"]), (28 << 16, 28 << 16), "free bytes")
+    check_equal((free["largest_bytes"], free["largest_address"]), (20 << 16, blocks[0]), "the largest")
+    check_equal(round(free["fragmentation_percent"], 6), round(100 * 8 / 28, 6), "fragmentation")
+    check_equal(heap["committed_bytes"] - heap["free_bytes"], heap["span_bytes"], "the rest")
+    text = place.pheap("inspect", path, "heap")
+    expect(text, FINE)
+    check_in(f"free: 3 runs, 1.8 MiB; the largest 1.2 MiB at {blocks[0]:#x}; fragmentation 28.6 %",
+             text.stdout(), "text")
+
+
+@test
 def leaks_are_what_no_named_root_leads_to(place):
     heap = Heap(place)
     found = heap.look("leaks")

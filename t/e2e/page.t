@@ -96,6 +96,8 @@ def check_map(place, pool, data, number):
     kept = sum(heap["span"]) - sum(row["size_bytes"] for row in data["slabs"])
     check(0 <= kept < 64 << 20 and kept % 65536 == 0, f"spans that threads keep, beside those of the size classes: {kept}")
     check_equal(sum(heap["lost"]), data["leaked"]["bytes"], "nothing points to")
+    free = data["map"]["end"] - data["map"]["start"] - sum(heap["span"])
+    check_equal(free, data["heap"]["free_runs"]["bytes"], "free runs are what the map has free")
     for i in range(data["map"]["cells"]):
         check(heap["lost"][i] <= heap["used"][i] <= heap["span"][i] <= data["map"]["cell_bytes"], f"cell {i}")
     start, end = data["map"]["start"], data["map"]["end"]
@@ -108,7 +110,7 @@ def check_map(place, pool, data, number):
 def check_data(place, pool, data, number):
     """Every figure against the view that has it."""
     at = ("-g", str(number))
-    for view in ("slabs", "leaks"):
+    for view in ("heap", "slabs", "leaks"):
         check_equal(data[view], look(place, pool, *at, view)[view], view)
     leaks = look(place, pool, *at, "leaks")
     check_equal(data["leaked"], leaks["leaked"], "leaked")
@@ -248,8 +250,8 @@ def a_heap_that_programs_open_has_a_page(place):
     data = data_of(page)
     check_equal(data["shown"]["is_opened"], True, "kind")
     check_map(place, pool, data, data["shown"]["number"])
-    check_equal(data["slabs"], look(place, pool, "slabs")["slabs"], "slabs")
-    check_equal(data["leaked"], look(place, pool, "leaks")["leaked"], "leaked")
+    for view, part in (("heap", "heap"), ("slabs", "slabs"), ("leaks", "leaked")):
+        check_equal(data[part], look(place, pool, view)[part], part)
     check_equal(data["types"], look(place, pool, "diff 1 2")["diff"]["types"], "types: all are new in generation 2")
     check_equal(data["roots"], look(place, pool, "roots")["roots"], "roots")
     needs_chromium()
@@ -260,6 +262,24 @@ def a_heap_that_programs_open_has_a_page(place):
         check_equal(column(shown, "roots", "root"), sorted(row["root"] for row in data["roots"]), "roots")
         check_equal(shown.value("document.getElementById('threads').hidden"), True, "no section of threads")
         check_equal(column(shown, "largest", "type")[:1], [data["largest"][0]["type"]], "type of the largest")
+
+
+@test
+def free_runs_have_a_table(place):
+    pool = place.path("heap")
+    expect(place.run(GRAPH, pool, "holes", environment={"LD_PRELOAD": LIBRARY}), FINE)
+    page = write_page(place, pool)
+    free = data_of(page)["heap"]["free_runs"]
+    check_equal([row["order"] for row in free["orders"]], [1, 2, 4], "runs of 3, 5 and 20 slices")
+    needs_chromium()
+    with Browser(place) as browser:
+        shown = browser.open(page)
+        check_equal(shown.complaints, [], "complaints")
+        for key in free["orders"][0]:
+            check_equal(column(shown, "orders", key), [row[key] for row in free["orders"]], key)
+        for identity, key in (("free-runs", "runs"), ("free-bytes", "bytes"), ("free-run-bytes", "bytes"),
+                              ("largest-run", "largest_bytes"), ("fragmentation", "fragmentation_percent")):
+            check_equal(figure(shown, identity), free[key], identity)
 
 
 # --- in a browser ---
@@ -285,7 +305,9 @@ def check_figures(page, data):
             ("free-bytes", data["map"]["end"] - data["map"]["start"] - sum(heap["span"])),
             ("written-pages", sum(expand(data["map"]["changes"][0]["pages"]))), ("leaked-blocks", data["leaked"]["blocks"]),
             ("blocks-in-use", data["leaked"]["blocks_in_use"]), ("profile-bytes", data["profile"]["bytes"]),
-            ("profile-blocks", data["profile"]["blocks"]), ("saved-pages", data["shown"]["pages"])):
+            ("profile-blocks", data["profile"]["blocks"]), ("saved-pages", data["shown"]["pages"]),
+            ("free-runs", data["heap"]["free_runs"]["runs"]), ("free-run-bytes", data["heap"]["free_runs"]["bytes"]),
+            ("largest-run", data["heap"]["free_runs"]["largest_bytes"]), ("fragmentation", data["heap"]["free_runs"]["fragmentation_percent"])):
         check_equal(figure(page, identity), expected, identity)
     for table, rows, keys in (("classes", data["slabs"], ("used", "used_bytes", "size_bytes", "wasted_bytes", "lowest")),
                               ("leaks", data["leaks"], ("blocks", "bytes")),

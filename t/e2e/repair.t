@@ -7,8 +7,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, REFUSED, USAGE, check,  # noqa: E402
-                        check_equal, check_in, expect, main, test)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, USAGE, check,  # noqa: E402
+                        check_equal, check_in, expect, main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 
@@ -79,6 +79,42 @@ def a_torn_superblock_is_repaired_and_nothing_is_lost(place):
     check_in(f"over the one at offset {torn * pool_bytes.FRAME}", repair(place, pool), "plan")
     check_equal([g["number"] for g in place.inspect(pool)["generations"]], numbers, "generations")
     resume_to_the_end(place, pool, out)
+
+
+SCRIBBLING = """
+import ctypes, sys
+block = bytearray(500000)
+address = ctypes.addressof((ctypes.c_char * len(block)).from_buffer(block))
+slot = address >> 40 << 40
+slices = ctypes.c_uint32.from_address(slot + 65536 + 128 * (address - slot >> 16) + 84)
+right = slices.value
+for value in (right, 0x7654321, right):
+    slices.value = value
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@test
+def it_is_not_called_repaired_when_the_heap_that_is_left_makes_no_sense(place):
+    pool = place.path("pool")
+    os.mkfifo(place.path("fifo"))
+    keeper = os.open(place.path("fifo"), os.O_RDWR)
+    process = place.start(PHEAP, "run", "-i", "0", "--no-crash", pool, PYTHON, "-c", SCRIBBLING, stdin=place.path("fifo"))
+    for round_ in range(3):
+        wait_until(lambda n=round_: process.stdout().count("ready\n") > n, 60, "the program")
+        expect(place.pheap("checkpoint", pool), FINE)
+        if round_ < 2:
+            os.write(keeper, b"\n")
+    check_equal(process.kill(), -signal.SIGKILL, "status")
+    os.close(keeper)
+    expect(place.pheap("recover", "--check", pool), FINE)
+    spoil(pool, records(pool)[2])
+    done = place.pheap("recover", "--repair", "--yes", pool)
+    expect(done, DAMAGED, pool, "the heap of its newest generation, 2, makes no sense", "HP-4", "--rollback")
+    check("repaired" not in done.stdout(), done.stdout())
+    expect(place.pheap("recover", "--rollback", "1", "--yes", pool), FINE)
+    expect(place.pheap("recover", "--check", pool), FINE)
 
 
 @test

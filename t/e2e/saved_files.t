@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, Failure, PHEAP, PYTHON, REFUSED, ROOT,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, ROOT,  # noqa: E402
                         ROUNDS, check, check_equal, check_in, expect, main, test, time, wait_until)
+from hurried import Hurried  # noqa: E402
 from small_disk import SmallDisk, fill  # noqa: E402
 
 SECOND_READER = os.path.join(ROOT, "t", "lib", "second_reader.py")
@@ -45,23 +46,20 @@ if kind != "dbm":
 """
 
 
-class InPlace:
+class InPlace(Hurried):
     """The program in_place in a directory of its own: its output, its files."""
 
     def modes(self):
         return [os.stat(path).st_mode & 0o777 for path in self.files]
 
     def __init__(self, place, rounds=800, folder=None):
-        self.place, self.pool, self.rounds = place, place.path("pool"), rounds
+        super().__init__(place)
+        self.rounds = rounds
         self.folder = folder or place.make_directory("files")
         self.files = [os.path.join(self.folder, name) for name in ("one", "other")]
-        self.hurry = place.write("hurry", b"")
         self.command = (IN_PLACE, *self.files, str(rounds), self.hurry)
-        plain = place.run(*self.command)
-        os.unlink(self.hurry)
-        check_equal(plain.status, 0, "a plain run")
-        self.expected, self.contents = plain.stdout(), self.read()
-        self.out = place.path("out")
+        self.run_plainly(*self.command)
+        self.contents = self.read()
 
     def read(self):
         found = []
@@ -78,24 +76,8 @@ class InPlace:
         wait_until(lambda: self.output().count("\n") > 3, 20, "output")
         return process
 
-    def output(self):
-        with open(self.out, encoding="ascii") as f:
-            return f.read()
-
-    def restore(self):
-        before = self.place.newest(self.pool)
-        process = self.place.start(PHEAP, "restore", self.pool)
-        process.resumed()
-        self.place.wait_generation(self.pool, before + 2, process)
-        return process
-
     def finish(self):
-        self.place.write("hurry", b"")
-        done = self.place.pheap("restore", self.pool)
-        check_equal(done.status, 0, f"the last restore: {done.stderr()}")
-        if self.output() != self.expected:
-            pairs = zip(self.output().split("\n"), self.expected.split("\n"))
-            raise Failure(f"output: {next((p for p in pairs if p[0] != p[1]), 'its length')}")
+        super().finish()
         check(self.read() == self.contents, "what the files hold in the end")
 
 

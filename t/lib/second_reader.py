@@ -285,6 +285,24 @@ class Pool:
                         for page in range(address // FRAME, (address + size - 1) // FRAME + 1))
         return data[address % FRAME:address % FRAME + size]
 
+    def free_runs(self, generation):
+        """Of a program's heap: free runs, those aside, as (address, slices); bytes behind all."""
+        slot = 0x200000000000 + (generation.slot << 40)
+        number = lambda address, code: struct.unpack(code, self.memory(generation, address, struct.calcsize(code)))[0]
+        at, top, free, aside = number(slot + 28, "<I"), number(slot + 200, "<I"), [], []
+        left = number(slot + 120, "<Q") - (slot + top * 65536)
+        while at < top:
+            descriptor = slot + 65536 + 128 * at
+            kind, slices = number(descriptor + 60, "<B"), number(descriptor + 84, "<I")
+            if kind not in (1, 3, 4, 6, 7, 8) or slices == 0:
+                raise Damaged(f"slice {at}: kind {kind}, {slices} slices")
+            if kind in (4, 6):
+                (free if kind == 4 else aside).append((slot + at * 65536, slices))
+            at += slices
+        if at != top:
+            raise Damaged(f"runs end at slice {at}, not at {top}")
+        return free, aside, left
+
     def profile(self, generation):
         """Samples taken, and of each stack (taken, frames, [bytes of each live sample]); every chain
         is followed. None: there is no profile."""

@@ -69,78 +69,64 @@ static long call_kernel(long nr, long a, long b, long c, long d, long e, long f)
 
 /* Not listed: what cannot fail (getpid), what must not (exit, close, the detaching of a tracee that
  * is stopped), and what fails only by saying that a thread is gone. */
+static const unsigned kinds[] = {
+    [SYS_read] = READS,
+    [SYS_pread64] = READS,
+    [SYS_preadv] = READS,
+    [SYS_getdents64] = READS,
+    [SYS_write] = WRITES,
+    [SYS_pwrite64] = WRITES,
+    [SYS_pwritev] = WRITES,
+    [SYS_fdatasync] = SYNCS,
+    [SYS_fsync] = SYNCS,
+    [SYS_fallocate] = SYNCS,
+    [SYS_ftruncate] = KIND(FAULT_EIO) | KIND(FAULT_EINTR),
+    [SYS_renameat] = KIND(FAULT_EIO) | KIND(FAULT_ENOSPC),
+    [SYS_renameat2] = KIND(FAULT_EIO) | KIND(FAULT_ENOSPC),
+    [SYS_linkat] = KIND(FAULT_EIO) | KIND(FAULT_ENOSPC),
+    [SYS_unlinkat] = KIND(FAULT_EIO) | KIND(FAULT_ENOSPC),
+    [SYS_newfstatat] = KIND(FAULT_EIO) | KIND(FAULT_ENOMEM),
+    [SYS_statx] = KIND(FAULT_EIO) | KIND(FAULT_ENOMEM),
+    [SYS_readlinkat] = KIND(FAULT_EIO) | KIND(FAULT_ENOMEM),
+    [SYS_openat] = DESCRIPTOR | KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR),
+    [SYS_pidfd_getfd] = DESCRIPTOR | PERMISSION,
+    [SYS_userfaultfd] = DESCRIPTOR | PERMISSION,
+    [SYS_pidfd_open] = DESCRIPTOR,
+    [SYS_signalfd4] = DESCRIPTOR,
+    [SYS_socket] = DESCRIPTOR,
+    [SYS_accept4] = DESCRIPTOR,
+    [SYS_memfd_create] = DESCRIPTOR,
+    [SYS_pipe2] = DESCRIPTOR,
+    [SYS_mmap] = MEMORY,
+    [SYS_mprotect] = MEMORY,
+    [SYS_mremap] = MEMORY,
+    [SYS_madvise] = MEMORY,
+    [SYS_clone] = MEMORY | PERMISSION,
+    [SYS_clone3] = MEMORY | PERMISSION,
+    [SYS_ptrace] = PERMISSION,
+    [SYS_unshare] = PERMISSION,
+    [SYS_mount] = PERMISSION,
+    [SYS_prctl] = PERMISSION,
+    [SYS_capset] = PERMISSION,
+    [SYS_personality] = PERMISSION,
+    [SYS_prlimit64] = PERMISSION,
+    [SYS_ioctl] = MEMORY | KIND(FAULT_EINTR),
+    [SYS_process_vm_readv] = MEMORY | PERMISSION | KIND(FAULT_SHORT),
+    [SYS_process_vm_writev] = MEMORY | PERMISSION,
+    [SYS_futex] = KIND(FAULT_EINTR),
+    [SYS_nanosleep] = KIND(FAULT_EINTR),
+    [SYS_ppoll] = KIND(FAULT_EINTR),
+    [SYS_rt_sigtimedwait] = KIND(FAULT_EINTR),
+    [SYS_wait4] = KIND(FAULT_EINTR),
+};
+
 static unsigned kinds_of(long nr, long first, long second)
 {
-    switch (nr) {
-    case SYS_read:
-    case SYS_pread64:
-    case SYS_preadv:
-    case SYS_getdents64:
-        return READS;
-    case SYS_write:
-    case SYS_pwrite64:
-    case SYS_pwritev:
-        return WRITES;
-    case SYS_fdatasync:
-    case SYS_fsync:
-    case SYS_fallocate:
-        return SYNCS;
-    case SYS_ftruncate:
-        return KIND(FAULT_EIO) | KIND(FAULT_EINTR);
-    case SYS_renameat:
-    case SYS_renameat2:
-    case SYS_linkat:
-    case SYS_unlinkat:
-        return KIND(FAULT_EIO) | KIND(FAULT_ENOSPC);
-    case SYS_newfstatat:
-    case SYS_statx:
-    case SYS_readlinkat:
-        return KIND(FAULT_EIO) | KIND(FAULT_ENOMEM);
-    case SYS_openat:
-        return DESCRIPTOR | KIND(FAULT_EIO) | KIND(FAULT_ENOSPC) | KIND(FAULT_EINTR);
-    case SYS_pidfd_getfd:
-    case SYS_userfaultfd:
-        return DESCRIPTOR | PERMISSION;
-    case SYS_pidfd_open:
-    case SYS_signalfd4:
-    case SYS_socket:
-    case SYS_accept4:
-    case SYS_memfd_create:
-    case SYS_pipe2:
-        return DESCRIPTOR;
-    case SYS_mmap:
-    case SYS_mprotect:
-    case SYS_mremap:
-    case SYS_madvise:
-        return MEMORY;
-    case SYS_clone:
-    case SYS_clone3:
-        return MEMORY | PERMISSION;
-    case SYS_ptrace:
-        return first == PTRACE_SEIZE ? PERMISSION : 0;
-    case SYS_unshare:
-    case SYS_mount:
-    case SYS_prctl:
-    case SYS_capset:
-    case SYS_personality:
-    case SYS_prlimit64:
-        return PERMISSION;
-    case SYS_ioctl:
-        return MEMORY | KIND(FAULT_EINTR);
-    case SYS_process_vm_readv:
-        return MEMORY | PERMISSION | KIND(FAULT_SHORT);
-    case SYS_process_vm_writev:
-        return MEMORY | PERMISSION;
-    case SYS_futex: /* to wake somebody does not fail */
-        return (second & FUTEX_CMD_MASK) == FUTEX_WAKE ? 0 : KIND(FAULT_EINTR);
-    case SYS_nanosleep:
-    case SYS_ppoll:
-    case SYS_rt_sigtimedwait:
-    case SYS_wait4:
-        return KIND(FAULT_EINTR);
-    default:
+    if (nr == SYS_ptrace && first != PTRACE_SEIZE)
         return 0;
-    }
+    if (nr == SYS_futex && (second & FUTEX_CMD_MASK) == FUTEX_WAKE)
+        return 0; /* to wake somebody does not fail */
+    return (unsigned long)nr < sizeof kinds / sizeof kinds[0] ? kinds[nr] : 0;
 }
 
 static bool counts_here(void)

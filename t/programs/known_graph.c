@@ -4,6 +4,7 @@
  *     known_graph POOL build     makes it: a part that is in a generation, and a part in the log
  *     known_graph POOL lose      two more blocks that nothing leads to, in the log
  *     known_graph POOL unname    takes the name "list" away
+ *     known_graph POOL holes     blocks of 20, 2, 5, 2, 3 and 2 slices; the 1st, 3rd, 5th are freed
  *     known_graph POOL stay      has it open until it is killed
  *     known_graph POOL check     counts its objects by type, and follows its roots
  *
@@ -180,6 +181,23 @@ static void lose_two(void)
     need(pheap_tx_commit(tx), "commit");
 }
 
+static void make_holes(void)
+{
+    static const unsigned slices[] = {20, 2, 5, 2, 3, 2};
+    void *blocks[6];
+
+    need(pheap_tx_begin(heap, &tx), "begin");
+    for (int i = 0; i < 6; i++)
+        say("block", (uint64_t)(uintptr_t)(blocks[i] = make(slices[i] * 65536 - 1000, TYPE_LARGE,
+                                                            NULL, NULL)));
+    need(pheap_tx_commit(tx), "commit");
+    tx = NULL;
+    need(pheap_tx_begin(heap, &tx), "begin");
+    for (int i = 0; i < 6; i += 2)
+        need(pheap_tx_free(tx, blocks[i]), "free");
+    need(pheap_tx_commit(tx), "commit");
+}
+
 static void stay(void)
 {
     puts("ready");
@@ -192,8 +210,9 @@ static const struct {
     void (*run)(void);
     unsigned flags;
 } commands[] = {
-    {"build", build, PHEAP_CREATE}, {"lose", lose_two, 0}, {"unname", unname, 0}, {"stay", stay, 0},
-    {"check", check_heap, 0},
+    {"build", build, PHEAP_CREATE}, {"lose", lose_two, 0},
+    {"unname", unname, 0},          {"stay", stay, 0},
+    {"check", check_heap, 0},       {"holes", make_holes, PHEAP_CREATE},
 };
 
 int main(int argc, char **argv)

@@ -2,6 +2,8 @@
  * heap_spans.c - runs of slices: fit, give back, coalesce, grow, purge, alignment.
  */
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "core/heap/heap.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
@@ -248,9 +250,97 @@ static void more_than_the_slot_is_refused(void)
     check_valid();
 }
 
+/* By the bins, where the census goes by the descriptors. */
+static bool bins_agree(const struct heap_free_runs *runs)
+{
+    uint64_t all = 0, largest = 0;
+
+    for (uint32_t bin = 0; bin < RUN_BINS; bin++) {
+        uint64_t count = 0, slices = 0;
+
+        for (uint32_t run = heap->bins[bin]; run; run = heap_span(heap, run)->next) {
+            count++;
+            slices += heap_span(heap, run)->slices;
+            if (heap_span(heap, run)->slices > largest)
+                largest = heap_span(heap, run)->slices;
+        }
+        if (count != runs->orders[bin].runs || slices * SLICE_BYTES != runs->orders[bin].bytes)
+            return false;
+        all += count;
+    }
+    return all == runs->all.runs && heap->free_slices * SLICE_BYTES == runs->all.bytes &&
+           largest * SLICE_BYTES == runs->largest_bytes;
+}
+
+static void free_runs_are_counted_by_order(void)
+{
+    static struct heap_census census;
+    struct span *holes[3] = {take(20), take(20), take(5)}, *guard;
+
+    CHECK_OK(heap_census(heap->slot, &census, NULL));
+    CHECK(bins_agree(&census.free_runs));
+    guard = take(1);
+    give(holes[0]);
+    give(holes[2]);
+    CHECK_OK(heap_census(heap->slot, &census, NULL));
+    CHECK(census.free_runs.all.runs > 0 && bins_agree(&census.free_runs));
+    CHECK_EQ(census.totals.free_bytes, census.free_runs.all.bytes);
+    heap_span(heap, heap_slice_of(heap, holes[1]))->kind = SPAN_ASIDE;
+    CHECK_OK(heap_census(heap->slot, &census, NULL));
+    heap_span(heap, heap_slice_of(heap, holes[1]))->kind = SPAN_LARGE;
+    CHECK_EQ(census.free_runs.aside.bytes, 20 * SLICE_BYTES);
+    CHECK(bins_agree(&census.free_runs));
+    give(holes[1]);
+    give(guard);
+    check_valid();
+}
+
+/* In a fresh heap: 1, 2 and 3 slices make orders 0, 1 and 1; of two runs of 20 the lower one is
+ * the largest. */
+static int a_known_layout(void)
+{
+    static const uint32_t lengths[] = {20, 1, 2, 3, 20};
+    static struct heap_census census;
+    const struct heap_free_runs *runs = &census.free_runs;
+    struct span *holes[5];
+    uint32_t top;
+
+    if (heap_start(SLOT_VOLATILE) < 0)
+        return 1;
+    heap = heap_here();
+    for (int i = 0; i < 5; i++) {
+        holes[i] = take(lengths[i]);
+        top = heap_slice_of(heap, take(1)) + 1;
+    }
+    for (int i = 4; i >= 0; i--)
+        give(holes[i]);
+    if (heap_census(heap->slot, &census, NULL) < 0 || runs->all.runs != 5 ||
+        runs->all.bytes != 46 * SLICE_BYTES || runs->aside.runs != 0)
+        return 2;
+    if (runs->orders[0].runs != 1 || runs->orders[1].runs != 2 || runs->orders[4].runs != 2 ||
+        runs->orders[1].bytes != 5 * SLICE_BYTES || runs->orders[4].bytes != 40 * SLICE_BYTES)
+        return 3;
+    if (runs->largest_bytes != 20 * SLICE_BYTES ||
+        runs->largest_address != heap_span_address(heap, holes[0]))
+        return 4;
+    return runs->untouched_bytes == heap->data.limit - heap_slice_address(heap, top) ? 0 : 5;
+}
+
+static void a_layout_that_is_known_is_told(void)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(a_known_layout());
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+}
+
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
+    RUN(a_layout_that_is_known_is_told);
     if (heap_start(SLOT_VOLATILE) < 0)
         return 1;
     heap = heap_here();
@@ -267,5 +357,6 @@ int main(int argc, char **argv)
     RUN(memory_next_to_a_busy_span_is_purged_all_the_same);
     RUN(zeroing_touches_only_what_is_dirty);
     RUN(more_than_the_slot_is_refused);
+    RUN(free_runs_are_counted_by_order);
     return tap_done();
 }

@@ -106,13 +106,20 @@ static void what_it_writes_is_its_own_until_it_commits(void)
     fixture_close();
 }
 
+/* What is newer than the clock raises it, once. */
 static void one_that_only_reads_writes_nothing(void)
 {
     struct pheap_tx *tx;
     uint64_t sequence, clock;
 
     make_words();
+    clock = stripes_clock();
     store(1, 5);
+    CHECK_EQ(stripes_clock(), clock);
+    tx = begin();
+    CHECK_EQ(seen(tx, 1), 5);
+    CHECK_EQ(stripes_clock(), clock + 1);
+    CHECK_OK(tx_commit(tx));
     sequence = heap->log.sequence;
     clock = stripes_clock();
     tx = begin();

@@ -518,6 +518,7 @@ static const char *const mutant_names[TX_MUTANT_END] = {
     [TX_MUTANT_READ_NOT_CHECKED] = "copies not checked",
     [TX_MUTANT_NOT_LOCKED] = "stripes not locked",
     [TX_MUTANT_VERSION_NOT_RAISED] = "versions not raised",
+    [TX_MUTANT_CLOCK_NOT_RAISED] = "a newer version does not raise the clock",
     [TX_MUTANT_DIRECT_NOT_HELD] = "direct transactions hold nothing",
     [TX_MUTANT_FREE_NOT_LOCKED] = "freed blocks keep their versions",
 };

@@ -74,6 +74,20 @@ function addClasses(place) {
   ], "-used_bytes");
 }
 
+function addFreeRuns(place) {
+  const free = data.heap && data.heap.free_runs;
+  if (!free) return;
+  place.append(make("h3", null, "Free runs"));
+  place.append(make("p", null, figure("free-runs", free.runs, n => plural(n, "run")), " of slices, ", figure("free-run-bytes", free.bytes), "; the largest ",
+    figure("largest-run", free.largest_bytes), ". Fragmentation ", figure("fragmentation", free.fragmentation_percent, x => x.toFixed(1) + " %"),
+    ": so much of it lies outside the largest."));
+  if (free.runs) addTable(place, "orders", free.orders, [
+    {key: "order", title: "order", kind: "number"}, {key: "from_bytes", title: "runs from", kind: "bytes", help: "up to less than twice as much"},
+    {key: "runs", title: "runs", kind: "number"}, {key: "bytes", title: "free", kind: "bytes"},
+    {key: "too_small_percent", title: "in smaller ones", kind: "percent", help: "of what is free: no use to a request of this size"},
+  ], "order");
+}
+
 /* --- generations --- */
 function classGrowth(first, last) {
   const classes = new Map(), known = data.growth.filter(point => point.slabs);
@@ -221,6 +235,7 @@ addOverview();
 if (data.map) heapMap.add(byId("map"));
 else missing(byId("map"), absent("heap") || "The heap cannot be walked.");
 addClasses(byId("classes"));
+addFreeRuns(byId("classes"));
 addGrowth(byId("growth"));
 addStacks(byId("flame"), byId("sites"));
 addLeaks(byId("leaks"));

@@ -8,6 +8,7 @@
  * Hard links, symbolic links, sparse files, rename over others and in exchange. kill -9 loses
  * nothing; after a power cut everything before the last fsync of any file is there.
  */
+#define _GNU_SOURCE      1 /* FALLOC_FL_PUNCH_HOLE */
 #define FUSE_USE_VERSION 31
 #include "files.h"
 

@@ -10,6 +10,7 @@
  *
  *     cc *.c $(pkg-config --cflags --libs pheap) -o keyvalue
  */
+#define _GNU_SOURCE 1 /* accept4 */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
