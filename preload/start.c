@@ -291,6 +291,7 @@ static int start_owner(const struct environment_options *options, enum ownership
     link->omits_crash = options->omits_crash;
     link->files_bytes = options->files_bytes;
     link->self_contained = options->self_contained;
+    link->keeps_connections = options->tcp_established;
     link->ignores_children = options->ignores_children;
     link->run_goes_on = ownership == OWNER_US && !options->fresh;
     link->resume_entry = (uintptr_t)pheap_resume_entry;

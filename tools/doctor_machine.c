@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "core/base/kernel_features.h"
+#include "core/process/connections.h"
 #include "core/process/proc_text.h"
 #include "tools/command.h"
 #include "tools/doctor.h"
@@ -162,10 +163,26 @@ static void look_at_memory(struct doctor *doctor)
                     "not limited; vm.overcommit_memory is %ld", overcommit);
 }
 
+/* Not a limit of what is usually asked for. */
+static void look_at_connections(struct doctor *doctor)
+{
+    int status = connections_possible();
+
+    if (status == 0)
+        doctor_find(doctor, "connections", DOCTOR_OK, NULL,
+                    "with --on-term --tcp-established TCP connections outlive a restart "
+                    "(CAP_NET_ADMIN is there)");
+    else
+        doctor_find(doctor, "connections", DOCTOR_OK, NULL,
+                    "come back reset; for --tcp-established CAP_NET_ADMIN is missing (%s)",
+                    strerror(-status));
+}
+
 void doctor_machine(struct doctor *doctor)
 {
     look_at_kernel(doctor);
     look_at_tracking(doctor);
     look_at_ptrace(doctor);
     look_at_memory(doctor);
+    look_at_connections(doctor);
 }

@@ -174,6 +174,7 @@ int preload_env_set(const struct preload_options *options, struct problem *why)
     if (options->denies_io_uring)
         setenv("PHEAP_DENY", "io_uring", 1);
     set_or_unset("PHEAP_ON_TERM", options->on_term);
+    set_or_unset("PHEAP_TCP_ESTABLISHED", options->tcp_established);
     if (options->ignores_children)
         setenv("PHEAP_CHILDREN", "ignore", 1);
     if (options->files)

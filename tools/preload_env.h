@@ -19,6 +19,7 @@ struct preload_options {
     bool fresh;           /* what could be resumed is given up */
     bool at_exit;
     bool denies_io_uring;  /* else as PHEAP_DENY says */
+    bool tcp_established;  /* connections outlive that end */
     bool on_term;          /* SIGTERM is a checkpoint and the end */
     bool ignores_children; /* else as PHEAP_CHILDREN says */
     const char *files;     /* --files, "save:SIZE"; NULL: as PHEAP_FILES says */

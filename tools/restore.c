@@ -13,15 +13,18 @@
 
 static int help(void)
 {
-    printf("usage: pheap restore [-g GENERATION] [--copy FILE] [-v] POOL\n\n"
-           "Resumes the program in POOL from its newest checkpoint, stays as its parent, forwards\n"
-           "signals to it and ends with its exit status.\n\n"
-           "  -g, --generation N   from generation N (see pheap inspect POOL generations)\n"
-           "      --copy FILE      from a copy of the generation, a new pool of its own in FILE:\n"
-           "                       POOL stays as it is, and may be in use\n"
-           "  -v, --verbose        say what is done and how long it takes\n"
-           "      --help, --version\n\n"
-           "Restoring a pool runs the code in it: another user's pool is refused.\n");
+    printf(
+        "usage: pheap restore [-g GENERATION] [--copy FILE] [-v] POOL\n\n"
+        "Resumes the program in POOL from its newest checkpoint, stays as its parent, forwards\n"
+        "signals to it and ends with its exit status.\n\n"
+        "  -g, --generation N   from generation N (see pheap inspect POOL generations)\n"
+        "      --copy FILE      from a copy of the generation, a new pool of its own in FILE:\n"
+        "                       POOL stays as it is, and may be in use\n"
+        "      --tcp-established  go on with the TCP connections that pheap run --on-term\n"
+        "                       --tcp-established has kept (CAP_NET_ADMIN); else they are reset\n"
+        "  -v, --verbose        say what is done and how long it takes\n"
+        "      --help, --version\n\n"
+        "Restoring a pool runs the code in it: another user's pool is refused.\n");
     return EXIT_FINE;
 }
 
@@ -86,10 +89,13 @@ static int restore(struct restore_options *wanted, const char *copy)
 
 int command_restore(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"generation", required_argument, NULL, 'g'}, {"copy", required_argument, NULL, 'c'},
-        {"verbose", no_argument, NULL, 'v'},          {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},          {0}};
+    static const struct option options[] = {{"generation", required_argument, NULL, 'g'},
+                                            {"copy", required_argument, NULL, 'c'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {"tcp-established", no_argument, NULL, 'e'},
+                                            {0}};
     struct restore_options wanted = {0};
     const char *copy = NULL;
     int option;
@@ -102,6 +108,9 @@ int command_restore(int argc, char **argv)
             break;
         case 'c':
             copy = optarg;
+            break;
+        case 'e':
+            wanted.tcp_established = true;
             break;
         case 'v':
             wanted.verbose = true;
@@ -117,6 +126,9 @@ int command_restore(int argc, char **argv)
     }
     if (argc - optind != 1)
         return report_usage("restore", "expected one argument, the pool");
+    if (copy && wanted.tcp_established)
+        return report_usage("restore", "--copy and --tcp-established exclude each other: a "
+                                       "connection has one end");
     wanted.pool_path = argv[optind];
     return restore(&wanted, copy);
 }

@@ -25,6 +25,10 @@ int resume_program(const struct restore_options *options, struct restored *out, 
                out->pid, out->outer_pid);
     else
         report("", 0, "resumed generation %" PRIu64 " as pid %d", out->generation, out->pid);
+    if (options->tcp_established && out->connections == 0)
+        report("", 0,
+               "it has no TCP connections to go on with: they are kept by the checkpoint of "
+               "pheap run --on-term --tcp-established at SIGTERM, by no other");
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/base/options.h"
+#include "core/process/connections.h"
 #include "tools/command.h"
 #include "tools/first_process.h"
 #include "tools/next_option.h"
@@ -43,6 +44,7 @@ static int help(void)
         "      --fresh           start COMMAND even if something could be resumed, and give it up\n"
         "      --at-exit         a last checkpoint when the program ends by itself\n"
         "      --on-term         SIGTERM means a checkpoint and the end, to be resumed later\n"
+        "      --tcp-established and TCP connections outlive that end (CAP_NET_ADMIN)\n"
         "      --self-contained  generations have the pages of mapped files: a restore needs none\n"
         "      --files=save[:SIZE]  files that COMMAND writes in place, up to SIZE (64M), are "
         "saved and\n"
@@ -89,7 +91,8 @@ static void tell_lost(const struct run *run)
 /* 1: resumed, *exit_status is the program's; 0: nothing to resume; or a negative status. */
 static int try_resume(struct run *run, int *exit_status, struct problem *why)
 {
-    const struct restore_options options = {.pool_path = run->state.path};
+    const struct restore_options options = {.pool_path = run->state.path,
+                                            .tcp_established = run->preload.tcp_established};
     struct restored restored;
     int status;
 
@@ -123,6 +126,19 @@ static int refuse_to_lose(const struct run *run, struct problem *why)
                        run->state.path, (unsigned long long)entry->number);
 }
 
+/* Said at the start, not when the connections are lost. */
+static int check_connections(const struct run *run, struct problem *why)
+{
+    int status = run->preload.tcp_established ? connections_possible() : 0;
+
+    return status == 0
+               ? 0
+               : problem_set(why, STATUS_REFUSED,
+                             "--tcp-established takes TCP_REPAIR, which is not to be had here: %s; "
+                             "give CAP_NET_ADMIN, or run it without",
+                             status_text(status));
+}
+
 /* Becomes the program; returns only on failure, or as process 1 when the program has ended (1). */
 static int start(struct run *run, int *exit_status, struct problem *why)
 {
@@ -130,6 +146,8 @@ static int start(struct run *run, int *exit_status, struct problem *why)
 
     if (getpid() == 1 && (status = first_process_stay(exit_status, why)) != 0)
         return status;
+    if (run->preload.tcp_established) /* the guard of a program that is not gone on with */
+        (void)guard_remove(run->state.super.uuid);
     run->preload.slot = run->state.super.slot;
     if ((status = preload_env_set(&run->preload, why)) < 0)
         return status;
@@ -146,8 +164,10 @@ static int start(struct run *run, int *exit_status, struct problem *why)
 static int run_program(struct run *run, const char *pool_path, int *exit_status,
                        struct problem *why)
 {
-    int status = 0;
+    int status = check_connections(run, why);
 
+    if (status < 0)
+        return status;
     /* --resume does not look at COMMAND when the pool has a program of its own. */
     if (!run->resume || pool_state_read(pool_path, &run->state, NULL) < 0)
         status = program_check(run->argv[0], &run->program, why);
@@ -173,6 +193,7 @@ static bool set_switch(struct run *run, int option)
                         ['x'] = &run->preload.at_exit,
                         ['c'] = &run->preload.no_crash,
                         ['s'] = &run->preload.self_contained,
+                        ['e'] = &run->preload.tcp_established,
                         ['t'] = &run->preload.on_term};
 
     if ((size_t)option >= sizeof switches / sizeof *switches || switches[option] == NULL)
@@ -225,6 +246,7 @@ static const struct option options[] = {{"interval", required_argument, NULL, 'i
                                         {"dirty", required_argument, NULL, 'd'},
                                         {"no-crash", no_argument, NULL, 'c'},
                                         {"on-term", no_argument, NULL, 't'},
+                                        {"tcp-established", no_argument, NULL, 'e'},
                                         {"self-contained", no_argument, NULL, 's'},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, 'V'},
@@ -253,6 +275,9 @@ static int parse_options(int argc, char **argv, struct run *run)
     }
     if (run->resume && run->preload.fresh)
         return report_usage("run", "--resume and --fresh exclude each other");
+    if (run->preload.tcp_established && !run->preload.on_term)
+        return report_usage("run", "--tcp-established needs --on-term: a connection outlives no "
+                                   "other end");
     if (argc - optind >= 2 && strcmp(argv[optind + 1], "--") == 0)
         run->argv++; /* POOL -- COMMAND, as other wrappers have it */
     run->argv += optind + 1;

@@ -56,6 +56,7 @@ struct agent_link {
     int32_t halt_signal;         /* which; 0: none. Written by agent_start() */
     uint32_t at_exit;            /* --at-exit: a generation at normal exit */
     uint32_t ignores_children;   /* --children=ignore */
+    uint32_t keeps_connections;  /* --tcp-established: when SIGTERM ends the program */
     uint32_t denies_io_uring;    /* --deny io_uring, and the filter is there */
     uint32_t self_contained;     /* --self-contained: generations have the mapped files' pages */
     uint64_t files_bytes;        /* --files=save: of files up to this size; 0: not */

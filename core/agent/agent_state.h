@@ -24,6 +24,7 @@
 #include "core/pool/pool.h"
 #include "core/process/capture.h"
 #include "core/process/children.h"
+#include "core/process/connections.h"
 #include "core/process/saved_files.h"
 #include "core/process/syscall_restart.h"
 
@@ -69,9 +70,10 @@ struct agent {
     struct saved_files *saved_files; /* NULL: none are saved */
     struct restart_table *restarts;
     struct freeze freeze;
-    struct halt_table *halts; /* PHEAP_FREEZE=signal */
-    struct children children; /* as they were last seen */
-    bool waits_for_child;     /* the last attempt did */
+    struct kept_connections connections; /* of the program that is about to end */
+    struct halt_table *halts;            /* PHEAP_FREEZE=signal */
+    struct children children;            /* as they were last seen */
+    bool waits_for_child;                /* the last attempt did */
     bool said_so;
 
     /* when the next checkpoint is due */

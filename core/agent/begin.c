@@ -45,6 +45,17 @@ static void survive_faults(void)
     (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, 0, sizeof bus);
 }
 
+/* As many as the program might have: it may raise its own limit later. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit64 limit;
+
+    if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, 0);
+}
+
 /* The program's descriptors, directory, session and limits are not the agent's: in the session of a
  * dead leader the agent would keep its pid from being taken again by a restore. Its signal
  * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
@@ -63,6 +74,7 @@ static int separate(struct agent *agent)
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
+    raise_descriptor_limit();
     agent->self_pid = sys_getpid();
     agent->self_tid = (uint32_t)sys_call(SYS_set_tid_address, &agent->self_tid);
     agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);

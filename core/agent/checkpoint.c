@@ -98,6 +98,9 @@ static void make_capture(struct agent *agent, struct capture *capture,
         .slot = agent->link->slot,
         .rseq = agent->link->rseq,
         .saved = agent->saved_files,
+        .halt_signal = agent->link->halt_signal,
+        .connections =
+            agent->terminates && agent->link->keeps_connections ? &agent->connections : NULL,
         .denies_io_uring = agent->link->denies_io_uring != 0,
         .inherited_filters = agent->link->inherited_filters,
     };
@@ -222,6 +225,8 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
         entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
         status = cut(agent, record, why);
         agent->freeze.ended_ns = sys_clock_ns(CLOCK_MONOTONIC);
+        if (status < 0)
+            connections_give_back(&agent->connections);
         if (status < 0 || !agent->terminates)
             freeze_release(&agent->freeze);
         entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
@@ -234,10 +239,12 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
  * of it runs between the cut and its end. */
 static void let_go(struct agent *agent, int status)
 {
-    if (status == 0)
+    if (status == 0) {
         termination_end(agent);
-    else
+    } else {
+        connections_give_back(&agent->connections);
         freeze_release(&agent->freeze);
+    }
 }
 
 static int commit(struct agent *agent, const struct record_writer *record,

@@ -30,12 +30,38 @@ static void send_term(struct agent *agent, uint32_t answer)
     (void)sys_call(SYS_pidfd_send_signal, agent->pidfd, SIGTERM, 0, 0);
 }
 
+/* What stands in their way is said: the program's clients will see it. */
+static void guard_connections(struct agent *agent)
+{
+    const struct kept_connections *connections = &agent->connections;
+    int status =
+        connections->count > 0 ? connections_guard(connections, agent->pool.super.uuid) : 0;
+    struct problem note;
+
+    if (connections->lost > 0) {
+        (void)problem_set(&note, connections->lost_since,
+                          "%u TCP connections are not kept: %s (--tcp-established takes "
+                          "CAP_NET_ADMIN, and plain TCP)",
+                          connections->lost, status_text(connections->lost_since));
+        report_once(agent, connections->lost_since, note.text);
+    }
+    if (status != 0) {
+        (void)problem_set(&note, status,
+                          "the packet filter (nf_tables): %s; a connection is lost when something "
+                          "comes in for it before the program is resumed, unless you drop it",
+                          status_text(status));
+        report_once(agent, status, note.text);
+    }
+}
+
 void termination_end(struct agent *agent)
 {
+    guard_connections(agent);
     agent->terminates = false;
     agent->terminated = true;
     send_term(agent, AGENT_TERMINATION_SAVED);
     freeze_release_to_end(&agent->freeze, END_LONGEST_NS);
+    connections_close(&agent->connections);
 }
 
 void termination_checkpoint_done(struct agent *agent, int status, const struct problem *why)

@@ -208,6 +208,7 @@ int options_from_environment(struct environment_options *out, char *const *envir
     out->at_exit = options_switch(environment, "PHEAP_AT_EXIT");
     out->deepbind = options_switch(environment, "PHEAP_DEEPBIND");
     out->on_term = options_switch(environment, "PHEAP_ON_TERM");
+    out->tcp_established = options_switch(environment, "PHEAP_TCP_ESTABLISHED");
     out->fresh = options_switch(environment, "PHEAP_FRESH");
     out->self_contained = options_switch(environment, "PHEAP_SELF_CONTAINED");
     out->harden = options_switch(environment, "PHEAP_HARDEN");

@@ -63,6 +63,7 @@ struct environment_options {
     uint64_t files_bytes;   /* PHEAP_FILES=save, save:SIZE; 0: not said */
     bool self_contained;    /* PHEAP_SELF_CONTAINED=1: mapped files are saved too */
     bool on_term;           /* PHEAP_ON_TERM=1: SIGTERM is a checkpoint and the end */
+    bool tcp_established;   /* PHEAP_TCP_ESTABLISHED=1: connections outlive an end by SIGTERM */
     bool fresh;             /* PHEAP_FRESH=1: start anew although there is something to resume */
     bool deepbind;          /* PHEAP_DEEPBIND=1: dlopen keeps RTLD_DEEPBIND */
     bool harden;            /* PHEAP_HARDEN=1 */

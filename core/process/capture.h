@@ -23,6 +23,7 @@
 
 #define CAPTURE_STACK_BYTES (1u << 20)
 
+struct kept_connections;
 struct saved_files;
 struct capture_cache; /* build-ids and the like, in the agent's arena */
 
@@ -44,9 +45,11 @@ struct capture {
     const uint32_t *tracer; /* the caller's thread id, 0 when it is dead: errand.h */
     uintptr_t resume_entry; /* long resume_entry(const struct resume_arguments *): see below */
     uint32_t slot;
-    struct capture_rseq rseq;   /* used of threads that halted themselves (halt.h) */
-    struct saved_files *saved;  /* --self-contained; NULL: no file's pages are saved */
-    bool denies_io_uring;       /* the program has the filter of seccomp_filter.h */
+    struct capture_rseq rseq;             /* used of threads that halted themselves (halt.h) */
+    struct saved_files *saved;            /* --self-contained; NULL: no file's pages are saved */
+    struct kept_connections *connections; /* of a program that ends next; NULL: none is kept */
+    bool denies_io_uring;                 /* the program has the filter of seccomp_filter.h */
+    int halt_signal;            /* what the caller halts the threads by (halt.h); 0: nothing */
     uint32_t inherited_filters; /* seccomp filters that the run began with: its surroundings' */
 };
 

@@ -2,8 +2,9 @@
  * identity.c - record_process and the working directory: who the process is to the kernel.
  *
  * Always true: what would change what the program may do, and cannot be given back (a seccomp
- * filter of its own, a changed root directory), is refused. Filters that the run began with are
- * those of a container or a service: a restore is under those of its own surroundings.
+ * filter of its own, a changed root directory, groups, capabilities or namespaces), is refused.
+ * Filters that the run began with are those of a container or a service: a restore is under those
+ * of its own surroundings.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -12,6 +13,7 @@
 #include <sys/utsname.h>
 #include "core/base/sys.h"
 #include "core/process/capture_run.h"
+#include "core/process/credentials.h"
 #include "core/process/mapped_files.h"
 #include "core/process/proc_text.h"
 #include "core/process/rebuild.h"
@@ -54,7 +56,7 @@ static int capture_status(struct capture_run *run, struct record_process *record
                            "the program has changed its user or group (to %u:%u), which cannot be "
                            "checkpointed",
                            record->uid, record->gid);
-    return 0;
+    return credentials_check(run);
 }
 
 static void capture_kernel(struct record_process *record)

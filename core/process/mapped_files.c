@@ -13,12 +13,14 @@
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
 #include "core/process/build_id.h"
+#include "core/process/credentials.h"
 #include "core/process/process_image.h"
 #include "core/process/proc_text.h"
 #include "core/process/processor.h"
 #include "core/process/saved_files.h"
 
 #define CACHED_FILES_MAX 2048
+#define STATUS_BYTES     CAPTURE_TEXT_BYTES /* with a long list of groups */
 #define REPLACE_ADVICE                                                                             \
     "put the old one back, or start the program afresh (with --self-contained generations do "     \
     "without it)"
@@ -32,6 +34,7 @@ struct cached_file {
 struct capture_cache {
     struct memory_attributes *attributes;
     struct record_processor processor;
+    struct credentials credentials; /* the agent's own */
     uint64_t checkpoint;
     uint32_t next_id;
     uint32_t count;
@@ -41,10 +44,14 @@ struct capture_cache {
 
 int capture_cache_create(struct capture_cache **out, struct arena *arena)
 {
+    char status[STATUS_BYTES];
+
     *out = arena_alloc(arena, sizeof **out, 16);
     if (*out == NULL)
         return -ENOMEM;
     processor_read(&(*out)->processor);
+    if (proc_read(sys_getpid(), "status", status, sizeof status) > 0)
+        credentials_read(&(*out)->credentials, sys_getpid(), status);
     (*out)->attributes = memory_attributes_create(arena);
     return (*out)->attributes != NULL ? 0 : -ENOMEM;
 }
@@ -52,6 +59,11 @@ int capture_cache_create(struct capture_cache **out, struct arena *arena)
 const struct record_processor *capture_cache_processor(const struct capture_cache *cache)
 {
     return &cache->processor;
+}
+
+const struct credentials *capture_cache_credentials(const struct capture_cache *cache)
+{
+    return &cache->credentials;
 }
 
 struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache)

@@ -13,11 +13,13 @@
 #include <stdint.h>
 #include "core/process/capture_run.h"
 
+struct credentials;
 struct process_image;
 struct stat;
 struct image_file;
 
 struct memory_attributes *capture_cache_attributes(const struct capture_cache *cache);
+const struct credentials *capture_cache_credentials(const struct capture_cache *cache);
 const struct record_processor *capture_cache_processor(const struct capture_cache *cache);
 
 /* A new checkpoint begins: ids are given out anew. */

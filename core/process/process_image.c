@@ -315,6 +315,7 @@ static read_item *const readers[KINDS] = {
     [RECORD_SAVED_FILE] = read_saved_file,
     [RECORD_SAVED_CONTENT] = read_saved_content,
     [RECORD_SAVED_VDSO] = read_saved_vdso,
+    [RECORD_SOCKET_CONNECTION] = read_socket_connection,
     [RECORD_OBJECT] = read_object,
     [RECORD_OBJECT_CONTENT] = read_object_content,
 };

@@ -81,6 +81,8 @@ struct image_socket {
     const struct image_socket_option *options;
     uint32_t option_count;
     const struct image_socket_message *messages;
+    const struct record_socket_connection *connection; /* in state SOCKET_CONNECTED, else NULL */
+    const uint8_t *unread, *unacknowledged;            /* what its tail has */
     uint32_t message_count;
 };
 

@@ -8,7 +8,7 @@
 #include "core/process/process_image.h"
 #include "core/process/record.h"
 
-#define KINDS     33
+#define KINDS     34
 #define TID_LIMIT (1 << 22) /* PID_MAX_LIMIT of 64-bit kernels */
 
 struct reading {
@@ -51,6 +51,7 @@ MUST_CHECK int read_object_content(struct reading *reading);
 MUST_CHECK int read_socket(struct reading *reading);
 MUST_CHECK int read_socket_option(struct reading *reading);
 MUST_CHECK int read_socket_message(struct reading *reading);
+MUST_CHECK int read_socket_connection(struct reading *reading);
 /* Sockets and descriptions are one to one; ends of pairs name each other. */
 MUST_CHECK int check_sockets(struct reading *reading);
 

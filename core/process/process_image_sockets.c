@@ -2,7 +2,8 @@
  * process_image_sockets.c - the sockets of a process record, checked.
  *
  * Always true: what is handed to bind() or connect() is an address of the socket's own family and
- * of a length that it can have; what is handed to setsockopt() is an option that is kept.
+ * of a length that it can have; what is handed to setsockopt() is an option that is kept; a socket
+ * in state SOCKET_CONNECTED has both addresses and its connection.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -29,7 +30,10 @@ static bool is_possible(const struct record_socket *record)
 {
     bool unix_only = record->state == SOCKET_PAIR || record->state == SOCKET_ENDED;
 
-    return record->state >= SOCKET_OPEN && record->state <= SOCKET_ENDED &&
+    if (record->state == SOCKET_CONNECTED &&
+        (record->protocol != IPPROTO_TCP || record->address_bytes == 0 || record->peer_bytes == 0))
+        return false;
+    return record->state >= SOCKET_OPEN && record->state <= SOCKET_CONNECTED &&
            socket_is_supported(record) && (!unix_only || record->family == AF_UNIX) &&
            (record->state != SOCKET_PAIR) == (record->other_end == RECORD_ID_NONE) &&
            (record->state != SOCKET_RESET || record->type != SOCK_DGRAM ||
@@ -101,6 +105,22 @@ int read_socket_message(struct reading *reading)
     return 0;
 }
 
+int read_socket_connection(struct reading *reading)
+{
+    const struct record_socket_connection *record = record_fixed(&reading->item, sizeof *record);
+    struct image_socket *socket = record != NULL ? last_socket(reading, record->socket) : NULL;
+
+    if (socket == NULL || socket->record->state != SOCKET_CONNECTED || socket->connection != NULL ||
+        record->unsent_bytes > record->send_bytes ||
+        (uint64_t)record->receive_bytes + record->send_bytes + sizeof *record !=
+            reading->item.bytes)
+        return damaged(reading, "impossible TCP connection");
+    socket->connection = record;
+    socket->unread = reading->item.payload + sizeof *record;
+    socket->unacknowledged = socket->unread + record->receive_bytes;
+    return 0;
+}
+
 /* id is the socket of description number `description`. */
 static bool is_pair(const struct process_image *image, uint32_t id, uint32_t description)
 {
@@ -131,6 +151,9 @@ int check_sockets(struct reading *reading)
             return damaged(reading, "description of an unknown socket");
         if (image->sockets[sockets].record->state == SOCKET_PAIR && !is_pair(image, sockets, i))
             return damaged(reading, "end of an unknown socket pair");
+        if ((image->sockets[sockets].record->state == SOCKET_CONNECTED) !=
+            (image->sockets[sockets].connection != NULL))
+            return damaged(reading, "TCP connection without its state");
         sockets++;
     }
     return sockets == image->socket_count ? 0 : damaged(reading, "socket without a description");

@@ -39,6 +39,7 @@ struct rebuild {
     uintptr_t vdso_place;       /* STAGING_BYTES where the program has nothing: for another vdso */
     uint8_t *vdso_text;         /* the saved one, in the arena; NULL: it is not saved */
     uintptr_t vdso_written;     /* where it is to be written, 0: nowhere */
+    bool keeps_connections;     /* TCP connections that the generation has, see connections.h */
     bool *widened;              /* [mapping]: contents are read in, so it is writable at first */
     uint32_t personality_now;   /* the new process's; containers let nobody change it */
     uint64_t stack_limit_bytes; /* RLIMIT_STACK: room that [stack] gets below it */

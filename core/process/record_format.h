@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 #include "core/process/record_memory_format.h"
+#include "core/process/record_socket_format.h"
 
 #define RECORD_FORMAT_VERSION 2u
 #define RECORD_FORMAT_OLDEST  1u /* that is still read */
@@ -53,6 +54,9 @@ enum record_kind {
     RECORD_SAVED_FILE = 30,    /* of the file before it: the generation has its content */
     RECORD_SAVED_CONTENT = 31, /* of a file that is put back; behind the descriptions */
     RECORD_SAVED_VDSO = 32,    /* at most one, behind the kernel mappings */
+
+    RECORD_SOCKET_CONNECTION =
+        33, /* of the socket before it; tail: unread, then not acknowledged */
 
     RECORD_CRASH = 64, /* of a crash generation: first item, exactly one; then files, mappings */
 };
@@ -283,60 +287,6 @@ struct record_file_lock {
     uint64_t bytes; /* 0: to the end, wherever that is */
 };
 
-enum record_socket_state {
-    SOCKET_OPEN = 1,      /* perhaps bound; a datagram socket perhaps connected */
-    SOCKET_LISTENING = 2, /* listens again; what was not accepted is gone */
-    SOCKET_RESET = 3,     /* was connected to another process: comes back as a reset connection */
-    SOCKET_PAIR = 4,      /* a Unix socket whose other end is inside too */
-    SOCKET_ENDED = 5,     /* a Unix socket whose other end was closed: unread, then end of file */
-};
-
-/* OFFSET SIZE
- *   0     4  id
- *   4     4  state
- *   8     4  family
- *  12     4  type
- *  16     4  protocol
- *  20     4  backlog of a listening one
- *  24     4  other end of a pair: description id, else RECORD_ID_NONE
- *  28     4  1 = shut down for reading, 2 = for writing
- *  32     4  mode of a Unix socket's file, 0: it has none
- *  36     4  its owner
- *  40     4  its group
- *  44     4  bytes of the own address, 0: not bound
- *  48     4  bytes of the other end's address, 0: not connected
- *  52     4  reserved, 0 */
-struct record_socket {
-    uint32_t id;
-    uint32_t state;
-    uint32_t family;
-    uint32_t type;
-    uint32_t protocol;
-    uint32_t backlog;
-    uint32_t other_end;
-    uint32_t shutdown;
-    uint32_t file_mode;
-    uint32_t file_uid;
-    uint32_t file_gid;
-    uint32_t address_bytes;
-    uint32_t peer_bytes;
-    uint32_t reserved;
-};
-
-/* As setsockopt takes it; the tail is its value. */
-struct record_socket_option {
-    uint32_t socket;
-    uint32_t level;
-    uint32_t name;
-    uint32_t reserved;
-};
-
-/* One datagram, or a part of a stream. */
-struct record_socket_message {
-    uint32_t socket;
-    uint32_t reserved;
-};
-
 /* OFFSET SIZE: scheduling as in struct sched_attr
  *   0     4  thread id
  *   4     4  policy
@@ -457,9 +407,6 @@ _Static_assert(sizeof(struct record_child) == 16, "as drawn");
 _Static_assert(sizeof(struct record_inotify_watch) == 16, "as drawn");
 _Static_assert(sizeof(struct record_object) == 24, "as drawn");
 _Static_assert(sizeof(struct record_object_content) == 16, "as drawn");
-_Static_assert(sizeof(struct record_socket) == 56, "as drawn");
-_Static_assert(sizeof(struct record_socket_option) == 16, "as drawn");
-_Static_assert(sizeof(struct record_socket_message) == 8, "as drawn");
 _Static_assert(sizeof(struct record_pending_signal) == 136, "as drawn");
 _Static_assert(sizeof(struct record_limits) == 256, "as drawn");
 _Static_assert(sizeof(struct record_file_lock) == 32, "as drawn");

@@ -92,13 +92,15 @@ static int capture_queue(struct capture_run *run, int tid, bool shared)
     return 0;
 }
 
-/* A thread that may not be traced does not tell what came with its signals: their numbers do. */
+/* A thread that may not be traced does not tell what came with its signals: their numbers do. The
+ * signal that halts it is the agent's own (of an attempt that came too late), and the program,
+ * which has it at its default, does not see it either. */
 static int capture_mask(struct capture_run *run, int tid, uint64_t mask)
 {
     for (int signal = 1; signal <= RECORD_SIGNALS; signal++) {
         struct record_pending_signal record = {.tid = tid, .signal = signal};
 
-        if (!(mask >> (signal - 1) & 1))
+        if (!(mask >> (signal - 1) & 1) || signal == run->capture->halt_signal)
             continue;
         memcpy(record.siginfo, &signal, sizeof signal); /* the rest is 0: SI_USER */
         if (is_its_end(run, &record))

@@ -4,8 +4,9 @@
  *
  * What other processes hold of a connection died with the program. So a socket that listened
  * listens again, at the same address with the same options; one that was connected, or about to be,
- * comes back reset; what was under way in the network, and connections that had not been
- * accepted, are gone. A Unix socket pair inside the program is inside the image, whole.
+ * comes back reset, unless it is kept (connections.h); what was under way in the network, and
+ * connections that had not been accepted, are gone. A Unix socket pair inside the program is inside
+ * the image, whole.
  *
  * Connected sockets that are standard streams are stdio_files.c's.
  *
@@ -70,6 +71,20 @@ static bool has_ended(int fd)
     return sys_call(SYS_poll, &ended, 1, 0) > 0 && (ended.revents & POLLRDHUP);
 }
 
+static int look_connected(struct descriptor_run *run, struct socket_look *look,
+                          const struct tcp_info *info)
+{
+    int status = capture_connection(run, look, info);
+
+    look->record.state = SOCKET_RESET;
+    if (status <= 0)
+        return status;
+    look->record.state = SOCKET_CONNECTED;
+    look->record.address_bytes = address_of(look, SYS_getsockname, look->address);
+    look->record.peer_bytes = address_of(look, SYS_getpeername, look->peer);
+    return 0;
+}
+
 static int look_tcp(struct descriptor_run *run, struct socket_look *look)
 {
     struct tcp_info info = {0};
@@ -84,8 +99,7 @@ static int look_tcp(struct descriptor_run *run, struct socket_look *look)
     } else if (info.tcpi_state == TCP_CLOSE && !has_ended(look->fd)) {
         look->record.state = SOCKET_OPEN;
     } else {
-        look->record.state = SOCKET_RESET;
-        return 0;
+        return look_connected(run, look, &info);
     }
     look->record.address_bytes = address_of(look, SYS_getsockname, look->address);
     return 0;
@@ -265,6 +279,8 @@ static int put_socket(struct descriptor_run *run, const struct socket_look *look
     if (record->state == SOCKET_RESET)
         return 0;
     capture_socket_options(run, look);
+    if (record->state == SOCKET_CONNECTED)
+        return capture_connection_content(run, look);
     return record->state == SOCKET_PAIR || record->state == SOCKET_ENDED
                ? capture_socket_messages(run, look)
                : 0;
@@ -296,8 +312,8 @@ static int capture_socket(struct descriptor_run *run, const struct open_descript
     return 1;
 }
 
-static struct opened open_plain(struct descriptor_rebuild *run, const struct image_socket *socket,
-                                const char *what)
+static struct opened open_new(struct descriptor_rebuild *run, const struct image_socket *socket,
+                              const char *what)
 {
     const struct record_socket *record = socket->record;
     struct batch *batch = run->rebuild->batch;
@@ -308,6 +324,26 @@ static struct opened open_plain(struct descriptor_rebuild *run, const struct ima
         .how = BATCH_RESULT};
 
     rebuild_socket_options(batch, socket, opened, what, true);
+    return opened;
+}
+
+/* connections_make() does the rest, from outside. */
+static struct opened open_unconnected(struct descriptor_rebuild *run,
+                                      const struct image_socket *socket, const char *what)
+{
+    struct opened opened = open_new(run, socket, what);
+
+    rebuild_socket_options(run->rebuild->batch, socket, opened, what, false);
+    return opened;
+}
+
+static struct opened open_plain(struct descriptor_rebuild *run, const struct image_socket *socket,
+                                const char *what)
+{
+    const struct record_socket *record = socket->record;
+    struct batch *batch = run->rebuild->batch;
+    struct opened opened = open_new(run, socket, what);
+
     rebuild_bind(run, socket, opened, what);
     rebuild_socket_options(batch, socket, opened, what, false);
     if (record->state == SOCKET_LISTENING)
@@ -331,7 +367,9 @@ static struct opened open_socket(struct descriptor_rebuild *run,
 
     socket_text(socket, text, sizeof text);
     what = rebuild_text(run->rebuild, "socket %u, %s", id, text);
-    if (socket->record->state == SOCKET_RESET)
+    if (socket->record->state == SOCKET_CONNECTED && run->rebuild->keeps_connections)
+        opened = open_unconnected(run, socket, what);
+    else if (socket->record->state == SOCKET_RESET || socket->record->state == SOCKET_CONNECTED)
         opened = open_socket_reset(run, socket, what);
     else if (socket->record->state == SOCKET_PAIR)
         opened = open_socket_pair(run, id, what);

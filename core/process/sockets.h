@@ -2,6 +2,7 @@
  * sockets.h - what the files about sockets share. Internal to core/process.
  *
  *   sockets.c          which socket it is and in which state; open, bound, listening ones
+ *   socket_connection.c, socket_revival.c, connection_guard.c    connections that are kept
  *   socket_reset.c     connections to other processes, which come back reset
  *   socket_pairs.c     Unix sockets with both ends inside, and what is unread in them
  *   socket_options.c   the options that are kept
@@ -22,6 +23,7 @@ struct socket_look {
     int fd;
     const struct open_description *description;
     struct record_socket record;
+    struct record_socket_connection connection; /* of one that is kept */
     uint8_t address[SOCKET_ADDRESS_BYTES];
     uint8_t peer[SOCKET_ADDRESS_BYTES];
 };
@@ -71,6 +73,14 @@ MUST_CHECK int capture_socket_messages(struct descriptor_run *run, const struct 
 struct opened open_socket_pair(struct descriptor_rebuild *run, uint32_t id, const char *what);
 struct opened open_socket_ended(struct descriptor_rebuild *run, const struct image_socket *socket,
                                 const char *what);
+
+/* socket_connection.c. Of a TCP socket that is neither listening nor unconnected: 1 if it is kept,
+ * and look->connection says how it stands; 0: it is not. Its content follows its other items. */
+struct tcp_info;
+MUST_CHECK int capture_connection(struct descriptor_run *run, struct socket_look *look,
+                                  const struct tcp_info *info);
+MUST_CHECK int capture_connection_content(struct descriptor_run *run,
+                                          const struct socket_look *look);
 
 /* socket_reset.c */
 struct opened open_socket_reset(struct descriptor_rebuild *run, const struct image_socket *socket,

@@ -23,6 +23,7 @@
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
 #include "core/process/capture.h"
+#include "core/process/connections.h"
 #include "core/process/rebuild.h"
 #include "recovery/restore/job.h"
 
@@ -241,6 +242,7 @@ static int prepare(struct drive *drive)
         .personality_now = identity_personality(drive->leader->tid),
         .stack_limit_bytes = stack < STACK_ROOM_MAX ? stack : STACK_ROOM_MAX,
         .first_private_fd = job->first_private_fd,
+        .keeps_connections = job->keeps_connections,
     };
     read_streams(drive, rebuild);
     status = read_vdso(drive);
@@ -301,7 +303,27 @@ static int rebuild_process(struct drive *drive)
     rebuild_timers(rebuild);
     rebuild_pending_signals(rebuild);
     rebuild_terminal(rebuild);
-    return run(drive, status);
+    status = run(drive, status);
+    return status == 0 && rebuild->keeps_connections
+               ? connections_make(rebuild->image, drive->leader->tid, drive->job->why)
+               : status;
+}
+
+/* The last thing that may fail, and what cannot be done again. Whoever lets the connections be
+ * reset has the guard removed as well: the other side is to know. */
+static int wake_connections(struct drive *drive)
+{
+    struct restore_job *job = drive->job;
+    int status;
+
+    if (connections_count(&job->process) == 0)
+        return 0;
+    status = guard_remove(job->pool.super.uuid);
+    if (!job->keeps_connections)
+        return 0;
+    if (status != 0 && status != -EPROTONOSUPPORT && status != -EOPNOTSUPP)
+        return fail(drive, status, "removing its table of the packet filter");
+    return connections_wake(&job->process, drive->leader->tid, job->why);
 }
 
 /* The stop before a new thread's first instruction. */
@@ -461,6 +483,9 @@ static int let_go(struct drive *drive)
         status = lock_future(drive, syscall_address);
     if (status < 0)
         return fail(drive, status, "unmapping scratch memory");
+    status = wake_connections(drive);
+    if (status < 0)
+        return status;
     for (uint32_t i = 1; i < count && status == 0; i++)
         status = set_thread(drive, &drive->threads[i]);
     if (status == 0)

@@ -28,7 +28,8 @@
 struct restore_job {
     struct problem *why;
     bool verbose;
-    bool keeps_files;   /* those that are to be put back are in use by another process */
+    bool keeps_files; /* those that are to be put back are in use by another process */
+    bool keeps_connections;
     bool shifts_clocks; /* in the namespace, if the process is put into one */
     int terminal;       /* see struct rebuild; asked before there is any namespace */
     uint64_t began_ns;

@@ -15,6 +15,7 @@
 #include "core/agent/control.h"
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/process/connections.h"
 #include "core/process/mapped_files.h"
 #include "core/process/processor.h"
 #include "recovery/restore/job.h"
@@ -329,6 +330,8 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
     held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
+    if (status == 0)
+        out->connections = job->keeps_connections ? connections_count(&job->process) : 0;
     if (status != 0)
         restore_release_signals(held);
     resume_counter_end(job);
@@ -362,6 +365,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
     struct restore_job job = {.why = why,
                               .verbose = options->verbose,
                               .keeps_files = options->keeps_files,
+                              .keeps_connections = options->tcp_established,
                               .terminal = terminal_of_restorer(),
                               .began_ns = sys_clock_ns(CLOCK_MONOTONIC),
                               .lock_fd = -1,

@@ -19,6 +19,7 @@ struct restore_options {
     uint64_t generation; /* 0: the newest process generation of the present run; after three
                             resumes of one generation without a newer one, the one before */
     bool verbose;
+    bool tcp_established; /* TCP connections that the generation has are gone on with; else reset */
     bool keeps_files; /* the program that the generation is of runs: its files are not put back */
 };
 
@@ -27,6 +28,7 @@ struct restored {
     int outer_pid; /* as we see it; the same unless own_namespace */
     bool own_namespace;
     uint64_t generation;
+    uint32_t connections; /* TCP connections that were kept */
     /* for restore_wait(): */
     int init_pid;  /* own_namespace: the process between us and it, else 0 */
     int status_fd; /* where that one reports stops and the end, else -1 */

@@ -204,6 +204,33 @@ class Debugger:
 
 
 @test
+def the_signal_that_halts_is_not_kept_as_the_programs(place):
+    """It is pending in a halted thread when it was sent again, after an attempt that came too late
+    or by anybody; a resume that brought it back would be interrupted by it."""
+    pool = place.path("pool")
+    first = place.start(PHEAP, "run", "-i", "0", pool, COUNTER, "100", "0", "20",
+                        environment=CHECKED)
+    wait_until(lambda: first.stdout(), 20, "output of the counter")
+    over = threading.Event()
+
+    def send():
+        while not over.wait(0.0002):
+            os.kill(first.pid, signal.SIGURG)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(5):
+            expect(place.pheap("checkpoint", pool), FINE)
+    finally:
+        over.set()
+        sender.join()
+    first.kill()
+    check_equal(place.pheap("restore", pool).status, 0, "exit status of the resumed program")
+    check_equal(first.stdout().splitlines()[-1:], ["100 5050"], "its last line")
+
+
+@test
 def a_debugger_that_is_attached_is_no_hindrance(place):
     pool = place.path("pool")
     first = place.start(PHEAP, "run", "-i", "0", pool, COUNTER, "300", "0", "10",

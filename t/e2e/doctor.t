@@ -54,6 +54,16 @@ def without_the_kernels_help_checksums_are_compared(place):
 
 
 @test
+def connections_outlive_a_restart_with_a_privilege(place):
+    found = findings(place, FINE, "--no-trial")
+    check_in("outlive a restart" if os.geteuid() == 0 else "come back reset", found["connections"]["found"],
+             "connections")
+    if os.geteuid() == 0:
+        found = findings(place, FINE, "--no-trial", prefix=("setpriv", "--bounding-set=-net_admin"))
+        check_in("come back reset", found["connections"]["found"], "connections without CAP_NET_ADMIN")
+
+
+@test
 def limits_are_seen(place):
     found = findings(place, FOUND, "--no-trial", prefix=("prlimit", f"--as={8 << 30}"))
     check_equal(found["address space"]["verdict"], "limited", "address space")

@@ -50,6 +50,19 @@ CASES = {
     "a descriptor under way in a socket": (
         "a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])", ("descriptor",)),
     "a changed root": ("os.chroot('.') if os.geteuid() == 0 else call(-1)", ("root directory",)),
+    "changed groups": ("os.setgroups([5, 7]) if os.geteuid() == 0 else call(-1)",
+                       ("supplementary groups", "before pheap run")),
+    "a changed user namespace": (
+        "call(272, 0x10000000)", ("user namespace",)),
+    "a changed mount namespace": ("call(272, 0x20000)", ("mnt namespace",)),
+    "a changed network namespace": ("call(272, 0x40000000)", ("net namespace",)),
+    "a changed IPC namespace": ("call(272, 0x08000000)", ("ipc namespace",)),
+    "a changed UTS namespace": ("call(272, 0x04000000)", ("uts namespace",)),
+    "a capability given up for good": (
+        "libc.prctl(24, 25, 0, 0, 0) == 0 or call(-1)", ("capabilities (CapBnd)",)),
+    "capabilities given up": (
+        "os.geteuid() == 0 or call(-1); call(126, (ctypes.c_uint * 2)(0x20080522, 0), "
+        "(ctypes.c_uint * 6)(1, 1, 0, 0, 0, 0))", ("capabilities (CapPrm)",)),
     "a changed user": ("os.setuid(65533) if os.geteuid() == 0 else call(-1)", ("",)),
 }
 

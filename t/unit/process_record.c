@@ -191,10 +191,15 @@ static struct record_socket tcp_socket(void)
 static void put_socket(const struct record_socket *socket, uint16_t family)
 {
     uint8_t tail[64] = {0};
+    size_t bytes = socket->address_bytes;
 
     memcpy(tail, &family, sizeof family);
+    if (socket->peer_bytes == sizeof(struct sockaddr_in)) {
+        memcpy(tail + socket->address_bytes, &family, sizeof family);
+        bytes += socket->peer_bytes;
+    }
     record_put(&writer, RECORD_SOCKET, socket, sizeof *socket, tail,
-               socket->address_bytes <= sizeof tail ? socket->address_bytes : sizeof tail);
+               bytes <= sizeof tail ? bytes : sizeof tail);
 }
 
 static void put_socket_description(uint32_t id, uint32_t value)
@@ -236,7 +241,7 @@ static void impossible_sockets_are_refused(void)
         bad[i] = tcp_socket();
     bad[count++].id = 1;
     bad[count++].state = 0;
-    bad[count++].state = SOCKET_ENDED + 1;
+    bad[count++].state = SOCKET_CONNECTED + 1;
     bad[count++].state = SOCKET_ENDED; /* of a Unix socket only */
     bad[count++].family = AF_INET6;    /* the address is not */
     bad[count++].family = AF_PACKET;
@@ -282,6 +287,43 @@ static void sockets_that_do_not_fit_the_rest_are_refused(void)
     record_put(&writer, RECORD_SOCKET_MESSAGE, &message, sizeof message, "text", 4);
     put_socket_description(0, 0);
     CHECK_EQ(read_status(), STATUS_DAMAGED); /* unread in a listening socket */
+}
+
+/* A connected socket, with a connection of so many bytes in its queues or without one. */
+static int read_connection(const struct record_socket *socket,
+                           const struct record_socket_connection *connection, size_t tail_bytes)
+{
+    put_basic(1);
+    put_socket(socket, AF_INET);
+    if (connection != NULL)
+        record_put(&writer, RECORD_SOCKET_CONNECTION, connection, sizeof *connection, "12345678",
+                   tail_bytes);
+    put_socket_description(0, 0);
+    return read_status();
+}
+
+static void a_connection_must_fit_its_socket_and_its_queues(void)
+{
+    const struct record_socket_connection good = {
+        .receive_bytes = 3, .send_bytes = 5, .unsent_bytes = 2};
+    struct record_socket_connection bad[] = {good, good, good, good};
+    struct record_socket listening = tcp_socket(), connected = tcp_socket(), lonely;
+
+    connected.state = SOCKET_CONNECTED;
+    lonely = connected;
+    connected.peer_bytes = connected.address_bytes;
+    bad[0].socket = 1;
+    bad[1].receive_bytes = 4;
+    bad[2].unsent_bytes = 6;
+    bad[3].receive_bytes = 0xfffffffe; /* with the others the sum wraps */
+    bad[3].send_bytes = 10;
+    CHECK_EQ(read_connection(&connected, &good, 8), 0);
+    CHECK_EQ(read_connection(&connected, NULL, 0), STATUS_DAMAGED);
+    CHECK_EQ(read_connection(&lonely, &good, 8), STATUS_DAMAGED);
+    CHECK_EQ(read_connection(&listening, &good, 8), STATUS_DAMAGED);
+    CHECK_EQ(read_connection(&connected, &good, 7), STATUS_DAMAGED);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_EQ(read_connection(&connected, &bad[i], 8), STATUS_DAMAGED);
 }
 
 /* Ends of pairs, each naming a description. */
@@ -712,7 +754,7 @@ static void the_record_of_a_crash_says_what_is_known_and_is_no_process(void)
 int main(int argc, char **argv)
 {
     tap_arguments(argc, argv);
-    if (arena_create(&arena, 64 << 20) != 0)
+    if (arena_create(&arena, 128 << 20) != 0)
         return 1;
     RUN(what_was_written_is_read);
     RUN(every_truncation_is_recognised);
@@ -723,6 +765,7 @@ int main(int argc, char **argv)
     RUN(a_socket_is_read_with_its_options);
     RUN(impossible_sockets_are_refused);
     RUN(sockets_that_do_not_fit_the_rest_are_refused);
+    RUN(a_connection_must_fit_its_socket_and_its_queues);
     RUN(ends_of_pairs_must_name_each_other);
     RUN(impossible_attributes_are_refused);
     RUN(impossible_inotify_watches_are_refused);
