@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "t/lib/plain_surroundings.h"
 #include "t/lib/pool_scratch.h"
 #include "t/lib/tap.h"
 
@@ -227,6 +228,7 @@ int main(int argc, char **argv)
         syscall(MARK);
         return 0;
     }
+    BEGIN_PLAIN(argv);
     tap_arguments(argc, argv);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     scratch_begin();
