@@ -20,7 +20,7 @@ int resume_program(const struct restore_options *options, struct restored *out, 
 
     if (status < 0)
         return status;
-    if (out->outer_pid != out->pid)
+    if (out->outer_pid != 0 && out->outer_pid != out->pid)
         report("", 0, "resumed generation %" PRIu64 " as pid %d (outer pid %d)", out->generation,
                out->pid, out->outer_pid);
     else

@@ -102,11 +102,22 @@ static void leave_ids_free(const struct process_image *process)
     (void)write_text("/proc/sys/kernel/ns_last_pid", text);
 }
 
+static bool tell(int fd, const void *what, size_t bytes)
+{
+    ssize_t told;
+
+    for (size_t done = 0; done < bytes; done += (size_t)told)
+        while ((told = sys_write(fd, (const char *)what + done, bytes - done)) <= 0)
+            if (told != -EINTR)
+                return false;
+    return true;
+}
+
 static void report(int fd, int kind, int value)
 {
     struct namespace_event event = {kind, value};
 
-    (void)sys_write(fd, &event, sizeof event);
+    (void)tell(fd, &event, sizeof event); /* else our exit status says nearly the same */
 }
 
 /* Reaps until nothing is left; the program's stops and its end are reported. */
@@ -170,8 +181,8 @@ static __attribute__((noreturn)) void init_main(struct restore_job *job, namespa
     if (outcome.status == 0)
         outcome.status = body(job, user_namespace, &outcome.pid);
     (void)sys_call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
-    (void)sys_write(report_fd, &outcome, sizeof outcome);
-    if (outcome.status != 0)
+    /* Unheard of, the restorer would wait for it as long as the program runs. */
+    if (!tell(report_fd, &outcome, sizeof outcome) || outcome.status != 0)
         (void)sys_call(SYS_exit_group, 1);
     kept = (int)sys_call(SYS_dup3, report_fd, 0, O_CLOEXEC);
     (void)sys_call(SYS_close_range, 1, ~0u, 0);
@@ -187,13 +198,19 @@ static int text_to_pid(const char *text)
     return pid;
 }
 
-/* What the program's pid is outside: init's only child. */
-static int outer_pid(int init)
+/* What the program's pid is outside: init's only child; 0 when it has ended already. Who kills a
+ * program by a pid that was not found would kill its own process group. */
+static int find_outer_pid(const struct restore_job *job, int init, int *outer_pid)
 {
-    char path[64], text[64];
+    char path[64], text[64] = "";
+    ssize_t got;
 
     format_text(path, sizeof path, "/proc/%d/task/%d/children", init, init);
-    return sys_read_file(path, text, sizeof text) > 0 ? text_to_pid(text) : 0;
+    got = sys_read_file(path, text, sizeof text);
+    if (got < 0)
+        return problem_set(job->why, (int)got, "cannot read %s: %s", path, status_text((int)got));
+    *outer_pid = text_to_pid(text);
+    return 0;
 }
 
 static long clone_namespace(uint64_t flags)
@@ -220,11 +237,10 @@ static int receive_outcome(struct restore_job *job, int init, int fd, struct res
         return outcome.status;
     }
     out->pid = outcome.pid;
-    out->outer_pid = outer_pid(init);
     out->own_namespace = true;
     out->init_pid = init;
     out->status_fd = fd;
-    return 0;
+    return find_outer_pid(job, init, &out->outer_pid);
 }
 
 int spawn_namespace(struct restore_job *job, namespace_main *body, struct restored *out)

@@ -25,7 +25,7 @@ struct restore_options {
 
 struct restored {
     int pid;       /* as the program knows itself */
-    int outer_pid; /* as we see it; the same unless own_namespace */
+    int outer_pid; /* as we see it; the same unless own_namespace; 0: it has ended already */
     bool own_namespace;
     uint64_t generation;
     uint32_t connections; /* TCP connections that were kept */

@@ -23,6 +23,7 @@
 
 #define SIGSET_BYTES 8
 #define RETRY_NS     100000000
+#define EVENT_TRIES  50
 #define LINGER_STEPS 500 /* ms that what the program leaves (its agent) is waited for */
 
 static const int forwarded[] = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
@@ -33,6 +34,9 @@ struct waiting {
     const struct restored *restored;
     int pidfd; /* of the program */
     int signal_fd;
+    int status_fd; /* of a namespace's init process, until that has died; else -1 */
+    struct namespace_event event;
+    size_t event_bytes; /* of it that were read */
     bool ended;
     int wait_status;
 };
@@ -89,6 +93,41 @@ static void stop_too(const struct waiting *waiting)
     (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, SIGCONT, 0, 0);
 }
 
+/* The next of init's events, or a part of it. */
+static void take_event(struct waiting *waiting)
+{
+    const struct namespace_event *event = &waiting->event;
+    ssize_t got = sys_read(waiting->status_fd, (char *)&waiting->event + waiting->event_bytes,
+                           sizeof *event - waiting->event_bytes);
+
+    if (got == 0)
+        waiting->status_fd = -1; /* init has died; its wait status comes with SIGCHLD */
+    if (got <= 0)
+        return; /* else: it is there still */
+    waiting->event_bytes += (size_t)got;
+    if (waiting->event_bytes < sizeof *event)
+        return;
+    waiting->event_bytes = 0;
+    if (event->kind == NAMESPACE_STOPPED) {
+        stop_too(waiting);
+    } else if (event->kind == NAMESPACE_ENDED) {
+        waiting->ended = true;
+        waiting->wait_status = event->value;
+    }
+}
+
+/* What a namespace's init process said before it died comes first: it cannot die as the program
+ * did. */
+static void child_has_died(struct waiting *waiting, int status)
+{
+    for (int i = 0; i < EVENT_TRIES && waiting->status_fd >= 0 && !waiting->ended; i++)
+        take_event(waiting);
+    if (!waiting->ended) {
+        waiting->ended = true;
+        waiting->wait_status = status;
+    }
+}
+
 static void reap(struct waiting *waiting)
 {
     int direct =
@@ -103,8 +142,7 @@ static void reap(struct waiting *waiting)
             if (waiting->restored->init_pid == 0)
                 stop_too(waiting);
         } else if (!waiting->ended) {
-            waiting->ended = true;
-            waiting->wait_status = status;
+            child_has_died(waiting, status);
         }
     }
 }
@@ -118,25 +156,6 @@ static void take_signals(struct waiting *waiting)
             reap(waiting);
         else if (info.ssi_code <= 0) /* sent by a process, not made by the kernel */
             (void)sys_call(SYS_pidfd_send_signal, waiting->pidfd, info.ssi_signo, 0, 0);
-    }
-}
-
-static void take_event(struct waiting *waiting, struct pollfd *source)
-{
-    struct namespace_event event;
-    ssize_t got = sys_read(source->fd, &event, sizeof event);
-
-    if (got == -EINTR)
-        return; /* it is there still */
-    if (got != (ssize_t)sizeof event) {
-        source->fd = -1; /* init has died; its wait status comes with SIGCHLD */
-        return;
-    }
-    if (event.kind == NAMESPACE_STOPPED) {
-        stop_too(waiting);
-    } else if (event.kind == NAMESPACE_ENDED) {
-        waiting->ended = true;
-        waiting->wait_status = event.value;
     }
 }
 
@@ -172,8 +191,9 @@ static bool have_sources(struct waiting *waiting)
 int restore_wait(const struct restored *restored)
 {
     const struct timespec soon = {0, RETRY_NS};
-    struct waiting waiting = {.restored = restored, .pidfd = -1, .signal_fd = -1};
-    struct pollfd sources[2] = {{-1, POLLIN, 0}, {restored->status_fd, POLLIN, 0}};
+    struct waiting waiting = {
+        .restored = restored, .pidfd = -1, .signal_fd = -1, .status_fd = restored->status_fd};
+    struct pollfd sources[2] = {{-1, POLLIN, 0}, {-1, POLLIN, 0}};
     bool complete = false;
 
     while (!waiting.ended) {
@@ -181,10 +201,11 @@ int restore_wait(const struct restored *restored)
             complete = have_sources(&waiting);
             sources[0].fd = waiting.signal_fd;
         }
+        sources[1].fd = waiting.status_fd;
         if (waiting.ended || sys_call(SYS_ppoll, sources, 2, complete ? NULL : &soon, 0, 0) < 0)
             continue;
         if (sources[1].revents != 0)
-            take_event(&waiting, &sources[1]);
+            take_event(&waiting);
         if (!waiting.ended && sources[0].revents != 0)
             take_signals(&waiting);
     }

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@
 
 #define PATIENCE_NS      30000000000ull
 #define COUNTED_RESTORES 6
+#define NOBODY           65534
 
 /* What the restorer, a process of its own, says of its restore. */
 static struct said {
@@ -177,7 +179,8 @@ static _Noreturn void restore(void)
     said->status = restore_process(&options, &said->restored, &said->why);
     faults_count_calls(NULL);
     if (said->status == 0) {
-        said->killed = kill(said->restored.outer_pid, SIGKILL);
+        said->killed =
+            said->restored.outer_pid > 0 ? kill(said->restored.outer_pid, SIGKILL) : -ESRCH;
         said->wait_status = restore_wait(&said->restored);
     }
     said->came_back = true;
@@ -237,10 +240,17 @@ static bool failed_well(void)
            CHECK(!strchr(said->why.text, '\n')) && pool_is_as_it_was();
 }
 
+/* Where a namespace's init process cannot write how the program ended, its exit status says so. */
+static bool is_end_by_kill(int status)
+{
+    return (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
+           (said->restored.own_namespace && faults_failed_call() == SYS_write &&
+            WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGKILL);
+}
+
 static bool succeeded(void)
 {
-    return CHECK_EQ(said->killed, 0) &&
-           CHECK(WIFSIGNALED(said->wait_status) && WTERMSIG(said->wait_status) == SIGKILL);
+    return CHECK_EQ(said->killed, 0) && CHECK(is_end_by_kill(said->wait_status));
 }
 
 /* False when there is no n-th call. */
@@ -289,6 +299,40 @@ static void a_restore_succeeds_or_leaves_nothing(void)
         tap_note("%s: %lu places, %lu of %lu restores failed", fault_names[kind], faults_counted(),
                  failures, tried);
     }
+}
+
+/* Root's restorer takes the pid that the program had; an ordinary user's makes a namespace first.
+ */
+static _Noreturn void be_an_ordinary_user(int out)
+{
+    if (dup2(out, 1) < 0 || setgroups(0, NULL) != 0 || setresgid(NOBODY, NOBODY, NOBODY) != 0 ||
+        setresuid(NOBODY, NOBODY, NOBODY) != 0)
+        _exit(126);
+    execl("/proc/self/exe", "restore", "a_restore_succeeds_or_leaves_nothing", NULL);
+    _exit(127);
+}
+
+static void an_ordinary_users_restore_likewise(void)
+{
+    int ends[2], status = 0, pid;
+    char line[512];
+    FILE *said_by_it;
+
+    if (geteuid() != 0) {
+        tap_skip("the test above was an ordinary user's");
+        return;
+    }
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0)
+        be_an_ordinary_user(ends[1]);
+    close(ends[1]);
+    said_by_it = fdopen(ends[0], "r");
+    while (fgets(line, sizeof line, said_by_it))
+        tap_note("%.*s", (int)strcspn(line, "\n"), line);
+    fclose(said_by_it);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
 }
 
 /* --- what it costs --- */
@@ -393,6 +437,7 @@ int main(int argc, char **argv)
     scratch_begin();
     counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     RUN(a_restore_succeeds_or_leaves_nothing);
+    RUN(an_ordinary_users_restore_likewise);
     RUN(a_restore_costs_what_it_cost);
     scratch_end();
     return tap_done();
