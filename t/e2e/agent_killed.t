@@ -8,8 +8,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, REFUSED, ROUNDS, check, check_equal,  # noqa: E402
-                        check_in, main, test, wait_until)
+from pheap_test import (BUILT_PROGRAMS, PHEAP, REFUSED, ROUNDS, check, check_equal,  # noqa: E402
+                        expect_whole, main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 KILLS = 12 * ROUNDS
@@ -77,11 +77,6 @@ def goes_on(process, what):
     wait_until(lambda: len(process.stdout().splitlines()) > lines + 3, 20, f"more output {what}")
 
 
-def is_whole(place, pool):
-    done = place.pheap("recover", "--check", pool)
-    check_in(done.status, (FINE, 1), f"status of the check, which said {done.stdout()!r}")
-
-
 @test
 def whenever_the_agent_is_killed_the_program_goes_on(place):
     for kill in range(KILLS):
@@ -91,7 +86,7 @@ def whenever_the_agent_is_killed_the_program_goes_on(place):
         agent, = agents(process.pid)
         kill_between_freezes(agent, process.pid)
         goes_on(process, "after the agent was killed")
-        is_whole(place, pool)
+        expect_whole(place, pool)
         refused = place.pheap("checkpoint", pool)
         check_equal(refused.status, REFUSED, "status of a checkpoint without an agent")
         process.kill()
@@ -101,7 +96,7 @@ def whenever_the_agent_is_killed_the_program_goes_on(place):
         resumed.kill(signal.SIGTERM)
         lines = [line.split()[0] for line in process.stdout().splitlines()]
         check_equal(lines, [str(n) for n in range(1, len(lines) + 1)], "its lines")
-        is_whole(place, pool)
+        expect_whole(place, pool)
         os.unlink(pool)
 
 
@@ -140,7 +135,7 @@ def nobody_notices(place, kills, is_inside, by_signal=False, stop=False):
             os.kill(process.pid, signal.SIGCONT)
         check_equal((process.wait(20), process.stdout()), (0, "undisturbed\n"),
                     f"status and output of the program, after {inside} kills inside a freeze")
-        is_whole(place, pool)
+        expect_whole(place, pool)
         place.processes.clear()
     place.note(f"{inside} of {kills} agents were killed inside a freeze")
     check(inside > kills // 2, f"{inside} of {kills} agents were killed inside a freeze")

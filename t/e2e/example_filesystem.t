@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (FINE, LIBRARY, ROOT, ROUNDS, Skip, check, check_equal,  # noqa: E402
-                        expect, main, test, wait_until)
+                        expect, expect_whole, main, test, wait_until)
 
 SOURCES = os.path.join(ROOT, "docs/examples/filesystem")
 
@@ -51,7 +51,7 @@ def each_operation_is_there_as_a_whole_or_not_at_all(place):
             done += 1
         check_equal(found, dump(reference), f"the tree after {told} operations")
     check(dump(pool).count("\n") > 10, "next to nothing was made")
-    expect(place.pheap("recover", "--check", pool), FINE)
+    expect_whole(place, pool)
 
 
 class Mounted:
