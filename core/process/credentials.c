@@ -8,6 +8,7 @@
  */
 #include "core/process/credentials.h"
 
+#include <errno.h>
 #include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/format_text.h"
@@ -18,31 +19,39 @@ static const char *const sets[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapA
 static const char *const namespaces[CREDENTIALS_NAMESPACES] = {"user", "mnt", "net",
                                                                "ipc",  "uts", "cgroup"};
 
-/* "mnt:[4026531841]" */
-static uint64_t namespace_number(int pid, const char *name)
+/* "mnt:[4026531841]"; 0 of a kernel that has none of the kind. */
+static int namespace_number(int pid, const char *name, uint64_t *number)
 {
     char path[16], link[40];
     const char *at;
+    ssize_t got;
 
     format_text(path, sizeof path, "ns/%s", name);
-    if (proc_readlink(pid, path, link, sizeof link) <= 0 || (at = strchr(link, '[')) == NULL)
-        return 0;
+    got = proc_readlink(pid, path, link, sizeof link);
+    if (got < 0)
+        return got == -ENOENT ? 0 : (int)got;
+    at = strchr(link, '[');
+    if (at == NULL)
+        return -EINVAL;
     at++;
-    return text_number(&at, 10);
+    *number = text_number(&at, 10);
+    return 0;
 }
 
-void credentials_read(struct credentials *out, int pid, const char *status)
+int credentials_read(struct credentials *out, int pid, const char *status)
 {
     const char *groups = proc_field(status, "Groups");
     const char *end = groups != NULL ? strchr(groups, '\n') : NULL;
+    int result = 0;
 
     *out = (struct credentials){0};
     if (end != NULL)
         out->groups = checksum64(groups, (size_t)(end - groups));
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         out->capabilities[i] = proc_number(status, sets[i], 16);
-    for (size_t i = 0; i < CREDENTIALS_NAMESPACES; i++)
-        out->namespaces[i] = namespace_number(pid, namespaces[i]);
+    for (size_t i = 0; i < CREDENTIALS_NAMESPACES && result == 0; i++)
+        result = namespace_number(pid, namespaces[i], &out->namespaces[i]);
+    return result;
 }
 
 static int refuse(struct capture_run *run, const char *what)
@@ -58,8 +67,10 @@ int credentials_check(struct capture_run *run)
     const struct credentials *began = capture_cache_credentials(run->capture->cache);
     struct credentials now;
     char text[40];
+    int status = credentials_read(&now, run->capture->pid, run->text);
 
-    credentials_read(&now, run->capture->pid, run->text);
+    if (status != 0)
+        return problem_set(run->why, status, "cannot read its namespaces: %s", status_text(status));
     if (now.groups != began->groups)
         return refuse(run, "supplementary groups");
     for (size_t i = 0; i < CREDENTIALS_NAMESPACES; i++) {

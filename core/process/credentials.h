@@ -16,8 +16,8 @@ struct credentials {
     uint64_t namespaces[CREDENTIALS_NAMESPACES];
 };
 
-/* What cannot be read is 0. status: of the process, as /proc/PID/status has it. */
-void credentials_read(struct credentials *out, int pid, const char *status);
+/* status: of the process, as /proc/PID/status has it. 0 or -errno. */
+MUST_CHECK int credentials_read(struct credentials *out, int pid, const char *status);
 
 /* run->text has the program's status. STATUS_UNSUPPORTED: it has changed something of them. */
 MUST_CHECK int credentials_check(struct capture_run *run);

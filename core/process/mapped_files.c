@@ -45,13 +45,17 @@ struct capture_cache {
 int capture_cache_create(struct capture_cache **out, struct arena *arena)
 {
     char status[STATUS_BYTES];
+    int result;
 
     *out = arena_alloc(arena, sizeof **out, 16);
     if (*out == NULL)
         return -ENOMEM;
     processor_read(&(*out)->processor);
-    if (proc_read(sys_getpid(), "status", status, sizeof status) > 0)
-        credentials_read(&(*out)->credentials, sys_getpid(), status);
+    result = (int)proc_read(sys_getpid(), "status", status, sizeof status);
+    if (result >= 0)
+        result = credentials_read(&(*out)->credentials, sys_getpid(), status);
+    if (result < 0)
+        return result;
     (*out)->attributes = memory_attributes_create(arena);
     return (*out)->attributes != NULL ? 0 : -ENOMEM;
 }
