@@ -92,7 +92,7 @@ def no_cut_misses_a_page_of_a_busy_program(place):
     pool = place.path("pool")
     directory = place.make_directory("run")
     process = place.start(PHEAP, "run", "-i", "50ms", pool, PYTHON,
-                          os.path.join(PROGRAMS, "threads_objects.py"), 2, cwd=directory,
+                          os.path.join(PROGRAMS, "threads_objects.py"), 12, cwd=directory,
                           environment={"PHEAP_CHECK": "cut"})
     check_equal(process.wait(120), 0, "exit status")
     check("missed" not in process.stderr(), process.stderr())
