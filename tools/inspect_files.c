@@ -96,7 +96,10 @@ static const char *const socket_states[] = {
     [SOCKET_RESET] = "comes back as a reset connection",
     [SOCKET_PAIR] = "the other end is its own",
     [SOCKET_ENDED] = "the other end is closed",
+    [SOCKET_CONNECTED] = "connected: kept with --tcp-established, else reset",
 };
+_Static_assert(sizeof socket_states / sizeof *socket_states == SOCKET_CONNECTED + 1,
+               "each state of a socket has a text");
 
 /* "TCP 127.0.0.1:6379": the own address, or the other end's. */
 static json_t *address_json(const struct image_socket *socket, bool of_other_end)
@@ -117,7 +120,7 @@ static json_t *address_json(const struct image_socket *socket, bool of_other_end
 
 static uint64_t unread_bytes(const struct image_socket *socket)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = socket->connection != NULL ? socket->connection->receive_bytes : 0;
 
     for (uint32_t i = 0; i < socket->message_count; i++)
         bytes += socket->messages[i].bytes;

@@ -131,6 +131,8 @@ static void *take_from_owned(struct heap *heap, struct thread_heap *mine, uint32
                 continue;
             slab_count(heap, slab);
         }
+        if (mine->current[size_class] != slab)
+            continue; /* a signal handler came in between and has got one */
         if (mine->partial[size_class] == 0) {
             slab_set_no_current(heap, mine, size_class);
             break;

@@ -114,7 +114,8 @@ MUST_CHECK int image_writer_cut(struct image_writer *writer, const struct addres
  * hold. For tests and PHEAP_CHECK=cut. STATUS_DAMAGED if the cut has missed something; the next
  * attempt then looks at every page. threads_run: they wait in a handler of their own, on their
  * stacks, and the kernel writes into their rseq areas when one is moved to another processor; a
- * page that is marked as written since the cut is then no miss, it is the next generation's.
+ * page that is marked as written since it was last protected is then not counted: that a cut copies
+ * what is marked is checked where threads are traced.
  */
 MUST_CHECK int image_writer_check_cut(struct image_writer *writer,
                                       const struct address_space *space, bool threads_run,

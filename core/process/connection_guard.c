@@ -349,6 +349,10 @@ static int add_rules(int fd, const char *name, const struct kept_connections *co
 
     for (uint32_t i = 0; i < connections->count && status == 0; i++) {
         status = incoming_of(connections->list[i].fd, &packet);
+        if (status == -ENOTCONN) { /* given up by the kernel since: nothing comes in for it */
+            status = 0;
+            continue;
+        }
         if (status != 0)
             break;
         begin_batch(&message);

@@ -99,6 +99,7 @@ static int take(struct descriptor_run *run, struct socket_look *look)
         status = connection_set(look->fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_ON);
     if (status == 0) {
         connections->list[connections->count++] = one;
+        look->reuse = one.reuse; /* repair mode has its own */
         return 0;
     }
     (void)connection_hear(look->fd);
@@ -192,25 +193,77 @@ static int look_at_connection(int fd, const struct tcp_info *info,
     return status == 0 ? look_at_buffers(fd, out) : status;
 }
 
+/* The last that was taken comes back reset like any other. */
+static void let_go(struct kept_connections *connections)
+{
+    const struct kept_connection *last = &connections->list[--connections->count];
+
+    give_back(last);
+    (void)sys_close(last->fd);
+}
+
+/* What is not read yet reaches beyond an urgent mark: SIOCINQ and who peeks stop there. */
+static bool has_urgent_data(int fd, uint32_t bytes)
+{
+    uint32_t before = 0, beyond = bytes;
+    int status = socket_number(fd, SOL_SOCKET, SO_OOBINLINE, &before);
+
+    if (status == 0 && before == 0) {
+        status = connection_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+        if (status == 0)
+            status = (int)sys_call(SYS_ioctl, fd, SIOCINQ, &beyond);
+        (void)connection_set(fd, SOL_SOCKET, SO_OOBINLINE, 0);
+    }
+    return status != 0 || beyond != bytes;
+}
+
+/* Until it was deaf the other side could end it. */
+static int check_established(int fd)
+{
+    struct tcp_info info = {0};
+    struct sockaddr_in6 peer;
+    uint32_t bytes = sizeof info, peer_bytes = sizeof peer;
+    long status = sys_call(SYS_getsockopt, fd, SOL_TCP, TCP_INFO, &info, &bytes);
+
+    if (status == 0)
+        status = sys_call(SYS_getpeername, fd, &peer, &peer_bytes);
+    if (status == 0 && info.tcpi_state != TCP_ESTABLISHED)
+        status = -ENOTCONN;
+    return (int)status;
+}
+
+static int look_whole(struct socket_look *look, const struct tcp_info *info)
+{
+    int status = look_at_connection(look->fd, info, &look->connection);
+
+    if (status == 0)
+        status = check_established(look->fd);
+    if (status == 0 && has_urgent_data(look->fd, look->connection.receive_bytes))
+        status = STATUS_UNSUPPORTED;
+    return status;
+}
+
 int capture_connection(struct descriptor_run *run, struct socket_look *look,
                        const struct tcp_info *info)
 {
     struct kept_connections *connections = run->run->capture->connections;
     int status;
 
-    if (connections == NULL || info->tcpi_state != TCP_ESTABLISHED)
+    if (connections == NULL || info->tcpi_state != TCP_ESTABLISHED ||
+        look->description->standard >= 0) /* whose other side is the restorer's business */
         return 0;
     status = look->record.protocol != IPPROTO_TCP || is_special(look->fd) ? STATUS_UNSUPPORTED
                                                                           : take(run, look);
+    if (status == 0) {
+        status = look_whole(look, info);
+        if (status != 0)
+            let_go(connections);
+    }
     if (status != 0) {
         connections->lost++;
         connections->lost_since = status;
         return 0;
     }
-    status = look_at_connection(look->fd, info, &look->connection);
-    if (status != 0)
-        return problem_set(run->run->why, status, "fd %u: the state of a TCP connection: %s",
-                           look->description->number, status_text(status));
     look->connection.socket = look->record.id;
     return 1;
 }

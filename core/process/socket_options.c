@@ -123,6 +123,9 @@ void capture_socket_options(struct descriptor_run *run, const struct socket_look
         if (!has_option(&look->record, option->whose) ||
             sys_call(SYS_getsockopt, look->fd, option->level, option->name, value, &bytes) != 0)
             continue; /* a kernel or a protocol without it */
+        if (look->record.state == SOCKET_CONNECTED && option->name == SO_REUSEADDR &&
+            option->level == SOL_SOCKET)
+            value[0] = look->reuse;
         if (was_set(option, look->record.family == AF_UNIX ? ~0u : locks, value))
             record_put(run->run->out, RECORD_SOCKET_OPTION, &record, sizeof record, value,
                        option->bytes);

@@ -177,8 +177,11 @@ static int wake(int fd, const struct image_socket *socket, const char **doing)
         status = connection_set(fd, SOL_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
     if (status != 0)
         return status;
-    (void)send_all(fd, socket->unacknowledged + (record->send_bytes - record->unsent_bytes),
-                   record->unsent_bytes);
+    *doing = "what was not sent yet";
+    status = send_all(fd, socket->unacknowledged + (record->send_bytes - record->unsent_bytes),
+                      record->unsent_bytes);
+    if (status == -EAGAIN || status == -ENOMEM || status == -ENOBUFS)
+        return status; /* what the program sends next would follow a gap */
     set_buffers(fd, record);
     return connection_set(fd, SOL_SOCKET, SO_REUSEADDR, reuse_of(socket));
 }

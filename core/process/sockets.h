@@ -24,6 +24,7 @@ struct socket_look {
     const struct open_description *description;
     struct record_socket record;
     struct record_socket_connection connection; /* of one that is kept */
+    uint32_t reuse;                             /* likewise: its SO_REUSEADDR */
     uint8_t address[SOCKET_ADDRESS_BYTES];
     uint8_t peer[SOCKET_ADDRESS_BYTES];
 };

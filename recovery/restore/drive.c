@@ -309,19 +309,44 @@ static int rebuild_process(struct drive *drive)
                : status;
 }
 
+static void say_guarded(int status)
+{
+    char line[256];
+    size_t length = format_text(
+        line, sizeof line,
+        "pheap restore: its table of the packet filter cannot be removed (%s): who is still "
+        "connected is not told that the connection is gone; restore as root, or nft delete table\n",
+        status_text(status));
+
+    (void)sys_write(2, line, length);
+}
+
+/* The guard of the newest generation stands, with which an older one has nothing to do. */
+static bool may_be_guarded(const struct restore_job *job)
+{
+    const struct superblock *super = &job->pool.super;
+
+    return connections_count(&job->process) > 0 ||
+           super->generations[super->generation_count - 1].number != job->generation.number;
+}
+
 /* The last thing that may fail, and what cannot be done again. Whoever lets the connections be
  * reset has the guard removed as well: the other side is to know. */
 static int wake_connections(struct drive *drive)
 {
     struct restore_job *job = drive->job;
-    int status;
+    int status = may_be_guarded(job) ? guard_remove(job->pool.super.uuid) : 0;
 
     if (connections_count(&job->process) == 0)
         return 0;
-    status = guard_remove(job->pool.super.uuid);
-    if (!job->keeps_connections)
+    if (status == -EPROTONOSUPPORT || status == -EOPNOTSUPP)
+        status = 0; /* then there was none */
+    if (!job->keeps_connections) {
+        if (status != 0)
+            say_guarded(status);
         return 0;
-    if (status != 0 && status != -EPROTONOSUPPORT && status != -EOPNOTSUPP)
+    }
+    if (status != 0)
         return fail(drive, status, "removing its table of the packet filter");
     return connections_wake(&job->process, drive->leader->tid, job->why);
 }
