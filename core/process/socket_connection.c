@@ -3,8 +3,8 @@
  * follows: see connections.h.
  *
  * Only those that send and receive in both directions are kept; one that is half closed, has a
- * filter or an upper layer protocol (TLS in the kernel) of its own, or is of MPTCP comes back
- * reset.
+ * filter or an upper layer protocol (TLS in the kernel) of its own, has urgent data unread, or is
+ * of MPTCP comes back reset; standard streams are stdio_files.c's.
  *
  * Always true: a connection that was made deaf is in the list, so it is given back if the
  * checkpoint is given up.

@@ -321,13 +321,17 @@ static void say_guarded(int status)
     (void)sys_write(2, line, length);
 }
 
-/* The guard of the newest generation stands, with which an older one has nothing to do. */
+/* The guard of a newer generation stands, with which this one has nothing to do. A crash image has
+ * none: after a kill the packet filter is not asked for anything. */
 static bool may_be_guarded(const struct restore_job *job)
 {
     const struct superblock *super = &job->pool.super;
+    bool guarded = connections_count(&job->process) > 0;
 
-    return connections_count(&job->process) > 0 ||
-           super->generations[super->generation_count - 1].number != job->generation.number;
+    for (uint32_t i = 0; i < super->generation_count && !guarded; i++)
+        guarded = super->generations[i].kind == GENERATION_PROCESS &&
+                  super->generations[i].number > job->generation.number;
+    return guarded;
 }
 
 /* The last thing that may fail, and what cannot be done again. Whoever lets the connections be
