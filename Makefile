@@ -66,6 +66,7 @@ CFLAGS_core/process/continuation := $(GENERAL_REGS)
 CFLAGS_preload/malloc := -momit-leaf-frame-pointer -fno-builtin \
                          $(if $(findstring clang,$(CC)),,-fira-algorithm=priority -frename-registers)
 
+CFLAGS_core/base/checksum_wide := -mavx2
 CFLAGS_tools/main := -DPHEAP_VERSION='"$(VERSION)"'
 CFLAGS_tools/preload_env := -DPHEAP_LIBDIR='"$(LIBDIR)"'
 

