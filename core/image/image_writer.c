@@ -54,6 +54,8 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
     if (status >= 0)
         status = rewriter_create(&writer->rewriter, arena, pool);
     if (status >= 0)
+        status = busy_create(&writer->busy, arena, pool->super.slot);
+    if (status >= 0)
         status = page_set_create(&writer->garbage, arena, GARBAGE_SPANS_MAX);
     if (status >= 0)
         status = page_set_create(&writer->left_out, arena, GARBAGE_SPANS_MAX);
@@ -138,7 +140,8 @@ struct precopy {
     struct image_writer *writer;
     uint64_t flags;  /* MEMORY_FILE or 0, of the group at hand */
     bool all;        /* every saved page is a candidate */
-    uint64_t passed; /* pages before this one have been reported in this round */
+    unsigned turn;   /* of busy neighbourhoods; BUSY_TURNS: all else */
+    uint64_t passed; /* pages before this one have been reported in this turn */
     uint64_t copied_pages;
 };
 
@@ -230,6 +233,8 @@ static int precopy_run(void *context, const struct page_run *run)
         return status;
     writer->stats.candidate_pages += run->end - run->page;
     note_span(writer, run->page, run->end);
+    if (!precopy->all)
+        busy_note(&writer->busy, run->page, run->end);
     if ((run->flags & RUN_ZERO) && !(precopy->flags & MEMORY_FILE))
         return index_clear(writer->pool->index, writer->pool->frames, run->page, run->end);
     while (status >= 0 && page_set_next_outside(&writer->garbage, &page, run->end, &stop)) {
@@ -270,21 +275,49 @@ static int precopy_missed(struct precopy *precopy, const struct tracker_group *g
     return status;
 }
 
+/* What of a tracked group has its turn. */
+static int precopy_turn(struct precopy *precopy, const struct tracker_group *group)
+{
+    const struct busy *busy = &precopy->writer->busy;
+    uint64_t page = group->start >> PAGE_SHIFT, end = group->end >> PAGE_SHIFT, stop = 0;
+    int status = 0;
+
+    for (; status >= 0 && busy_next(busy, precopy->turn, &page, end, &stop); page = stop)
+        status =
+            precopy_written(precopy, group, page << PAGE_SHIFT, stop << PAGE_SHIFT, precopy->all);
+    return status;
+}
+
 static int precopy_group(void *context, const struct tracker_group *group)
 {
     struct precopy *precopy = context;
+    bool first = precopy->turn == BUSY_TURNS;
     int status = 0;
 
     precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
-    if (group->tracked)
+    if (group->tracked && first)
         status = precopy_missed(precopy, group);
     if (group->tracked && status >= 0)
-        status = precopy_written(precopy, group, group->start, group->end, precopy->all);
-    else if (!group->tracked)
+        status = precopy_turn(precopy, group);
+    else if (!group->tracked && first)
         status = pagemap_saved(&precopy->writer->tracker.pagemap, group->start, group->end,
                                group->backing, precopy_run, precopy);
     /* What is named carries the group's flags: it is settled before they change. */
     return status < 0 ? status : precopy_settle(precopy);
+}
+
+/* Busy neighbourhoods come last, the hot ones last of all: see busy.h. */
+static int precopy_turns(struct precopy *precopy, const struct address_space *space)
+{
+    struct image_writer *writer = precopy->writer;
+    int status;
+
+    precopy->turn = BUSY_TURNS;
+    status = tracker_each_group(&writer->tracker, space, precopy_group, precopy);
+    for (precopy->turn = 0; precopy->turn < BUSY_TURNS && status >= 0; precopy->turn++)
+        if (busy_has(&writer->busy, precopy->turn))
+            status = tracker_each_group(&writer->tracker, space, precopy_group, precopy);
+    return status;
 }
 
 int writer_flush_scratch(struct image_writer *writer, uint64_t *bytes_written)
@@ -309,7 +342,7 @@ static int precopy_round(struct precopy *precopy, struct address_space *space)
     if (status >= 0)
         status = tracker_prepare(&writer->tracker, space);
     if (status >= 0)
-        status = tracker_each_group(&writer->tracker, space, precopy_group, precopy);
+        status = precopy_turns(precopy, space);
     return status < 0 ? status : precopy_write(precopy);
 }
 
@@ -337,6 +370,7 @@ int64_t image_writer_precopy(struct image_writer *writer, struct address_space *
     if (status < 0)
         return writer_failed(writer, status, "cannot write dirty pages", why);
     writer_note_garbage(writer);
+    busy_round_done(&writer->busy);
     expect_cut_of(writer, precopy.copied_pages);
     return (int64_t)precopy.copied_pages;
 }
@@ -354,30 +388,45 @@ void image_writer_distrust_precopy(struct image_writer *writer)
 
 /* --- after the freeze --- */
 
-/*
- * A neighbourhood that is written all over in every generation would take a write fault for nearly
- * each of its pages, only to say so. It is left unprotected until the next round, which looks at
- * all of it: one page too many costs a comparison. A watermark could not tell such pages from
- * written ones.
- */
+/* In a piece, where that is tracked throughout: each piece is an interrupt to the program's
+ * processors. */
+static void unprotect_span(struct tracker *tracker, const struct page_span *span)
+{
+    uint64_t page = span->page;
+
+    if (tracker_unprotect(tracker, span->page << PAGE_SHIFT, span->end << PAGE_SHIFT))
+        return;
+    for (; page < span->end; page += INDEX_NODE_ENTRIES)
+        (void)tracker_unprotect(tracker, page << PAGE_SHIFT,
+                                (page + INDEX_NODE_ENTRIES) << PAGE_SHIFT);
+}
+
+/* A watermark could not tell such pages from written ones. */
 static void unprotect_busy(struct image_writer *writer)
 {
-    uintptr_t start = 0;
-    uint32_t leaf = 0;
+    const struct page_set *all = &writer->busy.all;
 
-    /* One by one: of a range that reaches beyond what is registered the kernel touches nothing. */
-    while (!writer->is_counted && rewriter_next_busy(&writer->rewriter, &leaf, &start))
-        tracker_unprotect(&writer->tracker, start, start + REWRITE_NEIGHBOURHOOD_BYTES);
+    for (uint32_t i = 0; !writer->is_counted && i < all->count; i++)
+        unprotect_span(&writer->tracker, &all->spans[i]);
+}
+
+void image_writer_put_off(struct image_writer *writer)
+{
+    busy_begin_again(&writer->busy);
+    unprotect_busy(writer);
 }
 
 int image_writer_commit(struct image_writer *writer, struct generation_entry *entry,
                         const void *record, size_t record_bytes, struct problem *why)
 {
-    int status = writer_flush_scratch(writer, &writer->stats.written_bytes);
+    int status;
 
+    /* Before anything is written: until then each page of them that was copied takes a fault. */
+    busy_decide(&writer->busy, &writer->rewriter);
+    unprotect_busy(writer);
+    status = writer_flush_scratch(writer, &writer->stats.written_bytes);
     if (status < 0)
         return writer_failed(writer, status, "cannot write the pages of the cut", why);
-    unprotect_busy(writer);
     if (entry->kind != GENERATION_CRASH)
         status = rewriter_run(&writer->rewriter, &writer->stats.rewritten_bytes);
     if (status < 0)

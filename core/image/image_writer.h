@@ -73,6 +73,10 @@ void image_writer_destroy(struct image_writer *writer);
 MUST_CHECK int64_t image_writer_precopy(struct image_writer *writer, struct address_space *space,
                                         struct problem *why);
 
+/* The rounds have not sufficed and the checkpoint is put off for some time: what the program writes
+ * to all over is left unprotected until then, as it is between two generations. */
+void image_writer_put_off(struct image_writer *writer);
+
 /*
  * Before the freeze: the program may have had a transfer of direct I/O under way while pages were
  * copied. A device writes to pages that the kernel has pinned; they were marked as written when

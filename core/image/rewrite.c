@@ -13,11 +13,9 @@
 
 #define LEAF_PAGES    INDEX_NODE_ENTRIES
 #define LEAVES        ((uint32_t)(SLOT_BYTES / PAGE_BYTES / LEAF_PAGES))
-#define BUSY_PAGES    (LEAF_PAGES / 2)
 #define RUN_PAGES_MIN 8u /* a run of so many pages is worth a mapping of its own */
 
-/* Of slots of more than 64 GiB the rest counts as written lately. */
-#define WRITTEN_PAGES (1ull << 24)
+#define WRITTEN_PAGES REWRITE_KNOWN_PAGES
 
 /* Flags of a neighbourhood: LEAF_NOTED, and in which of the last generations it was written. */
 #define LEAF_NOTED            0x80u /* is in `noted` */
@@ -88,31 +86,16 @@ static bool is_written_lately(const struct rewriter *rewriter, uint64_t page)
     return bits >> place % 8 & 1;
 }
 
-static bool is_busy(const struct rewriter *rewriter, uint32_t leaf)
+uint32_t rewriter_count_written(const struct rewriter *rewriter, uint32_t leaf)
 {
     size_t first = (size_t)leaf * LEAF_PAGES / 8;
+    uint32_t count = 0;
 
-    if (first >= WRITTEN_PAGES / 8)
-        return false;
-    for (unsigned i = 0; i < REWRITE_LATELY; i++) {
-        unsigned count = 0;
-
-        if (!(rewriter->flags[leaf] & LEAF_WRITTEN(i)))
-            return false;
-        for (size_t k = first; k < first + LEAF_PAGES / 8; k++)
-            count += (unsigned)__builtin_popcount(rewriter->written[i][k]);
-        if (count < BUSY_PAGES)
-            return false;
-    }
-    return true;
-}
-
-bool rewriter_next_busy(const struct rewriter *rewriter, uint32_t *leaf, uintptr_t *start)
-{
-    while (*leaf < rewriter->end && !is_busy(rewriter, *leaf))
-        ++*leaf;
-    *start = (slot_page(rewriter) + (uint64_t)*leaf * LEAF_PAGES) << PAGE_SHIFT;
-    return (*leaf)++ < rewriter->end;
+    if (first >= WRITTEN_PAGES / 8 || !(rewriter->flags[leaf] & LEAF_WRITTEN(rewriter->present)))
+        return 0;
+    for (size_t k = first; k < first + LEAF_PAGES / 8; k++)
+        count += (uint32_t)__builtin_popcount(rewriter->written[rewriter->present][k]);
+    return count;
 }
 
 /* The next generation takes the place of the oldest of the last ones. What that one wrote may come

@@ -28,7 +28,8 @@
 #include "core/base/status.h"
 #include "core/pool/pool.h"
 
-#define REWRITE_NEIGHBOURHOOD_BYTES ((uintptr_t)INDEX_NODE_ENTRIES * PAGE_BYTES)
+/* Of slots of more than 64 GiB the rest counts as written lately; nothing else is known of it. */
+#define REWRITE_KNOWN_PAGES (1ull << 24)
 
 #define REWRITE_LOW       500u
 #define REWRITE_HIGH      8000u
@@ -57,12 +58,9 @@ MUST_CHECK int rewriter_create(struct rewriter *rewriter, struct arena *arena, s
 /* These pages are being written. Those outside the slot are ignored. */
 void rewriter_note(struct rewriter *rewriter, const uint64_t *pages, uint64_t count);
 
-/*
- * The next neighbourhood, from number *leaf on, that is busy: half of its pages were written in
- * each of the last REWRITE_LATELY generations. *leaf: the number after it; *start: its address.
- * False: there are no more. Before rewriter_run(), which begins another generation.
- */
-bool rewriter_next_busy(const struct rewriter *rewriter, uint32_t *leaf, uintptr_t *start);
+/* How many pages of a neighbourhood (of the slot, from 0 on) were written for the generation in
+ * progress. Before rewriter_run(), which begins another. */
+uint32_t rewriter_count_written(const struct rewriter *rewriter, uint32_t leaf);
 
 /*
  * Brings pages home and rewrites neighbourhoods, if too many are away. *bytes grows by what was

@@ -263,10 +263,9 @@ int tracker_prepare(struct tracker *tracker, const struct address_space *space)
     return 0;
 }
 
-void tracker_unprotect(struct tracker *tracker, uintptr_t start, uintptr_t end)
+bool tracker_unprotect(struct tracker *tracker, uintptr_t start, uintptr_t end)
 {
-    if (tracker->uffd >= 0)
-        (void)unprotect(tracker, start, end);
+    return tracker->uffd >= 0 && unprotect(tracker, start, end);
 }
 
 void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end)

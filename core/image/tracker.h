@@ -68,9 +68,9 @@ MUST_CHECK int tracker_each_group(const struct tracker *tracker, const struct ad
 MUST_CHECK int tracker_each_backing(const struct address_space *space, tracker_visit *visit,
                                     void *context);
 
-/* Pages of [start, end) count as written from now on, and a store to one costs nothing more; where
- * the kernel refuses they stay as they are. */
-void tracker_unprotect(struct tracker *tracker, uintptr_t start, uintptr_t end);
+/* Pages of [start, end) count as written from now on, and a store to one costs nothing more. False:
+ * they stay as they are, since not all of the range is registered. */
+bool tracker_unprotect(struct tracker *tracker, uintptr_t start, uintptr_t end);
 
 /* Takes [start, end) out of the tracking. */
 void tracker_unregister(struct tracker *tracker, uintptr_t start, uintptr_t end);

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "core/image/busy.h"
 #include "core/image/image_writer.h"
 #include "core/image/memory.h"
 #include "core/image/page_set.h"
@@ -24,6 +25,7 @@ struct image_writer {
     struct memory memory;
     struct arena maps_arena; /* mappings of the round at hand */
     struct rewriter rewriter;
+    struct busy busy;        /* in the last generation */
     struct stage stage;      /* of the pre-copy: always empty between rounds */
     struct stage scratch;    /* of the cut: may hold pages from cut to commit or next round */
     uint64_t losses;         /* times that the stages were dropped */
