@@ -16,6 +16,7 @@
 #include "core/agent/agent.h"
 #include "core/agent/control.h"
 #include "core/agent/freeze.h"
+#include "core/agent/patience.h"
 #include "core/agent/processors.h"
 #include "core/agent/verify.h"
 #include "core/base/arena.h"
@@ -83,13 +84,14 @@ struct agent {
     bool terminated;    /* and that was taken: no crash image of what follows */
     uint64_t termination_deadline_ns;
     uint64_t mailbox_deadline_ns;
-    uint64_t next_ns;        /* CLOCK_MONOTONIC: by the interval */
-    uint64_t earliest_ns;    /* by the watermark */
-    uint64_t look_ns;        /* when the watermark is looked at again */
-    bool over_watermark;     /* so much was written that one is due */
-    uint32_t deferrals;      /* in a row */
-    uint32_t failures;       /* in a row */
-    uint64_t large_since_ns; /* since when too much was left to copy in a cut; 0: it is not */
+    uint64_t next_ns;         /* CLOCK_MONOTONIC: by the interval */
+    uint64_t earliest_ns;     /* by the watermark */
+    uint64_t look_ns;         /* when the watermark is looked at again */
+    bool over_watermark;      /* so much was written that one is due */
+    uint32_t deferrals;       /* in a row */
+    uint32_t failures;        /* in a row */
+    struct patience patience; /* with a program that writes faster than its pages are copied */
+    uint64_t precopy_ns;      /* that the rounds of the last attempt took */
     uint64_t deferred_since_ns;
     bool let_go;      /* another program has taken over */
     bool ended;       /* the program has */

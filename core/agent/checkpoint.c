@@ -15,61 +15,48 @@
 #include "core/base/sys.h"
 #include "core/process/objects.h"
 
-#define PRECOPY_ROUNDS       4
-#define PRECOPY_ENOUGH_PAGES 256
-#define CUT_PAGES_MAX        8192 /* some 8 ms; more is left to another pre-copy, for a time */
-#define LARGE_PATIENCE       5    /* intervals, */
-#define LARGE_PATIENCE_NS    1000000000ull /* or so long where there is none; between */
-#define LARGE_PATIENCE_MIN   250000000ull
-#define LARGE_PATIENCE_MAX   5000000000ull
-#define PATIENCE_NS          5000000ull /* for all threads to stop */
-#define PATIENCE_DOUBLINGS   3 /* a busy machine: the deadline grows after every fourth failure */
-#define RECORD_BYTES_BASE    ((16u << 20) + OBJECT_BYTES_USUAL)
-#define RECORD_BYTES_THREAD  (16u << 10)
+#define STOP_NS             5000000ull /* for all threads to stop */
+#define STOP_DOUBLINGS      3 /* a busy machine: the deadline grows after every fourth failure */
+#define RECORD_BYTES_BASE   ((16u << 20) + OBJECT_BYTES_USUAL)
+#define RECORD_BYTES_THREAD (16u << 10)
 
 /* More is left to copy than a freeze should. */
 static int too_much(struct agent *agent, struct problem *why)
 {
-    if (agent->large_since_ns == 0)
-        agent->large_since_ns = sys_clock_ns(CLOCK_MONOTONIC);
+    patience_exceeded(&agent->patience, agent->link->interval_ns, sys_clock_ns(CLOCK_MONOTONIC),
+                      agent->precopy_ns);
+    image_writer_put_off(agent->writer);
     return problem_set(why, STATUS_DEFERRED, "the program writes faster than its pages are copied");
 }
 
-/* Who wants a checkpoint every 100 ms would rather be stopped for 20 ms than wait for seconds. */
-static bool is_patient(const struct agent *agent)
+/* Pages; 0: no limit. Rounds that look at everything do not get shorter. */
+static uint64_t cut_limit(const struct agent *agent)
 {
-    uint64_t patience_ns = LARGE_PATIENCE * agent->link->interval_ns;
-
     if (!image_writer_tracks(agent->writer))
-        return false; /* rounds that look at everything do not get shorter */
-    if (patience_ns == 0)
-        patience_ns = LARGE_PATIENCE_NS;
-    else if (patience_ns < LARGE_PATIENCE_MIN)
-        patience_ns = LARGE_PATIENCE_MIN;
-    else if (patience_ns > LARGE_PATIENCE_MAX)
-        patience_ns = LARGE_PATIENCE_MAX;
-    return agent->large_since_ns == 0 ||
-           sys_clock_ns(CLOCK_MONOTONIC) - agent->large_since_ns < patience_ns;
+        return 0;
+    return patience_limit(&agent->patience, agent->link->interval_ns,
+                          sys_clock_ns(CLOCK_MONOTONIC));
 }
 
-/*
- * As many rounds as help. A program that is making its heap, or that we could not keep up with
- * for a moment, is not stopped for all that it has written since, unless that goes on for long.
- */
+/* As many rounds as help. */
 static int precopy(struct agent *agent, struct problem *why)
 {
-    int64_t before = INT64_MAX, copied = 0;
+    uint64_t began_ns = sys_clock_ns(CLOCK_MONOTONIC), limit;
+    uint64_t before = UINT64_MAX, copied = UINT64_MAX;
+    unsigned rounds = 0;
 
-    for (int round = 0; round < PRECOPY_ROUNDS; round++) {
-        copied = image_writer_precopy(agent->writer, &agent->precopy_space, why);
-        if (copied < 0)
-            return (int)copied;
+    do {
+        int64_t pages = image_writer_precopy(agent->writer, &agent->precopy_space, why);
+
+        if (pages < 0)
+            return (int)pages;
         mailbox_serve(agent);
-        if (copied <= PRECOPY_ENOUGH_PAGES || copied > before / 2)
-            break;
         before = copied;
-    }
-    return copied > CUT_PAGES_MAX && is_patient(agent) ? too_much(agent, why) : 0;
+        copied = (uint64_t)pages;
+    } while (patience_goes_on(++rounds, copied, before));
+    agent->precopy_ns = sys_clock_ns(CLOCK_MONOTONIC) - began_ns;
+    limit = cut_limit(agent);
+    return limit && patience_left(copied, before) > limit ? too_much(agent, why) : 0;
 }
 
 /* A descriptor that was opened after the last look and closed again before this one is missed. */
@@ -172,7 +159,7 @@ static int check_children(struct agent *agent, struct problem *why)
 /* Everything that must see the program standing still. */
 static int cut(struct agent *agent, struct record_writer *record, struct problem *why)
 {
-    uint64_t max_pages = is_patient(agent) ? CUT_PAGES_MAX : 0;
+    uint64_t max_pages = cut_limit(agent);
     struct address_space space = agent->precopy_space;
     struct capture capture;
     int status;
@@ -198,11 +185,11 @@ static int cut(struct agent *agent, struct record_writer *record, struct problem
     return status;
 }
 
-static uint64_t patience_ns(const struct agent *agent)
+static uint64_t stop_ns(const struct agent *agent)
 {
     uint32_t doublings = agent->deferrals / 4;
 
-    return PATIENCE_NS << (doublings < PATIENCE_DOUBLINGS ? doublings : PATIENCE_DOUBLINGS);
+    return STOP_NS << (doublings < STOP_DOUBLINGS ? doublings : STOP_DOUBLINGS);
 }
 
 /* While the program stands still nobody else should run in our place. Needs a privilege; without
@@ -220,7 +207,7 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
     int status;
 
     set_urgent(true);
-    status = freeze_stop(&agent->freeze, patience_ns(agent), why);
+    status = freeze_stop(&agent->freeze, stop_ns(agent), why);
     if (status == 0) {
         entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
         status = cut(agent, record, why);
@@ -257,7 +244,7 @@ static int commit(struct agent *agent, const struct record_writer *record,
     status = image_writer_commit(agent->writer, entry, record->buffer, record->used, why);
     if (status < 0)
         return status;
-    agent->large_since_ns = 0;
+    patience_committed(&agent->patience);
     agent->checkpoints++;
     agent->last_pause_ns = entry->pause_ns;
     agent->last_written_bytes = entry->written_bytes;

@@ -77,7 +77,9 @@ static void deferred(struct agent *agent, uint64_t now_ns, const struct problem 
     if (agent->deferrals++ == 0)
         agent->deferred_since_ns = now_ns;
     agent->deferred_total++;
-    agent->next_ns = now_ns + doubled(RETRY_FIRST_NS, agent->deferrals - 1, RETRY_LAST_NS);
+    agent->next_ns = now_ns + larger(doubled(RETRY_FIRST_NS, agent->deferrals - 1, RETRY_LAST_NS),
+                                     agent->patience.wait_ns);
+    agent->patience.wait_ns = 0;
     agent->earliest_ns = agent->next_ns;
     if (now_ns - agent->deferred_since_ns > deferral_to_tell_ns(agent)) {
         struct problem note;
