@@ -15,6 +15,10 @@
 #define LEAVES     ((uint32_t)(REWRITE_KNOWN_PAGES / LEAF_PAGES))
 #define HALF       (LEAF_PAGES / 2)
 
+/* Looked at in one piece: what a page of the page tables maps. For each that a piece touches the
+ * kernel interrupts the program's processors once. */
+#define PIECE_PAGES 512u
+
 /*
  * Pages that were found written after the first round, of 256. What is hot is looked at last, so
  * that little time is left in which it could be stored to: it stays hot with much less.
@@ -148,7 +152,7 @@ bool busy_next(const struct busy *busy, unsigned turn, uint64_t *page, uint64_t 
         return page_set_next_outside(&busy->all, page, end, stop);
     if (!page_set_next_inside(&busy->turns[turn], page, end, stop))
         return false;
-    next = *page - *page % LEAF_PAGES + LEAF_PAGES;
+    next = *page - *page % PIECE_PAGES + PIECE_PAGES;
     *stop = next < *stop ? next : *stop;
     return true;
 }

@@ -15,11 +15,11 @@
  * on trust for some generations more; then it is protected for one, which tells. No more than
  * BUSY_TRUSTED neighbourhoods at a time are trusted.
  *
- * A round protects and copies busy neighbourhoods one after the other, when everything else is
- * done: a store before a page's turn costs no fault, and what it changes is copied once. A store
- * after it costs a fault and perhaps a second copy. So the hot ones, which the program stores to
- * most, have their turn last: the less time is left until the cut, the fewer of their pages are
- * stored to.
+ * A round protects and copies busy neighbourhoods two by two, one pair after the other, when
+ * everything else is done: a store before a page's turn costs no fault, and what it changes is
+ * copied once. A store after it costs a fault and perhaps a second copy. So the hot ones, which the
+ * program stores to most, have their turn last: the less time is left until the cut, the fewer of
+ * their pages are stored to.
  */
 #ifndef PHEAP_IMAGE_BUSY_H
 #define PHEAP_IMAGE_BUSY_H
@@ -64,9 +64,9 @@ void busy_decide(struct busy *busy, const struct rewriter *rewriter);
 bool busy_has(const struct busy *busy, unsigned turn);
 
 /*
- * The next part of [*page, end) that has this turn, of one neighbourhood: [*page, *stop). With turn
- * BUSY_TURNS: that is in no busy one, as long as it may be. False: there is none. To go on, set
- * *page to *stop.
+ * The next part of [*page, end) that has this turn, of two neighbourhoods: [*page, *stop). With
+ * turn BUSY_TURNS: that is in no busy one, as long as it may be. False: there is none. To go on,
+ * set *page to *stop.
  */
 bool busy_next(const struct busy *busy, unsigned turn, uint64_t *page, uint64_t end,
                uint64_t *stop);
