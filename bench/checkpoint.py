@@ -90,12 +90,12 @@ def forked(place, case, seconds):
 class Watched:
     """The program under pheap."""
 
-    def __init__(self, place, case, seconds, how=()):
+    def __init__(self, place, case, seconds, how=(), interval="0"):
         self.place, self.case = place, case
         self.pool = os.path.join(place, "pool")
         self.out = open(os.path.join(place, "out"), "w+", encoding="ascii")
         self.process = subprocess.Popen(
-            [PHEAP, "run", "-i", "0", self.pool] + case.arguments(place, seconds) + list(how),
+            [PHEAP, "run", "-i", interval, self.pool] + case.arguments(place, seconds) + list(how),
             stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.DEVNULL, cwd=place)
         while os.path.getsize(self.out.name) == 0:  # until its heap is there
             if self.process.poll() is not None:
@@ -152,6 +152,18 @@ def checkpointed(place, case, seconds):
     return found, took, watched.end()
 
 
+def by_the_clock(place, case, seconds):
+    """A checkpoint a second by the agent's clock: no other process runs beside the program. (How many
+    there were, the program's result)."""
+    watched = Watched(place, case, seconds, ["wait"], "1s")
+    first = watched.checkpoint()["generation"]
+    os.kill(watched.process.pid, signal.SIGUSR2)
+    watched.process.wait()
+    found = json.loads(subprocess.run([PHEAP, "inspect", "--json", watched.pool, "generations"],
+                                      check=True, capture_output=True, text=True).stdout)
+    return max(g["number"] for g in found["generations"]) - first, watched.end()
+
+
 def ratio(above, below):
     return above / below if below else 0
 
@@ -159,6 +171,7 @@ def ratio(above, below):
 def cost_row(place, case, seconds):
     base = plain(place, case, seconds)
     found, took, result = checkpointed(place, case, seconds)
+    taken, alone = by_the_clock(place, case, seconds)
     forks, with_fork = forked(place, case, seconds)
     pauses = [c["pause_ns"] for c in found]
     dirty = sum(distinct(case.pages, case.pages_per_second * took / max(1, len(found))) * PAGE
@@ -172,6 +185,7 @@ def cost_row(place, case, seconds):
         "pause_max": max(pauses, default=0),
         "gap_plain": base["gap_max"], "gap": result["gap_max"],
         "throughput": ratio(result["looks"], base["looks"]),
+        "alone": ratio(alone["looks"], base["looks"]), "alone_checkpoints": taken,
         "durable_p50": percentile([c["seconds"] * 1e9 for c in found], .5),
         "pages_per_dirty": ratio(pages, dirty), "index_per_pages": ratio(index, pages),
         "rewritten_per_pages": ratio(rewritten, pages),
@@ -181,6 +195,7 @@ def cost_row(place, case, seconds):
     print(f"{row['case']} {row['checkpoints']:>4} "
           f"{ms(row['pause_p50']):>7} {ms(row['pause_p99']):>7} {ms(row['pause_max']):>7} "
           f"{ms(row['gap_plain']):>8} {ms(row['gap']):>8} {row['throughput']:>7.3f} "
+          f"{row['alone']:>6.3f} {row['alone_checkpoints']:>3} "
           f"{ms(row['durable_p50']):>8} {row['pages_per_dirty']:>6.2f} "
           f"{row['index_per_pages']:>6.3f} {row['rewritten_per_pages']:>6.2f} "
           f"{ms(row['fork_p50']):>8} {ms(row['fork_gap']):>9}", flush=True)
@@ -188,9 +203,9 @@ def cost_row(place, case, seconds):
 
 
 COST_HEAD = (f"{'':24} {'':>4} {'pause':>7} {'':>7} {'':>7} {'gap, max':>8} {'':>8} {'through':>7} "
-             f"{'durable':>8} {'pages/':>6} {'index/':>6} {'rewr./':>6} {'fork()':>8} {'fork gap':>9}\n"
+             f"{'alone':>6} {'':>3} {'durable':>8} {'pages/':>6} {'index/':>6} {'rewr./':>6} {'fork()':>8} {'fork gap':>9}\n"
              f"{'heap, written a second':24} {'n':>4} {'p50':>7} {'p99':>7} {'max':>7} "
-             f"{'without':>8} {'with':>8} {'put':>7} {'p50':>8} {'dirty':>6} {'pages':>6} "
+             f"{'without':>8} {'with':>8} {'put':>7} {'':>6} {'n':>3} {'p50':>8} {'dirty':>6} {'pages':>6} "
              f"{'pages':>6} {'p50':>8} {'max':>9}")
 
 

@@ -12,7 +12,8 @@
 #include "core/base/sys.h"
 #include "core/base/valgrind.h"
 
-#define PROBE_PAGES 4
+#define PROBE_PAGES      4
+#define PROBE_HOLE_BYTES (8u << 20) /* more than three page tables map, so two of them wholly */
 
 /* The number of pages found written in the probe's range, now protected again; or -errno. */
 static int probe_written(int pagemap, const char *memory)
@@ -80,6 +81,67 @@ static int probe_tracking(int uffd, int pagemap, char *memory)
     return probe_written(pagemap, memory) == 1 ? 0 : -EOPNOTSUPP;
 }
 
+/* What PAGEMAP_SCAN says when it is asked for WRITTEN and nothing else: the number of regions. */
+static int ask_unprotected(int pagemap, const char *memory, size_t bytes,
+                           struct page_region regions[PROBE_PAGES])
+{
+    struct pm_scan_arg scan = {
+        .size = sizeof scan,
+        .start = (uintptr_t)memory,
+        .end = (uintptr_t)memory + bytes,
+        .vec = (uintptr_t)regions,
+        .vec_len = PROBE_PAGES,
+        .category_mask = PAGE_IS_WRITTEN,
+        .return_mask = PAGE_IS_WRITTEN,
+    };
+
+    return (int)sys_call(SYS_ioctl, pagemap, PAGEMAP_SCAN, &scan);
+}
+
+static bool is_region(const struct page_region *region, const char *memory, size_t bytes)
+{
+    return region->start == (uintptr_t)memory && region->end == (uintptr_t)memory + bytes;
+}
+
+/* Where there is no page table: not before Linux 7, or 6.18 with its later corrections. */
+static bool probe_hole(int uffd, int pagemap)
+{
+    struct page_region regions[PROBE_PAGES];
+    char *memory = sys_mmap(NULL, PROBE_HOLE_BYTES, PROT_NONE, /* else mlockall() would fill it */
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct uffdio_register range = {
+        .range = {(uintptr_t)memory, PROBE_HOLE_BYTES},
+        .mode = UFFDIO_REGISTER_MODE_WP,
+    };
+    bool told;
+
+    if (sys_failed((long)memory))
+        return false;
+    told = sys_call(SYS_ioctl, uffd, UFFDIO_REGISTER, &range) == 0 &&
+           ask_unprotected(pagemap, memory, PROBE_HOLE_BYTES, regions) == 1 &&
+           is_region(&regions[0], memory, PROBE_HOLE_BYTES);
+    sys_munmap(memory, PROBE_HOLE_BYTES);
+    return told;
+}
+
+/*
+ * All but protected pages: absent ones are told with those that were written. That is a short cut
+ * of the kernel, not a promise. And move_pages() without a place to move to says of each page
+ * whether it is there. Pages 0 and 2 are present and protected.
+ */
+static bool probe_quick(int uffd, int pagemap, const char *memory)
+{
+    struct page_region regions[PROBE_PAGES];
+    const void *pages[] = {memory, memory + PAGE_BYTES, memory + 2 * PAGE_BYTES};
+    int nodes[3] = {-1, 0, -1};
+
+    return ask_unprotected(pagemap, memory, PROBE_PAGES * PAGE_BYTES, regions) == 2 &&
+           is_region(&regions[0], memory + PAGE_BYTES, PAGE_BYTES) &&
+           is_region(&regions[1], memory + 3 * PAGE_BYTES, PAGE_BYTES) &&
+           sys_call(SYS_move_pages, 0, 3, pages, NULL, nodes, 0) == 0 && nodes[0] >= 0 &&
+           nodes[1] < 0 && nodes[2] >= 0 && probe_hole(uffd, pagemap);
+}
+
 static void probe_kernel(struct kernel_features *features)
 {
     void *mapped = sys_mmap(NULL, PROBE_PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE,
@@ -99,6 +161,8 @@ static void probe_kernel(struct kernel_features *features)
     features->userfaultfd_error =
         uffd < 0 ? uffd : probe_tracking(uffd, features->pagemap_scan ? pagemap : -1, mapped);
     features->userfaultfd_wp_async = features->userfaultfd_error == 0;
+    features->pagemap_quick = features->userfaultfd_wp_async && features->pagemap_scan &&
+                              probe_quick(uffd, pagemap, mapped);
 
     if (uffd >= 0)
         sys_close(uffd);

@@ -22,6 +22,7 @@ enum tracking {
 struct kernel_features {
     bool userfaultfd_wp_async; /* UFFD_FEATURE_WP_ASYNC and _WP_UNPOPULATED, unprivileged */
     bool pagemap_scan;         /* the PAGEMAP_SCAN ioctl */
+    bool pagemap_quick;        /* its short cut for what is not protected, and move_pages() */
     bool soft_dirty;           /* asked for apart, see below */
     int userfaultfd_error;     /* why not: -errno, for messages */
     int pagemap_scan_error;

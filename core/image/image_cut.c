@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "core/base/sys.h"
+#include "core/image/changed.h"
 #include "core/image/file_area.h"
 #include "core/image/image_writer.h"
 #include "core/image/writer_state.h"
@@ -218,10 +219,20 @@ static int cut_precopied(struct cut *cut, const struct tracker_group *group)
 }
 
 /*
- * In anonymous memory one walk of the page tables tells what was written and what is gone. It
- * protects nothing: what is copied here counts as written in the next round too, which compares it
- * once more.
+ * In anonymous memory what was written and what is gone is one question. It protects nothing:
+ * what is copied here counts as written in the next round too, which compares it once more.
  */
+static int cut_changed(struct cut *cut, const struct tracker_group *group)
+{
+    struct image_writer *writer = cut->writer;
+    struct pagemap *pagemap = &writer->tracker.pagemap;
+
+    if (writer->tracker.is_quick)
+        return changed_each(pagemap, group->start, group->end,
+                            index_page_count(writer->pool->index), cut_changed_run, cut);
+    return pagemap_changed(pagemap, group->start, group->end, cut_changed_run, cut);
+}
+
 static int cut_tracked(struct cut *cut, const struct tracker_group *group)
 {
     struct image_writer *writer = cut->writer;
@@ -230,7 +241,7 @@ static int cut_tracked(struct cut *cut, const struct tracker_group *group)
     int status = 0;
 
     if (in_one)
-        status = pagemap_changed(pagemap, group->start, group->end, cut_changed_run, cut);
+        status = cut_changed(cut, group);
     else
         status = pagemap_written(pagemap, group->start, group->end, group->backing,
                                  writer->suspect_all, cut_run, cut);

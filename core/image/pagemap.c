@@ -299,16 +299,69 @@ int pagemap_look_written(struct pagemap *pagemap, uint64_t start, uint64_t end,
     return pool_written(pagemap, &scan, visit, context);
 }
 
-/* What is swapped out and has not been written since is as it was. */
-int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end, page_run_visit *visit,
-                    void *context)
+static struct pm_scan_arg changed_question(uint64_t start, uint64_t end)
 {
-    struct pm_scan_arg scan = {
+    return (struct pm_scan_arg){
         .start = start,
         .end = end,
         .category_inverted = PAGE_IS_PRESENT,
         .category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
         .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+    };
+}
+
+/* What is swapped out and has not been written since is as it was. */
+int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end, page_run_visit *visit,
+                    void *context)
+{
+    struct pm_scan_arg scan = changed_question(start, end);
+
+    return scan_all(pagemap, &scan, PAGE_IS_SWAPPED, visit, context);
+}
+
+int pagemap_changed_part(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                         page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = changed_question(start, end);
+
+    return ask(pagemap, &scan, pagemap->details, DETAIL_REGIONS, PAGE_IS_SWAPPED, visit, context);
+}
+
+/* walk_end does not tell whether all was looked at: it stays where the kernel first made room. */
+int pagemap_unprotected(struct pagemap *pagemap, uint64_t start, uint64_t end, uint64_t max_regions,
+                        uint64_t max_pages, const struct page_region **told)
+{
+    struct pm_scan_arg scan = {
+        .size = sizeof scan,
+        .start = start,
+        .end = end,
+        .vec = (uintptr_t)pagemap->regions,
+        .vec_len = max_regions < SCAN_REGIONS ? max_regions : SCAN_REGIONS,
+        .max_pages = max_pages,
+        .category_mask = PAGE_IS_WRITTEN,
+        .return_mask = PAGE_IS_WRITTEN,
+    };
+    uint64_t limit = scan.vec_len, bytes = 0;
+    long count;
+
+    do
+        count = sys_call(SYS_ioctl, pagemap->fd, PAGEMAP_SCAN, &scan);
+    while (count == -EINTR);
+    for (long i = 0; i < count; i++)
+        bytes += pagemap->regions[i].end - pagemap->regions[i].start;
+    *told = pagemap->regions;
+    return count == (long)limit || bytes >= max_pages * PAGE_BYTES ? STATUS_LIMIT : (int)count;
+}
+
+int pagemap_absent_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                page_run_visit *visit, void *context)
+{
+    struct pm_scan_arg scan = {
+        .start = start,
+        .end = end,
+        .category_inverted = PAGE_IS_PRESENT | PAGE_IS_WPALLOWED,
+        .category_mask = PAGE_IS_PRESENT | PAGE_IS_WPALLOWED,
+        .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
     };
 
     return scan_all(pagemap, &scan, PAGE_IS_SWAPPED, visit, context);

@@ -99,6 +99,24 @@ MUST_CHECK int pagemap_written(struct pagemap *pagemap, uint64_t start, uint64_t
 MUST_CHECK int pagemap_changed(struct pagemap *pagemap, uint64_t start, uint64_t end,
                                page_run_visit *visit, void *context);
 
+/*
+ * The same in questions that cost less, if the kernel has pagemap_quick (kernel_features.h). First:
+ * what of registered memory is not protected, that is, was written or is absent. Returns how many
+ * regions *told holds, as runs above, good until pagemap is asked again other than for a part; or
+ * STATUS_LIMIT if there are max_regions or max_pages (neither is 0), or more than can be held.
+ */
+MUST_CHECK int pagemap_unprotected(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                   uint64_t max_regions, uint64_t max_pages,
+                                   const struct page_region **told);
+
+/* pagemap_changed() of a part. */
+MUST_CHECK int pagemap_changed_part(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                    page_run_visit *visit, void *context);
+
+/* Then: absent pages (RUN_ABSENT) of mappings that are not registered. Passes over the others. */
+MUST_CHECK int pagemap_absent_unregistered(struct pagemap *pagemap, uint64_t start, uint64_t end,
+                                           page_run_visit *visit, void *context);
+
 /* The same (not all) without protecting anything, in mappings of every kind: where a mapping is not
  * registered each saved page counts as written. */
 MUST_CHECK int pagemap_look_written(struct pagemap *pagemap, uint64_t start, uint64_t end,

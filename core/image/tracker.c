@@ -63,6 +63,7 @@ int tracker_open(struct tracker *tracker, struct arena *arena,
     if (status < 0 || way != TRACKING_WRITE_PROTECTION)
         return status;
     tracker->uffd = open_uffd();
+    tracker->is_quick = features->pagemap_quick;
     if (tracker->uffd >= 0)
         return 0;
     status = tracker->uffd;

@@ -38,6 +38,7 @@ struct tracker {
     enum tracking way; /* never TRACKING_BEST */
     int uffd;          /* -1: none */
     struct pagemap pagemap;
+    bool is_quick;                /* see changed.h */
     bool distrusts_marks;         /* pages may bear protection marks that do not hold */
     uint32_t *unregistered_pages; /* by mapping, of the space last prepared; 0: tracked */
     uint64_t untracked_pages;     /* the sum of what was left of these */

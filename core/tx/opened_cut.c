@@ -37,6 +37,7 @@ static int make_writer(struct pheap *heap, struct problem *why)
     int status;
 
     kernel_features_probe(&features);
+    features.pagemap_quick = false; /* it asks twice, and nobody stands still in between */
     options.features = &features;
     heap->space = (struct address_space){.excluded_count = 2};
     heap->space.excluded[0] = (struct address_range){0, heap->memory.base};

@@ -40,10 +40,12 @@ static void a_feature_is_there_or_its_error_is(void)
 
     memset(&features, 0xff, sizeof features);
     kernel_features_probe(&features);
-    tap_note("userfaultfd: %s; PAGEMAP_SCAN: %s", status_text(features.userfaultfd_error),
-             status_text(features.pagemap_scan_error));
+    tap_note("userfaultfd: %s; PAGEMAP_SCAN: %s, its short cut: %s",
+             status_text(features.userfaultfd_error), status_text(features.pagemap_scan_error),
+             features.pagemap_quick ? "as expected" : "no");
     CHECK_EQ(features.userfaultfd_wp_async, features.userfaultfd_error == 0);
     CHECK_EQ(features.pagemap_scan, features.pagemap_scan_error == 0);
+    CHECK(!features.pagemap_quick || (features.userfaultfd_wp_async && features.pagemap_scan));
     CHECK(features.userfaultfd_error <= 0);
     CHECK(features.pagemap_scan_error <= 0);
 }
