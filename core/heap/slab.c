@@ -53,7 +53,7 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
     slab->free_head = slab->start | LIST_END_BIT;
     slab->key = slab_key(heap, slab->start);
     slab->start_key = slab->start ^ slab->key;
-    slab->divisor = (UINT64_MAX / size_class_block_bytes(size_class) + 1) | 1;
+    slab->reciprocal = slab_reciprocal(size_class_block_bytes(size_class));
     slab->carved_bytes = 0;
     slab->remote = 0;
     slab->size_class = (uint8_t)size_class;
@@ -66,7 +66,8 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
 
 void slab_set_owner(struct span *slab, struct thread_heap *owner)
 {
-    slab->owned_start = slab->start + slab_tag(owner);
+    slab->owned_start =
+        slab_owned_start(slab, slab->flags & SLAB_NOTED ? TAG_NOBODY : slab_tag(owner));
     __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELEASE);
 }
 
@@ -166,7 +167,7 @@ void slab_count(const struct heap *heap, struct span *slab)
     uint32_t used = slab_find_used(heap, slab);
 
     slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_CURRENT);
-    slab->room = (used - 1ull) * ROOM_ONE;
+    slab->room = (int64_t)used - 1;
 }
 
 /* The words that hold the free bits of what is carved. */
@@ -204,7 +205,7 @@ static void slab_link_noted(const struct heap *heap, struct span *slab)
         slab_link_word(slab, bits, slab->start + i * 64 * bytes, bytes);
     }
     slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_NOTED);
-    slab->used = 0;
+    slab_set_owner(slab, (struct thread_heap *)slab->owner);
 }
 
 void slab_uncount(const struct heap *heap, struct span *slab)
@@ -279,7 +280,7 @@ bool slab_set_full(struct thread_heap *owner, struct span *slab)
     if (!__atomic_compare_exchange_n(&slab->remote, &nothing, REMOTE_NOTIFY, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         return false;
-    slab->owned_start = slab->start + TAG_NOBODY;
+    slab->owned_start = slab_owned_start(slab, TAG_NOBODY);
     __atomic_store_n(&slab->owner, (uint64_t)owner | OWNER_FULL, __ATOMIC_RELAXED);
     return true;
 }
