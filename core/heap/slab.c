@@ -87,7 +87,8 @@ bool slab_carve(const struct heap *heap, struct span *slab)
     uint32_t block_bytes = size_class_block_bytes(slab->size_class);
     uint32_t left = slab_uncarved_blocks(slab, block_bytes);
     uint32_t count = (PAGE_BYTES - slab->carved_bytes % PAGE_BYTES) / block_bytes;
-    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes;
+    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes, last, *words;
+    const uint64_t key = slab->key;
 
     if (left == 0)
         return false;
@@ -96,12 +97,12 @@ bool slab_carve(const struct heap *heap, struct span *slab)
     if (count > left)
         count = left;
     /* In ascending order, the last one linked to what was free before. */
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t *words = (uint64_t *)(block + (uint64_t)i * block_bytes);
-        uint64_t next = i + 1 < count ? (uint64_t)words + block_bytes : slab->free_head;
-
-        words[0] = next ^ slab->key;
+    last = block + (uint64_t)(count - 1) * block_bytes;
+    for (uint64_t next = block; next < last; *words = next ^ key) {
+        words = (uint64_t *)next;
+        next += block_bytes;
     }
+    *(uint64_t *)last = slab->free_head ^ key;
     slab_set_carved(slab, slab->carved_bytes + count * block_bytes);
     slab->free_head = block;
     return true;
