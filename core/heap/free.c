@@ -176,7 +176,7 @@ __attribute__((noinline)) static void free_checked(void *block)
  * noted anywhere. */
 static bool is_plain(const struct span *slab, const void *block)
 {
-    uint64_t offset = (uint64_t)block % SLICE_BYTES;
+    uint64_t offset = (uint64_t)block - slab->start;
 
     return slab->kind == SPAN_SLAB && !(slab_flags(slab) & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
@@ -194,7 +194,8 @@ static uint32_t span_traits(const struct span *span)
            TRAITS_MASK;
 }
 
-/* The same as is_plain(), and small, and another thread's. */
+/* The same as is_plain(), and small, and another thread's. Looks at the slab's second line alone.
+ */
 static inline bool is_plainly_remote(const struct span *slab, const void *block,
                                      const struct thread_heap *mine)
 {

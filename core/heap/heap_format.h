@@ -287,6 +287,12 @@ _Static_assert(offsetof(struct span, kind) % 4 == 0 && offsetof(struct span, siz
                    offsetof(struct span, flags) % 4 == 2,
                "free looks at the three at once");
 _Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
+_Static_assert(offsetof(struct span, room) + sizeof(int64_t) <= 64 &&
+                   offsetof(struct span, owner) >= 64 &&
+                   offsetof(struct span, carved_bytes) >= 64 && offsetof(struct span, key) >= 64 &&
+                   offsetof(struct span, owned_start) >= 64 &&
+                   offsetof(struct span, reciprocal) >= 64 && offsetof(struct span, kind) >= 64,
+               "the owner's words on the first, what others read on the second");
 _Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
                    __builtin_offsetof(struct heap, data.limit) == 120 &&
                    __builtin_offsetof(struct heap, top) == 200 &&
