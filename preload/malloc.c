@@ -127,9 +127,20 @@ void free(void *block)
     fast_free(block);
 }
 
-void *calloc(size_t count, size_t bytes)
+__attribute__((noinline)) static void *calloc_slow(size_t count, size_t bytes)
 {
     return or_enomem(program_start_heap() ? heap_calloc(count, bytes) : NULL);
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    size_t total;
+    void *block;
+
+    if (UNLIKELY(__builtin_mul_overflow(count, bytes, &total)))
+        return calloc_slow(count, bytes);
+    block = fast_malloc(heap_thread, total);
+    return LIKELY(block != NULL) ? memset(block, 0, total) : calloc_slow(count, bytes);
 }
 
 /* A block of ld.so's own malloc, of unknown size: what can be read of it is copied. */
@@ -150,18 +161,22 @@ __attribute__((noinline)) static void *realloc_slow(void *block, size_t bytes)
     return or_enomem(heap_realloc(block, bytes));
 }
 
-void *realloc(void *block, size_t bytes)
+__attribute__((noinline)) static void *realloc_block(void *block, size_t bytes)
 {
     void *result;
 
-    if (block == NULL)
-        return malloc(bytes);
     if (bytes == 0) {
         free(block);
         return NULL;
     }
     result = heap_realloc_plain(block, bytes);
     return LIKELY(result != NULL) ? result : realloc_slow(block, bytes);
+}
+
+/* Without a frame: some programs have all their blocks from here. */
+void *realloc(void *block, size_t bytes)
+{
+    return block == NULL ? malloc(bytes) : realloc_block(block, bytes);
 }
 
 void *reallocarray(void *block, size_t count, size_t bytes)

@@ -5,7 +5,7 @@
  * malloc leaves it when the size has no entry in the table, which class_pop() does without, or
  * the current slab's free list is empty; "no heap yet", "no thread heap yet", "remote frees wait"
  * and "epoch over" are all behind that one branch. free leaves it when one product says that the
- * pointer is no block of a slab of this thread that is neither full nor about to be empty, see
+ * pointer is no block of a slab of this thread that is neither full nor NOTED, see
  * heap_format.h.
  */
 #ifndef PHEAP_HEAP_FAST_PATH_H
@@ -28,6 +28,13 @@ __attribute__((no_sanitize("thread"))) static inline uint64_t link_at(const uint
     return link;
 }
 
+/* Fetches the line of any address so that it can be written too: it may be another processor's.
+ * (The compiler's own makes a fetch for reading of it, unless told which processor it will be.) */
+static inline void prefetch_to_write(const void *pointer)
+{
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)pointer));
+}
+
 /* Up to SMALL_MAX_BYTES, from the calling thread's heap. NULL: none is at hand. */
 static inline void *small_pop(struct thread_heap *mine, size_t bytes)
 {
@@ -43,8 +50,8 @@ static inline void *small_pop(struct thread_heap *mine, size_t bytes)
         return NULL;
     offset |= slab->start;
     slab->free_head = offset;
-    __builtin_prefetch((const void *)offset); /* the next malloc reads its link at once */
-    SLAB_ORDER();                             /* what is in a list has its link */
+    prefetch_to_write((const void *)offset); /* the next malloc reads its link at once */
+    SLAB_ORDER();                            /* what is in a list has its link */
     slab_unmark(block);
     return block;
 }
@@ -85,6 +92,8 @@ static inline void *counted_malloc(struct thread_heap *mine, size_t bytes)
 /* The descriptor of the span that `block` lies in; NULL if it is not in the slot. */
 struct span *heap_block_span(const void *block);
 void heap_free_slow(void *block);
+/* The owner has freed the block and counted its slab's room down. */
+void heap_slab_spent(const void *block);
 
 /* Of any pointer's slice; see slot.h. */
 static inline struct span *span_of_slice(const void *pointer)
@@ -93,19 +102,31 @@ static inline struct span *span_of_slice(const void *pointer)
                            ((uintptr_t)pointer >> (SLICE_SHIFT - SPAN_SHIFT) & heap_span_mask));
 }
 
-/* False: not a block of this slab that may go to its list at once. */
-static inline bool slab_free(struct span *slab, void *block)
+/* Whether it is a block in use of a slab of this thread that is neither full nor NOTED. */
+static inline bool slab_is_own(const struct span *slab, const void *block)
 {
     uint64_t offset = (uintptr_t)block - slab->owned_start + heap_tag;
 
-    return LIKELY(offset * slab->divisor < slab->room) && slab_free_to_list(slab, block);
+    return LIKELY(offset * slab->reciprocal >= PRODUCT_LEAST) &&
+           LIKELY(!slab_looks_free(slab, block));
+}
+
+static inline void slab_free(struct span *slab, void *block)
+{
+    slab_push(slab, block);
+    if (UNLIKELY(--slab->room < 0))
+        heap_slab_spent(block);
 }
 
 /* Every case, the slow ones by tail calls. */
 static inline void fast_free(void *block)
 {
-    if (UNLIKELY(!slab_free(span_of_slice(block), block)))
+    struct span *slab = span_of_slice(block);
+
+    if (UNLIKELY(!slab_is_own(slab, block)))
         heap_free_slow(block);
+    else
+        slab_free(slab, block);
 }
 
 #endif

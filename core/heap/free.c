@@ -75,7 +75,7 @@ static void free_counted(const struct heap *heap, struct span *slab, void *block
         noted_add(heap, slab, block);
     } else {
         slab_push(slab, block);
-        slab->room -= ROOM_ONE;
+        slab->room--;
     }
 }
 
@@ -113,7 +113,19 @@ static void slab_emptied(struct heap *heap, struct span *slab)
     epoch_tick(heap);
 }
 
-/* There was no room left to count down. */
+/* A slab that is not ours any more: a signal handler came in between and has given it back. */
+__attribute__((noinline)) void heap_slab_spent(const void *block)
+{
+    struct span *slab = heap_block_span(block);
+
+    if (slab->kind != SPAN_SLAB || slab->owner != (uint64_t)heap_thread)
+        return;
+    if (slab->flags & SLAB_CURRENT)
+        slab->room = ROOM_CURRENT;
+    else if (slab_used(slab) == 0)
+        slab_emptied(heap_here(), slab);
+}
+
 static void free_own(struct heap *heap, struct span *slab, void *block)
 {
     if (slab->flags & SLAB_CURRENT) {
@@ -182,11 +194,12 @@ static uint32_t span_traits(const struct span *span)
            TRAITS_MASK;
 }
 
-/* The same as is_plain(), and small, and another thread's. */
+/* The same as is_plain(), and small, and another thread's. Looks at the slab's second line alone.
+ */
 static inline bool is_plainly_remote(const struct span *slab, const void *block,
                                      const struct thread_heap *mine)
 {
-    uint64_t offset = (uint64_t)block - slab->start;
+    uint64_t offset = (uint64_t)block % SLICE_BYTES;
 
     return span_traits(slab) == SPAN_SLAB &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
@@ -200,11 +213,14 @@ __attribute__((noinline)) static void free_clearing(void *block, struct span *sp
         free_checked(block);
 }
 
-/* In a slab of several slices the block's own slice may not be the one that knows. */
+/* In a slab of several slices the block's own slice may not be the one that knows. Another thread's
+ * block is in another processor's cache, likely: it is on its way while the slab is looked at. */
 __attribute__((noinline)) void heap_free_slow(void *block)
 {
     struct span *span = span_of_slice(block);
     struct thread_heap *mine = heap_thread;
+
+    prefetch_to_write(block);
 
     if (is_plainly_remote(span, block, mine) && !mine->batching)
         remote_gather(mine, span, block);
@@ -212,7 +228,9 @@ __attribute__((noinline)) void heap_free_slow(void *block)
         return;
     else if (noted_is_clearing())
         free_clearing(block, span);
-    else if (span->kind != SPAN_INSIDE || !slab_free(span - span->slices, block))
+    else if (span->kind == SPAN_INSIDE && slab_is_own(span - span->slices, block))
+        slab_free(span - span->slices, block);
+    else
         free_checked(block);
 }
 

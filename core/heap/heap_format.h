@@ -44,7 +44,7 @@
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 4
+#define HEAP_VERSION 5
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -87,7 +87,7 @@ enum span_flags {
  *
  * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
  * `owned_start` says the same to free(): the slab's address plus the owner's tag, or plus
- * TAG_NOBODY when it is full.
+ * TAG_NOBODY when it is full or NOTED, less one block.
  *
  * `remote` is the newest block freed by another thread, plus REMOTE_NOTIFY when whoever frees the
  * next one must put the slab into the owner's `notified` stack, plus the length of the list
@@ -100,55 +100,56 @@ enum span_flags {
 #define REMOTE_BLOCK       ((1ull << REMOTE_COUNT_SHIFT) - 1 - REMOTE_NOTIFY)
 
 /*
- * free()'s one check. With offset = block + the thread's tag - owned_start, a block may go to the
- * slab's free list at once if offset * divisor < room, modulo 2^64. In all other cases, that is
- *   inside a block        the product is at least divisor, which is above any room
- *   another slab          a multiple of 2^40 or, outside the slot, more than 2^44 is in the offset;
- *                         divisor is odd, so it stays in the product
- *   full, large, none     room or the tag does not allow it
- *   the last used block   room is 0: the slab is to be given back
- *   noted                 room is 0
- *   the thread clears out its tag has TAG_CLEARING, and so has the product
+ * free()'s one check. With offset = block + the thread's tag - owned_start, the distance from one
+ * block before the slab, a block may go to the slab's free list at once if
+ * offset * reciprocal >= PRODUCT_LEAST, modulo 2^64. In all other cases, that is
+ *   inside a block          the product is below minus the reciprocal, and so below that
+ *   another slab            a multiple of 2^40 or, outside the slot, more than 2^44 is in the
+ *                           offset; the reciprocal is odd, so it stays in the product
+ *   full, NOTED             the tag is nobody's
+ *   large, none             the reciprocal is 0, and so is the product
+ *   the thread clears out   its tag has TAG_CLEARING, which stays in the product
  * the slow path finds out which it is.
  *
- * Worked example: blocks of 48 bytes. divisor = (2^64 + 80) / 48, the first odd number that will
- * do. Block 3 has offset 144, product 3 * 80 = 240. With 10 blocks used room is 9 << 22: allowed.
+ * Worked example: blocks of 48 bytes. (2^64 + 80) / 48 is the first odd number that will do, and
+ * the reciprocal is that many below 2^64. Block 3 has offset 192, product -4 * 80 = -320.
  */
-#define ROOM_SHIFT   22                   /* a block's product is below 1 << ROOM_SHIFT */
-#define ROOM_ONE     (1ull << ROOM_SHIFT) /* slab not CURRENT: (used - 1) * ROOM_ONE */
-#define ROOM_CURRENT (4096ull * ROOM_ONE) /* counted down and renewed */
-#define TAG_SHIFT    40                   /* a thread heap's tag: (index + 1) << TAG_SHIFT */
-#define TAG_NOBODY   (1ull << 62)
-#define TAG_CLEARING (1ull << 63)
+#define PRODUCT_LEAST (-(1ull << 22)) /* of the last block of the largest slab */
+#define ROOM_CURRENT  4096            /* counted down and renewed */
+#define TAG_SHIFT     40              /* a thread heap's tag: (index + 1) << TAG_SHIFT */
+#define TAG_NOBODY    (1ull << 62)
+#define TAG_CLEARING  (1ull << 63)
 
 /* One bit a block of 16 bytes. */
 #define FREE_BITS_BYTES (SLICE_BYTES / 16 / 8)
 
+/*
+ * What a slab's owner writes in every malloc and free is on the first line, and nobody else looks
+ * there; what others read when they free a block is on the second, and changes when the slab does.
+ */
 struct span {
-    /* What malloc and free look at. */
     union {
         uint64_t free_head;   /* slab: first free block, or slab start + 1 */
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
         uint64_t freed_epoch; /* FREE, and ASIDE if kept: heap.epoch when it was freed */
     };
-    uint64_t key;         /* slab: encodes links, see above; HARD_*: canary */
     uint64_t start;       /* slab: its address */
     uint64_t start_key;   /* slab: start ^ key, turns a link into an offset */
-    uint64_t owned_start; /* slab: start + tag */
-    uint64_t divisor;     /* slab: 2^64 / block bytes, rounded up to the next odd number */
-    uint64_t room;        /* slab */
-    uint32_t used;        /* slab, NOTED: blocks in use; else 0 */
-    uint8_t kind;
-    uint8_t size_class;
-    uint8_t flags;
-    uint8_t shared; /* slab: another thread has freed a block of it */
-    /* The rest, and what other threads write, on a line of its own. */
+    int64_t room;         /* slab, not CURRENT: blocks in use - 1; CURRENT: see ROOM_CURRENT */
+    uint32_t kept_dirty;  /* purging: pieces that the kernel did not take */
+    uint32_t reserved[7]; /* 0 */
     _Alignas(64) uint64_t remote; /* slab */
     uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
     uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
     uint32_t slices;              /* length; INSIDE: distance to the first; FREE_END: as its FREE */
     uint32_t next, prev;          /* slices: in a list of slabs or free runs; 0 none */
-    uint32_t kept_dirty;          /* purging: pieces that the kernel did not take */
+    uint64_t key;                 /* slab: encodes links, see above; HARD_*: canary */
+    uint64_t owned_start;         /* slab: start + tag - block bytes */
+    uint64_t reciprocal; /* slab: minus 2^64 / block bytes, that rounded up to an odd number */
+    uint8_t kind;
+    uint8_t size_class;
+    uint8_t flags;
+    uint8_t shared; /* slab: another thread has freed a block of it */
 };
 
 /* Blocks of one slab of another thread's, on their way to its remote list. */
@@ -286,10 +287,16 @@ _Static_assert(offsetof(struct span, kind) % 4 == 0 && offsetof(struct span, siz
                    offsetof(struct span, flags) % 4 == 2,
                "free looks at the three at once");
 _Static_assert(sizeof(struct span) == 1 << SPAN_SHIFT, "a descriptor is two cache lines");
+_Static_assert(offsetof(struct span, room) + sizeof(int64_t) <= 64 &&
+                   offsetof(struct span, owner) >= 64 &&
+                   offsetof(struct span, carved_bytes) >= 64 && offsetof(struct span, key) >= 64 &&
+                   offsetof(struct span, owned_start) >= 64 &&
+                   offsetof(struct span, reciprocal) >= 64 && offsetof(struct span, kind) >= 64,
+               "the owner's words on the first, what others read on the second");
 _Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
                    __builtin_offsetof(struct heap, data.limit) == 120 &&
                    __builtin_offsetof(struct heap, top) == 200 &&
-                   __builtin_offsetof(struct span, kind) == 60 &&
+                   __builtin_offsetof(struct span, kind) == 120 &&
                    __builtin_offsetof(struct span, slices) == 84,
                "docs/pool-format.md states these");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");

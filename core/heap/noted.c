@@ -48,8 +48,7 @@ bool noted_begin(const struct heap *heap, struct span *slab)
     if (slab->slices != 1 || slab->flags & SLAB_CURRENT ||
         !heap_has_free_bits(heap, heap_slice_of(heap, slab)))
         return false;
-    slab->used = slab_used(slab);
-    slab->room = 0;
+    slab->owned_start = slab_owned_start(slab, TAG_NOBODY);
     SLAB_ORDER(); /* a signal handler's free finds the one or the other */
     slab_set_flags(slab, slab->flags | SLAB_NOTED);
     list_to_bits(heap, slab);
@@ -60,12 +59,18 @@ void noted_add(const struct heap *heap, struct span *slab, const void *block)
 {
     set_bit(heap, slab, (uint64_t)block);
     SLAB_ORDER(); /* what is not counted as used has its bit */
-    slab->used--;
+    slab->room--;
 }
 
 bool noted_free_first(const struct heap *heap, struct span *slab, void *block)
 {
-    if ((uint64_t)noted_product(slab, block) >= slab->room)
+    if (!noted_may_free(slab, noted_product(slab, block)))
         return false;
-    return noted_begin(heap, slab) ? noted_free(heap, slab, block) : slab_free_to_list(slab, block);
+    if (noted_begin(heap, slab))
+        return noted_free(heap, slab, block);
+    if (slab_looks_free(slab, block))
+        return false;
+    slab_push(slab, block);
+    slab->room--;
+    return true;
 }

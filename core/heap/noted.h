@@ -7,8 +7,9 @@
  * random. So a free bit is set instead, in a slab that is NOTED from then on, and the block is not
  * touched. The bits become a list, lowest address first, when the slab becomes CURRENT.
  *
- * Such a block has no mark. A NOTED slab has no list and no room, so that every free of a block of
- * it looks at the bit; the mark is looked at only if other threads have freed blocks of it
+ * Such a block has no mark. A NOTED slab has no list, and to free() it is nobody's, so that every
+ * free of a block of it looks at the bit; the mark is looked at only if other threads have freed
+ * blocks of it
  * (`shared`).
  *
  * Clearing out begins with the CLEARING_AFTER-th free into a full slab and ends when a list that
@@ -55,11 +56,19 @@ static inline bool noted_set_bit(const struct heap *heap, const struct span *sla
 
 __extension__ typedef unsigned __int128 wide;
 
-/* As free()'s own, see heap_format.h. The upper half is the block's number. */
+/* The upper half is the number of a block, the lower half says whether it is one: not above
+ * -PRODUCT_LEAST. */
 static inline wide noted_product(const struct span *slab, const void *block)
 {
-    return (wide)((uintptr_t)block - slab->owned_start + (heap_tag & ~TAG_CLEARING)) *
-           slab->divisor;
+    return (wide)((uintptr_t)block - slab->start) * -slab->reciprocal;
+}
+
+/* Whether it is a block of a slab of the calling thread's that is not full, and not its last one in
+ * use. */
+static inline bool noted_may_free(const struct span *slab, wide product)
+{
+    return (uint64_t)product <= -PRODUCT_LEAST && slab->room > 0 &&
+           __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) == (uint64_t)heap_thread;
 }
 
 /* The owner's free of a block of a slab that is NOTED. Any pointer into any span. False: nothing
@@ -68,12 +77,12 @@ static inline bool noted_free(const struct heap *heap, struct span *slab, const 
 {
     wide product = noted_product(slab, block);
 
-    if ((uint64_t)product >= ROOM_ONE || slab->used <= 1 ||
+    if (!noted_may_free(slab, product) ||
         (__atomic_load_n(&slab->shared, __ATOMIC_RELAXED) && slab_looks_free(slab, block)) ||
         !noted_set_bit(heap, slab, (uint64_t)(product >> 64)))
         return false;
     SLAB_ORDER(); /* what is not counted as used has its bit */
-    slab->used--;
+    slab->room--;
     return true;
 }
 

@@ -53,7 +53,7 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
     slab->free_head = slab->start | LIST_END_BIT;
     slab->key = slab_key(heap, slab->start);
     slab->start_key = slab->start ^ slab->key;
-    slab->divisor = (UINT64_MAX / size_class_block_bytes(size_class) + 1) | 1;
+    slab->reciprocal = slab_reciprocal(size_class_block_bytes(size_class));
     slab->carved_bytes = 0;
     slab->remote = 0;
     slab->size_class = (uint8_t)size_class;
@@ -66,7 +66,8 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
 
 void slab_set_owner(struct span *slab, struct thread_heap *owner)
 {
-    slab->owned_start = slab->start + slab_tag(owner);
+    slab->owned_start =
+        slab_owned_start(slab, slab->flags & SLAB_NOTED ? TAG_NOBODY : slab_tag(owner));
     __atomic_store_n(&slab->owner, (uint64_t)owner, __ATOMIC_RELEASE);
 }
 
@@ -86,7 +87,8 @@ bool slab_carve(const struct heap *heap, struct span *slab)
     uint32_t block_bytes = size_class_block_bytes(slab->size_class);
     uint32_t left = slab_uncarved_blocks(slab, block_bytes);
     uint32_t count = (PAGE_BYTES - slab->carved_bytes % PAGE_BYTES) / block_bytes;
-    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes;
+    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes, last, *words;
+    const uint64_t key = slab->key;
 
     if (left == 0)
         return false;
@@ -95,12 +97,12 @@ bool slab_carve(const struct heap *heap, struct span *slab)
     if (count > left)
         count = left;
     /* In ascending order, the last one linked to what was free before. */
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t *words = (uint64_t *)(block + (uint64_t)i * block_bytes);
-        uint64_t next = i + 1 < count ? (uint64_t)words + block_bytes : slab->free_head;
-
-        words[0] = next ^ slab->key;
+    last = block + (uint64_t)(count - 1) * block_bytes;
+    for (uint64_t next = block; next < last; *words = next ^ key) {
+        words = (uint64_t *)next;
+        next += block_bytes;
     }
+    *(uint64_t *)last = slab->free_head ^ key;
     slab_set_carved(slab, slab->carved_bytes + count * block_bytes);
     slab->free_head = block;
     return true;
@@ -166,7 +168,7 @@ void slab_count(const struct heap *heap, struct span *slab)
     uint32_t used = slab_find_used(heap, slab);
 
     slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_CURRENT);
-    slab->room = (used - 1ull) * ROOM_ONE;
+    slab->room = (int64_t)used - 1;
 }
 
 /* The words that hold the free bits of what is carved. */
@@ -204,7 +206,7 @@ static void slab_link_noted(const struct heap *heap, struct span *slab)
         slab_link_word(slab, bits, slab->start + i * 64 * bytes, bytes);
     }
     slab_set_flags(slab, slab->flags & ~(uint32_t)SLAB_NOTED);
-    slab->used = 0;
+    slab_set_owner(slab, (struct thread_heap *)slab->owner);
 }
 
 void slab_uncount(const struct heap *heap, struct span *slab)
@@ -279,7 +281,7 @@ bool slab_set_full(struct thread_heap *owner, struct span *slab)
     if (!__atomic_compare_exchange_n(&slab->remote, &nothing, REMOTE_NOTIFY, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         return false;
-    slab->owned_start = slab->start + TAG_NOBODY;
+    slab->owned_start = slab_owned_start(slab, TAG_NOBODY);
     __atomic_store_n(&slab->owner, (uint64_t)owner | OWNER_FULL, __ATOMIC_RELAXED);
     return true;
 }

@@ -29,10 +29,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "core/heap/heap.h"
 #include "core/heap/heap_format.h"
 
 /* The order in which a torn operation of a thread that is gone after fork() stays harmless. */
 #define SLAB_ORDER() __atomic_signal_fence(__ATOMIC_ACQ_REL)
+
+/* free()'s view of whose blocks they are; under the lock of whoever changes it. */
+static inline uint64_t slab_owned_start(const struct span *slab, uint64_t tag)
+{
+    return slab->start + tag - size_class_block_bytes(slab->size_class);
+}
 
 /* Its owner changes them while others look, so each look and each change is one. */
 static inline uint8_t slab_flags(const struct span *slab)
@@ -94,12 +101,13 @@ static inline void slab_push(struct span *slab, void *pointer)
 /* Blocks in use, of a slab that is not CURRENT. */
 static inline uint32_t slab_used(const struct span *slab)
 {
-    return slab->flags & SLAB_NOTED ? slab->used : (uint32_t)(slab->room >> ROOM_SHIFT) + 1;
+    return (uint32_t)(slab->room + 1);
 }
 
+/* From the slab's start. */
 static inline bool slab_offset_is_block(const struct span *slab, uint64_t offset)
 {
-    return offset * slab->divisor < ROOM_ONE;
+    return -(offset * slab->reciprocal) <= -PRODUCT_LEAST;
 }
 
 static inline bool slab_looks_free(const struct span *slab, const void *block)
@@ -107,14 +115,10 @@ static inline bool slab_looks_free(const struct span *slab, const void *block)
     return *block_mark(block) == (uint32_t)slab->key;
 }
 
-/* The block's number and its slab's room fit. False: it looks as if it were free. */
-static inline bool slab_free_to_list(struct span *slab, void *block)
+/* See heap_format.h. */
+static inline uint64_t slab_reciprocal(uint32_t block_bytes)
 {
-    if (__builtin_expect(slab_looks_free(slab, block), 0))
-        return false;
-    slab_push(slab, block);
-    slab->room -= ROOM_ONE;
-    return true;
+    return -((UINT64_MAX / block_bytes + 1) | 1);
 }
 
 /* Other threads' list: its newest block and its length. */
@@ -174,10 +178,19 @@ void slab_drop_current(struct heap *heap, struct thread_heap *owner, uint32_t si
 /* In no list any more, no block handed out. */
 void slab_release(struct heap *heap, struct span *slab);
 
+/* slab->start, without a look at the line that the slab's owner writes to. */
+static inline uint64_t slab_start(const struct span *slab)
+{
+    uint64_t in_slot = (uintptr_t)slab % SLOT_BYTES;
+    uint64_t slice = (in_slot - SPANS_OFFSET) >> SPAN_SHIFT;
+
+    return (uintptr_t)slab - in_slot + (slice << SLICE_SHIFT);
+}
+
 /* Links a block in front of a list of the slab's that is nobody's yet; first is null for none. */
 static inline void slab_link(const struct span *slab, uint64_t *block, const uint64_t *first)
 {
-    uint64_t next = first ? (uint64_t)first : (slab->start | LIST_END_BIT);
+    uint64_t next = first ? (uint64_t)first : (slab_start(slab) | LIST_END_BIT);
 
     block[0] = next ^ slab->key;
 }

@@ -182,12 +182,11 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
         return problem_set(why, STATUS_DAMAGED,
                            "slab at %p: %u used + %ld in the list + %u bits != %u carved", start,
                            slab_used(slab), (long)free_blocks, bits, carved);
-    if (!(slab->flags & SLAB_NOTED) ? bits > 0 || slab->used > 0
-                                    : current || slab->room > 0 || free_blocks > 0)
-        return problem_set(why, STATUS_DAMAGED,
-                           "slab at %p: flags 0x%x, %u free bits, %u used, room 0x%lx", start,
-                           slab->flags, bits, slab->used, slab->room);
-    if (slab->owned_start != slab->start + (is_full ? TAG_NOBODY : slab_tag(owner)))
+    if (!(slab->flags & SLAB_NOTED) ? bits > 0 : current || free_blocks > 0)
+        return problem_set(why, STATUS_DAMAGED, "slab at %p: flags 0x%x, %u free bits, room %ld",
+                           start, slab->flags, bits, slab->room);
+    if (slab->owned_start !=
+        slab_owned_start(slab, is_full || slab->flags & SLAB_NOTED ? TAG_NOBODY : slab_tag(owner)))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: owned_start 0x%lx, full %u", start,
                            slab->owned_start, is_full);
     if (current != (owner->current[slab->size_class] == slab))

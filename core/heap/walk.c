@@ -49,10 +49,11 @@ static int header_check(const struct walk *walk)
                            "no heap header at 0x%lx (magic 0x%lx): take an older generation",
                            walk->base, heap->magic);
     if (heap->version != HEAP_VERSION)
-        return problem_set(
-            walk->why, STATUS_NEWER_FORMAT,
-            "the heap at 0x%lx has version %u, this pheap knows %u: use a later pheap", walk->base,
-            heap->version, HEAP_VERSION);
+        return problem_set(walk->why, STATUS_NEWER_FORMAT,
+                           "the heap at 0x%lx has version %u, this pheap knows %u: use %s",
+                           walk->base, heap->version, HEAP_VERSION,
+                           heap->version > HEAP_VERSION ? "a later pheap"
+                                                        : "the pheap that made it");
     if ((status = area_check(walk, &heap->spans, "spans")) < 0 ||
         (status = area_check(walk, &heap->dirty_bits, "dirty bits")) < 0 ||
         (status = area_check(walk, &heap->thread_heaps, "thread heaps")) < 0 ||
@@ -120,8 +121,7 @@ static int count_slab(const struct walk *walk, uint32_t slice, const struct span
     if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
         return span_damaged(walk, slice, slab);
     block_bytes = size_class_block_bytes(slab->size_class);
-    if (slab->carved_bytes > bytes || slab->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE ||
-        slab->used > bytes / block_bytes)
+    if (slab->carved_bytes > bytes || slab->room < -1 || slab->room > ROOM_CURRENT)
         return span_damaged(walk, slice, slab);
     used = blocks_in_use(walk, slice, slab);
     totals = &walk->out->classes[slab->size_class];

@@ -53,7 +53,7 @@ static int64_t owner_of(const struct slab_place *slab)
 static bool check_fields(const struct slab_place *slab, int64_t owner)
 {
     const struct span *span = slab->span;
-    uint64_t tag = span->owned_start - slab->start;
+    uint64_t tag = span->owned_start + slab->block_bytes - slab->start;
     uint64_t own_tag = (uint64_t)(owner + 1) << TAG_SHIFT;
 
     if (span->start != slab->start)
@@ -62,16 +62,14 @@ static bool check_fields(const struct slab_place *slab, int64_t owner)
         return tell_slab(slab, "an odd key, and start ^ key", "start_key", span->start_key);
     if (span->start_key >> 32 != (uint32_t)span->key)
         return tell_slab(slab, "a key whose links are marks", "key", span->key);
-    if (span->divisor != ((UINT64_MAX / slab->block_bytes + 1) | 1))
-        return tell_slab(slab, "the divisor of its block size", "divisor", span->divisor);
+    if (span->reciprocal != slab_reciprocal(slab->block_bytes))
+        return tell_slab(slab, "that of its block size", "reciprocal", span->reciprocal);
     if (span->carved_bytes > slab_bytes(span) || span->carved_bytes % slab->block_bytes != 0)
         return tell_slab(slab, "whole blocks within the slab", "carved", span->carved_bytes);
     if (tag != own_tag && tag != TAG_NOBODY)
         return tell_slab(slab, "its owner's tag, or nobody's", "owned_start", span->owned_start);
-    if (span->room + ROOM_ONE > ROOM_CURRENT + ROOM_ONE)
-        return tell_slab(slab, "room for at most 4096 blocks", "room", span->room);
-    if (span->used > span->carved_bytes / slab->block_bytes)
-        return tell_slab(slab, "no more than are carved", "used", span->used);
+    if (span->room < -1 || span->room > ROOM_CURRENT)
+        return tell_slab(slab, "room for at most 4096 blocks", "room", (uint64_t)span->room);
     if (span->flags & ~FLAGS_KNOWN)
         return tell_slab(slab, "flags that there are", "flags", span->flags);
     return true;

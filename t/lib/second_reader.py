@@ -293,7 +293,7 @@ class Pool:
         left = number(slot + 120, "<Q") - (slot + top * 65536)
         while at < top:
             descriptor = slot + 65536 + 128 * at
-            kind, slices = number(descriptor + 60, "<B"), number(descriptor + 84, "<I")
+            kind, slices = number(descriptor + 120, "<B"), number(descriptor + 84, "<I")
             if kind not in (1, 3, 4, 6, 7, 8) or slices == 0:
                 raise Damaged(f"slice {at}: kind {kind}, {slices} slices")
             if kind in (4, 6):

@@ -68,10 +68,10 @@ static void an_aligned_class_has_only_aligned_blocks(void)
     CHECK_EQ(size_class_of_aligned(16, 2 * SLICE_BYTES), SIZE_CLASSES);
 }
 
-/* What free() compares with the room a slab can have at most. */
+/* What free() asks, of an offset from the slab's start. */
 static bool may_be_freed_at_once(const struct span *slab, uint64_t offset)
 {
-    return offset * slab->divisor < ROOM_CURRENT;
+    return (offset + size_class_block_bytes(slab->size_class)) * slab->reciprocal >= PRODUCT_LEAST;
 }
 
 static void one_product_tells_a_block_of_this_slab(void)
