@@ -203,8 +203,8 @@ static void *plan(void *argument)
     int status;
 
     arena_expect(&job->plan_arena, job->generation.page_count * PLAN_BYTES_PAGE);
-    status =
-        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
+    status = image_open_to_plan(&job->image, &job->pool, &job->generation, &job->plan_arena,
+                                &planning->why);
     if (status == 0)
         status = contents_plan(job, &planning->why);
     planning->why.status = status;
