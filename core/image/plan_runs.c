@@ -10,10 +10,25 @@
 #include "core/base/sys.h"
 #include "core/pool/index_scan.h"
 
-/* Room for `wanted` things in all, in *things, of which there is room for *limit. */
-static int grow(struct arena *arena, void **things, uint32_t *limit, size_t bytes, uint64_t wanted)
+#define FIRST_LIMIT_MIN 1024u
+#define FIRST_LIMIT_MAX 65536u
+#define PAGES_PER_RUN   16u /* more than after many generations of random writes */
+
+/* What is not used of it is never touched; what has to grow is copied to memory that is. */
+static uint64_t first_limit(const struct image *image)
 {
-    uint64_t room = *limit ? *limit : 4096;
+    uint64_t runs = image->generation.page_count / PAGES_PER_RUN;
+
+    return runs < FIRST_LIMIT_MIN   ? FIRST_LIMIT_MIN
+           : runs < FIRST_LIMIT_MAX ? runs
+                                    : FIRST_LIMIT_MAX;
+}
+
+/* Room for `wanted` things in all, in *things, of which there is room for *limit. */
+static int grow(const struct image *image, void **things, uint32_t *limit, size_t bytes,
+                uint64_t wanted)
+{
+    uint64_t room = *limit ? *limit : first_limit(image);
     void *larger;
 
     while (room < wanted)
@@ -22,7 +37,7 @@ static int grow(struct arena *arena, void **things, uint32_t *limit, size_t byte
         return 0;
     if (room > PLAN_NONE / 2)
         return STATUS_LIMIT;
-    larger = arena_alloc(arena, room * bytes, 64);
+    larger = arena_alloc(image->arena, room * bytes, 64);
     if (!larger)
         return -ENOMEM;
     if (*limit)
@@ -35,8 +50,8 @@ static int grow(struct arena *arena, void **things, uint32_t *limit, size_t byte
 static int new_run(struct planner *planner, uint64_t page, uint64_t frame, bool starts_segment)
 {
     void *runs = planner->runs;
-    int status = grow(planner->image->arena, &runs, &planner->limit, sizeof *planner->runs,
-                      planner->count + 1ull);
+    int status =
+        grow(planner->image, &runs, &planner->limit, sizeof *planner->runs, planner->count + 1ull);
 
     planner->runs = runs;
     if (status < 0)
@@ -63,8 +78,8 @@ static int keep_checksums(struct planner *planner, struct run *run,
         run->first_checksum = PLAN_NONE;
         return 0;
     }
-    status = grow(planner->image->arena, &checksums, &planner->checksum_limit,
-                  sizeof *planner->checksums, planner->checksum_count + pages);
+    status = grow(planner->image, &checksums, &planner->checksum_limit, sizeof *planner->checksums,
+                  planner->checksum_count + pages);
     planner->checksums = checksums;
     for (uint64_t i = 0; status == 0 && i < pages; i++)
         planner->checksums[planner->checksum_count++] = entries[i].checksum;

@@ -1,7 +1,7 @@
 /*
- * index_scan.c - see index_scan.h. The tree is walked down to the nodes of level 1; what lies below
- * one of them is a neighbourhood: 256 leaves, one megabyte, in one buffer that is used again for
- * the next.
+ * index_scan.c - see index_scan.h. The tree is walked down to the nodes of level 1. What lies below
+ * those passes by in groups of 64 leaves, in one buffer that is used again for the next: memory
+ * that is touched for the first time costs more than what is done with it.
  *
  * What must always be true: an entry that is shown was checked all the way from the root, and the
  * deltas have been applied to it oldest first; the cursors stand at or behind the first page that
@@ -17,6 +17,8 @@
 #include "core/pool/index_chain.h"
 #include "core/pool/index_node.h"
 
+#define GROUP_LEAVES 64u /* 256 KiB */
+
 struct index_scan {
     int fd;
     struct index_entry root;
@@ -24,7 +26,7 @@ struct index_scan {
     uint64_t damaged_frame;
     uint64_t file_frames;
     struct index_node inner[INDEX_LEVELS - 1]; /* the ones on the way, of levels 1 and up */
-    struct index_node leaves[INDEX_NODE_ENTRIES];
+    struct index_node leaves[GROUP_LEAVES];
 
     /* of the call under way */
     uint64_t page, end; /* whole leaves */
@@ -95,82 +97,96 @@ static int read_inner(struct index_scan *scan, struct index_entry entry, struct 
     return 0;
 }
 
-/* --- one neighbourhood --- */
+/* --- one group of leaves --- */
 
-struct neighbourhood {
-    uint64_t first_page;
-    unsigned slot, end;             /* leaves that belong to the call */
-    bool shown[INDEX_NODE_ENTRIES]; /* leaf i is there */
+struct group {
+    const struct index_entry *entries; /* of the leaves, in the node above them */
+    uint64_t first_page, end_page;
+    unsigned count;
+    bool shown[GROUP_LEAVES]; /* leaf i is there */
 };
 
-static int read_leaves(struct index_scan *scan, const struct index_node *parent,
-                       struct neighbourhood *around)
+static int read_leaves(struct index_scan *scan, struct group *group)
 {
     int status = 0;
 
-    for (unsigned slot = around->slot, count; status == 0 && slot < around->end; slot += count) {
-        uint64_t frame = parent->entries[slot].frame;
+    for (unsigned i = 0, count; status == 0 && i < group->count; i += count) {
+        uint64_t frame = group->entries[i].frame;
 
         count = 1;
         if (frame == FRAME_NONE)
             continue;
-        while (slot + count < around->end && parent->entries[slot + count].frame == frame + count)
+        while (i + count < group->count && group->entries[i + count].frame == frame + count)
             count++;
-        status = read_nodes(scan, &parent->entries[slot], count, &scan->leaves[slot]);
-        memset(&around->shown[slot], true, count);
+        status = read_nodes(scan, &group->entries[i], count, &scan->leaves[i]);
+        memset(&group->shown[i], true, count);
     }
     return status;
 }
 
 /* Changes one leaf as the piece says. */
-static void apply_to_leaf(struct index_scan *scan, struct neighbourhood *around, unsigned slot,
+static void apply_to_leaf(struct index_scan *scan, struct group *group, unsigned i,
                           const struct delta_piece *piece)
 {
-    uint64_t leaf_page = around->first_page + slot * INDEX_NODE_ENTRIES;
+    uint64_t leaf_page = group->first_page + i * INDEX_NODE_ENTRIES;
+    uint64_t leaf_end = leaf_page + INDEX_NODE_ENTRIES;
     uint64_t page = piece->page > leaf_page ? piece->page : leaf_page;
-    uint64_t end =
-        piece->end - leaf_page < INDEX_NODE_ENTRIES ? piece->end : leaf_page + INDEX_NODE_ENTRIES;
-    struct index_node *leaf = &scan->leaves[slot];
+    uint64_t end = piece->end < leaf_end ? piece->end : leaf_end;
+    struct index_node *leaf = &scan->leaves[i];
 
-    if (!around->shown[slot]) {
+    if (!group->shown[i]) {
         if (piece->entry.frame == FRAME_NONE)
             return;
         memset(leaf, 0, sizeof *leaf);
-        around->shown[slot] = true;
+        group->shown[i] = true;
     }
     for (; page < end; page++)
         leaf->entries[page - leaf_page] = piece->entry;
 }
 
-static void apply_deltas(struct index_scan *scan, struct neighbourhood *around)
+static void apply_deltas(struct index_scan *scan, struct group *group)
 {
-    uint64_t limit = around->first_page + around->end * INDEX_NODE_ENTRIES;
     struct delta_piece piece;
 
-    for (unsigned i = 0; i < scan->chain.count; i++)
-        while (delta_cursor_take(&scan->cursors[i], limit, &piece))
-            for (uint64_t slot = (piece.page - around->first_page) / INDEX_NODE_ENTRIES;
-                 slot <= (piece.end - 1 - around->first_page) / INDEX_NODE_ENTRIES; slot++)
-                apply_to_leaf(scan, around, (unsigned)slot, &piece);
+    for (unsigned k = 0; k < scan->chain.count; k++)
+        while (delta_cursor_take(&scan->cursors[k], group->end_page, &piece))
+            for (uint64_t i = (piece.page - group->first_page) / INDEX_NODE_ENTRIES;
+                 i <= (piece.end - 1 - group->first_page) / INDEX_NODE_ENTRIES; i++)
+                apply_to_leaf(scan, group, (unsigned)i, &piece);
 }
 
-static int pass_neighbourhood(struct index_scan *scan, const struct index_node *parent,
-                              uint64_t first_page)
+static int pass_group(struct index_scan *scan, struct group *group)
 {
-    struct neighbourhood around = {.first_page = first_page, .end = INDEX_NODE_ENTRIES};
-    int status;
+    int status = read_leaves(scan, group);
 
-    if (scan->page > first_page)
-        around.slot = (unsigned)((scan->page - first_page) / INDEX_NODE_ENTRIES);
-    if (scan->end - first_page < INDEX_NODE_ENTRIES * INDEX_NODE_ENTRIES)
-        around.end = (unsigned)((scan->end - first_page) / INDEX_NODE_ENTRIES);
-    status = read_leaves(scan, parent, &around);
     if (status == 0)
-        apply_deltas(scan, &around);
-    for (unsigned slot = around.slot; status == 0 && slot < around.end; slot++)
-        if (around.shown[slot])
-            status = scan->visit(scan->context, first_page + slot * INDEX_NODE_ENTRIES,
-                                 scan->leaves[slot].entries);
+        apply_deltas(scan, group);
+    for (unsigned i = 0; status == 0 && i < group->count; i++)
+        if (group->shown[i])
+            status = scan->visit(scan->context, group->first_page + i * INDEX_NODE_ENTRIES,
+                                 scan->leaves[i].entries);
+    return status;
+}
+
+/* The leaves below a node of level 1 that belong to the call. */
+static int pass_leaves(struct index_scan *scan, const struct index_node *parent,
+                       uint64_t parent_page)
+{
+    uint64_t end = parent_page + index_span(2);
+    uint64_t page = scan->page > parent_page ? scan->page : parent_page;
+    int status = 0;
+
+    end = scan->end < end ? scan->end : end;
+    while (status == 0 && page < end) {
+        uint64_t left = (end - page) / INDEX_NODE_ENTRIES;
+        struct group group = {.entries = &parent->entries[index_slot(page, 1)],
+                              .first_page = page,
+                              .count = left < GROUP_LEAVES ? (unsigned)left : GROUP_LEAVES};
+
+        group.end_page = page + group.count * INDEX_NODE_ENTRIES;
+        status = pass_group(scan, &group);
+        page = group.end_page;
+    }
     return status;
 }
 
@@ -220,7 +236,7 @@ static int pass_node(struct index_scan *scan, struct index_entry entry, int leve
     int status = read_inner(scan, entry, node);
 
     if (status == 0 && level == 1)
-        return pass_neighbourhood(scan, node, node_page);
+        return pass_leaves(scan, node, node_page);
     for (; status == 0 && slot < INDEX_NODE_ENTRIES; slot++) {
         uint64_t slot_page = node_page + slot * span;
 

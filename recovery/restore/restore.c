@@ -25,7 +25,6 @@
 #define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
 #define BUSY_PID_WAIT_NS     (50 * MS)
 #define LOWEST_PRIVATE_FD    16
-#define PLAN_BYTES_PAGE      64 /* leaves, runs, extents and fills, of a page that has a frame */
 
 void restore_note(const struct restore_job *job, const char *what)
 {
@@ -202,7 +201,6 @@ static void *plan(void *argument)
     struct restore_job *job = planning->job;
     int status;
 
-    arena_expect(&job->plan_arena, job->generation.page_count * PLAN_BYTES_PAGE);
     status = image_open_to_plan(&job->image, &job->pool, &job->generation, &job->plan_arena,
                                 &planning->why);
     if (status == 0)
