@@ -323,16 +323,16 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
     status = read_record(job);
     if (status == 0)
         status = check(job);
+    held = restore_hold_signals(); /* one that ended us now would leave the counter behind */
     if (status == 0)
         status = resume_counter_start(job);
-    held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
     if (status == 0)
         out->connections = job->keeps_connections ? connections_count(&job->process) : 0;
+    resume_counter_end(job);
     if (status != 0)
         restore_release_signals(held);
-    resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;
 }
