@@ -12,8 +12,8 @@
 #include "core/heap/heap.h"
 
 #define VERIFY_FRAMES 256u
-#define STEP_FRAMES   2048u /* 8 MiB: about two milliseconds from the page cache */
-#define BLOCK_PAGES   4096u /* 16 MiB: looked at forwards, from the last block to the first */
+#define STEP_FRAMES   2048u  /* 8 MiB: about two milliseconds from the page cache */
+#define BLOCK_PAGES   16384u /* 64 MiB: looked at forwards, from the last block to the first */
 
 #define MAP_IN_PAGES 512u /* of one call: a fraction of a millisecond */
 
