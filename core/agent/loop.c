@@ -151,7 +151,7 @@ static void verify_some(struct agent *agent)
         return;
     verification->may_begin = verification->may_begin || !is_being_restored(agent);
     if (verification->may_begin && verify_step(verification, &agent->pool, &damage) < 0) {
-        verification->page = verification->end;
+        verify_end(verification);
         agent->misled = true;
         kill_misled(agent, &damage);
     }

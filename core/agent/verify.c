@@ -1,6 +1,7 @@
 /*
- * verify.c - see verify.h. Pages whose frames follow one another are read in one piece. Nothing of
- * the program's memory is touched.
+ * verify.c - see verify.h. Pages whose frames follow one another are read in one piece. Of the
+ * program's memory nothing is touched but page tables: what the program has put there meanwhile
+ * stays, where it maps nothing any more nothing comes, and what would fail is left to the program.
  */
 #include "core/agent/verify.h"
 
@@ -11,7 +12,10 @@
 #include "core/heap/heap.h"
 
 #define VERIFY_FRAMES 256u
-#define STEP_FRAMES   2048u /* 8 MiB: about two milliseconds from the page cache */
+#define STEP_FRAMES   2048u  /* 8 MiB: about two milliseconds from the page cache */
+#define BLOCK_PAGES   16384u /* 64 MiB: looked at forwards, from the last block to the first */
+
+#define MAP_IN_PAGES 512u /* of one call: a fraction of a millisecond */
 
 /* Pages with frames in a row. */
 struct frame_run {
@@ -26,12 +30,22 @@ int verify_begin(struct verification *verification, struct arena *arena, uint32_
     verification->frames = arena_alloc(arena, VERIFY_FRAMES * FRAME_BYTES, PAGE_BYTES);
     if (!verification->frames)
         return -ENOMEM;
-    verification->page = SLOT_BASE(slot) >> PAGE_SHIFT;
-    verification->end = verification->page + (SLOT_BYTES >> PAGE_SHIFT);
+    verification->first = SLOT_BASE(slot) >> PAGE_SHIFT;
+    verification->block = verification->first + (SLOT_BYTES >> PAGE_SHIFT);
+    verification->page = verification->end = verification->block;
+    verification->maps_in = true;
     return 0;
 }
 
-/* The next run from verification->page on; count 0 at the end. */
+/* The next block, counted from the end. */
+static void next_block(struct verification *verification)
+{
+    verification->end = verification->block;
+    verification->block -= BLOCK_PAGES;
+    verification->page = verification->block;
+}
+
+/* The next run from verification->page on; count 0 at the end of the block. */
 static int next_run(struct verification *verification, const struct pool *pool,
                     struct frame_run *run)
 {
@@ -78,6 +92,33 @@ static int compare(const struct verification *verification, const struct pool *p
     return 0;
 }
 
+static void map_in(struct verification *verification)
+{
+    uint64_t pages = verification->map_end - verification->map_first;
+
+    if (pages > 0 && verification->maps_in &&
+        sys_madvise((void *)(verification->map_first << PAGE_SHIFT), pages << PAGE_SHIFT,
+                    MADV_POPULATE_READ) == -EINVAL)
+        verification->maps_in = false; /* before Linux 5.14 */
+    verification->map_first = verification->map_end;
+}
+
+/* Notes the run's pages, and maps in what they are no neighbours of, or all there is at the end of
+ * a block. */
+static void map_in_run(struct verification *verification, const struct frame_run *run)
+{
+    for (uint32_t i = 0; i < run->count; i++) {
+        if (run->pages[i] != verification->map_end ||
+            verification->map_end - verification->map_first == MAP_IN_PAGES) {
+            map_in(verification);
+            verification->map_first = run->pages[i];
+        }
+        verification->map_end = run->pages[i] + 1;
+    }
+    if (verification->page == verification->end)
+        map_in(verification);
+}
+
 int verify_step(struct verification *verification, const struct pool *pool, struct problem *why)
 {
     struct frame_run run;
@@ -85,10 +126,14 @@ int verify_step(struct verification *verification, const struct pool *pool, stru
     int status = 0;
 
     while (status == 0 && done < STEP_FRAMES && verify_is_under_way(verification)) {
+        if (verification->page == verification->end)
+            next_block(verification);
         status = next_run(verification, pool, &run);
         if (status < 0)
             return problem_set(why, STATUS_DAMAGED, "the index: %s", status_text(status));
         status = compare(verification, pool, &run, why);
+        if (status == 0)
+            map_in_run(verification, &run);
         done += run.count;
     }
     return status;

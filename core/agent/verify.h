@@ -20,9 +20,13 @@
 #include "core/pool/pool.h"
 
 struct verification {
-    uint64_t page, end; /* pages of the slot still to be looked at */
+    uint64_t first;     /* of the slot's pages; those below `block` are still to be looked at */
+    uint64_t block;     /* of many pages, gone through from `page` on */
+    uint64_t page, end; /* what is left of it */
     bool may_begin;     /* the program runs on its own */
-    uint8_t *frames;    /* VERIFY_FRAMES of them; NULL: nothing to do */
+    bool maps_in;       /* the kernel knows how */
+    uint64_t map_first, map_end; /* neighbours that were looked at and not mapped in yet */
+    uint8_t *frames;             /* VERIFY_FRAMES of them; NULL: nothing to do */
 };
 
 /* After pool_load(): the whole slot of the loaded generation is to be looked at. */
@@ -30,7 +34,15 @@ MUST_CHECK int verify_begin(struct verification *verification, struct arena *are
 
 static inline bool verify_is_under_way(const struct verification *verification)
 {
-    return verification->frames && verification->page < verification->end;
+    return verification->frames &&
+           (verification->page < verification->end || verification->block > verification->first);
+}
+
+/* Nothing more is looked at. */
+static inline void verify_end(struct verification *verification)
+{
+    verification->block = verification->first;
+    verification->page = verification->end;
 }
 
 /* Looks at the next few megabytes. STATUS_DAMAGED, with the place in why. The pool's index must be

@@ -27,130 +27,16 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/sys.h"
+#include "core/image/plan_runs.h"
 
 #define PRICE_EXTENT                                                                               \
     65u /* tenths of a microsecond: docs/internals.md, "Keeping a restore fast"                    \
          */
 #define PRICE_FILL 18u
-#define NONE       UINT32_MAX
 
-struct run {
-    uint64_t page, frame, pages; /* frame FRAME_ZERO: zeroes, never mapped */
-    uint64_t mapped, best;       /* prices */
-    uint32_t previous;           /* run before of the same delta in this segment, or NONE */
-    uint32_t next_in_bucket;
-    bool starts_segment;
-    bool continues; /* mapped: prolongs the extent that ends with `previous` */
-    bool is_mapped; /* best: this run is the end of an extent */
-};
-
-struct planner {
-    struct image *image;
-    struct run *runs;
-    uint32_t count, limit;
-    uint32_t *buckets; /* last run of each delta's hash, chained by next_in_bucket */
-    uint32_t bucket_mask;
-    uint64_t page_count;
-};
-
-/* --- runs --- */
-
-static int grow_runs(struct planner *planner)
-{
-    uint32_t limit = planner->limit ? planner->limit * 2 : 4096;
-    struct run *runs = NULL;
-
-    if (limit > NONE / 2)
-        return STATUS_LIMIT;
-    runs = arena_alloc(planner->image->arena, (size_t)limit * sizeof(struct run), 64);
-    if (!runs)
-        return -ENOMEM;
-    if (planner->count)
-        memcpy(runs, planner->runs, planner->count * sizeof(struct run));
-    planner->runs = runs;
-    planner->limit = limit;
-    return 0;
-}
-
-static int add_page(struct planner *planner, uint64_t page, uint64_t frame)
-{
-    struct run *last = planner->count ? &planner->runs[planner->count - 1] : NULL;
-    bool adjoins = last && last->page + last->pages == page;
-    int status = 0;
-
-    planner->page_count++;
-    if (adjoins &&
-        (frame == FRAME_ZERO ? last->frame == FRAME_ZERO
-                             : last->frame != FRAME_ZERO && last->frame + last->pages == frame)) {
-        last->pages++;
-        return 0;
-    }
-    if (planner->count == planner->limit)
-        status = grow_runs(planner);
-    if (status < 0)
-        return status;
-    planner->runs[planner->count++] =
-        (struct run){.page = page, .frame = frame, .pages = 1, .starts_segment = !adjoins};
-    return 0;
-}
-
-struct collecting {
-    struct planner *planner;
-    uint64_t first_page, end_page, frames;
-    uint64_t page; /* the one at hand, for the message */
-    struct problem *why;
-};
-
-static int frame_beyond_file(const struct collecting *collecting, uint64_t frame)
-{
-    const struct image *image = collecting->planner->image;
-
-    return problem_set(collecting->why, STATUS_DAMAGED,
-                       "%s: generation %lu refers to frame %lu of a file of %lu frames",
-                       image->pool->path, (unsigned long)image->generation.number,
-                       (unsigned long)frame, (unsigned long)collecting->frames);
-}
-
-static int collect_leaf(void *context, uint64_t first_page,
-                        const struct index_entry entries[INDEX_NODE_ENTRIES])
-{
-    struct collecting *collecting = context;
-    uint64_t page = first_page > collecting->first_page ? first_page : collecting->first_page;
-    uint64_t end = first_page + INDEX_NODE_ENTRIES;
-    int status = 0;
-
-    end = end < collecting->end_page ? end : collecting->end_page;
-    for (; page < end && status >= 0; page++) {
-        uint64_t frame = entries[page - first_page].frame;
-
-        collecting->page = page;
-        if (frame >= collecting->frames)
-            status = frame_beyond_file(collecting, frame);
-        else if (frame != FRAME_NONE)
-            status = add_page(collecting->planner, page, frame);
-    }
-    return status;
-}
-
-static int collect_runs(struct planner *planner, uint64_t first_page, uint64_t end_page,
-                        struct problem *why)
-{
-    struct image *image = planner->image;
-    struct collecting collecting = {.planner = planner,
-                                    .first_page = first_page,
-                                    .end_page = end_page,
-                                    .frames = pool_frames_present(image->pool),
-                                    .page = first_page,
-                                    .why = why};
-    int status = index_each_leaf(image->index, first_page, end_page, collect_leaf, &collecting);
-
-    if (status < 0 && (why == NULL || why->status != status))
-        return problem_set(why, status, "%s: cannot plan generation %lu from 0x%lx on: %s",
-                           image->pool->path, (unsigned long)image->generation.number,
-                           (unsigned long)(collecting.page << PAGE_SHIFT), status_text(status));
-    return status;
-}
+/* What a longer run of the slot's pages holds is looked up again if it is to be read in: it hardly
+ * ever is. */
+#define RUN_KEPT_PAGES 16
 
 /* --- the choice --- */
 
@@ -184,10 +70,10 @@ static void link_runs(struct planner *planner)
         uint32_t at = *bucket;
 
         segment = run->starts_segment ? i : segment;
-        run->previous = NONE;
+        run->previous = PLAN_NONE;
         if (run->frame == FRAME_ZERO)
             continue;
-        while (at != NONE && at >= segment && run->previous == NONE) {
+        while (at != PLAN_NONE && at >= segment && run->previous == PLAN_NONE) {
             const struct run *other = &planner->runs[at];
 
             if (other->page - other->frame == run->page - run->frame)
@@ -210,7 +96,7 @@ static void price_runs(struct planner *planner, uint64_t extent_price)
 
         run->mapped = before + extent_price;
         run->continues = false;
-        if (run->previous != NONE) {
+        if (run->previous != PLAN_NONE) {
             const struct run *previous = &planner->runs[run->previous];
             uint64_t between = run->page - (previous->page + previous->pages);
 
@@ -277,34 +163,32 @@ static void reverse(struct plan_extent *extents, uint64_t count)
     }
 }
 
-static int add_fills(struct planner *planner, struct image_plan *plan, uint64_t room)
+/* Is it in an extent of its own? *e: the first extent that does not end before it. */
+static bool is_in_extent(const struct image_plan *plan, const struct run *run, uint64_t *e)
 {
-    uint64_t e = 0;
+    const struct plan_extent *extent;
 
-    for (uint32_t i = 0; i < planner->count; i++) {
+    while (*e < plan->extent_count && plan->extents[*e].page + plan->extents[*e].pages <= run->page)
+        ++*e;
+    if (*e == plan->extent_count || run->frame == FRAME_ZERO)
+        return false;
+    extent = &plan->extents[*e];
+    return extent->page <= run->page && run->page - run->frame == extent->page - extent->frame;
+}
+
+static int add_fills(struct planner *planner, struct image_plan *plan)
+{
+    int status = 0;
+
+    for (uint64_t i = 0, e = 0; status == 0 && i < planner->count; i++) {
         const struct run *run = &planner->runs[i];
 
-        while (e < plan->extent_count &&
-               plan->extents[e].page + plan->extents[e].pages <= run->page)
-            e++;
-        if (e < plan->extent_count && plan->extents[e].page <= run->page &&
-            run->frame != FRAME_ZERO &&
-            run->page - run->frame == plan->extents[e].page - plan->extents[e].frame)
+        if (is_in_extent(plan, run, &e))
             continue;
-        for (uint64_t k = 0; k < run->pages; k++) {
-            struct plan_fill *fill = &plan->fills[plan->fill_count];
-            int status = 0;
-
-            if (plan->fill_count == room)
-                return STATUS_DAMAGED;
-            fill->page = run->page + k;
-            status = index_lookup(planner->image->index, fill->page, &fill->entry);
-            if (status < 0)
-                return status;
-            plan->fill_count++;
-        }
+        status = planner_fill(planner, run, &plan->fills[plan->fill_count]);
+        plan->fill_count += run->pages;
     }
-    return 0;
+    return status;
 }
 
 #define RADIX_BITS 11
@@ -346,9 +230,9 @@ static int sort_fills(struct image_plan *plan, struct arena *arena)
 int image_plan(struct image *image, uint64_t first_page, uint64_t end_page, bool may_map,
                struct image_plan *plan, struct problem *why)
 {
-    struct planner planner = {.image = image};
+    struct planner planner = {.image = image, .kept_pages = may_map ? RUN_KEPT_PAGES : UINT64_MAX};
     uint64_t fills = 0;
-    int status = collect_runs(&planner, first_page, end_page, why);
+    int status = planner_collect(&planner, first_page, end_page, why);
 
     *plan = (struct image_plan){0};
     if (status < 0)
@@ -370,7 +254,7 @@ int image_plan(struct image *image, uint64_t first_page, uint64_t end_page, bool
         reverse(plan->extents, plan->extent_count);
     }
     plan->fills = arena_alloc(image->arena, fills * sizeof(struct plan_fill), 64);
-    status = plan->fills ? add_fills(&planner, plan, fills) : -ENOMEM;
+    status = plan->fills ? add_fills(&planner, plan) : -ENOMEM;
     if (status >= 0)
         status = sort_fills(plan, image->arena);
 out:

@@ -9,20 +9,45 @@
 
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
+#include "core/pool/index_scan.h"
 
 #define FILL_PIECES 256u
 
-int image_open(struct image *image, const struct pool *pool,
-               const struct generation_entry *generation, struct arena *arena, struct problem *why)
+static int open_problem(const struct image *image, int status, struct problem *why)
+{
+    return problem_set(why, status, "%s: cannot open generation %lu: %s", image->pool->path,
+                       (unsigned long)image->generation.number, status_text(status));
+}
+
+int image_open_to_plan(struct image *image, const struct pool *pool,
+                       const struct generation_entry *generation, struct arena *arena,
+                       struct problem *why)
 {
     int status = 0;
 
     *image = (struct image){.pool = pool, .generation = *generation, .arena = arena};
-    status = index_open(&image->index, arena, pool->fd, generation_index(generation));
+    status = index_scan_open(&image->scan, arena, pool->fd, generation_index(generation));
+    return status < 0 ? open_problem(image, status, why) : 0;
+}
+
+static int load_index(struct image *image, struct problem *why)
+{
+    struct index_tree *index = NULL;
+    int status =
+        index_open(&index, image->arena, image->pool->fd, generation_index(&image->generation));
+
     if (status < 0)
-        return problem_set(why, status, "%s: cannot open generation %lu: %s", pool->path,
-                           (unsigned long)generation->number, status_text(status));
+        return open_problem(image, status, why);
+    image->index = index;
     return 0;
+}
+
+int image_open(struct image *image, const struct pool *pool,
+               const struct generation_entry *generation, struct arena *arena, struct problem *why)
+{
+    int status = image_open_to_plan(image, pool, generation, arena, why);
+
+    return status < 0 ? status : load_index(image, why);
 }
 
 static int index_problem(const struct image *image, int status, uint64_t page, struct problem *why)
@@ -39,8 +64,11 @@ static int read_part(struct image *image, uint64_t page, size_t offset, void *ou
 {
     uint8_t whole[PAGE_BYTES];
     struct index_entry entry = {FRAME_NONE, 0};
-    int status = index_lookup(image->index, page, &entry);
+    int status = image->index == NULL ? load_index(image, why) : 0;
 
+    if (status < 0)
+        return status;
+    status = index_lookup(image->index, page, &entry);
     if (status < 0)
         return index_problem(image, status, page, why);
     if (entry.frame < FRAME_FIRST) {

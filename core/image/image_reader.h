@@ -25,13 +25,20 @@
 struct image {
     const struct pool *pool;
     struct generation_entry generation;
-    struct index_tree *index;
+    struct index_scan *scan;  /* a plan goes through all of the index once */
+    struct index_tree *index; /* pages are looked up in it; NULL: not loaded yet */
     struct arena *arena;
 };
 
 MUST_CHECK int image_open(struct image *image, const struct pool *pool,
                           const struct generation_entry *generation, struct arena *arena,
                           struct problem *why);
+
+/* The same for who plans and reads little: image->index is loaded at the first image_read(), which
+ * takes time by the number of pages that deltas name. */
+MUST_CHECK int image_open_to_plan(struct image *image, const struct pool *pool,
+                                  const struct generation_entry *generation, struct arena *arena,
+                                  struct problem *why);
 
 /* Copies memory [address, address + bytes) as the generation shows it; pages without a frame
  * read as zero. Checks each page's checksum. */

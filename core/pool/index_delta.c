@@ -23,6 +23,7 @@
 #include "core/base/sys.h"
 #include "core/pool/frame.h"
 #include "core/pool/index.h"
+#include "core/pool/index_chain.h"
 #include "core/pool/index_node.h"
 #include "core/pool/persist.h"
 
@@ -30,102 +31,14 @@
 
 /* --- reading --- */
 
-static int read_delta(struct index_tree *tree, const struct delta_place *place,
-                      struct index_delta **out)
+static int apply_piece(struct index_tree *tree, const struct delta_piece *piece)
 {
-    uint64_t file_frames, bytes;
-    struct index_delta *delta;
-    struct stat info;
-    int status = sys_fstat(tree->fd, &info);
-
-    tree->damaged_frame = place->frame;
-    if (status < 0)
-        return status;
-    file_frames = (uint64_t)info.st_size >> FRAME_SHIFT;
-    if (place->frame < FRAME_FIRST || place->frame >= file_frames ||
-        place->frames > file_frames - place->frame)
-        return STATUS_DAMAGED;
-    bytes = place->frames << FRAME_SHIFT;
-    delta = arena_alloc(tree->arena, bytes, 64);
-    if (delta == NULL)
-        return -ENOMEM;
-    status = sys_pread_all(tree->fd, delta, bytes, place->frame << FRAME_SHIFT);
-    if (status < 0)
-        return status;
-    if (checksum64(delta, bytes) != place->checksum ||
-        delta->entry_count > (bytes - sizeof *delta) / sizeof delta->entries[0])
-        return STATUS_DAMAGED;
-    tree->damaged_frame = 0;
-    *out = delta;
-    return 0;
-}
-
-/* How far a delta of the chain has been applied. */
-struct delta_cursor {
-    const struct index_delta *delta;
-    uint64_t at;   /* the next entry */
-    uint64_t page; /* the first one that it is still to be applied to */
-    uint64_t end;  /* of its pages */
-};
-
-/* Reads entry `at`; cursor->end is the end of the one before. */
-static int cursor_read(struct delta_cursor *cursor)
-{
-    uint64_t passed = cursor->end, page, end;
-    const struct delta_entry *entry;
-
-    if (cursor->at == cursor->delta->entry_count)
-        return 0;
-    entry = &cursor->delta->entries[cursor->at];
-    page = entry->page_and_more & (INDEX_PAGE_LIMIT - 1);
-    end = page + (entry->page_and_more >> DELTA_PAGE_BITS) + 1;
-    if (page < passed || end > INDEX_PAGE_LIMIT ||
-        (entry->entry.frame != FRAME_NONE && end > page + 1))
-        return STATUS_DAMAGED;
-    cursor->page = page;
-    cursor->end = end;
-    return 0;
-}
-
-static bool is_at_end(const struct delta_cursor *cursor)
-{
-    return cursor->at == cursor->delta->entry_count;
-}
-
-/* Applies what the delta says of pages below `limit`. */
-static int cursor_apply(struct index_tree *tree, struct delta_cursor *cursor, uint64_t limit)
-{
-    int status = 0;
-
-    while (status == 0 && !is_at_end(cursor) && cursor->page < limit) {
-        const struct index_entry entry = cursor->delta->entries[cursor->at].entry;
-        uint64_t end = cursor->end < limit ? cursor->end : limit;
-
-        status = entry.frame == FRAME_NONE ? index_clear(tree, NULL, cursor->page, end)
-                                           : index_set(tree, NULL, cursor->page, entry);
-        cursor->page = end;
-        if (status == 0 && end == cursor->end) {
-            cursor->at++;
-            status = cursor_read(cursor);
-        }
-    }
-    return status;
+    return piece->entry.frame == FRAME_NONE ? index_clear(tree, NULL, piece->page, piece->end)
+                                            : index_set(tree, NULL, piece->page, piece->entry);
 }
 
 /* The pages below one node of level 1. */
 #define NEIGHBOURHOOD_PAGES (1ull << (2 * INDEX_LEVEL_BITS))
-
-/* Entries from the cursor on that begin below limit, counted up to READ_TOGETHER. */
-static unsigned count_below(const struct delta_cursor *cursor, uint64_t limit)
-{
-    unsigned count = 0;
-
-    while (count < READ_TOGETHER && cursor->at + count < cursor->delta->entry_count &&
-           (cursor->delta->entries[cursor->at + count].page_and_more & (INDEX_PAGE_LIMIT - 1)) <
-               limit)
-        count++;
-    return count;
-}
 
 /* Reads all leaves of a neighbourhood together. */
 static int load_neighbourhood(struct index_tree *tree, uint64_t page)
@@ -144,51 +57,28 @@ static uint64_t first_page(const struct delta_cursor *cursors, unsigned count)
     uint64_t first = INDEX_PAGE_LIMIT;
 
     for (unsigned i = 0; i < count; i++)
-        if (!is_at_end(&cursors[i]) && cursors[i].page < first)
-            first = cursors[i].page;
+        if (delta_cursor_page(&cursors[i]) < first)
+            first = delta_cursor_page(&cursors[i]);
     return first;
 }
 
-/* One neighbourhood, oldest delta first. *damaged - 1 is the one at fault, if any is. */
+/* One neighbourhood, oldest delta first. */
 static int apply_neighbourhood(struct index_tree *tree, struct delta_cursor *cursors,
-                               unsigned count, uint64_t page, unsigned *damaged)
+                               unsigned count, uint64_t page)
 {
     uint64_t limit = (page | (NEIGHBOURHOOD_PAGES - 1)) + 1;
+    struct delta_piece piece;
     unsigned entries = 0;
     int status = 0;
 
     for (unsigned i = 0; i < count; i++)
-        entries += count_below(&cursors[i], limit);
+        entries += delta_cursor_count(&cursors[i], limit, READ_TOGETHER);
     if (entries >= READ_TOGETHER)
         status = load_neighbourhood(tree, page);
-    for (*damaged = 0; status == 0 && *damaged < count; ++*damaged)
-        status = cursor_apply(tree, &cursors[*damaged], limit);
+    for (unsigned i = 0; status == 0 && i < count; i++)
+        while (status == 0 && delta_cursor_take(&cursors[i], limit, &piece))
+            status = apply_piece(tree, &piece);
     return status;
-}
-
-/* The chain is told newest first and applied oldest first. */
-static int read_chain(struct index_tree *tree, struct delta_place newest,
-                      struct index_delta *chain[DELTAS_MAX])
-{
-    struct delta_place places[DELTAS_MAX];
-    unsigned count = 0;
-    int status = 0;
-
-    for (struct delta_place place = newest; status == 0 && place.frames > 0;
-         place = chain[count - 1]->before) {
-        if (count == DELTAS_MAX) {
-            tree->damaged_frame = place.frame;
-            return STATUS_DAMAGED;
-        }
-        places[count] = place;
-        status = read_delta(tree, &place, &chain[count++]);
-        if (status < 0)
-            return status;
-    }
-    for (unsigned i = 0; i < count; i++)
-        tree->deltas[i] = places[count - 1 - i];
-    tree->delta_count = count;
-    return 0;
 }
 
 /*
@@ -198,23 +88,23 @@ static int read_chain(struct index_tree *tree, struct delta_place newest,
  */
 int index_apply_deltas(struct index_tree *tree, struct delta_place newest)
 {
-    struct index_delta *chain[DELTAS_MAX];
     struct delta_cursor cursors[DELTAS_MAX];
-    unsigned damaged = 0;
+    struct delta_chain chain;
     uint64_t page;
-    int status = read_chain(tree, newest, chain);
+    int status = delta_chain_read(&chain, tree->arena, tree->fd, newest);
 
-    tree->applies_deltas = true;
-    for (unsigned i = 0; status == 0 && i < tree->delta_count; i++) {
-        damaged = i + 1;
-        cursors[i] = (struct delta_cursor){.delta = chain[tree->delta_count - 1 - i]};
-        tree->delta_entries += cursors[i].delta->entry_count;
-        status = cursor_read(&cursors[i]);
+    if (status < 0) {
+        tree->damaged_frame = chain.damaged_frame;
+        return status;
     }
-    while (status == 0 && (page = first_page(cursors, tree->delta_count)) < INDEX_PAGE_LIMIT)
-        status = apply_neighbourhood(tree, cursors, tree->delta_count, page, &damaged);
-    if (status == STATUS_DAMAGED && tree->damaged_frame == 0 && damaged > 0)
-        tree->damaged_frame = tree->deltas[damaged - 1].frame;
+    memcpy(tree->deltas, chain.places, chain.count * sizeof chain.places[0]);
+    tree->delta_count = chain.count;
+    tree->delta_entries = delta_chain_entries(&chain);
+    for (unsigned i = 0; i < chain.count; i++)
+        cursors[i] = delta_cursor_at(chain.deltas[i], 0);
+    tree->applies_deltas = true;
+    while (status == 0 && (page = first_page(cursors, chain.count)) < INDEX_PAGE_LIMIT)
+        status = apply_neighbourhood(tree, cursors, chain.count, page);
     tree->applies_deltas = false;
     return status;
 }

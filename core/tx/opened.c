@@ -198,8 +198,8 @@ static int check_header(const struct pheap *heap, struct problem *why)
 static int read_heap(struct pheap *heap, struct problem *why)
 {
     struct image image;
-    int status =
-        image_open(&image, &heap->pool, pool_generation(&heap->pool, 0), &heap->scratch, why);
+    int status = image_open_to_plan(&image, &heap->pool, pool_generation(&heap->pool, 0),
+                                    &heap->scratch, why);
 
     if (status == 0)
         status = slot_memory_fill(&heap->memory, &image, why);

@@ -25,7 +25,6 @@
 #define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
 #define BUSY_PID_WAIT_NS     (50 * MS)
 #define LOWEST_PRIVATE_FD    16
-#define PLAN_BYTES_PAGE      64 /* leaves, runs, extents and fills, of a page that has a frame */
 
 void restore_note(const struct restore_job *job, const char *what)
 {
@@ -202,9 +201,8 @@ static void *plan(void *argument)
     struct restore_job *job = planning->job;
     int status;
 
-    arena_expect(&job->plan_arena, job->generation.page_count * PLAN_BYTES_PAGE);
-    status =
-        image_open(&job->image, &job->pool, &job->generation, &job->plan_arena, &planning->why);
+    status = image_open_to_plan(&job->image, &job->pool, &job->generation, &job->plan_arena,
+                                &planning->why);
     if (status == 0)
         status = contents_plan(job, &planning->why);
     planning->why.status = status;
@@ -325,16 +323,16 @@ static int restore_locked(struct restore_job *job, uint64_t wanted, struct resto
     status = read_record(job);
     if (status == 0)
         status = check(job);
+    held = restore_hold_signals(); /* one that ended us now would leave the counter behind */
     if (status == 0)
         status = resume_counter_start(job);
-    held = restore_hold_signals();
     if (status == 0)
         status = build_anywhere(job, out);
     if (status == 0)
         out->connections = job->keeps_connections ? connections_count(&job->process) : 0;
+    resume_counter_end(job);
     if (status != 0)
         restore_release_signals(held);
-    resume_counter_end(job);
     (void)sys_close(job->lock_fd);
     return status;
 }

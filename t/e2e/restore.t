@@ -15,6 +15,15 @@ from terminal import Terminal, kill_user, set_size  # noqa: E402
 STATE = os.path.join(BUILT_PROGRAMS, "terminal_state")
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 NOBODY = 65534
+IDLE_BYTES = 48 << 20
+IDLE_HEAP = f"""
+import signal
+heap = bytearray({IDLE_BYTES})
+for i in range(0, len(heap), 4096):
+    heap[i] = 1 + i // 4096 % 255
+print("ready", flush=True)
+signal.pause()
+"""
 
 
 def killed_counter(place, pool):
@@ -37,6 +46,37 @@ def several_restores_at_once_and_one_goes_on(place):
     [winner] = [r for r in restorers if r.running()]
     winner.resumed()
     winner.kill(signal.SIGTERM)
+
+
+def mapped_of_pool(pid, pool):
+    """(bytes of the pool that the process has mapped, bytes of them that are in its page tables)"""
+    size = resident = 0
+    ours = False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as smaps:
+        for line in smaps:
+            words = line.split()
+            if "-" in words[0]:
+                ours = line.rstrip().endswith(pool)
+            elif ours and words[0] == "Size:":
+                size += int(words[1]) * 1024
+            elif ours and words[0] == "Rss:":
+                resident += int(words[1]) * 1024
+    return size, resident
+
+
+def what_a_resumed_program_does_not_touch_is_mapped_in_ahead_of_it(place):
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, sys.executable, "-c", IDLE_HEAP)
+    wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
+    wait_until(lambda: place.run(PHEAP, "checkpoint", pool).status == 0, 60,
+               "a checkpoint, which a busy machine puts off")
+    process.kill()
+    restore = place.start(PHEAP, "restore", pool)
+    pid = restore.resumed()["outer_pid"]
+    size, _ = mapped_of_pool(pid, pool)
+    check(size >= IDLE_BYTES, f"{size} bytes of the pool are mapped")
+    wait_until(lambda: mapped_of_pool(pid, pool)[1] >= IDLE_BYTES, 60, "all of the heap mapped in")
+    restore.kill(signal.SIGTERM)
 
 
 def signals_sent_to_restore_reach_the_program(place):
@@ -196,6 +236,7 @@ def as_user(function):
 
 
 for behaviour in (several_restores_at_once_and_one_goes_on,
+                  what_a_resumed_program_does_not_touch_is_mapped_in_ahead_of_it,
                   signals_sent_to_restore_reach_the_program,
                   restore_ends_as_the_program_does,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,

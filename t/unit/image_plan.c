@@ -9,6 +9,7 @@
 
 #include "core/base/checksum.h"
 #include "core/heap/heap.h"
+#include "core/image/plan_runs.h"
 
 #define SLOT_PAGE (SLOT_BASE(7) >> PAGE_SHIFT)
 
@@ -62,10 +63,14 @@ static void commit(void)
     CHECK_OK(pool_commit(&f.pool, &f.entry, "", 0, &f.why));
 }
 
-/* Follows the plan on paper: which frame does each page of the slot show? */
+#define MAPPED UINT64_MAX /* instead of a checksum: a plan has none of what is mapped */
+
+/* Follows the plan on paper: which frame does each page of the slot show? And what is read in, with
+ * which checksum is it compared? */
 static bool plan_shows_the_index(struct image *image, const struct image_plan *plan, uint64_t pages)
 {
-    uint64_t *shown = calloc(pages, sizeof *shown), wrong = 0, end = 0;
+    struct index_entry *shown = calloc(pages, sizeof *shown);
+    uint64_t wrong = 0, end = 0;
 
     for (uint64_t i = 0; i < plan->extent_count; i++) {
         const struct plan_extent *e = &plan->extents[i];
@@ -73,17 +78,18 @@ static bool plan_shows_the_index(struct image *image, const struct image_plan *p
         CHECK(e->page >= end && e->pages > 0 && e->page + e->pages <= SLOT_PAGE + pages);
         end = e->page + e->pages;
         for (uint64_t k = 0; k < e->pages; k++)
-            shown[e->page + k - SLOT_PAGE] = e->frame + k;
+            shown[e->page + k - SLOT_PAGE] = (struct index_entry){e->frame + k, MAPPED};
     }
     for (uint64_t i = 0; i < plan->fill_count; i++) {
         CHECK(i == 0 || plan->fills[i - 1].entry.frame <= plan->fills[i].entry.frame);
-        shown[plan->fills[i].page - SLOT_PAGE] = plan->fills[i].entry.frame;
+        shown[plan->fills[i].page - SLOT_PAGE] = plan->fills[i].entry;
     }
     for (uint64_t page = 0; page < pages; page++) {
         struct index_entry entry = {0, 0};
 
         CHECK_OK(index_lookup(image->index, SLOT_PAGE + page, &entry));
-        wrong += entry.frame != shown[page];
+        wrong += entry.frame != shown[page].frame ||
+                 (entry.checksum != shown[page].checksum && shown[page].checksum != MAPPED);
     }
     free(shown);
     return CHECK_EQ(wrong, 0);
@@ -271,6 +277,50 @@ static void a_plan_keeps_to_its_budget_of_extents(void)
     fixture_stop(&f);
 }
 
+/* What a plan of more runs than there may be extents comes to: runs too long for their checksums to
+ * be kept, beside short ones, zeroes and holes. */
+static void checksums_that_were_not_kept_are_looked_up(void)
+{
+    static struct plan_fill fills[2000];
+    struct planner planner = {.image = NULL, .kept_pages = 4};
+    struct pool pool;
+    struct image image;
+    uint64_t pages = 0, long_runs = 0;
+
+    if (fixture_start(&f, false, 0)) {
+        write_run(3, 1500, 1);
+        commit();
+        for (uint64_t page = 40; page < 1400; page += 97)
+            write_run(page, 1 + page % 9, (uint8_t)page);
+        clear_pages(700, 9);
+        CHECK_OK(index_set(f.pool.index, f.pool.frames, SLOT_PAGE + 20,
+                           (struct index_entry){FRAME_ZERO, 0}));
+        commit();
+        CHECK(fixture_image(&f, &pool, &image));
+        planner.image = &image;
+        CHECK_OK(planner_collect(&planner, SLOT_PAGE, SLOT_PAGE + 1800, &f.why));
+        for (uint32_t i = 0; i < planner.count; i++) {
+            const struct run *run = &planner.runs[i];
+
+            CHECK_OK(planner_fill(&planner, run, fills));
+            long_runs += run->first_checksum == PLAN_NONE;
+            CHECK_EQ(run->first_checksum == PLAN_NONE, run->pages > 4);
+            for (uint64_t k = 0; k < run->pages; k++, pages++) {
+                struct index_entry entry;
+
+                CHECK_OK(index_lookup(image.index, run->page + k, &entry));
+                CHECK_EQ(fills[k].page, run->page + k);
+                CHECK_EQ(fills[k].entry.frame, entry.frame);
+                CHECK_EQ(fills[k].entry.checksum, entry.checksum);
+            }
+        }
+        CHECK_EQ(pages, 1500 - 9);
+        CHECK(long_runs > 10 && planner.count > long_runs + 5);
+        pool_close(&pool);
+    }
+    fixture_stop(&f);
+}
+
 /* --- mapping --- */
 
 static void a_mapped_generation_is_what_memory_was(void)
@@ -396,6 +446,7 @@ int main(int argc, char **argv)
     RUN(short_runs_and_everything_outside_the_slot_is_read_in);
     RUN(a_plan_is_as_cheap_as_any);
     RUN(a_plan_keeps_to_its_budget_of_extents);
+    RUN(checksums_that_were_not_kept_are_looked_up);
     RUN(a_mapped_generation_is_what_memory_was);
     RUN(a_damaged_fill_is_reported_by_its_place);
     RUN(scattered_writes_of_many_generations_stay_cheap_to_map);

@@ -12,6 +12,7 @@
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
 #include "core/pool/frame.h"
+#include "core/pool/index_scan.h"
 #include "t/lib/persist_recorder.h"
 #include "t/lib/tap.h"
 
@@ -249,6 +250,66 @@ static void leaves_agree(struct index_tree *in, const struct index_entry *model)
     CHECK_EQ(counted.sum, sum);
 }
 
+struct compared {
+    struct index_tree *with;
+    uint64_t next_page, first, end, entries, wrong;
+};
+
+static int compare_leaf(void *context, uint64_t first_page,
+                        const struct index_entry entries[INDEX_NODE_ENTRIES])
+{
+    struct compared *compared = context;
+
+    CHECK(first_page >= compared->next_page && first_page % INDEX_NODE_ENTRIES == 0);
+    CHECK(first_page + INDEX_NODE_ENTRIES > compared->first && first_page < compared->end);
+    compared->next_page = first_page + INDEX_NODE_ENTRIES;
+    for (uint64_t i = 0; i < INDEX_NODE_ENTRIES; i++) {
+        struct index_entry entry;
+
+        CHECK_OK(index_lookup(compared->with, first_page + i, &entry));
+        compared->entries += entry.frame != FRAME_NONE;
+        compared->wrong += entry.frame != entries[i].frame || entry.checksum != entries[i].checksum;
+    }
+    return 0;
+}
+
+/* How many entries leaves of [first, end) have. */
+static uint64_t count_entries(struct index_tree *in, uint64_t first, uint64_t end)
+{
+    struct counted counted = {0};
+
+    first -= first % INDEX_NODE_ENTRIES;
+    end = (end + INDEX_NODE_ENTRIES - 1) / INDEX_NODE_ENTRIES * INDEX_NODE_ENTRIES;
+    CHECK_OK(index_each_leaf(in, first, end, count_leaf, &counted));
+    return counted.entries;
+}
+
+/* An index that passes by says what the same one in memory says. */
+static void scan_agrees(struct index_root root, uint64_t first, uint64_t end)
+{
+    struct index_scan *scan;
+    struct index_tree *reader;
+    struct compared compared = {.first = first, .end = end};
+
+    CHECK_OK(index_open(&reader, &arena, persist.fd, root));
+    CHECK_OK(index_scan_open(&scan, &arena, persist.fd, root));
+    compared.with = reader;
+    CHECK_OK(index_scan_leaves(scan, first, end, compare_leaf, &compared));
+    CHECK_EQ(compared.wrong, 0);
+    CHECK_EQ(compared.entries, count_entries(reader, first, end));
+}
+
+/* All of it, and a part that begins and ends anywhere. */
+static void scans_agree(struct index_root root)
+{
+    uint64_t first = model_page((unsigned)rand() % MODEL_PAGES);
+    uint64_t end = model_page((unsigned)rand() % MODEL_PAGES);
+
+    scan_agrees(root, 0, INDEX_PAGE_LIMIT);
+    if (first < end)
+        scan_agrees(root, first, end);
+}
+
 static void random_change(struct index_entry *model)
 {
     unsigned at = (unsigned)rand() % MODEL_PAGES, length = (unsigned)rand() % 100;
@@ -284,6 +345,7 @@ static void a_random_history_agrees_with_a_model(void)
         root = write_out(number);
         frames_keep(frames, &number, 1);
         agree(tree, model, (unsigned)rand() % MODEL_PAGES / 512 * 512);
+        scans_agree(root);
     }
     CHECK_OK(index_open(&reader, &arena, persist.fd, root));
     leaves_agree(reader, model);
@@ -366,6 +428,36 @@ static void a_range_cleared_across_neighbourhoods_keeps_its_place_in_the_chain(v
     for (uint64_t page = first; page < end; page++)
         check_entry(reader, page, page == 0x30000 + 6 ? newest : none);
     CHECK_EQ(index_page_count(reader), index_page_count(tree));
+    scan_agrees(root, 0, INDEX_PAGE_LIMIT);
+    by_deltas = false;
+}
+
+/* Far from all that the tree has, where clearing something is worth nothing unless an older delta
+ * has set it, and hides nothing that a newer one sets. */
+static void deltas_set_and_clear_where_the_tree_has_nothing(void)
+{
+    const uint64_t far = 0x7654321000;
+    struct index_root root;
+
+    begin();
+    by_deltas = true;
+    for (uint64_t i = 0; i < 100; i++)
+        set(i * 256, new_entry());
+    (void)write_out(1);
+    set(far, new_entry());
+    set(far + 1, new_entry());
+    set(far + 0x1000000, new_entry());
+    (void)write_out(2);
+    CHECK_OK(index_clear(tree, frames, far, far + 0x2000000));
+    root = write_out(3);
+    CHECK_EQ(index_page_count(tree), 100);
+    scan_agrees(root, 0, INDEX_PAGE_LIMIT);
+    set(far + 1, new_entry());
+    root = write_out(4);
+    CHECK(root.delta.frames > 0);
+    scan_agrees(root, 0, INDEX_PAGE_LIMIT);
+    scan_agrees(root, far + 1, far + 2);
+    scan_agrees(root, far + 256, far + 0x3000000);
     by_deltas = false;
 }
 
@@ -520,6 +612,7 @@ static void a_flipped_bit_in_a_node_is_recognised(void)
     struct index_entry entry;
     struct index_root root;
     struct index_tree *reader;
+    struct index_scan *scan;
     uintptr_t mark;
 
     begin();
@@ -538,20 +631,77 @@ static void a_flipped_bit_in_a_node_is_recognised(void)
         CHECK_OK(index_open(&reader, &arena, persist.fd, root));
         CHECK_EQ(index_each_leaf(reader, 0, 100, ignore_leaf, NULL), STATUS_DAMAGED);
         CHECK_EQ(index_damaged_frame(reader), offset >> FRAME_SHIFT);
+        CHECK_OK(index_scan_open(&scan, &arena, persist.fd, root));
+        CHECK_EQ(index_scan_leaves(scan, 0, 100, ignore_leaf, NULL), STATUS_DAMAGED);
+        CHECK_EQ(index_scan_damaged_frame(scan), offset >> FRAME_SHIFT);
         flip_bit(offset, i % 8);
         arena_rewind(&arena, mark);
     }
 }
 
+static void a_flipped_bit_in_a_delta_is_recognised(void)
+{
+    struct index_root root;
+    struct index_tree *reader;
+    struct index_scan *scan;
+    uintptr_t mark;
+
+    begin();
+    by_deltas = true;
+    set(42, new_entry());
+    set(0x7000000, new_entry());
+    (void)write_out(1);
+    set(42, new_entry());
+    root = write_out(2);
+    by_deltas = false;
+    mark = arena_mark(&arena);
+    for (unsigned i = 0; i < FRAME_BYTES; i += 37) {
+        uint64_t offset = (root.delta.frame << FRAME_SHIFT) + i;
+
+        flip_bit(offset, i % 8);
+        CHECK_EQ(index_open(&reader, &arena, persist.fd, root), STATUS_DAMAGED);
+        CHECK_EQ(index_damaged_frame(reader), root.delta.frame);
+        CHECK_EQ(index_scan_open(&scan, &arena, persist.fd, root), STATUS_DAMAGED);
+        CHECK_EQ(index_scan_damaged_frame(scan), root.delta.frame);
+        flip_bit(offset, i % 8);
+        arena_rewind(&arena, mark);
+    }
+    scan_agrees(root, 0, INDEX_PAGE_LIMIT);
+}
+
+/* A tree that names itself has 256^4 leaves: there are no more nodes than the file has frames. */
+static void a_tree_that_names_one_leaf_for_ever_is_damaged(void)
+{
+    struct index_node node;
+    struct index_entry below;
+    struct index_scan *scan;
+
+    begin();
+    set(0, new_entry());
+    below = write_out(1).node;
+    CHECK_OK(sys_pread_all(persist.fd, &node, sizeof node, (below.frame - 4) << FRAME_SHIFT));
+    for (uint64_t level = 0, frame = below.frame - 4; level < INDEX_LEVELS; level++, frame++) {
+        below = (struct index_entry){frame, checksum64(&node, sizeof node)};
+        CHECK_OK(sys_pwrite_all(persist.fd, &node, sizeof node, frame << FRAME_SHIFT));
+        for (unsigned i = 0; i < INDEX_NODE_ENTRIES; i++)
+            node.entries[i] = below;
+    }
+    CHECK_OK(index_scan_open(&scan, &arena, persist.fd, node_root(below.frame, below.checksum)));
+    CHECK_EQ(index_scan_leaves(scan, 0, INDEX_PAGE_LIMIT, ignore_leaf, NULL), STATUS_DAMAGED);
+}
+
 static void a_root_beyond_the_file_is_an_error(void)
 {
     static const uint64_t frames_named[] = {FRAME_ZERO, 1000000, 1ull << 52, UINT64_MAX};
+    struct index_scan *scan;
     struct index_tree *reader;
     struct index_entry entry;
 
     for (unsigned i = 0; i < 4; i++) {
         CHECK_OK(index_open(&reader, &arena, persist.fd, node_root(frames_named[i], 1)));
         CHECK(index_lookup(reader, 1, &entry) < 0);
+        CHECK_OK(index_scan_open(&scan, &arena, persist.fd, node_root(frames_named[i], 1)));
+        CHECK(index_scan_leaves(scan, 0, 9, ignore_leaf, NULL) < 0);
     }
 }
 
@@ -600,11 +750,14 @@ int main(int argc, char **argv)
     RUN(a_random_history_by_deltas_agrees_with_a_model);
     RUN(one_page_through_three_generations_by_deltas);
     RUN(a_range_cleared_across_neighbourhoods_keeps_its_place_in_the_chain);
+    RUN(deltas_set_and_clear_where_the_tree_has_nothing);
     RUN(a_chain_that_has_become_long_is_folded);
     RUN(a_failed_delta_is_made_up_for_by_the_next);
     RUN(a_failed_write_is_made_up_for_by_the_next);
     RUN(a_large_write_that_fails_at_any_operation_is_made_up_for);
     RUN(a_flipped_bit_in_a_node_is_recognised);
+    RUN(a_flipped_bit_in_a_delta_is_recognised);
+    RUN(a_tree_that_names_one_leaf_for_ever_is_damaged);
     RUN(a_root_beyond_the_file_is_an_error);
     RUN(a_full_arena_is_an_error_and_no_harm);
     recording_free(&recording);
