@@ -170,7 +170,7 @@ check-prove-serial:
 
 # The unit tests of what runs in the program itself. image_* save the whole process: of those only
 # the ones whose process may have a sanitizer's memory in it.
-SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record \
+SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record% \
                       process_vdso \
                       recovery_blocks recovery_check% recovery_choose recovery_copy recovery_lanes recovery_live_heap recovery_repair \
                      recovery_retained \
@@ -198,7 +198,8 @@ check-sanitizers: sanitizer-builds
 FAULT_SOURCES := $(wildcard t/faults/*.c)
 FAULT_TESTS   := $(FAULT_SOURCES:t/faults/%.c=$(BUILD)/faults/t/faults/%)
 $(BUILD)/t/faults/%: $(BUILD)/obj/t/faults/%.c.o $(BUILD)/obj/t/lib/tap.c.o \
-                     $(BUILD)/obj/t/lib/sys_faults.c.o $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
+                     $(BUILD)/obj/t/lib/sys_faults.c.o $(BUILD)/obj/t/lib/golden_costs.c.o \
+                     $(foreach layer,$(UNIT_LAYERS),$(call archive,$(layer)))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) -Wl,--wrap=arena_alloc -lpthread $(LDFLAGS)

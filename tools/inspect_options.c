@@ -4,6 +4,7 @@
 #include "tools/inspect_options.h"
 
 #include <ctype.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/base/options.h"
@@ -131,67 +132,83 @@ static void note_option(int key)
         given[i] |= only_of[i].key == key;
 }
 
-/* NULL, or what is wrong with the option's argument. */
-static const char *take_option(struct inspection *inspection, int option, const char *argument)
+/* --- options whose argument is a word or a number --- */
+
+static const struct word_option {
+    int key;
+    size_t offset; /* of the const char * in struct inspection */
+} word_options[] = {
+    {KEY_CORE, offsetof(struct inspection, core_path)},
+    {KEY_HTML, offsetof(struct inspection, html_path)},
+    {KEY_FOCUS, offsetof(struct inspection, focus)},
+    {KEY_IGNORE, offsetof(struct inspection, ignore)},
+    {KEY_FOLDED, offsetof(struct inspection, folded_path)},
+    {KEY_PPROF, offsetof(struct inspection, pprof_path)},
+};
+#define WORD_OPTION_COUNT (sizeof word_options / sizeof word_options[0])
+
+static const struct number_option {
+    int key;
+    size_t offset; /* of the uint64_t in struct inspection */
+    uint64_t low, high;
+    const char *takes;
+} number_options[] = {
+    {'g', offsetof(struct inspection, generation), 1, UINT64_MAX - 1,
+     "-g takes the number of a generation, from 1"},
+    {KEY_TYPE, offsetof(struct inspection, type), 0, UINT32_MAX,
+     "--type takes a number, 0 to 4294967295"},
+    {KEY_SINCE, offsetof(struct inspection, since), 1, UINT64_MAX - 1,
+     "--since takes the number of a generation, from 1"},
+    {KEY_OLDER, offsetof(struct inspection, older), 1, UINT64_MAX - 1,
+     "--older takes the number of a generation, from 1"},
+    {KEY_LIMIT, offsetof(struct inspection, limit), 1, UINT32_MAX,
+     "--limit takes a number, from 1"},
+    {KEY_MIN, offsetof(struct inspection, least), 1, 4096,
+     "--min takes a number of characters, 1 to 4096"},
+};
+#define NUMBER_OPTION_COUNT (sizeof number_options / sizeof number_options[0])
+
+static void take_word(struct inspection *inspection, int key, const char *argument)
 {
-    switch (option) {
-    case 'g':
-        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->generation) < 0
-                   ? "-g takes the number of a generation, from 1"
-                   : NULL;
-    case KEY_CORE:
-        inspection->core_path = argument;
-        return NULL;
-    case KEY_HTML:
-        inspection->html_path = argument;
-        return NULL;
-    case KEY_FOCUS:
-        inspection->focus = argument;
-        return NULL;
-    case KEY_IGNORE:
-        inspection->ignore = argument;
-        return NULL;
-    case KEY_FOLDED:
-        inspection->folded_path = argument;
-        return NULL;
-    case KEY_PPROF:
-        inspection->pprof_path = argument;
-        return NULL;
+    for (size_t i = 0; i < WORD_OPTION_COUNT; i++)
+        if (word_options[i].key == key)
+            *(const char **)((char *)inspection + word_options[i].offset) = argument;
+}
+
+/* NULL, or what is wrong with the option's argument. */
+static const char *take_number(struct inspection *inspection, int key, const char *argument)
+{
+    for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++) {
+        const struct number_option *option = &number_options[i];
+        uint64_t *out = (uint64_t *)((char *)inspection + option->offset);
+
+        if (option->key == key)
+            return parse_number(argument, option->low, option->high, out) < 0 ? option->takes
+                                                                              : NULL;
+    }
+    return NULL;
+}
+
+/* --- the others --- */
+
+/* The same of what is neither a word nor a number. */
+static const char *take_other(struct inspection *inspection, int key, const char *argument)
+{
+    switch (key) {
     case KEY_ADDRESS:
         return parse_address(argument, inspection) < 0
                    ? "--address takes an address, as 0x7f0012345678, or two with a dash in between"
                    : NULL;
     case KEY_SIZE:
         return parse_sizes(argument, inspection) < 0 ? "--size takes bytes, as 48 or 32-64" : NULL;
-    case KEY_TYPE:
-        return parse_number(argument, 0, UINT32_MAX, &inspection->type) < 0
-                   ? "--type takes a number, 0 to 4294967295"
-                   : NULL;
-    case KEY_SINCE:
-        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->since) < 0
-                   ? "--since takes the number of a generation, from 1"
-                   : NULL;
-    case KEY_OLDER:
-        return parse_number(argument, 1, UINT64_MAX - 1, &inspection->older) < 0
-                   ? "--older takes the number of a generation, from 1"
-                   : NULL;
     case KEY_AGE:
         inspection->shows_ages = true;
-        return NULL;
-    case KEY_LIMIT:
-        return parse_number(argument, 1, UINT32_MAX, &inspection->limit) < 0
-                   ? "--limit takes a number, from 1"
-                   : NULL;
-    case KEY_MIN:
-        return parse_number(argument, 1, 4096, &inspection->least) < 0
-                   ? "--min takes a number of characters, 1 to 4096"
-                   : NULL;
+        break;
     case KEY_HEX:
         inspection->pattern = PATTERN_HEX;
-        return NULL;
+        break;
     case KEY_POINTER:
         inspection->pattern = PATTERN_POINTER;
-        return NULL;
     }
     return NULL;
 }
@@ -234,7 +251,10 @@ int inspect_take_options(int argc, char **argv, struct inspection *inspection,
             return EXIT_USAGE;
         note_option(option);
         top->as_json = top->as_json || option == KEY_JSON;
-        wrong = take_option(inspection, option, optarg);
+        take_word(inspection, option, optarg);
+        wrong = take_number(inspection, option, optarg);
+        if (!wrong)
+            wrong = take_other(inspection, option, optarg);
         if (!wrong)
             wrong = take_top_option(top, option, optarg);
         if (wrong)

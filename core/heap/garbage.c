@@ -83,21 +83,24 @@ static bool tell_uncarved(const struct telling *telling, const struct span *slab
     return from >= end || telling->visit(telling->context, from, end);
 }
 
+static bool tell_kept_span(const struct telling *telling, uint32_t slice)
+{
+    const struct heap *heap = telling->heap;
+    const struct span span = *heap_span(heap, slice < heap->top ? slice : 0);
+    uint64_t start = heap_slice_address(heap, slice);
+
+    return span.kind != SPAN_ASIDE || !makes_sense(heap, slice, &span) ||
+           telling->visit(telling->context, start, start + ((uint64_t)span.slices << SLICE_SHIFT));
+}
+
 /* Spans that the thread has freed and keeps at hand. */
 static bool tell_kept(const struct telling *telling, const struct thread_heap *thread)
 {
-    const struct heap *heap = telling->heap;
+    const uint32_t *places = &thread->kept[0][0];
 
-    for (int i = 0; i < KEPT_SPANS; i++) {
-        uint32_t slice = thread->kept[i];
-        const struct span span = *heap_span(heap, slice < heap->top ? slice : 0);
-        uint64_t start = heap_slice_address(heap, slice);
-
-        if (span.kind == SPAN_ASIDE && makes_sense(heap, slice, &span) &&
-            !telling->visit(telling->context, start,
-                            start + ((uint64_t)span.slices << SLICE_SHIFT)))
+    for (uint32_t i = 0; i < KEPT_PLACES; i++)
+        if (places[i] != 0 && !tell_kept_span(telling, places[i]))
             return false;
-    }
     return true;
 }
 

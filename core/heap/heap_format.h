@@ -159,8 +159,10 @@ struct remote_batch {
 #define REMOTE_BATCHES 64
 
 /* Large spans that a thread keeps at hand, see kept.h. */
-#define KEPT_SPANS      4
-#define KEPT_SLICES_MAX 16
+#define KEPT_SLICES_MAX    16 /* of one */
+#define KEPT_OF_A_LENGTH   8
+#define KEPT_PLACES        (KEPT_SLICES_MAX * KEPT_OF_A_LENGTH)
+#define KEPT_SLICES_IN_ALL 64
 
 struct thread_heap {
     struct span *by_bytes[SMALL_MAX_BYTES + 1]; /* current slab for so many bytes */
@@ -170,8 +172,8 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
     struct remote_batch batches[REMOTE_BATCHES];
-    uint32_t kept[KEPT_SPANS];  /* first slices; 0 none. Also taken from by who purges */
-    uint32_t kept_next;         /* the place that the next one goes to */
+    uint32_t reserved[4];
+    uint32_t kept_next;         /* where the next one makes room */
     uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
     uint64_t ticks_ns;          /* what it said */
     uint64_t full_frees; /* frees into full slabs since the last time that a list was empty */
@@ -182,6 +184,10 @@ struct thread_heap {
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
     uint32_t next_dead, index;
+    /* First slices, by length - 1; 0: none. Also taken from by who purges, so that the sum may be
+     * less than kept_slices. */
+    _Alignas(64) uint32_t kept[KEPT_SLICES_MAX][KEPT_OF_A_LENGTH];
+    uint32_t kept_slices;
 };
 
 enum thread_heap_state {

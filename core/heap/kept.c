@@ -1,9 +1,9 @@
 /*
  * kept.c - see kept.h.
  *
- * Always true: a place holds 0 or the first slice of a span of kind ASIDE that is in no other place
- * and in no bin. In the child of a fork a span on its way into or out of a place of another thread
- * may be lost.
+ * Always true: a place holds 0 or a span of kind ASIDE that is in no other place and in no bin; a
+ * thread's places hold KEPT_SLICES_IN_ALL slices at most. Its thread alone fills a place. In
+ * the child of a fork a span on its way into or out of a place of another thread may be lost.
  */
 #include "core/heap/kept.h"
 
@@ -21,29 +21,33 @@ static bool place_empty(uint32_t *place, uint32_t slice)
     return __atomic_compare_exchange_n(place, &slice, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* Of a span that may be freed at this moment: any number then, and the place will be found empty.
- * That is a race by design, which ThreadSanitizer need not see. */
-__attribute__((no_sanitize("thread"))) static uint32_t slices_unless_freed(const struct span *span)
+static struct span *take_of_length(struct heap *heap, uint32_t *places)
 {
-    return __atomic_load_n(&span->slices, __ATOMIC_RELAXED);
+    for (int i = 0; i < KEPT_OF_A_LENGTH; i++) {
+        uint32_t slice = __atomic_load_n(&places[i], __ATOMIC_RELAXED);
+
+        if (slice != 0 && place_empty(&places[i], slice))
+            return heap_span(heap, slice);
+    }
+    return NULL;
 }
 
 struct span *kept_take(struct heap *heap, uint32_t slices)
 {
-    uint32_t *places = heap_thread->kept;
+    struct thread_heap *mine = heap_thread;
+    struct span *span = NULL;
 
-    for (int i = 0; i < KEPT_SPANS; i++) {
-        uint32_t slice = __atomic_load_n(&places[i], __ATOMIC_RELAXED);
-        struct span *span = heap_span(heap, slice);
-
-        if (slice == 0 || slices_unless_freed(span) - slices > slices / 8 ||
-            !place_empty(&places[i], slice))
-            continue;
-        span->flags |= LARGE_REUSED;
-        span_set_kind(span, SPAN_LARGE);
-        return span;
-    }
-    return NULL;
+    if (mine == &heap_thread_none)
+        return NULL;
+    for (uint32_t length = slices;
+         span == NULL && length <= slices + slices / 8 && length <= KEPT_SLICES_MAX; length++)
+        span = take_of_length(heap, mine->kept[length - 1]);
+    if (span == NULL)
+        return NULL;
+    mine->kept_slices -= span->slices;
+    span->flags |= LARGE_REUSED;
+    span_set_kind(span, SPAN_LARGE);
+    return span;
 }
 
 static void span_give_back(struct heap *heap, uint32_t slice)
@@ -53,20 +57,63 @@ static void span_give_back(struct heap *heap, uint32_t slice)
     spans_free(heap, span, span->slices);
 }
 
+static uint32_t count_slices(const struct thread_heap *mine)
+{
+    uint32_t slices = 0;
+
+    for (uint32_t length = 1; length <= KEPT_SLICES_MAX; length++)
+        for (int i = 0; i < KEPT_OF_A_LENGTH; i++)
+            if (__atomic_load_n(&mine->kept[length - 1][i], __ATOMIC_RELAXED) != 0)
+                slices += length;
+    return slices;
+}
+
+/* Gives spans back, those of one place after the other's, until no more than the limit are kept. */
+static void keep_fewer(struct heap *heap, struct thread_heap *mine)
+{
+    uint32_t *places = &mine->kept[0][0];
+
+    mine->kept_slices = count_slices(mine);
+    for (int n = 0; n < KEPT_PLACES && mine->kept_slices > KEPT_SLICES_IN_ALL; n++) {
+        uint32_t i = mine->kept_next++ % (KEPT_PLACES);
+        uint32_t slice = __atomic_exchange_n(&places[i], 0, __ATOMIC_ACQ_REL);
+
+        if (slice == 0)
+            continue;
+        span_give_back(heap, slice);
+        mine->kept_slices -= i / KEPT_OF_A_LENGTH + 1;
+    }
+}
+
+/* Of spans of one length: an empty place, or one whose span makes room. */
+static uint32_t *place_for(struct thread_heap *mine, uint32_t length)
+{
+    uint32_t *places = mine->kept[length - 1];
+
+    for (int i = 0; i < KEPT_OF_A_LENGTH; i++)
+        if (__atomic_load_n(&places[i], __ATOMIC_RELAXED) == 0)
+            return &places[i];
+    return &places[mine->kept_next++ % KEPT_OF_A_LENGTH];
+}
+
 bool kept_put(struct heap *heap, struct span *span)
 {
     struct thread_heap *mine = heap_thread;
-    uint32_t older;
+    uint32_t slices = span->slices, older;
 
-    if (mine == &heap_thread_none || span->slices > KEPT_SLICES_MAX)
+    if (mine == &heap_thread_none || slices > KEPT_SLICES_MAX)
         return false;
     span_set_kind(span, SPAN_ASIDE);
     __atomic_store_n(&span->freed_epoch, __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED),
                      __ATOMIC_RELAXED);
-    older = __atomic_exchange_n(&mine->kept[mine->kept_next++ % KEPT_SPANS],
-                                heap_slice_of(heap, span), __ATOMIC_ACQ_REL);
+    older =
+        __atomic_exchange_n(place_for(mine, slices), heap_slice_of(heap, span), __ATOMIC_ACQ_REL);
     if (older)
         span_give_back(heap, older);
+    else
+        mine->kept_slices += slices;
+    if (mine->kept_slices > KEPT_SLICES_IN_ALL)
+        keep_fewer(heap, mine);
     return true;
 }
 
@@ -87,7 +134,10 @@ void kept_flush(struct heap *heap, uint32_t min_epochs)
 {
     uint32_t count = __atomic_load_n(&heap->thread_heap_count, __ATOMIC_ACQUIRE);
 
-    for (uint32_t i = 0; i < count; i++)
-        for (int place = 0; place < KEPT_SPANS; place++)
-            place_flush(heap, &heap_thread_heap(heap, i)->kept[place], min_epochs);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t *places = &heap_thread_heap(heap, i)->kept[0][0];
+
+        for (int place = 0; place < KEPT_PLACES; place++)
+            place_flush(heap, &places[place], min_epochs);
+    }
 }

@@ -10,42 +10,24 @@
  * cheapest counts. Calls that wait are left out. The file is of kernels that track written pages
  * (6.7 and later).
  */
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 
 #include "t/lib/agent_fixture.h"
+#include "t/lib/golden_costs.h"
 #include "t/lib/plain_surroundings.h"
 #include "t/lib/sys_faults.h"
 
-#define TRIES    6
-#define TEXT_MAX 8192
+#define TRIES 6
 
 static const struct shape {
     unsigned threads, pipes;
 } shapes[] = {{1, 0}, {5, 0}, {40, 0}, {1, 10}};
 
-static const struct {
-    long nr;
-    const char *name;
-} names[] = {
-    {SYS_openat, "openat"},
-    {SYS_newfstatat, "newfstatat"},
-    {SYS_readlinkat, "readlinkat"},
-    {SYS_getdents64, "getdents64"},
-    {SYS_ioctl, "ioctl"},
-    {SYS_ptrace, "ptrace"},
-    {SYS_process_vm_readv, "process_vm_readv"},
-    {SYS_pread64, "pread64"},
-    {SYS_pwrite64, "pwrite64"},
-    {SYS_mprotect, "mprotect"},
-    {SYS_madvise, "madvise"},
-    {SYS_pidfd_getfd, "pidfd_getfd"},
-};
-
 static struct measured {
     struct call_counts counts;
-    unsigned frozen; /* all calls inside the freeze */
+    int frozen; /* all calls inside the freeze */
 } * best, *tried;
 
 static const struct shape *shape;
@@ -55,15 +37,6 @@ static void *wait_for_ever(void *unused)
     for (;;)
         pause();
     return unused;
-}
-
-static unsigned total(const unsigned counts[COUNTED_CALLS])
-{
-    unsigned sum = 0;
-
-    for (unsigned i = 0; i < COUNTED_CALLS; i++)
-        sum += counts[i];
-    return sum;
 }
 
 static int measure(void)
@@ -85,95 +58,53 @@ static int measure(void)
             return 1;
     if (start(0, &why) < 0 || agent_checkpoint(&program_link, PATIENCE_MS) < 0)
         return 2;
-    best->frozen = ~0u;
+    best->frozen = INT_MAX;
     for (unsigned i = 0; i < TRIES; i++) {
         memset(tried, 0, sizeof *tried);
         faults_count_calls(&tried->counts);
         if (agent_checkpoint(&program_link, PATIENCE_MS) < 0)
             return 3;
         faults_count_calls(NULL);
-        tried->frozen = total(tried->counts.frozen);
+        tried->frozen = costs_total(tried->counts.frozen);
         if (tried->frozen < best->frozen)
             *best = *tried;
     }
     return 0;
 }
 
-static void append(char text[TEXT_MAX], const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void append(char text[TEXT_MAX], const char *format, ...)
-{
-    size_t used = strlen(text);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text + used, TEXT_MAX - used, format, args);
-    va_end(args);
-}
-
-static void append_counts(char text[TEXT_MAX], const char *what, const unsigned *counts)
-{
-    unsigned left = total(counts);
-
-    append(text, "  %s: %u calls", what, left);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (counts[names[i].nr])
-            append(text, ", %s %u", names[i].name, counts[names[i].nr]);
-        left -= counts[names[i].nr];
-    }
-    append(text, ", others %u\n", left);
-}
-
 /* Of what lies outside the freeze only what reaches the disk: the rest goes with the memory that
  * the process happens to have. */
-static void append_shape(char text[TEXT_MAX])
+static void describe(FILE *out)
 {
-    append(text, "%u threads, %u pipes\n", shape->threads, shape->pipes);
-    append_counts(text, "inside the freeze", best->counts.frozen);
-    append(text, "  outside: fdatasync %u, fallocate %u\n", best->counts.other[SYS_fdatasync],
-           best->counts.other[SYS_fallocate]);
-}
-
-static void compare(const char *text)
-{
-    static char golden[TEXT_MAX];
-    FILE *file = fopen(golden_costs("checkpoint"), "r");
-
-    if (!CHECK(file != NULL))
-        return;
-    golden[fread(golden, 1, sizeof golden - 1, file)] = 0;
-    fclose(file);
-    CHECK_STR(text, golden);
+    fprintf(out, "%u threads, %u pipes\n  inside the freeze: ", shape->threads, shape->pipes);
+    costs_describe(out, best->counts.frozen);
+    fprintf(out, "\n  outside: fdatasync %d, fallocate %d\n", best->counts.other[SYS_fdatasync],
+            best->counts.other[SYS_fallocate]);
 }
 
 static void a_checkpoint_costs_what_it_cost(void)
 {
-    static char text[TEXT_MAX];
     struct kernel_features features;
-    FILE *file;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out;
 
     kernel_features_probe(&features);
     if (!features.userfaultfd_wp_async) {
         tap_skip("the costs are of a kernel that tracks written pages");
         return;
     }
+    out = open_memstream(&text, &bytes);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         shape = &shapes[i];
         make_pool();
         CHECK_EQ(run(measure), 0);
         after_the_end();
-        append_shape(text);
+        describe(out);
     }
-    if (!getenv("PHEAP_UPDATE_COSTS")) {
-        compare(text);
-        return;
-    }
-    file = fopen(golden_costs("checkpoint"), "w");
-    if (CHECK(file != NULL)) {
-        fputs(text, file);
-        fclose(file);
-    }
+    fclose(out);
+    costs_compare(costs_path("checkpoint"), text);
+    free(text);
 }
 
 int main(int argc, char **argv)

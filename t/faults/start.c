@@ -23,45 +23,23 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "t/lib/golden_costs.h"
 #include "t/lib/plain_surroundings.h"
 #include "t/lib/pool_scratch.h"
 #include "t/lib/tap.h"
 
-#define GOLDEN    "t/costs/start.txt"
-#define SUBJECT   "--subject"
-#define CALLS_MAX 512
-#define MARK      SYS_sched_yield /* main has begun: nothing before it gives its processor away */
-#define TRIES     3
+#define GOLDEN  "t/costs/start.txt"
+#define SUBJECT "--subject"
+#define MARK    SYS_sched_yield /* main has begun: nothing before it gives its processor away */
+#define TRIES   3
 
 struct costs {
-    int before[CALLS_MAX], program[CALLS_MAX]; /* pheap run; from its exec on */
-};
-
-static const struct {
-    long nr;
-    const char *name;
-} names[] = {
-    {SYS_openat, "openat"},
-    {SYS_newfstatat, "newfstatat"},
-    {SYS_readlinkat, "readlinkat"},
-    {SYS_getdents64, "getdents64"},
-    {SYS_pread64, "pread64"},
-    {SYS_pwrite64, "pwrite64"},
-    {SYS_mmap, "mmap"},
-    {SYS_munmap, "munmap"},
-    {SYS_mprotect, "mprotect"},
-    {SYS_madvise, "madvise"},
-    {SYS_prctl, "prctl"},
-    {SYS_rt_sigprocmask, "rt_sigprocmask"},
-    {SYS_rt_sigaction, "rt_sigaction"},
-    {SYS_prlimit64, "prlimit64"},
-    {SYS_clone, "clone"},
-    {SYS_fdatasync, "fdatasync"},
+    int before[COSTS_CALLS], program[COSTS_CALLS]; /* pheap run; from its exec on */
 };
 
 static bool is_counted(long nr)
 {
-    return nr >= 0 && nr < CALLS_MAX && nr != SYS_read && nr != SYS_close && nr != SYS_futex &&
+    return nr >= 0 && nr < COSTS_CALLS && nr != SYS_read && nr != SYS_close && nr != SYS_futex &&
            nr != SYS_wait4 && nr != SYS_ppoll && nr != SYS_nanosleep && nr != SYS_clock_nanosleep &&
            nr != SYS_clock_gettime && nr != SYS_getpid && nr != SYS_gettid;
 }
@@ -150,15 +128,6 @@ static bool measure(bool by_pheap, struct costs *costs)
     return CHECK(counted);
 }
 
-static int total(const int counts[CALLS_MAX])
-{
-    int sum = 0;
-
-    for (int nr = 0; nr < CALLS_MAX; nr++)
-        sum += counts[nr];
-    return sum;
-}
-
 /* Of several starts the cheapest counts. */
 static void find_cheapest(bool by_pheap, bool anew, struct costs *cheapest)
 {
@@ -168,7 +137,7 @@ static void find_cheapest(bool by_pheap, bool anew, struct costs *cheapest)
         if (anew)
             unlink(scratch_path("pool"));
         if (measure(by_pheap, &costs) &&
-            (i == 0 || total(costs.program) < total(cheapest->program)))
+            (i == 0 || costs_total(costs.program) < costs_total(cheapest->program)))
             *cheapest = costs;
     }
 }
@@ -176,33 +145,15 @@ static void find_cheapest(bool by_pheap, bool anew, struct costs *cheapest)
 static void describe(FILE *out, const char *what, const struct costs *costs,
                      const struct costs *bare)
 {
-    int left = total(costs->program) - total(bare->program);
+    int more[COSTS_CALLS];
 
-    fprintf(out, "%s\n  the program, beyond its own: %d calls", what, left);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        int more = costs->program[names[i].nr] - bare->program[names[i].nr];
-
-        if (more)
-            fprintf(out, ", %s %d", names[i].name, more);
-        left -= more;
-    }
-    fprintf(out, ", others %d\n  pheap run: pwrite64 %d, fdatasync %d, fsync %d, fallocate %d\n",
-            left, costs->before[SYS_pwrite64], costs->before[SYS_fdatasync],
-            costs->before[SYS_fsync], costs->before[SYS_fallocate]);
-}
-
-static void compare(const char *text)
-{
-    static char golden[8192];
-    FILE *file = fopen(GOLDEN, getenv("PHEAP_UPDATE_COSTS") ? "w" : "r");
-
-    if (!CHECK(file != NULL))
-        return;
-    if (getenv("PHEAP_UPDATE_COSTS"))
-        fputs(text, file);
-    else if (CHECK(fread(golden, 1, sizeof golden - 1, file) > 0))
-        CHECK_STR(text, golden);
-    fclose(file);
+    for (int nr = 0; nr < COSTS_CALLS; nr++)
+        more[nr] = costs->program[nr] - bare->program[nr];
+    fprintf(out, "%s\n  the program, beyond its own: ", what);
+    costs_describe(out, more);
+    fprintf(out, "\n  pheap run: pwrite64 %d, fdatasync %d, fsync %d, fallocate %d\n",
+            costs->before[SYS_pwrite64], costs->before[SYS_fdatasync], costs->before[SYS_fsync],
+            costs->before[SYS_fallocate]);
 }
 
 static void a_start_costs_what_it_cost(void)
@@ -218,7 +169,7 @@ static void a_start_costs_what_it_cost(void)
     describe(out, "a new pool", &first, &bare);
     describe(out, "a pool whose last run has ended", &later, &bare);
     fclose(out);
-    compare(text);
+    costs_compare(GOLDEN, text);
     free(text);
 }
 

@@ -30,15 +30,6 @@ static inline bool surroundings_are_plain(char **argv)
     return false;
 }
 
-/* Where the counts of `name` stand: root's and those of another user, who may less. */
-static inline const char *golden_costs(const char *name)
-{
-    static char path[64];
-
-    snprintf(path, sizeof path, "t/costs/%s%s.txt", name, geteuid() == 0 ? "" : "-unprivileged");
-    return path;
-}
-
 /* First in main(). */
 #define BEGIN_PLAIN(argv)                                                                          \
     do {                                                                                           \

@@ -49,7 +49,7 @@ bool faults_disarm(void);
 #define COUNTED_CALLS 512
 
 struct call_counts {
-    unsigned frozen[COUNTED_CALLS], other[COUNTED_CALLS];
+    int frozen[COUNTED_CALLS], other[COUNTED_CALLS];
     unsigned long written_bytes, read_bytes; /* asked for, by pread and pwrite */
 };
 

@@ -22,13 +22,19 @@ static void check_valid(void)
         tap_note("%s", why.text);
 }
 
-static uint32_t kept_count(void)
+static uint32_t kept_by(const struct thread_heap *thread)
 {
+    const uint32_t *places = &thread->kept[0][0];
     uint32_t count = 0;
 
-    for (int i = 0; i < KEPT_SPANS; i++)
-        count += heap_thread->kept[i] != 0;
+    for (int i = 0; i < KEPT_PLACES; i++)
+        count += places[i] != 0;
     return count;
+}
+
+static uint32_t kept_count(void)
+{
+    return kept_by(heap_thread);
 }
 
 static void the_same_block_comes_back_without_the_spans_lock(void)
@@ -86,20 +92,29 @@ static void calloc_clears_one_that_was_written(void)
     kept_flush(heap_here(), 0);
 }
 
+static void free_many(uint32_t count, size_t bytes)
+{
+    void *blocks[16];
+
+    for (uint32_t i = 0; i < count; i++)
+        blocks[i] = heap_malloc(bytes);
+    for (uint32_t i = 0; i < count; i++)
+        heap_free(blocks[i]);
+    CHECK_EQ(heap_block_span(blocks[count - 1])->kind, SPAN_ASIDE);
+    check_valid();
+}
+
 static void a_thread_keeps_a_few_of_a_mebibyte_at_most(void)
 {
-    void *blocks[KEPT_SPANS + 3];
     void *large = heap_malloc((KEPT_SLICES_MAX + 1) * SLICE_BYTES);
 
     heap_free(large);
     CHECK_EQ(kept_count(), 0);
-    for (int i = 0; i < KEPT_SPANS + 3; i++)
-        blocks[i] = heap_malloc(BYTES);
-    for (int i = 0; i < KEPT_SPANS + 3; i++)
-        heap_free(blocks[i]);
-    CHECK_EQ(kept_count(), KEPT_SPANS);
-    CHECK(heap_block_span(blocks[0])->kind != SPAN_ASIDE);
-    check_valid();
+    free_many(KEPT_OF_A_LENGTH + 3, 2 * SLICE_BYTES);
+    CHECK_EQ(kept_count(), KEPT_OF_A_LENGTH);
+    free_many(7, KEPT_SLICES_MAX * SLICE_BYTES);
+    CHECK(heap_thread->kept_slices <= KEPT_SLICES_IN_ALL);
+    CHECK(heap_thread->kept_slices > KEPT_SLICES_IN_ALL - KEPT_SLICES_MAX);
     kept_flush(heap_here(), 0);
 }
 
@@ -132,8 +147,7 @@ static void what_nobody_takes_goes_back_after_two_epochs(void)
     CHECK_EQ(kept_count(), 0);
     CHECK(heap->free_slices >= free_slices);
     for (uint32_t i = 0; i < heap->thread_heap_count; i++)
-        for (int place = 0; place < KEPT_SPANS; place++)
-            CHECK_EQ(heap_thread_heap(heap, i)->kept[place], 0);
+        CHECK_EQ(kept_by(heap_thread_heap(heap, i)), 0);
     check_valid();
 }
 
