@@ -126,6 +126,25 @@ static void files_have_no_lanes(void)
     fixture_close();
 }
 
+static int standing_clock(clockid_t clock, struct timespec *time)
+{
+    (void)clock;
+    *time = (struct timespec){5, 5};
+    return 0;
+}
+
+/* It would not say which of two records was first. */
+static void a_clock_that_stands_gives_no_lanes(void)
+{
+    make_words();
+    CHECK(log_clock_is_fine(&heap->log));
+    heap->log.clock = standing_clock;
+    CHECK(!log_clock_is_fine(&heap->log));
+    heap->log.clock = NULL;
+    CHECK(!log_clock_is_fine(&heap->log));
+    fixture_close();
+}
+
 /* --- threads --- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -323,6 +342,7 @@ int main(int argc, char **argv)
     RUN(later_sessions_lie_behind_all_lanes);
     RUN(there_may_be_no_lane_left);
     RUN(files_have_no_lanes);
+    RUN(a_clock_that_stands_gives_no_lanes);
     RUN(threads_with_lanes_commit_beside_cuts);
     RUN(a_reader_takes_no_record_without_those_before);
     RUN(damage_in_a_lane_is_found);
