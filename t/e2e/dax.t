@@ -275,7 +275,9 @@ def what_threads_with_lanes_have_said_is_there_after_kill_9(place):
             process.kill()
             totals = place.inspect(pool, "log")["log_totals"]
             lanes += totals["in_lanes"]
-            expect(place.run(PHEAP, "recover", "--check", pool), FINE)
+            checked = place.run(PHEAP, "recover", "--check", pool)  # a record may be torn
+            check(checked.status == FINE or "whole; what was found is harmless" in checked.stdout(),
+                  checked.stdout())
             second = place.run(PYTHON, os.path.join(ROOT, "t/lib/second_reader.py"), "log", pool)
             expect(second, FINE)
             check_equal(len(second.stdout().splitlines()), totals["records"], "records")
