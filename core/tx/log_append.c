@@ -162,14 +162,13 @@ static void go_to(struct log *log, uint32_t extent)
     log->cut_busy |= 1u << extent;
 }
 
-int log_make_room(struct log *log, uint64_t bytes, struct problem *why)
+/* In another extent. */
+static int go_on(struct log *log, uint64_t bytes, struct problem *why)
 {
     const struct log_place *place = &log->pool->next_log;
     uint32_t extent;
     int status;
 
-    if (bytes <= log_extent_bytes(place, log->extent) - log->used)
-        return 0;
     extent = find_extent(log, 0, bytes);
     if (extent >= log->listed) {
         status = grow(log, bytes, why);
@@ -180,6 +179,18 @@ int log_make_room(struct log *log, uint64_t bytes, struct problem *why)
     }
     go_to(log, extent);
     return 0;
+}
+
+static inline int make_room(struct log *log, uint64_t bytes, struct problem *why)
+{
+    uint64_t room = log_extent_bytes(&log->pool->next_log, log->extent) - log->used;
+
+    return bytes <= room ? 0 : go_on(log, bytes, why);
+}
+
+int log_make_room(struct log *log, uint64_t bytes, struct problem *why)
+{
+    return make_room(log, bytes, why);
 }
 
 /* On DAX it is not asked for what is durable: all commits write there. */
@@ -202,7 +213,9 @@ static void count_bytes(struct log *log, uint64_t bytes)
         __atomic_store_n(&log->is_long, true, __ATOMIC_RELAXED);
 }
 
-uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t more)
+/* Inlined: each commit goes through it. */
+__attribute__((always_inline)) static inline uint64_t
+place_record(struct log *log, struct log_record *record, uint64_t more)
 {
     uint64_t offset = log_offset(&log->pool->next_log, log->extent, log->used);
 
@@ -215,6 +228,11 @@ uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t m
     log->used += record->bytes + more;
     count_bytes(log, record->bytes + more);
     return offset;
+}
+
+uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t more)
+{
+    return place_record(log, record, more);
 }
 
 /* --- on DAX --- */
@@ -415,13 +433,13 @@ int log_write_outside(struct log *log, struct log_lane *lane, struct log_record 
     lock_acquire(&log->lock, heap_holder());
     status = __atomic_load_n(&log->failed, __ATOMIC_RELAXED);
     if (status == 0)
-        status = log_make_room(log, record->bytes, why);
+        status = make_room(log, record->bytes, why);
     if (status < 0) {
         lock_release(&log->lock);
         return status;
     }
     note_meeting(log, lane);
-    offset = log_place_record(log, record, 0);
+    offset = place_record(log, record, 0);
     *sequence = record->sequence;
     if (persist_is_mapped(&log->persist, offset, record->bytes)) {
         log->sequence = record->sequence;
