@@ -114,7 +114,7 @@ static int open_heap(const char *path, unsigned flags, const struct pheap_option
         return status;
     program_find_pmem(path, &pmem);
     if (pmem.copy && !(flags & PHEAP_READ_ONLY))
-        opened_use_dax(opened, &pmem);
+        opened_use_dax(opened, &pmem, clock_gettime);
     status = opened_load(opened, why);
     if (status < 0) {
         (void)opened_close(opened);

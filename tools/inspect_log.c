@@ -16,6 +16,7 @@
 struct listing {
     json_t *rows;
     uint64_t limit, records, bytes;
+    uint64_t in_lanes;       /* of the records */
     uint64_t entries[KINDS]; /* by kind; 0: of another */
 };
 
@@ -41,6 +42,7 @@ static bool list_record(void *context, const struct log_record *record, uint64_t
     count_entries(record, counts, &written);
     listing->records++;
     listing->bytes += record->bytes;
+    listing->in_lanes += record->magic == LOG_LANE_MAGIC;
     for (int i = 0; i < KINDS; i++)
         listing->entries[i] += counts[i];
     if (listing->records > listing->limit)
@@ -74,9 +76,10 @@ static void show_totals(struct inspection *inspection, const struct view *view,
         capacity += place->extents[i].frames << FRAME_SHIFT;
     if (inspection->json) {
         json_object_set_new(inspection->json, "log_totals",
-                            json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I}", "generation",
+                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I}", "generation",
                                       (json_int_t)place->generation, "records",
-                                      (json_int_t)listing->records, "bytes",
+                                      (json_int_t)listing->records, "in_lanes",
+                                      (json_int_t)listing->in_lanes, "bytes",
                                       (json_int_t)listing->bytes, "capacity_bytes",
                                       (json_int_t)capacity, "breaks_off", is_damaged, "allocations",
                                       (json_int_t)listing->entries[LOG_ALLOC], "writes",

@@ -37,9 +37,11 @@
 #define FRAME_BYTES 4096u
 #define FRAME_SHIFT 12
 
-#define POOL_MAGIC "PHEAPOOL" /* 8 bytes, no NUL on media */
-#define POOL_FORMAT_VERSION                                                                        \
-    3u /* of a pool with a log; who does not know it would reuse its frames */
+#define POOL_MAGIC          "PHEAPOOL" /* 8 bytes, no NUL on media */
+#define POOL_FORMAT_VERSION 4u
+#define POOL_FORMAT_LANES                                                                          \
+    4u /* its log may have lanes; who does not know them would find it damaged */
+#define POOL_FORMAT_LOG    3u /* has a log; who does not know it would reuse its frames */
 #define POOL_FORMAT_NO_LOG 2u /* of all others */
 #define POOL_FORMAT_OLDEST 1u /* had no deltas: what it wrote reads as if it had none */
 

@@ -56,6 +56,7 @@ struct pool {
     uint64_t reserve_first, reserve_frames; /* for the next record: pool_record.h */
     struct log_place next_log; /* what the next generation's superblock says of the log, if it has
                                   extents: frames that were taken and never released */
+    bool next_log_has_lanes;   /* its superblock says that the log may have lanes */
 };
 
 /*

@@ -197,6 +197,8 @@ static void complete_entry(struct pool *pool, struct commit *commit, struct gene
     if (pool->next_log.extent_count > 0) {
         next->log = pool->next_log;
         next->log.generation = entry->number;
+        if (pool->next_log_has_lanes)
+            next->format_version = POOL_FORMAT_LANES;
     }
     next->sequence++;
     superblock_seal(next);

@@ -111,7 +111,10 @@ static bool is_newer_format(const struct superblock *super)
 void superblock_seal(struct superblock *super)
 {
     memcpy(super->magic, POOL_MAGIC, sizeof super->magic);
-    super->format_version = super->log.extent_count > 0 ? POOL_FORMAT_VERSION : POOL_FORMAT_NO_LOG;
+    if (super->log.extent_count == 0)
+        super->format_version = POOL_FORMAT_NO_LOG;
+    else if (super->format_version < POOL_FORMAT_LOG)
+        super->format_version = POOL_FORMAT_LOG;
     super->checksum = checksum_of(super);
 }
 

@@ -17,7 +17,7 @@ static int append_record(struct pheap_tx *part, const struct pheap_tx *whole,
 
     record->durable = part->durable;
     if (status == 0)
-        status = log_write(&heap->log, record, &sequence, NULL);
+        status = log_write_in(&heap->log, &part->lane, record, &sequence, NULL);
     if (status == 0 && !whole->soon && !log_writes_durably(&heap->log))
         status = log_wait(&heap->log, sequence, NULL);
     if (status == 0 && !whole->soon)

@@ -48,25 +48,20 @@ void log_begin(struct log *log, struct pool *pool)
     log->busy = log->cut_busy = 1u << log->extent;
 }
 
-/* Where a record may lie. */
-struct spot {
-    uint32_t extent;
-    uint64_t at;
-};
-
-static int read_at(const struct log *log, struct spot spot, void *buffer, uint64_t bytes)
+int log_read_at(const struct log *log, struct log_spot spot, void *buffer, uint64_t bytes)
 {
     uint64_t offset = log_offset(&log->pool->super.log, spot.extent, spot.at);
 
     return sys_pread_all(log->pool->fd, buffer, bytes, offset);
 }
 
-static bool header_fits(const struct log *log, struct spot spot, const struct log_record *header)
+static bool header_fits(const struct log *log, struct log_spot spot,
+                        const struct log_record *header)
 {
     uint64_t room = log_extent_bytes(&log->pool->super.log, spot.extent) - spot.at;
 
-    return header->magic == LOG_MAGIC && header->bytes >= sizeof *header &&
-           header->bytes % LOG_ALIGN == 0 && header->bytes <= room;
+    return header->bytes >= sizeof *header && header->bytes % LOG_ALIGN == 0 &&
+           header->bytes <= room;
 }
 
 static bool header_is_next(const struct log *log, const struct log_record *header)
@@ -75,7 +70,7 @@ static bool header_is_next(const struct log *log, const struct log_record *heade
 
     if (TX_MUTANT(TX_MUTANT_LEFTOVERS_COUNT))
         follows = true;
-    return header->sequence == log->sequence + 1 && follows;
+    return header->magic == LOG_MAGIC && header->sequence == log->sequence + 1 && follows;
 }
 
 /* What lies behind the log's end may be what a program has stored, of whatever origin: nobody who
@@ -100,70 +95,107 @@ static bool record_is_whole(const struct log *log, struct log_record *record)
     return whole || TX_MUTANT(TX_MUTANT_CHECKSUM_NOT_CHECKED);
 }
 
-/* The whole record that begins with this header; 0: there is none such. A writer may be at work
- * meanwhile, if this is a reader: the header too may be another then. */
-static int read_record(const struct log *log, struct spot spot, const struct log_record *header,
-                       struct arena *arena, struct log_record **out)
+int log_read_record(const struct log *log, struct log_spot spot, const struct log_record *header,
+                    struct arena *arena, struct log_record **out)
 {
     int status;
 
     *out = arena_alloc(arena, header->bytes, 64);
     if (!*out)
         return -ENOMEM;
-    status = read_at(log, spot, *out, header->bytes);
+    status = log_read_at(log, spot, *out, header->bytes);
     if (status < 0)
         return status;
     return memcmp(*out, header, sizeof *header) == 0 && record_is_whole(log, *out);
 }
 
-static void pass(struct log *log, struct spot spot, const struct log_record *record)
+/* The lane that a record gives lies in its extent, behind it. */
+static bool lane_fits(const struct log *log, struct log_spot spot, const struct log_record *record)
 {
-    log->extent = spot.extent;
+    const struct log_lane_terms *terms = log_terms_of(record);
+    uint64_t room = log_extent_bytes(&log->pool->super.log, spot.extent) - spot.at - record->bytes;
+
+    return !terms || (terms->session != 0 && terms->number < LOG_LANES &&
+                      terms->bytes % LOG_ALIGN == 0 && terms->bytes <= room);
+}
+
+int log_pass(struct log *log, struct log_spot spot, const struct log_record *record,
+             struct arena *arena)
+{
+    const struct log_lane_terms *terms = log_terms_of(record);
+    int status = 0;
+
+    if (record->session != log->session && log->lanes.any)
+        status = lanes_close(log, arena);
+    log->extent = log->last_extent = spot.extent;
+    log->last_at = spot.at;
     log->used = spot.at + record->bytes;
     log->busy |= 1u << spot.extent;
     log->sequence = log->durable = log->known = record->sequence;
     log->session = record->session;
     log->checksum = record->checksum;
     log->bytes += record->bytes;
+    if (terms && status == 0)
+        status = lanes_enter(log, terms, log_spot(spot.extent, log->used), arena);
+    if (terms) {
+        log->used += terms->bytes;
+        log->bytes += terms->bytes;
+    }
+    return status;
 }
 
-/* 1 and the log is behind it; 0: the next record is not here. */
-static int try_spot(struct log *log, struct spot spot, struct arena *arena,
-                    const struct log_record **out)
+static int find_at(const struct log *log, struct log_spot spot, struct arena *arena,
+                   struct log_record **out)
 {
-    struct log_record header, *record;
+    struct log_record header;
     int status;
 
     if (spot.at + sizeof header > log_extent_bytes(&log->pool->super.log, spot.extent))
         return 0;
-    status = read_at(log, spot, &header, sizeof header);
+    status = log_read_at(log, spot, &header, sizeof header);
     if (status < 0 || !header_fits(log, spot, &header) || !header_is_next(log, &header))
         return status;
-    status = read_record(log, spot, &header, arena, &record);
-    if (status != 1)
-        return status;
-    pass(log, spot, record);
-    *out = record;
-    return 1;
+    status = log_read_record(log, spot, &header, arena, out);
+    return status == 1 ? lane_fits(log, spot, *out) : status;
 }
 
-int log_next(struct log *log, struct arena *arena, const struct log_record **out)
+int log_find(const struct log *log, struct arena *arena, struct log_spot *spot,
+             struct log_record **out)
 {
     uint32_t count = log->pool->super.log.extent_count;
     int status = 0;
 
+    *spot = log_spot(log->extent, log->used);
     if (count > 0)
-        status = try_spot(log, (struct spot){log->extent, log->used}, arena, out);
+        status = find_at(log, *spot, arena, out);
     for (uint32_t i = 0; status == 0 && i < count; i++)
-        if (!(log->busy >> i & 1))
-            status = try_spot(log, (struct spot){i, 0}, arena, out);
+        if (!(log->busy >> i & 1)) {
+            *spot = log_spot(i, 0);
+            status = find_at(log, *spot, arena, out);
+        }
+    return status;
+}
+
+int log_next(struct log *log, struct arena *arena, const struct log_record **out)
+{
+    struct log_record *record;
+    struct log_spot spot;
+    bool has_lanes = log->lanes.any;
+    int status = has_lanes ? lanes_next(log, arena, &record) : log_find(log, arena, &spot, &record);
+
+    if (status == 1 && !has_lanes)
+        status = log_pass(log, spot, record, arena) < 0 ? -EIO : 1;
+    if (status == 1) {
+        *out = record;
+        log->records++;
+    }
     if (status == 0)
         log->cut_busy = log->busy;
     return status;
 }
 
 /* Does a record that should not be there begin here? */
-static int is_later(const struct log *log, struct spot spot, const struct log_record *header,
+static int is_later(const struct log *log, struct log_spot spot, const struct log_record *header,
                     struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
@@ -173,7 +205,7 @@ static int is_later(const struct log *log, struct spot spot, const struct log_re
 
     if (!header_fits(log, spot, header) || known <= log->sequence)
         return 0;
-    status = read_record(log, spot, header, arena, &record);
+    status = log_read_record(log, spot, header, arena, &record);
     arena_rewind(arena, mark);
     return status;
 }
@@ -187,27 +219,47 @@ static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *pie
     for (uint64_t at = 0; status == 0 && at < end; at += PIECE_BYTES) {
         uint64_t bytes = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
 
-        status = read_at(log, (struct spot){extent, at}, piece, bytes);
+        status = log_read_at(log, (struct log_spot){extent, at}, piece, bytes);
         for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
             const struct log_record *header = (const struct log_record *)(piece + i);
 
-            if (header->magic == LOG_MAGIC)
-                status = is_later(log, (struct spot){extent, at + i}, header, arena);
+            if (header->magic == LOG_MAGIC || header->magic == LOG_LANE_MAGIC)
+                status = is_later(log, (struct log_spot){extent, at + i}, header, arena);
         }
     }
     return status;
 }
 
-int log_has_later(const struct log *log, struct arena *arena)
+int log_has_later(struct log *log, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
     uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
     int status = piece ? 0 : -ENOMEM;
 
+    if (status == 0)
+        status = lanes_break_off(log, arena);
     for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
         status = extent_has_later(log, i, piece, arena);
     arena_rewind(arena, mark);
     return status;
+}
+
+/* What gave a lane is a record that means nothing. */
+void log_rewrite(struct log_rewriting *rewriting, struct log_record *record)
+{
+    if (record->magic == LOG_MAGIC && record->session != rewriting->session) {
+        rewriting->session = record->session;
+        rewriting->previous = rewriting->checksum;
+    }
+    if (log_terms_of(record))
+        memset(record + 1, 0, sizeof(struct log_lane_terms));
+    record->magic = LOG_MAGIC;
+    record->sequence = ++rewriting->sequence;
+    record->session = rewriting->session;
+    record->previous = rewriting->previous;
+    record->stamp = 0;
+    record->checksum = rewriting->uuid ^ log_body_checksum(record);
+    rewriting->checksum = record->checksum = checksum64(record, sizeof *record);
 }
 
 bool log_is_valid(const struct log *log)

@@ -24,6 +24,13 @@
  * the mark of the record before, and sets its own. A mark is written by its record's thread and
  * read by the next one's alone; one word for all would be written and read by all.
  *
+ * Lanes. On DAX, threads that meet in the log get pieces of it for themselves: a record that has no
+ * entries gives a lane, which lies behind it. There a thread writes record after record, each
+ * durable before the next, and shares nothing with others. Who reads puts them in order by their
+ * stamps, all of one clock: what a transaction builds upon was durable, and so had its stamp,
+ * before it got its own. A lane lasts until it is full, or the session ends (with each cut, and
+ * each opening); whatever comes in a later session lies behind.
+ *
  * Locks: `lock` for places and, on ordinary files, for writing; then, below it, `pool_lock` for the
  * pool: its frames, superblock and struct persist. The log itself is written through a persist
  * of its own. A generation is committed under pool_lock while the log goes on.
@@ -35,6 +42,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 #include "core/base/arena.h"
 #include "core/base/lock.h"
 #include "core/base/status.h"
@@ -63,6 +71,43 @@ struct log_mark {
     uint64_t checksum; /* of that record */
 };
 
+/* clock_gettime(), which without a system call is the C library's alone. */
+typedef int log_clock(clockid_t clock, struct timespec *now);
+
+/* A lane that is read: where its next record lies. */
+struct log_lane_read {
+    uint64_t session;  /* of its records; 0: no lane has this number */
+    uint64_t at, end;  /* in extent */
+    uint64_t sequence; /* of the last record that was read */
+    uint64_t next;     /* stamp of the next one, if it is_seen */
+    uint32_t extent;
+    bool is_seen, has_ended; /* nothing more will come */
+};
+
+struct log_lanes {
+    bool any;
+    bool break_off; /* one that was closed did */
+    bool is_seen;   /* the next record outside lanes, and its stamp */
+    bool has_ended; /* there is none, and nobody writes */
+    uint64_t next;
+    struct log_lane_read one[LOG_LANES]; /* by number */
+};
+
+/*
+ * A lane that is written: space of the log's that one transaction object after the other has for
+ * itself. Begins as zeroes; who writes has it alone.
+ */
+struct log_lane {
+    uint64_t in;          /* session of the log that it was given in: with another it is used up */
+    uint64_t session;     /* of its records */
+    uint64_t offset, end; /* in the file: where its next record goes */
+    uint64_t sequence;    /* of its last record */
+    uint64_t given;       /* sequence of the record that gave it */
+    uint64_t bytes;       /* its length */
+    uint32_t number;      /* one more than it; 0: it has none yet */
+    uint32_t meetings;    /* how often another's record lay before its own outside lanes */
+};
+
 /* Invariant: used is a multiple of LOG_ALIGN, within extent; durable <= sequence; an extent whose
  * bit is not in `busy` has no record that a reader of the durable superblock needs. */
 struct log {
@@ -76,17 +121,26 @@ struct log {
     uint64_t cut;      /* sequence of the last record before it */
     uint64_t session;  /* of the records to come, and what they have as `previous` */
     uint64_t root;
+    log_clock *clock; /* NULL: no lanes */
+    bool clock_is_fine;
+    int failed;       /* nothing more is written: what is durable is not known any more */
+    bool may_give;    /* lanes: the pool's format has them, on DAX, and there is a clock */
+    uint32_t numbers; /* of lanes that have been given, since it was opened; `lock` is its */
+    bool has_given;   /* in this session; `lock` is its */
+    uint64_t records; /* that have been read, */
+    uint64_t last_at; /* and where the last one lies */
+    uint32_t last_extent;
     uint64_t long_at; /* when it has so many bytes since the last cut it is_long */
     bool is_long;     /* until who looks at it says otherwise */
 
     /* each record writes here */
     _Alignas(64) struct lock lock;
-    uint64_t used;     /* of `extent`, where the next record goes, if it has room there */
-    uint64_t sequence; /* of the last record that has a place */
-    uint64_t bytes;    /* of records since the last cut */
-    uint64_t known;    /* durable up to here, as far as who wrote records knew */
+    uint64_t used;               /* of `extent`, where the next record goes, if it has room there */
+    uint64_t sequence;           /* of the last record that has a place */
+    uint64_t bytes;              /* of records since the last cut */
+    uint64_t known;              /* durable up to here, as far as who wrote records knew */
+    const struct log_lane *last; /* who wrote the last record; a guess */
     uint32_t extent;
-    int failed; /* nothing more is written: what is durable is not known any more */
 
     /* and here, when it is durable; on DAX in its mark alone */
     _Alignas(64) uint64_t durable; /* sequence */
@@ -95,6 +149,8 @@ struct log {
     uint32_t sleeping;             /* who waits for that futex */
     struct log_company company;
     struct log_mark marks[LOG_MARKS];
+
+    struct log_lanes lanes; /* while it is read */
 };
 
 /* A random number that is not 0. */
@@ -114,7 +170,7 @@ MUST_CHECK int log_next(struct log *log, struct arena *arena, const struct log_r
  * durable: a record in the middle, or the newest superblock, is damaged. No crash brings that
  * about. 0, or negative. (While a writer is at work a reader may see it for a moment.)
  */
-MUST_CHECK int log_has_later(const struct log *log, struct arena *arena);
+MUST_CHECK int log_has_later(struct log *log, struct arena *arena);
 
 /* --- appending --- */
 
@@ -146,6 +202,14 @@ uint64_t log_durable(const struct log *log);
 /* Until all records up to this one are durable. An error: log->failed is set. */
 MUST_CHECK int log_wait(struct log *log, uint64_t sequence, struct problem *why);
 
+/*
+ * log_write() for a transaction that has changed nothing but this heap: in the lane, if it has room
+ * there. What others have written and that it builds upon is durable. On ordinary files:
+ * log_write().
+ */
+MUST_CHECK int log_write_in(struct log *log, struct log_lane *lane, struct log_record *record,
+                            uint64_t *sequence, struct problem *why);
+
 /* Both. */
 MUST_CHECK int log_append(struct log *log, struct log_record *record, struct problem *why);
 
@@ -169,6 +233,17 @@ static inline uint64_t log_bytes(const struct log *log)
 {
     return __atomic_load_n(&log->bytes, __ATOMIC_RELAXED);
 }
+
+/* Records that log_next() has given out, in another pool, or another place, one behind the other
+ * and without lanes. Begins with that pool's uuid and the sequence and checksum before the first.
+ */
+struct log_rewriting {
+    uint64_t uuid, sequence, checksum; /* of the last record */
+    uint64_t session, previous;        /* and what the next ones of it have as `previous` */
+};
+
+/* The next one, its header and checksum made to fit. */
+void log_rewrite(struct log_rewriting *rewriting, struct log_record *record);
 
 bool log_is_valid(const struct log *log);
 

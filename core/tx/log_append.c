@@ -10,11 +10,11 @@
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/heap/slot.h"
+#include "core/tx/log_marks.h"
 #include "core/tx/log_place.h"
 #include "core/tx/mutant.h"
 
 #define PIECE_BYTES     (64u << 10)
-#define SPINS           200u /* until another thread has stored its record */
 #define PATIENCE_MIN_NS 40000u
 #define PATIENCE_MAX_NS 1000000u
 #define MISSES_MAX      4u /* doublings of the syncs that expect nobody new */
@@ -29,44 +29,7 @@ static int explain(const struct log *log, int status, struct problem *why)
                        status_text(status));
 }
 
-/* --- marks, on DAX --- */
-
-static void wait_for(const uint64_t *word, uint64_t value)
-{
-    for (unsigned i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) < value; i++)
-        if (i < SPINS)
-            __builtin_ia32_pause();
-        else
-            (void)sys_call(SYS_sched_yield);
-}
-
-static struct log_mark *mark_of(struct log *log, uint64_t sequence)
-{
-    return &log->marks[sequence % LOG_MARKS];
-}
-
-static void wait_for_mark(struct log *log, uint64_t sequence)
-{
-    wait_for(&mark_of(log, sequence)->sequence, sequence);
-}
-
-static void set_mark(struct log *log, const struct log_record *record)
-{
-    struct log_mark *mark = mark_of(log, record->sequence);
-
-    mark->checksum = record->checksum;
-    __atomic_store_n(&mark->sequence, record->sequence, __ATOMIC_RELEASE);
-}
-
-/* What was read is durable. */
-static void set_first_marks(struct log *log)
-{
-    uint64_t sequence = log->sequence;
-
-    for (uint64_t back = 0; back < LOG_MARKS && back <= sequence; back++)
-        mark_of(log, sequence - back)->sequence = sequence - back;
-    mark_of(log, sequence)->checksum = log->checksum;
-}
+/* --- what is durable --- */
 
 uint64_t log_durable(const struct log *log)
 {
@@ -96,17 +59,24 @@ static uint64_t last_checksum(struct log *log)
 static void begin_session(struct log *log)
 {
     if (!TX_MUTANT(TX_MUTANT_SESSION_GOES_ON) || log->session == 0)
-        log->session = log_random();
+        __atomic_store_n(&log->session, log_random(), __ATOMIC_RELAXED);
     log->root = last_checksum(log);
+    log->has_given = false;
 }
 
 int log_open(struct log *log)
 {
+    int status;
+
     if (log->root == 0)
         log->root = log->checksum = log_random();
     set_first_marks(log);
     begin_session(log);
-    return persist_share(&log->persist, &log->pool->persist);
+    status = persist_share(&log->persist, &log->pool->persist);
+    log->clock_is_fine = log_clock_is_fine(log);
+    log->pool->next_log_has_lanes = log->persist.dax.window && log->clock_is_fine;
+    log->may_give = log_may_give(log);
+    return status;
 }
 
 void log_close(struct log *log)
@@ -192,14 +162,13 @@ static void go_to(struct log *log, uint32_t extent)
     log->cut_busy |= 1u << extent;
 }
 
-static int make_room(struct log *log, uint64_t bytes, struct problem *why)
+/* In another extent. */
+static int go_on(struct log *log, uint64_t bytes, struct problem *why)
 {
     const struct log_place *place = &log->pool->next_log;
     uint32_t extent;
     int status;
 
-    if (bytes <= log_extent_bytes(place, log->extent) - log->used)
-        return 0;
     extent = find_extent(log, 0, bytes);
     if (extent >= log->listed) {
         status = grow(log, bytes, why);
@@ -210,6 +179,18 @@ static int make_room(struct log *log, uint64_t bytes, struct problem *why)
     }
     go_to(log, extent);
     return 0;
+}
+
+static inline int make_room(struct log *log, uint64_t bytes, struct problem *why)
+{
+    uint64_t room = log_extent_bytes(&log->pool->next_log, log->extent) - log->used;
+
+    return bytes <= room ? 0 : go_on(log, bytes, why);
+}
+
+int log_make_room(struct log *log, uint64_t bytes, struct problem *why)
+{
+    return make_room(log, bytes, why);
 }
 
 /* On DAX it is not asked for what is durable: all commits write there. */
@@ -232,8 +213,9 @@ static void count_bytes(struct log *log, uint64_t bytes)
         __atomic_store_n(&log->is_long, true, __ATOMIC_RELAXED);
 }
 
-/* The header, the checksum apart. Returns where in the file the record goes. */
-static uint64_t place_record(struct log *log, struct log_record *record)
+/* Inlined: each commit goes through it. */
+__attribute__((always_inline)) static inline uint64_t
+place_record(struct log *log, struct log_record *record, uint64_t more)
 {
     uint64_t offset = log_offset(&log->pool->next_log, log->extent, log->used);
 
@@ -242,16 +224,22 @@ static uint64_t place_record(struct log *log, struct log_record *record)
     record->previous = log->root;
     record->session = log->session;
     record->durable = known_durable(log, record->durable);
-    log->used += record->bytes;
-    count_bytes(log, record->bytes);
+    record->stamp = log->has_given ? log_stamp(log) : 0;
+    log->used += record->bytes + more;
+    count_bytes(log, record->bytes + more);
     return offset;
+}
+
+uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t more)
+{
+    return place_record(log, record, more);
 }
 
 /* --- on DAX --- */
 
 /* Before the fence the record may be there or not, or in part; after it, it is. Records of other
  * threads may have got places before it and not be there yet: it is durable when they are. */
-static int store_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset)
+void log_store_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset)
 {
     LOG_BEFORE_STORE(record);
     __builtin_prefetch(mark_of(log, record->sequence), 1);
@@ -262,7 +250,6 @@ static int store_record(struct log *log, struct log_record *record, uint64_t bod
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
         wait_for_mark(log, record->sequence - 1);
     set_mark(log, record);
-    return 0;
 }
 
 /* --- on ordinary files --- */
@@ -276,6 +263,8 @@ static void take_back(struct log *log, uint64_t bytes, uint64_t offset)
 
     if (status == 0)
         status = persist_sync(&log->persist);
+    if (status == 0 && log->has_given) /* who has a lane goes on in this session */
+        status = -EIO;
     if (status < 0)
         __atomic_store_n(&log->failed, status, __ATOMIC_RELEASE);
     log->used -= bytes;
@@ -420,11 +409,21 @@ int log_wait(struct log *log, uint64_t sequence, struct problem *why)
 
 /* --- both --- */
 
+/* Who finds another's record before its own, again and again, will ask for a lane. */
+static void note_meeting(struct log *log, struct log_lane *lane)
+{
+    if (lane && log->last != lane) {
+        log->last = lane;
+        lane->meetings++;
+    }
+}
+
 /*
  * Crash: before or in this the record is not whole, and the log ends before it, or before one that
  * got its place earlier; afterwards, on an ordinary file, it may be there or not.
  */
-int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
+int log_write_outside(struct log *log, struct log_lane *lane, struct log_record *record,
+                      uint64_t *sequence, struct problem *why)
 {
     uint64_t body, offset;
     int status;
@@ -439,16 +438,23 @@ int log_write(struct log *log, struct log_record *record, uint64_t *sequence, st
         lock_release(&log->lock);
         return status;
     }
-    offset = place_record(log, record);
+    note_meeting(log, lane);
+    offset = place_record(log, record, 0);
     *sequence = record->sequence;
     if (persist_is_mapped(&log->persist, offset, record->bytes)) {
         log->sequence = record->sequence;
         lock_release(&log->lock);
-        return store_record(log, record, body, offset);
+        log_store_record(log, record, body, offset);
+        return 0;
     }
     status = write_record(log, record, body, offset);
     lock_release(&log->lock);
     return status < 0 ? explain(log, status, why) : 0;
+}
+
+int log_write(struct log *log, struct log_record *record, uint64_t *sequence, struct problem *why)
+{
+    return log_write_outside(log, NULL, record, sequence, why);
 }
 
 /* Crash: all of it, once this has returned. */
@@ -485,6 +491,8 @@ void log_cut_committed(struct log *log)
 {
     lock_acquire(&log->lock, heap_holder());
     log->busy = log->cut_busy;
+    if (!log->may_give)
+        __atomic_store_n(&log->may_give, log_may_give(log), __ATOMIC_RELAXED);
     advance(log, log->cut);
     lock_release(&log->lock);
 }

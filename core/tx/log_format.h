@@ -7,17 +7,22 @@
 #include <stdint.h>
 #include "core/pool/format.h"
 
-#define LOG_MAGIC 0x474c4850u /* "PHLG" */
+#define LOG_MAGIC      0x474c4850u /* "PHLG" */
+#define LOG_LANE_MAGIC 0x4e4c4850u /* "PHLN": in a lane */
+#define LOG_LANES      64u         /* numbers of lanes are below this */
 
 struct log_record {
     uint32_t magic;
     uint32_t entry_count;
-    uint64_t sequence; /* one more than the record before */
+    uint64_t sequence; /* one more than the record before; of a lane the first is 1 */
     uint64_t bytes;    /* this header included; a multiple of LOG_ALIGN */
-    uint64_t previous; /* checksum of the record before the first of this session, or the root */
-    uint64_t session;  /* random, the same for all records of one writer since its last cut */
+    uint64_t previous; /* checksum of the record before the first of this session, or the root; 0 in
+                        * a lane */
+    uint64_t session;  /* random, the same for all records of one writer since its last cut; and for
+                        * all of one lane */
     uint64_t durable;  /* all records up to this sequence were durable when this one was written */
-    uint64_t reserved; /* 0 */
+    uint64_t
+        stamp; /* when it was placed, ns of a clock of this session; 0: before all that have one */
     uint64_t checksum; /* of this header, with here that of the entries, xor the uuid's first 8 */
 };
 
@@ -44,6 +49,18 @@ struct log_entry {
     uint32_t size_class;
 };
 
+/* What follows the header of a record without entries that gives a lane. The lane follows that. */
+struct log_lane_terms {
+    uint8_t magic[8];
+    uint64_t session; /* of the lane's records */
+    uint64_t bytes;   /* a multiple of LOG_ALIGN */
+    uint64_t number; /* the lane that was given with the same number before gets no more records: */
+    uint64_t before; /* so many it has, if it is of the same session; else 0 */
+    uint64_t reserved[3];
+};
+
+#define LOG_LANE_TERMS_MAGIC "PHEAPLAN" /* 8 bytes, no NUL on media */
+
 /* What follows a PREPARE: who decides. */
 struct log_promise {
     uint8_t pool[16];  /* its uuid */
@@ -66,6 +83,7 @@ static inline struct outcome_record outcome_record_of(uint64_t id, enum log_outc
 }
 
 _Static_assert(sizeof(struct outcome_record) == 2 * LOG_ALIGN, "an outcome is two cache lines");
+_Static_assert(sizeof(struct log_lane_terms) == LOG_ALIGN, "a lane's terms are a cache line");
 _Static_assert(sizeof(struct log_promise) == 32, "a promise's fixed part is 32 bytes");
 _Static_assert(sizeof(struct log_record) == LOG_ALIGN, "a record's header is a cache line");
 _Static_assert(sizeof(struct log_entry) == 32, "a log entry is 32 bytes");

@@ -16,6 +16,11 @@ enum tx_mutant {
     TX_MUTANT_FREE_AT_ONCE,          /* a freed block is handed out before the commit */
     TX_MUTANT_NEW_BLOCK_NOT_WRITTEN, /* what is stored to a new block is not in the record */
     TX_MUTANT_GROWTH_NOT_LISTED,     /* the superblock does not list the log's new frames */
+    TX_MUTANT_LANE_NOT_FENCED,       /* a record in a lane is not durable when its commit returns */
+    TX_MUTANT_STAMPS_ALL_THE_SAME,   /* nothing says which of two lanes' records was first */
+    TX_MUTANT_LANES_OUTLIVE_CUTS,    /* a lane is written to though the log has been cut */
+    TX_MUTANT_LANES_OUTLIVE_SESSION, /* a later session's records are put among those of lanes */
+    TX_MUTANT_LANES_SEEN_ONCE,       /* a lane that ended is not looked at again */
     TX_MUTANT_PREDECESSORS_NOT_AWAITED, /* a record is durable though one before it is not */
     TX_MUTANT_HOLES_ARE_DAMAGE,         /* whole records behind one that is not count as damage */
     TX_MUTANT_SPACE_FREE_AT_CUT,        /* the log's space is used again before the generation is */

@@ -98,7 +98,7 @@ int opened_attach(struct pheap **out, const char *path, bool read_only, struct p
     return status;
 }
 
-void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem)
+void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem, log_clock *clock)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *window = sys_mmap(NULL, WINDOW_BYTES, PROT_NONE, flags, -1, 0);
@@ -107,6 +107,7 @@ void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem)
     if (sys_failed((long)window))
         return; /* the file back end is right everywhere */
     heap->window = (struct address_range){start, start + WINDOW_BYTES};
+    heap->clock = clock;
     if (persist_use_dax(&heap->pool.persist, pmem, window, WINDOW_BYTES) < 0)
         close_window(heap);
 }
@@ -229,8 +230,10 @@ static int derive(struct pheap *heap, struct problem *why)
 
 static int open_log(struct pheap *heap, struct problem *why)
 {
-    int status = log_open(&heap->log);
+    int status;
 
+    heap->log.clock = heap->clock;
+    status = log_open(&heap->log);
     return status < 0 ? problem_set(why, status, "cannot open the log of pool '%s': %s",
                                     heap->pool.path, status_text(status))
                       : 0;

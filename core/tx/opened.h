@@ -41,6 +41,7 @@ struct pheap {
     struct pool pool;
     struct slot_memory memory;
     struct address_range window; /* for the pool on DAX */
+    log_clock *clock;            /* or NULL */
     struct blocks blocks;
     struct log log;
     struct decisions decisions;
@@ -73,8 +74,9 @@ struct pheap {
 MUST_CHECK int opened_attach(struct pheap **out, const char *path, bool read_only,
                              struct problem *why);
 
-/* After opened_attach(), for writing: the DAX back end where it can be had. */
-void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem);
+/* After opened_attach(), for writing: the DAX back end where it can be had, and clock_gettime() for
+ * the lanes of its log. */
+void opened_use_dax(struct pheap *heap, const struct persist_pmem *pmem, log_clock *clock);
 
 /*
  * STATUS_REFUSED: the pool holds a program's checkpoints. STATUS_DAMAGED: its newest generation or

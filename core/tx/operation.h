@@ -12,6 +12,7 @@
 #include "core/base/status.h"
 #include "core/tx/blocks.h"
 #include "core/tx/gate.h"
+#include "core/tx/log.h"
 #include "core/tx/optimistic.h"
 
 enum op_kind { OP_RANGE, OP_ALLOC, OP_FREE, OP_ON_COMMIT, OP_ON_ABORT };
@@ -54,6 +55,7 @@ struct pheap_tx {
     void *user;                    /* tx_user() */
     struct stripe_set held;        /* exclusively, if it is optimistic: in its commit alone */
     struct optimistic *optimistic; /* NULL: it was never */
+    struct log_lane lane;          /* so does this */
     struct blocks_hand hand;       /* goes with this, from one transaction to the next */
     bool is_optimistic;
     bool has_lost;      /* optimistic: nothing but beginning anew is left */

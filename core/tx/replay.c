@@ -149,15 +149,15 @@ static int replay_rest(struct log *log, struct slot_memory *memory, struct arena
 static int refuse_broken(struct log *log, struct slot_memory *memory, struct arena *scratch,
                          struct promises *promises, struct problem *why)
 {
-    uint64_t last = log->sequence;
+    uint64_t last = log->records;
     int status = replay_rest(log, memory, scratch, promises, why);
 
-    if (status < 0 || log->sequence > last)
+    if (status < 0 || log->records > last)
         return status;
     return problem_set(why, STATUS_DAMAGED,
                        "pool '%s' is damaged: its log breaks off after record %lu, and more than "
                        "that was durable once",
-                       log->pool->path, last);
+                       log->pool->path, log->sequence);
 }
 
 int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratch,

@@ -10,167 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/base/checksum.h"
-#include "recovery/check/opened_model.h"
-
-#define PIECE_BYTES (64u << 10)
-
-struct reading_log {
-    struct checking *checking;
-    const struct log_place *place;
-    uint32_t extent; /* where the next record lies, if it is not at an extent's beginning */
-    uint64_t used;
-    uint32_t busy;                        /* extents with records of this log */
-    uint64_t sequence, session, checksum; /* of the last record */
-    uint64_t bytes;
-    int status;
-};
-
-/* Of a record: which extent, and where in it. */
-struct spot {
-    uint32_t extent;
-    uint64_t at;
-};
-
-/* --- bytes --- */
-
-static uint64_t extent_bytes(const struct reading_log *log, uint32_t extent)
-{
-    return log->place->extents[extent].frames << FRAME_SHIFT;
-}
-
-static uint64_t offset_of(const struct reading_log *log, struct spot spot)
-{
-    return (log->place->extents[spot.extent].frame << FRAME_SHIFT) + spot.at;
-}
-
-/* The superblock step has seen that extents lie in the pool; the file may be shorter. */
-static int read_bytes(const struct reading_log *log, struct spot spot, void *buffer, uint64_t bytes)
-{
-    return check_read(log->checking, buffer, bytes, offset_of(log, spot));
-}
-
-static struct reading_log begin_log(struct checking *checking)
-{
-    const struct log_place *place = &checking->result->super.log;
-
-    return (struct reading_log){.checking = checking,
-                                .place = place,
-                                .extent = place->start_extent,
-                                .used = place->start,
-                                .busy = 1u << place->start_extent,
-                                .sequence = place->sequence,
-                                .checksum = place->root};
-}
-
-/* --- records --- */
-
-static bool has_checksum(const struct checking *checking, struct log_record *record)
-{
-    uint64_t expected = record->checksum, found, uuid;
-
-    memcpy(&uuid, checking->result->super.uuid, sizeof uuid);
-    record->checksum = uuid ^ checksum64(record + 1, record->bytes - sizeof *record);
-    found = checksum64(record, sizeof *record);
-    record->checksum = expected;
-    return found == expected;
-}
-
-static bool has_room(const struct reading_log *log, struct spot spot,
-                     const struct log_record *header)
-{
-    return header->magic == LOG_MAGIC && header->bytes >= sizeof *header &&
-           header->bytes % LOG_ALIGN == 0 &&
-           header->bytes <= extent_bytes(log, spot.extent) - spot.at;
-}
-
-/* A record that lies in its extent and agrees with its checksum, to be freed; or NULL. */
-static struct log_record *read_record(struct reading_log *log, struct spot spot,
-                                      const struct log_record *header)
-{
-    struct log_record *record;
-
-    if (!has_room(log, spot, header))
-        return NULL;
-    record = malloc(header->bytes);
-    if (record == NULL) {
-        log->status = -ENOMEM;
-        return NULL;
-    }
-    if (read_bytes(log, spot, record, header->bytes) == 0 && record->bytes == header->bytes &&
-        has_checksum(log->checking, record))
-        return record;
-    free(record);
-    return NULL;
-}
-
-static struct log_record *try_spot(struct reading_log *log, struct spot spot)
-{
-    struct log_record header, *record;
-
-    if (extent_bytes(log, spot.extent) - spot.at < sizeof header ||
-        read_bytes(log, spot, &header, sizeof header) < 0 || header.sequence != log->sequence + 1 ||
-        (header.session != log->session && header.previous != log->checksum))
-        return NULL;
-    record = read_record(log, spot, &header);
-    if (record == NULL)
-        return NULL;
-    log->extent = spot.extent;
-    log->used = spot.at + record->bytes;
-    log->busy |= 1u << spot.extent;
-    log->sequence = record->sequence;
-    log->session = record->session;
-    log->checksum = record->checksum;
-    log->bytes += record->bytes;
-    return record;
-}
-
-/* To be freed; NULL: the log ends here. */
-static struct log_record *next_record(struct reading_log *log)
-{
-    struct log_record *record = try_spot(log, (struct spot){log->extent, log->used});
-
-    for (uint32_t i = 0; record == NULL && i < log->place->extent_count; i++)
-        if (!(log->busy >> i & 1))
-            record = try_spot(log, (struct spot){i, 0});
-    return record;
-}
-
-static struct spot spot_of_last(const struct reading_log *log, const struct log_record *record)
-{
-    return (struct spot){log->extent, log->used - record->bytes};
-}
-
-static bool is_later(struct reading_log *log, struct spot spot, const struct log_record *header)
-{
-    struct log_record *record;
-
-    if (header->magic != LOG_MAGIC || header->durable <= log->sequence)
-        return false;
-    record = read_record(log, spot, header);
-    free(record);
-    return record != NULL;
-}
-
-/* A record that knows of more than was found: where it is. False: there is none. */
-static bool find_later(struct reading_log *log, struct spot *found)
-{
-    struct log_record piece[PIECE_BYTES / sizeof(struct log_record)];
-
-    for (uint32_t extent = 0; extent < log->place->extent_count; extent++)
-        for (uint64_t at = 0; at < extent_bytes(log, extent); at += PIECE_BYTES) {
-            uint64_t left = extent_bytes(log, extent) - at;
-            uint64_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
-
-            if (read_bytes(log, (struct spot){extent, at}, piece, bytes) < 0)
-                continue;
-            for (uint64_t i = 0; i < bytes / sizeof piece[0]; i++) {
-                *found = (struct spot){extent, at + i * sizeof piece[0]};
-                if (is_later(log, *found, &piece[i]))
-                    return true;
-            }
-        }
-    return false;
-}
+#include "recovery/check/reading_log.h"
 
 /* --- entries --- */
 
@@ -275,20 +115,21 @@ static void tell_entry(struct applying *to, struct spot spot, uint64_t record_by
     struct check_result *result = to->log.checking->result;
 
     check_tell(to->log.checking, LG_ENTRY, SEVERITY_DAMAGE,
-               place_of(to->log.place->generation, offset_of(&to->log, spot), 0), to->expected,
-               "entry %lu of record %lu", to->number, to->log.sequence);
+               place_of(to->log.place->generation, reading_log_offset(&to->log, spot), 0),
+               to->expected, "entry %lu of record %lu", to->number,
+               reading_log_last(&to->log)->sequence);
     result->log_is_damaged = true;
-    result->log_records = to->log.sequence - 1 - to->log.place->sequence;
+    result->log_records = to->log.passed - 1;
     result->log_bytes = to->log.bytes - record_bytes;
 }
 
 int check_log_entries(struct opened_model *model)
 {
-    struct applying to = {.log = begin_log(model->view->checking), .model = model};
+    struct applying to = {.log = reading_log_begin(model->view->checking), .model = model};
     struct log_record *record;
 
-    while (to.expected == NULL && (record = next_record(&to.log)) != NULL) {
-        struct spot spot = spot_of_last(&to.log, record);
+    while (to.expected == NULL && (record = reading_log_next(&to.log)) != NULL) {
+        struct spot spot = reading_log_last(&to.log)->spot;
         uint64_t bytes = record->bytes;
 
         to.number = 0;
@@ -303,6 +144,7 @@ int check_log_entries(struct opened_model *model)
         free(promised->record);
         free(promised);
     }
+    reading_log_end(&to.log);
     return to.log.status;
 }
 
@@ -351,12 +193,24 @@ static bool is_meant(const struct reading_log *log, const struct log_record *hea
            2;
 }
 
+/* The same in a lane. */
+static bool is_torn_in(struct reading_log *log, const struct log_lane_end *lane)
+{
+    struct log_record header;
+
+    return lane->left >= sizeof header &&
+           reading_log_bytes(log, lane->spot, &header, sizeof header) == 0 &&
+           (header.magic == LOG_LANE_MAGIC) + (header.session == lane->session) +
+                   (header.sequence == lane->sequence + 1) >=
+               2;
+}
+
 static bool is_torn_at(struct reading_log *log, struct spot spot)
 {
     struct log_record header;
 
-    return spot.at + sizeof header <= extent_bytes(log, spot.extent) &&
-           read_bytes(log, spot, &header, sizeof header) == 0 && is_meant(log, &header);
+    return spot.at + sizeof header <= reading_log_extent_bytes(log, spot.extent) &&
+           reading_log_bytes(log, spot, &header, sizeof header) == 0 && is_meant(log, &header);
 }
 
 /* Where the log ends: what a power cut has left of the record that was being written. */
@@ -370,34 +224,52 @@ static void look_for_torn(struct reading_log *log)
             spot = (struct spot){i, 0};
             found = is_torn_at(log, spot);
         }
+    for (uint64_t i = 0; !found && i < log->lane_count; i++) {
+        spot = log->lanes[i].spot;
+        found = is_torn_in(log, &log->lanes[i]);
+    }
     if (found)
-        check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, place_at(offset_of(log, spot)),
-                   "a whole record, or none", "a torn one, behind record %lu", log->sequence);
+        check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS,
+                   place_at(reading_log_offset(log, spot)), "a whole record, or none",
+                   "a torn one, behind record %lu", log->sequence);
+}
+
+static void check_that_it_ends(struct reading_log *log)
+{
+    struct place end = place_of(log->place->generation,
+                                reading_log_offset(log, (struct spot){log->extent, log->used}), 0);
+    bool *is_damaged = &log->checking->result->log_is_damaged;
+    struct spot later;
+
+    *is_damaged = true;
+    if (reading_log_find_later(log, &later)) {
+        check_tell(log->checking, LG_BREAKS, SEVERITY_DAMAGE, end,
+                   "as many records as were durable",
+                   "no record %lu; one at offset %lu knows of more", log->sequence + 1,
+                   reading_log_offset(log, later));
+    } else if (log->breaks_off) {
+        check_tell(log->checking, LG_BREAKS, SEVERITY_DAMAGE, end,
+                   "as many records as were durable", "a lane that has not got all of its own");
+    } else { /* what is torn in the middle is no end */
+        *is_damaged = false;
+        look_for_torn(log);
+    }
+    log->checking->result->log_records = reading_log_count_whole(log);
 }
 
 static int check_records_follow(struct checking *checking)
 {
-    struct reading_log log = begin_log(checking);
+    struct reading_log log = reading_log_begin(checking);
     struct log_record *record;
-    struct spot later;
 
-    while ((record = next_record(&log)) != NULL)
+    while ((record = reading_log_next(&log)) != NULL)
         free(record);
-    checking->result->log_records = log.sequence - log.place->sequence;
+    checking->result->log_records = log.passed;
     checking->result->log_bytes = log.bytes;
     checking->result->checked_bytes += log.bytes;
-    if (log.status < 0 || checking->result->is_in_use)
-        return log.status;
-    if (!find_later(&log, &later)) { /* what is torn in the middle is no end */
-        look_for_torn(&log);
-        return log.status;
-    }
-    checking->result->log_is_damaged = true;
-    check_tell(
-        checking, LG_BREAKS, SEVERITY_DAMAGE,
-        place_of(log.place->generation, offset_of(&log, (struct spot){log.extent, log.used}), 0),
-        "as many records as were durable", "no record %lu; one at offset %lu knows of more",
-        log.sequence + 1, offset_of(&log, later));
+    if (log.status == 0 && !checking->result->is_in_use)
+        check_that_it_ends(&log);
+    reading_log_end(&log);
     return log.status;
 }
 

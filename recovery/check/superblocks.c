@@ -150,7 +150,7 @@ static bool judge_super(struct checking *checking, unsigned which, enum severity
         !judge(&judging,
                super->format_version >= POOL_FORMAT_OLDEST &&
                    super->format_version <= POOL_FORMAT_VERSION,
-               SB_VERSION, SUPER_OFFSET(format_version), "1 to 3", super->format_version))
+               SB_VERSION, SUPER_OFFSET(format_version), "1 to 4", super->format_version))
         return false;
     judge(&judging, super->sequence % 2 == which, SB_PLACE, SUPER_OFFSET(sequence),
           which ? "odd, in frame 1" : "even, in frame 0", super->sequence);

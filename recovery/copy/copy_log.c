@@ -3,7 +3,7 @@
  * frames, zeroes behind them.
  *
  * A record's checksum covers the pool's uuid, and the next session names it: in a copy with another
- * identity all of them are sealed again.
+ * identity all of them are sealed again. Lanes are gone: their records stand among the others.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,9 +18,8 @@ struct appending {
     struct copying *copying;
     uint8_t frame[FRAME_BYTES]; /* being filled */
     uint64_t bytes;             /* of the log so far */
-    uint64_t session, checksum; /* of the last record */
-    uint64_t before_session;    /* checksum of the record before the first of this session */
-    int64_t promises;           /* that are not settled */
+    struct log_rewriting rewriting;
+    int64_t promises; /* that are not settled */
 };
 
 static int append(struct appending *to, const void *data, uint64_t bytes)
@@ -58,19 +57,12 @@ static int append_zeroes(struct appending *to, uint64_t end)
 static int append_record(struct appending *to, const struct log_record *record)
 {
     struct log_record *sealed = malloc(record->bytes);
-    uint64_t uuid;
     int status;
 
     if (sealed == NULL)
         return -ENOMEM;
     memcpy(sealed, record, record->bytes);
-    if (record->session != to->session)
-        to->before_session = to->checksum;
-    to->session = record->session;
-    sealed->previous = to->before_session;
-    memcpy(&uuid, to->copying->super.uuid, sizeof uuid);
-    sealed->checksum = uuid ^ checksum64(sealed + 1, sealed->bytes - sizeof *sealed);
-    to->checksum = sealed->checksum = checksum64(sealed, sizeof *sealed);
+    log_rewrite(&to->rewriting, sealed);
     status = append(to, sealed, sealed->bytes);
     free(sealed);
     return status;
@@ -141,7 +133,9 @@ int copy_log(struct copying *copying)
     place->extents[0].frame = copying->output.next_frame;
     if (to != NULL) {
         to->copying = copying;
-        to->checksum = place->root;
+        to->rewriting.checksum = place->root;
+        to->rewriting.sequence = place->sequence;
+        memcpy(&to->rewriting.uuid, copying->super.uuid, sizeof to->rewriting.uuid);
         status = append_records(to);
         while (bytes < to->bytes + FRAME_BYTES)
             bytes *= 2;

@@ -156,18 +156,21 @@ static int read_records(struct pool *pool, uint64_t count, struct pool_new_log *
     const struct log_record *record;
     struct arena arena;
     struct log log;
+    struct log_rewriting rewriting;
     uint8_t *records = NULL;
     int status = arena_create(&arena, ARENA_BYTES);
 
     if (status < 0)
         return status;
     log_begin(&log, pool);
+    rewriting =
+        (struct log_rewriting){.uuid = log.uuid, .sequence = log.sequence, .checksum = log.root};
     while (status == 0 && count-- > 0) {
         status = log_next(&log, &arena, &record) == 1 ? 0 : STATUS_DAMAGED;
         if (status == 0)
             records = realloc(records, out->bytes + record->bytes);
         if (status == 0 && records != NULL)
-            memcpy(records + out->bytes, record, record->bytes);
+            log_rewrite(&rewriting, memcpy(records + out->bytes, record, record->bytes));
         out->bytes += status == 0 ? record->bytes : 0;
         arena_rewind(&arena, arena.base);
         out->records = records;

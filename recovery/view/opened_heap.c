@@ -55,7 +55,7 @@ int opened_apply_log(struct view *view, struct problem *why)
         return problem_set(why, status, "cannot reserve memory: %s", status_text(status));
     log_begin(&log, &view->pool);
     status = replay_log(&log, &memory, &scratch, &promises, &found);
-    view->log_records = log.sequence - view->pool.super.log.sequence;
+    view->log_records = log.records;
     view->log_bytes = log.bytes;
     for (const struct promise *at = promises.first; at; at = at->next)
         view->log_in_doubt++;
@@ -70,11 +70,11 @@ int opened_apply_log(struct view *view, struct problem *why)
 }
 
 /* In the file, of the record that was read last. */
-static uint64_t offset_of(const struct log *log, const struct log_record *record)
+static uint64_t offset_of(const struct log *log)
 {
-    const struct log_extent *extent = &log->pool->super.log.extents[log->extent];
+    const struct log_extent *extent = &log->pool->super.log.extents[log->last_extent];
 
-    return (extent->frame << FRAME_SHIFT) + log->used - record->bytes;
+    return (extent->frame << FRAME_SHIFT) + log->last_at;
 }
 
 int opened_each_record(struct view *view, opened_record_visit *visit, void *context,
@@ -94,7 +94,7 @@ int opened_each_record(struct view *view, opened_record_visit *visit, void *cont
         status = log_next(&log, &view->arena, &record);
         if (status != 1)
             break;
-        goes_on = visit(context, record, offset_of(&log, record));
+        goes_on = visit(context, record, offset_of(&log));
         arena_rewind(&view->arena, mark);
     }
     if (status == 0 && goes_on)

@@ -3,14 +3,16 @@
 where there is some (PHEAP_TEST_DAX names a directory on it); given up, unseen, where there is none;
 libpmem in no program that has no use for it. As a user too."""
 import os
+import random
 import shutil
 import signal
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, NOBODY, PHEAP, PYTHON, Skip, add_test, check,  # noqa: E402
-                        check_equal, check_in, main, wait_until)
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, NOBODY, PHEAP, PYTHON, ROOT, Skip, add_test, check,  # noqa: E402
+                        check_equal, check_in, expect, main, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 FORCED = {"PMEM_IS_PMEM_FORCE": "1"}
@@ -250,6 +252,46 @@ def the_pool_s_own_tests_pass_with_the_dax_back_end(place):
             check_equal(done.status, 0, f"status of {name}: {done.stdout()}")
 
 
+def last_said(text):
+    """The last transfer of each thread, whole lines only."""
+    last = {}
+    for line in text.splitlines(keepends=True):
+        if line.endswith("\n"):
+            thread, number = line.split()
+            last[thread] = int(number)
+    return last
+
+
+def what_threads_with_lanes_have_said_is_there_after_kill_9(place):
+    """Transactions of an opened heap; three readers of its log say the same of it."""
+    variables = dict({} if REAL else FORCED, LD_PRELOAD=LIBRARY)
+    program = os.path.join(BUILT_PROGRAMS, "transfers")
+    rounds = lanes = 0
+    with Dax(place) as pool:
+        while rounds < 6 or (lanes == 0 and rounds < 40):
+            process = place.start(program, pool, "run", 2 + rounds % 7, environment=variables)
+            wait_until(lambda: "\n" in process.stdout(), 20, "a transfer")
+            time.sleep(random.random() * 0.2)
+            process.kill()
+            totals = place.inspect(pool, "log")["log_totals"]
+            lanes += totals["in_lanes"]
+            checked = place.run(PHEAP, "recover", "--check", pool)  # a record may be torn
+            check(checked.status == FINE or "whole; what was found is harmless" in checked.stdout(),
+                  checked.stdout())
+            second = place.run(PYTHON, os.path.join(ROOT, "t/lib/second_reader.py"), "log", pool)
+            expect(second, FINE)
+            check_equal(len(second.stdout().splitlines()), totals["records"], "records")
+            done = place.run(program, pool, "check", environment=variables)
+            expect(done, FINE)
+            there = last_said(done.stdout())
+            for thread, number in last_said(process.stdout()).items():
+                check(there[thread] >= number, f"round {rounds}: thread {thread} has said {number}, "
+                                               f"the heap has {there[thread]}")
+            rounds += 1
+        check(lanes > 0, "no thread had a lane")
+        place.note(f"{rounds} kills, {lanes} records in lanes")
+
+
 TESTS = (a_program_is_killed_twice_and_resumed_with_its_pool_on_dax,
          a_pool_moved_off_dax_goes_on_as_an_ordinary_file_and_back,
          a_pool_moved_onto_dax_without_libpmem_in_the_program_goes_on,
@@ -272,6 +314,8 @@ def as_user(function):
 for one in TESTS:
     add_test(one.__name__.replace("_", " "), one)
     add_test(one.__name__.replace("_", " ") + ", as a user", as_user(one))
+add_test("what threads with lanes have said is there after kill -9",
+         what_threads_with_lanes_have_said_is_there_after_kill_9)
 add_test("the pool's own tests pass with the dax back end",
          the_pool_s_own_tests_pass_with_the_dax_back_end)
 

@@ -84,11 +84,11 @@ class Superblock:
                             for i in range(min(self.count, 24))]
 
     def is_valid(self, place):
-        if self.magic != b"PHEAPOOL" or self.version not in (1, 2, 3) or not self.checksum_fits:
+        if self.magic != b"PHEAPOOL" or self.version not in (1, 2, 3, 4) or not self.checksum_fits:
             return False
         if self.sequence % 2 != place or self.count > 24:
             return False
-        if self.log_count > (16 if self.version == 3 else 0) or self.log_generation >= self.next:
+        if self.log_count > (16 if self.version >= 3 else 0) or self.log_generation >= self.next:
             return False
         if not all(n > 0 and 2 <= f <= self.frames - n for f, n in self.log):
             return False
@@ -234,31 +234,40 @@ class Pool:
                     return self.stored(generation, first, size)
         raise Damaged(f"{path} is not saved")
 
-    def log_record(self, extent, at, sequence, session, before):
-        """The record here, whole and next, or None."""
+    def log_record(self, extent, at, end, fits):
+        """The record here, whole, if it fits, or None."""
         first, frames = self.superblock.log[extent]
-        if frames * FRAME - at < 64:
+        if min(end, frames * FRAME) - at < 64:
             return None
         self.file.seek(first * FRAME + at)
         head = self.file.read(64)
         magic, _, number, size, previous, own, _, _, expected = LOG_RECORD.unpack(head)
-        if (magic != b"PHLG" or number != sequence or size < 64 or size % 64 or
-                size > frames * FRAME - at or (own != session and previous != before)):
+        if not fits(magic, number, previous, own) or size < 64 or size % 64 or size > end - at:
             return None
         body = self.file.read(size - 64)
         mixed = checksum(body) ^ struct.unpack("<Q", self.superblock.uuid[:8])[0]
         return head + body if checksum(head[:56] + struct.pack("<Q", mixed)) == expected else None
 
-    def log_records(self):
-        """(sequence, bytes, checksum) of each, in their order."""
+    def log_lane(self, extent, at, end, session):
+        number = 1
+        while record := self.log_record(extent, at, end, lambda magic, n, _, own:
+                                        (magic, n, own) == (b"PHLN", number, session)):
+            yield record
+            at += len(record)
+            number += 1
+
+    def log_walk(self):
+        """((session's number, stamp, lane's number from 1 on, or 0), record), as they are found."""
         s = self.superblock
         extent, at, sequence, session, before = (s.log_extent, s.log_start, s.log_sequence, 0,
                                                  s.log_root)
-        used = {extent}
+        used, era, lanes = {extent}, 0, 0
         while s.log_count:
             places = [(extent, at)] + [(i, 0) for i in range(s.log_count) if i not in used]
             for extent, at in places:
-                record = self.log_record(extent, at, sequence + 1, session, before)
+                record = self.log_record(extent, at, s.log[extent][1] * FRAME, lambda magic, n, previous, own:
+                                         magic == b"PHLG" and n == sequence + 1 and
+                                         (own == session or previous == before))
                 if record is not None:
                     break
             else:
@@ -266,8 +275,21 @@ class Pool:
             used.add(extent)
             at += len(record)
             sequence += 1
-            _, _, _, _, _, session, _, _, before = LOG_RECORD.unpack_from(record)
-            yield sequence, record, before
+            _, entries, _, _, _, own, _, stamp, before = LOG_RECORD.unpack_from(record)
+            era, session = era + (own != session), own
+            yield (era, stamp, 0), record
+            if entries == 0 and len(record) == 128 and record[64:72] == b"PHEAPLAN":
+                lane, size = struct.unpack_from("<QQ", record, 72)
+                lanes += 1
+                for inner in self.log_lane(extent, at, at + size, lane):
+                    yield (era, LOG_RECORD.unpack_from(inner)[7], lanes), inner
+                at += size
+
+    def log_records(self):
+        """(sequence, bytes, checksum) of each, in their order."""
+        for _, record in sorted(self.log_walk(), key=lambda found: found[0]):
+            head = LOG_RECORD.unpack_from(record)
+            yield head[2], record, head[8]
 
     def log_writes(self):
         """(address, bytes) of all that the log writes, in its order."""

@@ -15,16 +15,21 @@
 
 static enum tx_mutant tx_mutant;
 #undef TX_MUTANT
-#define TX_MUTANT(name)          (tx_mutant == (name))
-#define LOG_FIRST_FRAMES         4u
-#define LOG_BEFORE_STORE(record) let_another_go_first()
-#define OPENED_AFTER_CUT(heap)   commit_after_the_cut()
+#define TX_MUTANT(name)               (tx_mutant == (name))
+#define LOG_FIRST_FRAMES              4u
+#define LOG_BEFORE_STORE(record)      let_another_go_first()
+#define LOG_BEFORE_LANE_STORE(record) let_another_go_first()
+#define LOG_LANE_FIRST_BYTES          2048u
+#define LOG_LANE_MEETINGS             1u
+#define OPENED_AFTER_CUT(heap)        commit_after_the_cut()
 static void let_another_go_first(void);
 static void commit_after_the_cut(void);
 #include "core/tx/draft.c"
 #include "core/tx/ending.c"
 #include "core/tx/log.c"
 #include "core/tx/log_append.c"
+#include "core/tx/log_lane.c"
+#include "core/tx/log_lanes.c"
 #include "core/tx/opened.c"
 #include "core/tx/opened_cut.c"
 #include "core/tx/operation.c"
@@ -41,8 +46,8 @@ static void commit_after_the_cut(void);
 #define WORDS             24
 #define OBJECTS           24
 #define ACKS_MAX          256
-#define WRITE_EVERY       13 /* one state in so many is opened for writing and gone on with, */
-#define NESTED_EVERY      70 /* and one in so many of those is cut again meanwhile */
+#define WRITE_EVERY       13  /* one state in so many is opened for writing and gone on with, */
+#define NESTED_EVERY      100 /* and one in so many of those is cut again meanwhile */
 #define TEST_WINDOW_BYTES (64u << 20)
 
 #define LARGE_BYTES 6000u
@@ -258,6 +263,7 @@ static int attach(const char *path)
 
     if (status < 0)
         return status;
+    heap->clock = clock_gettime;
     if (recorded && medium == CRASH_DAX)
         status = recording_attach_dax(&recorded->recording, &heap->pool.persist, window,
                                       TEST_WINDOW_BYTES);
@@ -295,6 +301,21 @@ static void words(unsigned rounds, uint64_t seed)
 
         put_word(tx, 1 + i % (WORDS - 1), seed + i, &model);
         step(end(tx, &model), "commit");
+    }
+}
+
+/* Two transaction objects, each with a lane of its own on persistent memory; the second one's value
+ * is the one that stays. */
+static void in_turns(unsigned rounds, uint64_t seed)
+{
+    for (unsigned i = 0; i < 2 * rounds && !text[0]; i += 2) {
+        struct pheap_tx *one = begin(), *two = begin();
+        struct model model = now;
+
+        put_word(one, 1, seed + i, &model);
+        step(end(one, &model), "commit of the first in turn");
+        put_word(two, 1, seed + i + 1, &model);
+        step(end(two, &model), "commit of the second in turn");
     }
 }
 
@@ -488,6 +509,7 @@ static void two_at_once(uint64_t seed)
 
     if (!recorded || medium != CRASH_DAX || text[0])
         return;
+    heap->log.may_give = false; /* outside lanes */
     first = begin();
     second.tx = begin();
     put_word(first, 5, seed, &model);
@@ -500,6 +522,7 @@ static void two_at_once(uint64_t seed)
     step(tx_commit(first), "commit of the first");
     mark(acked);
     pthread_join(second.thread, NULL);
+    heap->log.may_give = true;
 }
 
 /* --- between the cut and the commit of a generation --- */
@@ -521,7 +544,7 @@ static void commit_after_the_cut(void)
 {
     const unsigned bytes = LARGE_BYTES + 512;
 
-    for (unsigned i = 0; i < 8 && commits_after_cuts && !text[0]; i++) {
+    for (unsigned i = 0; i < 14 && commits_after_cuts && !text[0]; i++) {
         const struct log_place *place = &heap->pool.next_log;
         uint64_t left = log_extent_bytes(place, heap->log.extent) - heap->log.used;
 
@@ -595,12 +618,14 @@ static void live(void)
     words(6, 100);
     checkpoint();
     words(3, 200);
+    in_turns(3, 220);
     next_life();
     words(2, 300);
     checkpoint_while_open(340);
     words_soon(4, 350);
     two_at_once(360);
     objects(12, 11);
+    in_turns(2, 370);
     layouts_and_growth(1);
     if (!text[0])
         nested_and_aborted(5);
@@ -617,6 +642,9 @@ static void live(void)
     checkpoint();
     commits_after_cuts = false;
     words(1, 400);
+    in_turns(4, 420);
+    checkpoint();
+    in_turns(2, 440);
     layouts_and_growth(2);
     next_life();
     layouts_and_growth(3);

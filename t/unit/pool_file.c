@@ -332,7 +332,7 @@ static void a_newer_format_is_told_from_damage(void)
     const char *path = new_pool();
 
     change_superblocks(path, make_newer);
-    check_refused(path, POOL_READ, STATUS_NEWER_FORMAT, "format version 4");
+    check_refused(path, POOL_READ, STATUS_NEWER_FORMAT, "format version 5");
     path = new_pool();
     change_superblocks(path, make_newer_unsealed);
     check_refused(path, POOL_READ, STATUS_DAMAGED, "neither superblock");

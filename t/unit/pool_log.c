@@ -63,7 +63,7 @@ static void a_log_is_listed_with_the_next_generation(void)
     CHECK_EQ(pool.super.log.extent_count, 0);
     CHECK_EQ(pool.super.format_version, POOL_FORMAT_NO_LOG);
     commit_some(0);
-    CHECK_EQ(pool.super.format_version, POOL_FORMAT_VERSION);
+    CHECK_EQ(pool.super.format_version, POOL_FORMAT_LOG);
     CHECK_EQ(pool.super.log.generation, 1);
     CHECK_EQ(pool.super.log.root, 77);
     CHECK_EQ(pool.super.log.extents[0].frames, LOG_FRAMES);

@@ -19,12 +19,19 @@ static const char *const mutant_names[TX_MUTANT_END] = {
     [TX_MUTANT_SPACE_FREE_AT_CUT] = "a log's space used again too early",
     [TX_MUTANT_CUT_WHILE_OPEN] = "a cut while a transaction is open",
     [TX_MUTANT_SPAN_NOT_RECORDED] = "spans that are not in the log",
+    [TX_MUTANT_LANE_NOT_FENCED] = "a lane's record that is not durable",
+    [TX_MUTANT_STAMPS_ALL_THE_SAME] = "lanes without an order",
+    [TX_MUTANT_LANES_OUTLIVE_CUTS] = "a lane of before the cut",
+    [TX_MUTANT_LANES_OUTLIVE_SESSION] = "a session put among the lanes of the one before",
     [TX_MUTANT_SESSION_GOES_ON] = "a session that goes on after opening",
 };
 
 static bool does_not_apply(enum tx_mutant mutant, enum crash_media on)
 {
-    return (on == CRASH_BLOCK && mutant == TX_MUTANT_PREDECESSORS_NOT_AWAITED) ||
+    bool is_of_lanes =
+        mutant >= TX_MUTANT_LANE_NOT_FENCED && mutant <= TX_MUTANT_LANES_OUTLIVE_SESSION;
+
+    return (on == CRASH_BLOCK && (mutant == TX_MUTANT_PREDECESSORS_NOT_AWAITED || is_of_lanes)) ||
            (on == CRASH_DAX &&
             (mutant == TX_MUTANT_LEFTOVERS_COUNT || mutant == TX_MUTANT_SESSION_GOES_ON));
 }

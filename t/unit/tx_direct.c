@@ -445,7 +445,7 @@ static void on_persistent_memory_it_is_one_copy_and_one_fence(void)
     unlink(fixture_path);
     CHECK_OK(pool_create(fixture_path, FIXTURE_SLOT, 3, &why));
     CHECK_OK(opened_attach(&heap, fixture_path, false, &why));
-    opened_use_dax(heap, &pmem);
+    opened_use_dax(heap, &pmem, clock_gettime);
     CHECK_OK(opened_load(heap, &why));
     CHECK_STR(heap->pool.persist.ops->name, "dax"); /* else the directory is no tmpfs */
     word = make(8, TYPE_A, "word");

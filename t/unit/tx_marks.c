@@ -5,7 +5,7 @@
  */
 #include <pthread.h>
 
-#include "t/lib/tx_fixture.h"
+#include "t/lib/tx_dax.h"
 
 #define THREADS 20u
 #define ROUNDS  300u
@@ -13,34 +13,6 @@
 #define TYPE    7u
 
 _Static_assert(THREADS > LOG_MARKS, "marks are used again while others wait");
-
-static void *copy(void *to, const void *from, size_t bytes, unsigned flags)
-{
-    (void)flags;
-    return memcpy(to, from, bytes);
-}
-
-static void fence(void)
-{
-    __builtin_ia32_sfence();
-}
-
-static void open_on_dax(void)
-{
-    static const struct persist_pmem pmem = {copy, fence, true};
-
-    CHECK_OK(opened_attach(&heap, fixture_path, false, &why));
-    opened_use_dax(heap, &pmem);
-    CHECK_OK(opened_load(heap, &why));
-    CHECK_STR(heap->pool.persist.ops->name, "dax"); /* else the directory is no tmpfs */
-}
-
-static void create_on_dax(void)
-{
-    unlink(fixture_path);
-    CHECK_OK(pool_create(fixture_path, FIXTURE_SLOT, 3, &why));
-    open_on_dax();
-}
 
 static uint64_t *make_words(void)
 {
@@ -81,8 +53,9 @@ static void more_threads_than_marks_commit_beside_cuts(void)
     uint64_t *words, sequence;
     void *all;
 
-    create_on_dax();
+    fixture_create_on_dax();
     words = make_words();
+    heap->log.numbers = LOG_LANES; /* none is left for a lane */
     sequence = heap->log.sequence;
     for (unsigned i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, count_up, words + i * 8);
@@ -104,12 +77,12 @@ static void what_was_read_is_durable(void)
 {
     uint64_t *words, sequence;
 
-    create_on_dax();
+    fixture_create_on_dax();
     words = make_words();
     for (unsigned i = 0; i < 3 * LOG_MARKS; i++)
         CHECK(count_one(words));
     CHECK_EQ(opened_close(heap), 0);
-    open_on_dax();
+    fixture_open_on_dax();
     sequence = heap->log.sequence;
     CHECK_EQ(log_durable(&heap->log), sequence);
     for (uint64_t old = 1; old <= sequence; old++)

@@ -28,7 +28,7 @@ static void come_in_between(void);
 #include "core/tx/stripes.c"
 
 #include "t/lib/serial_history.h"
-#include "t/lib/tx_fixture.h"
+#include "t/lib/tx_dax.h"
 
 #define WORDS_MAX     12
 #define OBJECTS       4
@@ -49,6 +49,7 @@ struct table {
 struct round {
     uint32_t threads, direct_threads, attempts, words, objects;
     uint64_t seed;
+    bool on_dax; /* where threads have lanes of the log */
 };
 
 struct worker {
@@ -353,7 +354,10 @@ static void make_table(void)
     struct pair pair;
     void *block;
 
-    fixture_create();
+    if (now.on_dax)
+        fixture_create_on_dax();
+    else
+        fixture_create();
     heap->log.long_at = UINT64_MAX;
     CHECK_OK(tx_begin(heap, &tx));
     CHECK_OK(tx_alloc(tx, sizeof *table, 1, &block));
@@ -461,7 +465,7 @@ static void end_round(void)
 
 static void must_be_serial(const struct round *round)
 {
-    uint32_t committed = 0, attempts = 0;
+    uint32_t committed = 0, attempts = 0, lanes;
     const char *fault = play(round);
 
     CHECK_STR(fault ? fault : "", "");
@@ -472,12 +476,13 @@ static void must_be_serial(const struct round *round)
         }
     CHECK(memory_is_last());
     CHECK(opened_is_valid(heap));
+    lanes = heap->log.numbers;
     fixture_reopen();
     CHECK(memory_is_last());
     tap_note("%u threads, %u of them direct, %u words, %u objects, seed %lu: %u attempts, %u "
-             "committed, %lu edges",
+             "committed, %u lanes, %lu edges",
              now.threads, now.direct_threads, now.words, now.objects, now.seed, attempts, committed,
-             history.edges);
+             lanes, history.edges);
     end_round();
 }
 
@@ -510,6 +515,19 @@ static void so_they_have_beside_direct_ones(void)
                                    .words = 5,
                                    .objects = 2,
                                    .seed = 41});
+}
+
+/* What the log says of their order is put together from several lanes. */
+static void so_they_have_in_lanes(void)
+{
+    for (uint32_t threads = 2; threads <= 8; threads += 3)
+        must_be_serial(&(struct round){.threads = threads,
+                                       .direct_threads = threads / 3,
+                                       .attempts = scale(4000 / threads),
+                                       .words = 7,
+                                       .objects = 2,
+                                       .seed = 51 + threads,
+                                       .on_dax = true});
 }
 
 static const char *const mutant_names[TX_MUTANT_END] = {
@@ -564,6 +582,7 @@ int main(int argc, char **argv)
     RUN(threads_have_a_serial_order);
     RUN(so_they_have_with_objects_alone);
     RUN(so_they_have_beside_direct_ones);
+    RUN(so_they_have_in_lanes);
     if (!IS_SANITIZED)
         RUN(every_mutant_is_caught);
     fixture_end();

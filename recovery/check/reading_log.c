@@ -1,0 +1,367 @@
+/*
+ * reading_log.c - see reading_log.h.
+ *
+ * All records are found first, then put in order: by sessions, within one by stamps. Beside a
+ * writer that is done twice, and what is later than the last that was found the first time is left
+ * out: what such a record builds upon was there when the second time began.
+ */
+#include "recovery/check/reading_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/base/checksum.h"
+
+#define PIECE_BYTES (64u << 10)
+
+/* --- bytes --- */
+
+uint64_t reading_log_extent_bytes(const struct reading_log *log, uint32_t extent)
+{
+    return log->place->extents[extent].frames << FRAME_SHIFT;
+}
+
+uint64_t reading_log_offset(const struct reading_log *log, struct spot spot)
+{
+    return (log->place->extents[spot.extent].frame << FRAME_SHIFT) + spot.at;
+}
+
+/* The superblock step has seen that extents lie in the pool; the file may be shorter. */
+int reading_log_bytes(const struct reading_log *log, struct spot spot, void *buffer, uint64_t bytes)
+{
+    return check_read(log->checking, buffer, bytes, reading_log_offset(log, spot));
+}
+
+/* --- records --- */
+
+static bool has_checksum(const struct checking *checking, struct log_record *record)
+{
+    uint64_t expected = record->checksum, found, uuid;
+
+    memcpy(&uuid, checking->result->super.uuid, sizeof uuid);
+    record->checksum = uuid ^ checksum64(record + 1, record->bytes - sizeof *record);
+    found = checksum64(record, sizeof *record);
+    record->checksum = expected;
+    return found == expected;
+}
+
+static bool has_room(const struct reading_log *log, struct spot spot,
+                     const struct log_record *header)
+{
+    return (header->magic == LOG_MAGIC || header->magic == LOG_LANE_MAGIC) &&
+           header->bytes >= sizeof *header && header->bytes % LOG_ALIGN == 0 &&
+           header->bytes <= reading_log_extent_bytes(log, spot.extent) - spot.at;
+}
+
+/* A record that lies in its extent and agrees with its checksum, to be freed; or NULL. */
+static struct log_record *read_record(struct reading_log *log, struct spot spot,
+                                      const struct log_record *header)
+{
+    struct log_record *record;
+
+    if (!has_room(log, spot, header))
+        return NULL;
+    record = malloc(header->bytes);
+    if (record == NULL) {
+        log->status = -ENOMEM;
+        return NULL;
+    }
+    if (reading_log_bytes(log, spot, record, header->bytes) == 0 &&
+        record->bytes == header->bytes && has_checksum(log->checking, record))
+        return record;
+    free(record);
+    return NULL;
+}
+
+static bool read_header(const struct reading_log *log, struct spot spot, struct log_record *header)
+{
+    return reading_log_extent_bytes(log, spot.extent) - spot.at >= sizeof *header &&
+           reading_log_bytes(log, spot, header, sizeof *header) == 0;
+}
+
+/* --- all that count --- */
+
+static void *with_room(struct reading_log *log, void *array, uint64_t count, size_t each)
+{
+    void *more =
+        (count & (count - 1)) == 0 ? realloc(array, (count ? 2 * count : 1) * each) : array;
+
+    if (more == NULL)
+        log->status = -ENOMEM;
+    return more != NULL ? more : array;
+}
+
+static void note(struct reading_log *log, struct spot spot, const struct log_record *record,
+                 uint64_t lane)
+{
+    log->refs = with_room(log, log->refs, log->count, sizeof log->refs[0]);
+    if (log->status == 0)
+        log->refs[log->count++] =
+            (struct log_ref){spot, record->bytes, record->sequence, log->era, record->stamp, lane};
+}
+
+/* From the lane's beginning on. */
+static void walk_lane(struct reading_log *log, struct spot spot, const struct log_lane_terms *terms)
+{
+    struct log_lane_end lane = {
+        .session = terms->session, .number = terms->number, .given = log->sequence};
+    uint64_t end = spot.at + terms->bytes;
+    struct log_record header, *record;
+
+    while (log->status == 0 && end - spot.at >= sizeof header && read_header(log, spot, &header) &&
+           header.magic == LOG_LANE_MAGIC && header.session == lane.session &&
+           header.sequence == lane.sequence + 1 && header.bytes <= end - spot.at &&
+           (record = read_record(log, spot, &header)) != NULL) {
+        note(log, spot, record, log->lane_count + 1);
+        spot.at += record->bytes;
+        lane.sequence++;
+        free(record);
+    }
+    lane.spot = spot;
+    lane.left = end - spot.at;
+    log->lanes = with_room(log, log->lanes, log->lane_count, sizeof log->lanes[0]);
+    if (log->status == 0)
+        log->lanes[log->lane_count++] = lane;
+}
+
+/* Of a record that gives a lane; NULL: of another. */
+static const struct log_lane_terms *terms_of(const struct log_record *record)
+{
+    const struct log_lane_terms *terms = (const struct log_lane_terms *)(record + 1);
+    bool gives = record->entry_count == 0 && record->bytes == sizeof *record + sizeof *terms &&
+                 memcmp(terms->magic, LOG_LANE_TERMS_MAGIC, sizeof terms->magic) == 0;
+
+    return gives ? terms : NULL;
+}
+
+/* Has the lane before it with its number got all its records? */
+static void look_at_lane_before(struct reading_log *log, const struct log_lane_terms *terms)
+{
+    struct log_lane_end *lane = log->lanes + log->lane_count;
+
+    while (lane > log->lanes && (--lane)->number != terms->number)
+        ;
+    if (log->lane_count > 0 && lane->number == terms->number && terms->before > lane->sequence)
+        log->breaks_off = lane->breaks_off = true;
+}
+
+static bool is_whole_lane(const struct reading_log *log, struct spot spot,
+                          const struct log_lane_terms *terms)
+{
+    return terms->session != 0 && terms->number < LOG_LANES && terms->bytes % LOG_ALIGN == 0 &&
+           spot.at <= reading_log_extent_bytes(log, spot.extent) &&
+           terms->bytes <= reading_log_extent_bytes(log, spot.extent) - spot.at;
+}
+
+static void pass(struct reading_log *log, struct spot spot, const struct log_record *record)
+{
+    const struct log_lane_terms *terms = terms_of(record);
+
+    log->era += record->session != log->session;
+    log->extent = spot.extent;
+    log->used = spot.at + record->bytes;
+    log->busy |= 1u << spot.extent;
+    log->sequence = record->sequence;
+    log->session = record->session;
+    log->checksum = record->checksum;
+    note(log, spot, record, 0);
+    if (terms == NULL)
+        return;
+    look_at_lane_before(log, terms);
+    walk_lane(log, (struct spot){spot.extent, log->used}, terms);
+    log->used += terms->bytes;
+}
+
+/* The next record outside lanes, if it lies here. */
+static bool try_spot(struct reading_log *log, struct spot spot)
+{
+    struct log_record header, *record;
+    const struct log_lane_terms *terms;
+    bool is_next;
+
+    if (!read_header(log, spot, &header) || header.magic != LOG_MAGIC ||
+        header.sequence != log->sequence + 1 ||
+        (header.session != log->session && header.previous != log->checksum))
+        return false;
+    record = read_record(log, spot, &header);
+    if (record == NULL)
+        return false;
+    terms = terms_of(record);
+    is_next = terms == NULL ||
+              is_whole_lane(log, (struct spot){spot.extent, spot.at + record->bytes}, terms);
+    if (is_next)
+        pass(log, spot, record);
+    free(record);
+    return is_next;
+}
+
+static bool walk_next(struct reading_log *log)
+{
+    bool found = try_spot(log, (struct spot){log->extent, log->used});
+
+    for (uint32_t i = 0; !found && i < log->place->extent_count; i++)
+        if (!(log->busy >> i & 1))
+            found = try_spot(log, (struct spot){i, 0});
+    return found && log->status == 0;
+}
+
+static struct reading_log walk(struct checking *checking)
+{
+    const struct log_place *place = &checking->result->super.log;
+    struct reading_log log = {.checking = checking,
+                              .place = place,
+                              .extent = place->start_extent,
+                              .used = place->start,
+                              .busy = 1u << place->start_extent,
+                              .sequence = place->sequence,
+                              .checksum = place->root};
+
+    while (walk_next(&log))
+        ;
+    return log;
+}
+
+/* --- in order --- */
+
+/* Outside lanes stamps never go back, and in a lane they do not; so equal ones stay as found. */
+static int compare(const void *left, const void *right)
+{
+    const struct log_ref *a = left, *b = right;
+
+    if (a->era != b->era)
+        return a->era < b->era ? -1 : 1;
+    if (a->stamp != b->stamp)
+        return a->stamp < b->stamp ? -1 : 1;
+    return (a->sequence > b->sequence) - (a->sequence < b->sequence);
+}
+
+static void leave_out_later(struct reading_log *log, const struct log_ref *last)
+{
+    while (log->count > 0 && (last == NULL || log->refs[log->count - 1].era > last->era ||
+                              (log->refs[log->count - 1].era == last->era &&
+                               log->refs[log->count - 1].stamp > last->stamp)))
+        log->count--;
+}
+
+static void put_in_order(struct reading_log *log)
+{
+    if (log->lane_count > 0)
+        qsort(log->refs, log->count, sizeof log->refs[0], compare);
+}
+
+struct reading_log reading_log_begin(struct checking *checking)
+{
+    struct reading_log log = walk(checking), again;
+
+    put_in_order(&log);
+    if (!checking->result->is_in_use || log.status < 0)
+        return log;
+    again = walk(checking);
+    put_in_order(&again);
+    if (again.lane_count > 0)
+        leave_out_later(&again, log.count > 0 ? &log.refs[log.count - 1] : NULL);
+    reading_log_end(&log);
+    return again;
+}
+
+void reading_log_end(struct reading_log *log)
+{
+    free(log->refs);
+    free(log->lanes);
+    log->refs = NULL;
+    log->lanes = NULL;
+}
+
+struct log_record *reading_log_next(struct reading_log *log)
+{
+    const struct log_ref *ref = &log->refs[log->passed];
+    struct log_record header, *record = NULL;
+
+    if (log->status < 0 || log->passed == log->count)
+        return NULL;
+    if (read_header(log, ref->spot, &header))
+        record = read_record(log, ref->spot, &header);
+    if (record == NULL || record->bytes != ref->bytes) { /* its writer has gone on */
+        free(record);
+        return NULL;
+    }
+    log->passed++;
+    log->bytes += record->bytes;
+    return record;
+}
+
+/* --- what should not be there --- */
+
+/* In a lane each record is durable before the next is begun. */
+static struct log_lane_end *lane_before(const struct reading_log *log,
+                                        const struct log_record *header)
+{
+    for (uint64_t i = 0; header->magic == LOG_LANE_MAGIC && i < log->lane_count; i++)
+        if (log->lanes[i].session == header->session)
+            return header->sequence > log->lanes[i].sequence ? &log->lanes[i] : NULL;
+    return NULL;
+}
+
+static bool is_later(struct reading_log *log, struct spot spot, const struct log_record *header)
+{
+    bool is_outside = header->durable > log->sequence;
+    struct log_lane_end *lane = lane_before(log, header);
+    struct log_record *record;
+
+    if (!has_room(log, spot, header) || (!is_outside && lane == NULL))
+        return false;
+    record = read_record(log, spot, header);
+    free(record);
+    if (record == NULL)
+        return false;
+    log->breaks_off = true;
+    log->breaks_off_outside = log->breaks_off_outside || is_outside;
+    if (lane != NULL)
+        lane->breaks_off = true;
+    return true;
+}
+
+bool reading_log_find_later(struct reading_log *log, struct spot *found)
+{
+    struct log_record piece[PIECE_BYTES / sizeof(struct log_record)];
+    bool any = false;
+
+    for (uint32_t extent = 0; extent < log->place->extent_count; extent++)
+        for (uint64_t at = 0; at < reading_log_extent_bytes(log, extent); at += PIECE_BYTES) {
+            uint64_t left = reading_log_extent_bytes(log, extent) - at;
+            uint64_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+
+            if (reading_log_bytes(log, (struct spot){extent, at}, piece, bytes) < 0)
+                continue;
+            for (uint64_t i = 0; i < bytes / sizeof piece[0]; i++) {
+                struct spot spot = {extent, at + i * sizeof piece[0]};
+                bool is_first = is_later(log, spot, &piece[i]) && !any;
+
+                if (is_first)
+                    *found = spot;
+                any = any || is_first;
+            }
+        }
+    return any;
+}
+
+/* Up to the last record of a source: outside lanes, or a lane, or what gave it. */
+static uint64_t count_up_to(const struct reading_log *log, uint64_t lane)
+{
+    uint64_t given = lane > 0 ? log->lanes[lane - 1].given : 0, i = log->count;
+
+    while (i > 0 && log->refs[i - 1].lane != lane &&
+           !(lane > 0 && log->refs[i - 1].lane == 0 && log->refs[i - 1].sequence == given))
+        i--;
+    return i;
+}
+
+uint64_t reading_log_count_whole(const struct reading_log *log)
+{
+    uint64_t least = log->breaks_off_outside ? count_up_to(log, 0) : log->count;
+
+    for (uint64_t i = 0; i < log->lane_count; i++)
+        if (log->lanes[i].breaks_off && count_up_to(log, i + 1) < least)
+            least = count_up_to(log, i + 1);
+    return least;
+}
