@@ -266,7 +266,12 @@ static int map_pages(struct view *view, struct arena *scratch, struct problem *w
     if (status < 0)
         return status;
     view->heap_is_mapped = true;
-    return index_each_leaf(image.index, first, end, check_leaf, view);
+    status = index_each_leaf(image.index, first, end, check_leaf, view);
+    if (status < 0)
+        return problem_set(why, status, "%s: the index of generation %lu cannot be read: %s",
+                           view->pool.path, (unsigned long)view->generation.number,
+                           status_text(status));
+    return 0;
 }
 
 static int map_slot(struct view *view, struct problem *why)
