@@ -199,7 +199,7 @@ static uint32_t span_traits(const struct span *span)
 static inline bool is_plainly_remote(const struct span *slab, const void *block,
                                      const struct thread_heap *mine)
 {
-    uint64_t offset = (uint64_t)block % SLICE_BYTES;
+    uint64_t offset = (uint64_t)block - slab_start(slab); /* any pointer comes here */
 
     return span_traits(slab) == SPAN_SLAB &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&

@@ -158,6 +158,39 @@ static void pointers_that_are_not_ours_are_left_alone(void)
     CHECK(!heap_owns(&local));
 }
 
+/* An address outside the slot whose descriptor, as free() computes it, is that of the block's
+ * slab. */
+static void *namesake_of(const void *block)
+{
+    uint64_t period = (heap_span_mask / sizeof(struct span) + 1) << SLICE_SHIFT;
+
+    return (void *)((uintptr_t)block - (SLOT_BYTES + period - 1) / period * period);
+}
+
+static void *make_one(void *out)
+{
+    *(void **)out = heap_malloc(64);
+    return NULL; /* its thread heap stays as it is: heap_thread_exit() is not called */
+}
+
+static void a_foreign_pointer_is_no_block_of_another_thread_s_slab(void)
+{
+    void *theirs = NULL, *foreign;
+    pthread_t thread;
+
+    heap_free(heap_malloc(64)); /* this thread has a heap */
+    pthread_create(&thread, NULL, make_one, &theirs);
+    pthread_join(thread, NULL);
+    foreign = namesake_of(theirs);
+    CHECK(!heap_owns(foreign));
+    CHECK(span_of_slice(foreign) == span_of_slice(theirs));
+    heap_free(foreign);
+    CHECK(heap_realloc_plain(foreign, 32) == NULL);
+    CHECK_EQ(heap_usable_bytes(foreign), 0);
+    heap_free(theirs);
+    check_valid();
+}
+
 /* --- misuse --- */
 
 static void double_free_small(void)
@@ -352,6 +385,7 @@ int main(int argc, char **argv)
     RUN(a_large_block_grows_in_place_when_it_can);
     RUN(sizes_that_cannot_be_are_refused);
     RUN(pointers_that_are_not_ours_are_left_alone);
+    RUN(a_foreign_pointer_is_no_block_of_another_thread_s_slab);
     RUN(misuse_is_reported_by_address_and_aborts);
     RUN(a_child_of_fork_allocates_while_the_parent_has_threads);
     RUN(the_forking_thread_may_allocate_between_the_handlers);
