@@ -92,6 +92,7 @@ struct agent {
     uint32_t failures;        /* in a row */
     struct patience patience; /* with a program that writes faster than its pages are copied */
     uint64_t precopy_ns;      /* that the rounds of the last attempt took */
+    bool is_put_off;          /* more was left to copy than a freeze should */
     uint64_t deferred_since_ns;
     bool let_go;      /* another program has taken over */
     bool ended;       /* the program has */

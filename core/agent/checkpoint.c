@@ -25,7 +25,7 @@ static int too_much(struct agent *agent, struct problem *why)
 {
     patience_exceeded(&agent->patience, agent->link->interval_ns, sys_clock_ns(CLOCK_MONOTONIC),
                       agent->precopy_ns);
-    image_writer_put_off(agent->writer);
+    agent->is_put_off = true;
     return problem_set(why, STATUS_DEFERRED, "the program writes faster than its pages are copied");
 }
 
@@ -302,9 +302,12 @@ static int take(struct agent *agent, struct problem *why)
     bool is_full = false;
     int status;
 
+    agent->is_put_off = false;
     do
         status = take_once(agent, &is_full, why);
     while (status == STATUS_LIMIT && is_full && make_record_larger(agent));
+    if (agent->is_put_off) /* many system calls: not while the program stands still */
+        image_writer_put_off(agent->writer);
     return status;
 }
 
