@@ -230,16 +230,29 @@ static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *pie
     return status;
 }
 
+/* Beside a writer the log may only have gone on meanwhile: then the next record is there now. */
+static int breaks_off_outside(const struct log *log, struct arena *arena)
+{
+    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
+    int status = piece ? 0 : -ENOMEM;
+    struct log_record *record;
+    struct log_spot spot;
+
+    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
+        status = extent_has_later(log, i, piece, arena);
+    if (status != 1)
+        return status;
+    status = log_find(log, arena, &spot, &record);
+    return status < 0 ? status : !status;
+}
+
 int log_has_later(struct log *log, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
-    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
-    int status = piece ? 0 : -ENOMEM;
+    int status = lanes_break_off(log, arena);
 
     if (status == 0)
-        status = lanes_break_off(log, arena);
-    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
-        status = extent_has_later(log, i, piece, arena);
+        status = breaks_off_outside(log, arena);
     arena_rewind(arena, mark);
     return status;
 }

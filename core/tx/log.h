@@ -168,7 +168,7 @@ MUST_CHECK int log_next(struct log *log, struct arena *arena, const struct log_r
 /*
  * Where the log ends: 1 if a whole record is somewhere that was written when more than this was
  * durable: a record in the middle, or the newest superblock, is damaged. No crash brings that
- * about. 0, or negative. (While a writer is at work a reader may see it for a moment.)
+ * about. 0, or negative. Beside a writer the log may have gone on: that is 0.
  */
 MUST_CHECK int log_has_later(struct log *log, struct arena *arena);
 

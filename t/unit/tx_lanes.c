@@ -251,6 +251,62 @@ static uint64_t read_beside(enum tx_mutant mutant)
     return value;
 }
 
+static void flip(uint64_t offset)
+{
+    int fd = open(fixture_path, O_RDWR);
+    uint8_t byte;
+
+    CHECK_OK(sys_pread_all(fd, &byte, 1, offset));
+    byte ^= 16;
+    CHECK_OK(sys_pwrite_all(fd, &byte, 1, offset));
+    close(fd);
+}
+
+/* What comes between the last look at a lane and the look for what is behind its end is no damage,
+ * nor does it hide damage in another lane. */
+static int look_beside(bool is_damaged)
+{
+    const struct log_record *record = NULL;
+    uint64_t offset = 0, lane = 0;
+    static struct pool pool;
+    struct arena arena;
+    struct log log;
+    int status;
+
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(10) && take_turns(12));
+    CHECK_OK(arena_create(&arena, 64 << 20));
+    CHECK_OK(pool_open(&pool, fixture_path, POOL_READ, &why));
+    log_begin(&log, &pool);
+    while (log_next(&log, &arena, &record) == 1)
+        if (record->magic == LOG_LANE_MAGIC && record->sequence == 1 && offset == 0) {
+            offset = log_offset(&pool.super.log, log.last_extent, log.last_at);
+            lane = record->session;
+        }
+    CHECK(lane != 0);
+    if (is_damaged) {
+        flip(offset + 70);
+        log_begin(&log, &pool);
+        while (log_next(&log, &arena, &record) == 1)
+            CHECK(record->session != lane);
+    }
+    windows = 1;
+    status = log_has_later(&log, &arena);
+    CHECK_EQ(windows, 0);
+    pool_close(&pool);
+    arena_destroy(&arena);
+    fixture_close();
+    return status;
+}
+
+static void a_lane_that_goes_on_is_not_damaged(void)
+{
+    CHECK_EQ(look_beside(false), 0);
+    CHECK_EQ(look_beside(true), 1);
+}
+
 static void a_reader_takes_no_record_without_those_before(void)
 {
     CHECK_EQ(read_beside(TX_MUTANT_NONE), 999);
@@ -296,17 +352,6 @@ static unsigned list_records(struct place *places, unsigned room)
     return count;
 }
 
-static void flip(uint64_t offset)
-{
-    int fd = open(fixture_path, O_RDWR);
-    uint8_t byte;
-
-    CHECK_OK(sys_pread_all(fd, &byte, 1, offset));
-    byte ^= 16;
-    CHECK_OK(sys_pwrite_all(fd, &byte, 1, offset));
-    close(fd);
-}
-
 /* The last record of a lane may be what a power cut has torn. */
 static void damage_in_a_lane_is_found(void)
 {
@@ -345,6 +390,7 @@ int main(int argc, char **argv)
     RUN(a_clock_that_stands_gives_no_lanes);
     RUN(threads_with_lanes_commit_beside_cuts);
     RUN(a_reader_takes_no_record_without_those_before);
+    RUN(a_lane_that_goes_on_is_not_damaged);
     RUN(damage_in_a_lane_is_found);
     fixture_end();
     return tap_done();
