@@ -174,7 +174,8 @@ static void write_there(struct log *log, struct log_lane *lane, struct log_recor
     record->sequence = ++lane->sequence;
     record->previous = 0;
     record->session = lane->session;
-    record->durable = lane->given;
+    if (record->durable < lane->given)
+        record->durable = lane->given;
     record->stamp = stamp;
     record->checksum = log_seal(log, record, body);
     LOG_BEFORE_LANE_STORE(record);

@@ -30,6 +30,8 @@ static void come_in_between(void);
 #define TURNS   60u
 #define TYPE    7u
 
+#define LONG_BYTES (LOG_LANE_BYTES / LOG_LANE_PARTS) /* too long for a lane */
+
 static uint64_t *words; /* a stripe each; the first is everybody's */
 
 static uint64_t *word(unsigned i)
@@ -44,7 +46,7 @@ static void make_words(void)
 
     fixture_create_on_dax();
     CHECK_OK(tx_begin(heap, &tx));
-    CHECK_OK(tx_alloc(tx, (THREADS + 1) * STRIPE_BYTES, TYPE, &block));
+    CHECK_OK(tx_alloc(tx, (THREADS + 1) * STRIPE_BYTES + LONG_BYTES, TYPE, &block));
     CHECK_OK(root_set(tx, "words", block, TYPE));
     CHECK_OK(tx_commit(tx));
     words = block;
@@ -379,6 +381,34 @@ static void damage_in_a_lane_is_found(void)
     CHECK_EQ(opened_close(heap), 0);
 }
 
+/* What a lane's owner has written outside it since it got it is known to its records. */
+static void damage_beside_a_lane_is_found(void)
+{
+    struct pheap_tx *tx = NULL;
+    uint64_t offset, sequence;
+
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(100));
+    offset = log_offset(&heap->pool.next_log, heap->log.extent, heap->log.used);
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK_OK(tx_add(tx, word(1), LONG_BYTES));
+    CHECK_OK(tx_commit(tx));
+    sequence = heap->log.sequence;
+    tx = NULL;
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK(put(tx, 0, 200));
+    CHECK_EQ(heap->log.sequence, sequence);
+    fixture_close();
+    flip(offset + 70);
+    CHECK_EQ(fixture_open_path(&heap, fixture_path, true), STATUS_DAMAGED);
+    flip(offset + 70);
+    CHECK_OK(fixture_open_path(&heap, fixture_path, true));
+    CHECK_EQ(*word(0), 200);
+    CHECK_EQ(opened_close(heap), 0);
+}
+
 int main(int argc, char **argv)
 {
     fixture_begin();
@@ -392,6 +422,7 @@ int main(int argc, char **argv)
     RUN(a_reader_takes_no_record_without_those_before);
     RUN(a_lane_that_goes_on_is_not_damaged);
     RUN(damage_in_a_lane_is_found);
+    RUN(damage_beside_a_lane_is_found);
     fixture_end();
     return tap_done();
 }
