@@ -235,12 +235,19 @@ static inline uint64_t log_bytes(const struct log *log)
 }
 
 /* Records that log_next() has given out, in another pool, or another place, one behind the other
- * and without lanes. Begins with that pool's uuid and the sequence and checksum before the first.
- */
+ * and without lanes. */
 struct log_rewriting {
-    uint64_t uuid, sequence, checksum; /* of the last record */
-    uint64_t session, previous;        /* and what the next ones of it have as `previous` */
+    uint64_t uuid;               /* of that pool's; may be set before the first record */
+    uint64_t records;            /* so many there are */
+    uint64_t sequence, checksum; /* of the last record; at first what the new log begins behind */
+    uint64_t session, previous;  /* and what the next ones of it have as `previous` */
 };
+
+/* The pool's log, its first `most` records, in a place where the last one gets the sequence that the
+ * log ended with: never more, so that nobody takes a copy for newer than it is, nor less. That is
+ * never before where it began: there are no more records than sequences. */
+MUST_CHECK int log_rewriting_begin(struct log_rewriting *rewriting, struct pool *pool,
+                                   uint64_t most, struct arena *arena);
 
 /* The next one, its header and checksum made to fit. */
 void log_rewrite(struct log_rewriting *rewriting, struct log_record *record);

@@ -103,7 +103,7 @@ static int place_lane(struct log *log, struct log_lane *lane, struct giving_reco
     giving->terms.number = lane->number - 1;
     giving->terms.before = lane->in == log->session ? lane->sequence : 0;
     (void)log_place_record(log, &giving->record, giving->terms.bytes);
-    log->sequence = giving->record.sequence;
+    log->sequence = giving->record.sequence + log_lane_sequences(&giving->terms);
     log->has_given = true;
     return 0;
 }
@@ -133,6 +133,7 @@ static int give_lane(struct log *log, struct log_lane *lane)
     if (status < 0)
         return status;
     log_store_record(log, &giving.record, log_body_checksum(&giving.record), offset);
+    log_pass_over(log, &giving.record, log_lane_sequences(&giving.terms));
     lane->in = giving.record.session;
     lane->session = giving.terms.session;
     lane->offset = offset + sizeof giving;

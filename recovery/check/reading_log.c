@@ -170,6 +170,7 @@ static void pass(struct reading_log *log, struct spot spot, const struct log_rec
     look_at_lane_before(log, terms);
     walk_lane(log, (struct spot){spot.extent, log->used}, terms);
     log->used += terms->bytes;
+    log->sequence += log_lane_sequences(terms);
 }
 
 /* The next record outside lanes, if it lies here. */

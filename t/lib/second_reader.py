@@ -284,6 +284,7 @@ class Pool:
                 for inner in self.log_lane(extent, at, at + size, lane):
                     yield (era, LOG_RECORD.unpack_from(inner)[7], lanes), inner
                 at += size
+                sequence += size // 64
 
     def log_records(self):
         """(sequence, bytes, checksum) of each, in their order."""
