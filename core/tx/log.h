@@ -102,6 +102,7 @@ struct log_lane {
     uint64_t session;     /* of its records */
     uint64_t offset, end; /* in the file: where its next record goes */
     uint64_t sequence;    /* of its last record */
+    uint64_t stamp;       /* of that, or of what gave it */
     uint64_t given;       /* sequence of the record that gave it */
     uint64_t bytes;       /* its length */
     uint32_t number;      /* one more than it; 0: it has none yet */

@@ -163,6 +163,27 @@ static void a_clock_that_stands_gives_no_lanes(void)
     fixture_close();
 }
 
+/* A lane, and the next one of its number, go on behind what they hold. */
+static void a_clock_that_is_set_back_does_no_damage(void)
+{
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(50));
+    heap->log.clock = standing_clock;
+    for (unsigned i = 1; i <= TURNS; i++) {
+        struct pheap_tx *tx = NULL;
+
+        CHECK_OK(tx_begin(heap, &tx));
+        CHECK(put(tx, 1, i));
+    }
+    fixture_close();
+    CHECK_OK(fixture_open_path(&heap, fixture_path, true));
+    CHECK_EQ(*word(0), 50);
+    CHECK_EQ(*word(1), TURNS);
+    CHECK_EQ(opened_close(heap), 0);
+}
+
 /* --- threads --- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -434,6 +455,7 @@ int main(int argc, char **argv)
     RUN(there_may_be_no_lane_left);
     RUN(files_have_no_lanes);
     RUN(a_clock_that_stands_gives_no_lanes);
+    RUN(a_clock_that_is_set_back_does_no_damage);
     RUN(threads_with_lanes_commit_beside_cuts);
     RUN(a_reader_takes_no_record_without_those_before);
     RUN(a_lane_that_goes_on_is_not_damaged);
