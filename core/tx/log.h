@@ -244,9 +244,9 @@ struct log_rewriting {
     uint64_t session, previous;  /* and what the next ones of it have as `previous` */
 };
 
-/* The pool's log, its first `most` records, in a place where the last one gets the sequence that the
- * log ended with: never more, so that nobody takes a copy for newer than it is, nor less. That is
- * never before where it began: there are no more records than sequences. */
+/* The pool's log, its first `most` records, in a place where the last one gets the sequence that
+ * the log ended with: never more, so that nobody takes a copy for newer than it is, nor less. That
+ * is never before where it began: there are no more records than sequences. */
 MUST_CHECK int log_rewriting_begin(struct log_rewriting *rewriting, struct pool *pool,
                                    uint64_t most, struct arena *arena);
 

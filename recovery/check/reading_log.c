@@ -109,8 +109,10 @@ static void note(struct reading_log *log, struct spot spot, const struct log_rec
 /* From the lane's beginning on. */
 static void walk_lane(struct reading_log *log, struct spot spot, const struct log_lane_terms *terms)
 {
-    struct log_lane_end lane = {
-        .session = terms->session, .number = terms->number, .given = log->sequence, .era = log->era};
+    struct log_lane_end lane = {.session = terms->session,
+                                .number = terms->number,
+                                .given = log->sequence,
+                                .era = log->era};
     uint64_t end = spot.at + terms->bytes;
     struct log_record header, *record;
 

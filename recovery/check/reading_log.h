@@ -17,9 +17,9 @@ struct spot {
 struct log_ref {
     struct spot spot;
     uint64_t bytes, sequence;
-    uint64_t era;   /* how many sessions came before its own */
-    uint64_t stamp; /* within that */
-    uint64_t lane;  /* which, from 1 on; 0: outside lanes */
+    uint64_t era;    /* how many sessions came before its own */
+    uint64_t stamp;  /* within that */
+    uint64_t lane;   /* which, from 1 on; 0: outside lanes */
     uint64_t number; /* one more than the lane's; 0: outside lanes */
 };
 
