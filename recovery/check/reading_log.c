@@ -325,10 +325,10 @@ static struct log_lane_end *lane_before(const struct reading_log *log,
 static bool is_later(struct reading_log *log, struct spot spot, const struct log_record *header)
 {
     bool is_outside = header->durable > log->sequence;
-    struct log_lane_end *lane = lane_before(log, header);
+    struct log_lane_end *lane = has_room(log, spot, header) ? lane_before(log, header) : NULL;
     struct log_record *record;
 
-    if (!has_room(log, spot, header) || (!is_outside && lane == NULL))
+    if (!is_outside && lane == NULL)
         return false;
     record = read_record(log, spot, header);
     free(record);
