@@ -201,6 +201,7 @@ MUST_CHECK int pool_rollback(struct pool *pool, uint64_t number, struct problem 
 struct pool_new_log {
     const void *records; /* one behind the other */
     uint64_t bytes;
+    uint64_t sequence; /* of the record before them */
 };
 MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t count,
                             const struct pool_new_log *log, struct problem *why);

@@ -105,7 +105,7 @@ int pool_make_log(struct pool *pool, uint64_t generation, const struct pool_new_
         bytes *= 2;
     *place = (struct log_place){.generation = generation,
                                 .root = from->bytes ? pool->super.log.root : new_root(),
-                                .sequence = from->bytes ? pool->super.log.sequence : 0,
+                                .sequence = from->bytes ? from->sequence : 0,
                                 .extent_count = 1,
                                 .extents[0] = {first, bytes >> FRAME_SHIFT}};
     status = persist_grow(&pool->persist, (first << FRAME_SHIFT) + bytes);

@@ -239,7 +239,7 @@ static uint32_t begin_drops(const struct pool *pool, const uint64_t *numbers, ui
  * none. */
 int pool_rollback(struct pool *pool, uint64_t number, struct problem *why)
 {
-    const struct pool_new_log nothing = {NULL, 0};
+    const struct pool_new_log nothing = {0};
     struct going_back back = {.number = number};
     uint64_t newer[SUPERBLOCK_GENERATIONS];
     uint32_t count = 0, locked;

@@ -21,7 +21,7 @@ static int append_record(struct pheap_tx *part, const struct pheap_tx *whole,
     if (status == 0 && !whole->soon && !log_writes_durably(&heap->log))
         status = log_wait(&heap->log, sequence, NULL);
     if (status == 0 && !whole->soon)
-        part->durable = sequence;
+        operation_note_durable(part, sequence);
     opened_note_log(heap, status);
     if (status == 0 && whole->sequence && part == whole)
         *whole->sequence = sequence;

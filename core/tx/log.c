@@ -138,6 +138,8 @@ int log_pass(struct log *log, struct log_spot spot, const struct log_record *rec
     if (terms && status == 0)
         status = lanes_enter(log, terms, log_spot(spot.extent, log->used), arena);
     if (terms) {
+        log->sequence += log_lane_sequences(terms);
+        log->durable = log->known = log->sequence;
         log->used += terms->bytes;
         log->bytes += terms->bytes;
     }
@@ -230,18 +232,50 @@ static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *pie
     return status;
 }
 
+/* Beside a writer the log may only have gone on meanwhile: then the next record is there now. */
+static int breaks_off_outside(const struct log *log, struct arena *arena)
+{
+    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
+    int status = piece ? 0 : -ENOMEM;
+    struct log_record *record;
+    struct log_spot spot;
+
+    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
+        status = extent_has_later(log, i, piece, arena);
+    if (status != 1)
+        return status;
+    status = log_find(log, arena, &spot, &record);
+    return status < 0 ? status : !status;
+}
+
 int log_has_later(struct log *log, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
-    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
-    int status = piece ? 0 : -ENOMEM;
+    int status = lanes_break_off(log, arena);
 
     if (status == 0)
-        status = lanes_break_off(log, arena);
-    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
-        status = extent_has_later(log, i, piece, arena);
+        status = breaks_off_outside(log, arena);
     arena_rewind(arena, mark);
     return status;
+}
+
+int log_rewriting_begin(struct log_rewriting *rewriting, struct pool *pool, uint64_t most,
+                        struct arena *arena)
+{
+    uintptr_t mark = arena_mark(arena);
+    const struct log_record *record;
+    struct log log;
+    int status = 1;
+
+    log_begin(&log, pool);
+    *rewriting = (struct log_rewriting){.uuid = log.uuid, .checksum = log.root};
+    while (status == 1 && log.records < most) {
+        status = log_next(&log, arena, &record);
+        arena_rewind(arena, mark);
+    }
+    rewriting->records = log.records;
+    rewriting->sequence = log.sequence - log.records;
+    return status < 0 ? status : 0;
 }
 
 /* What gave a lane is a record that means nothing. */

@@ -102,6 +102,7 @@ struct log_lane {
     uint64_t session;     /* of its records */
     uint64_t offset, end; /* in the file: where its next record goes */
     uint64_t sequence;    /* of its last record */
+    uint64_t stamp;       /* of that, or of what gave it */
     uint64_t given;       /* sequence of the record that gave it */
     uint64_t bytes;       /* its length */
     uint32_t number;      /* one more than it; 0: it has none yet */
@@ -168,7 +169,7 @@ MUST_CHECK int log_next(struct log *log, struct arena *arena, const struct log_r
 /*
  * Where the log ends: 1 if a whole record is somewhere that was written when more than this was
  * durable: a record in the middle, or the newest superblock, is damaged. No crash brings that
- * about. 0, or negative. (While a writer is at work a reader may see it for a moment.)
+ * about. 0, or negative. Beside a writer the log may have gone on: that is 0.
  */
 MUST_CHECK int log_has_later(struct log *log, struct arena *arena);
 
@@ -235,12 +236,19 @@ static inline uint64_t log_bytes(const struct log *log)
 }
 
 /* Records that log_next() has given out, in another pool, or another place, one behind the other
- * and without lanes. Begins with that pool's uuid and the sequence and checksum before the first.
- */
+ * and without lanes. */
 struct log_rewriting {
-    uint64_t uuid, sequence, checksum; /* of the last record */
-    uint64_t session, previous;        /* and what the next ones of it have as `previous` */
+    uint64_t uuid;               /* of that pool's; may be set before the first record */
+    uint64_t records;            /* so many there are */
+    uint64_t sequence, checksum; /* of the last record; at first what the new log begins behind */
+    uint64_t session, previous;  /* and what the next ones of it have as `previous` */
 };
+
+/* The pool's log, its first `most` records, in a place where the last one gets the sequence that
+ * the log ended with: never more, so that nobody takes a copy for newer than it is, nor less. That
+ * is never before where it began: there are no more records than sequences. */
+MUST_CHECK int log_rewriting_begin(struct log_rewriting *rewriting, struct pool *pool,
+                                   uint64_t most, struct arena *arena);
 
 /* The next one, its header and checksum made to fit. */
 void log_rewrite(struct log_rewriting *rewriting, struct log_record *record);

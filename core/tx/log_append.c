@@ -249,7 +249,12 @@ void log_store_record(struct log *log, struct log_record *record, uint64_t body,
         persist_fence(&log->persist);
     if (!TX_MUTANT(TX_MUTANT_PREDECESSORS_NOT_AWAITED))
         wait_for_mark(log, record->sequence - 1);
-    set_mark(log, record);
+    set_mark(log, record->sequence, record);
+}
+
+void log_pass_over(struct log *log, const struct log_record *record, uint64_t count)
+{
+    set_mark(log, record->sequence + count, record);
 }
 
 /* --- on ordinary files --- */
@@ -288,7 +293,7 @@ static int write_record(struct log *log, struct log_record *record, uint64_t bod
     }
     if (log->persist.dax.window) {
         wait_for_mark(log, record->sequence - 1);
-        set_mark(log, record);
+        set_mark(log, record->sequence, record);
     }
     log->checksum = record->checksum;
     __atomic_store_n(&log->sequence, record->sequence, __ATOMIC_RELEASE);

@@ -14,7 +14,8 @@
 struct log_record {
     uint32_t magic;
     uint32_t entry_count;
-    uint64_t sequence; /* one more than the record before; of a lane the first is 1 */
+    uint64_t sequence; /* one more than the record before, and than what a lane that it gives takes;
+                        * of a lane the first is 1 */
     uint64_t bytes;    /* this header included; a multiple of LOG_ALIGN */
     uint64_t previous; /* checksum of the record before the first of this session, or the root; 0 in
                         * a lane */
@@ -60,6 +61,15 @@ struct log_lane_terms {
 };
 
 #define LOG_LANE_TERMS_MAGIC "PHEAPLAN" /* 8 bytes, no NUL on media */
+
+/* Sequences that no record outside lanes has, behind that of the record that gives the lane: as
+ * many as the lane can hold records. So a record's sequence outside lanes is never less than how
+ * many records were written before it, and a log that is written anew without lanes can be numbered
+ * so that it never seems newer than it is. */
+static inline uint64_t log_lane_sequences(const struct log_lane_terms *terms)
+{
+    return terms->bytes / LOG_ALIGN;
+}
 
 /* What follows a PREPARE: who decides. */
 struct log_promise {

@@ -38,6 +38,12 @@ uint64_t log_stamp(const struct log *log)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec + 1;
 }
 
+/* A clock that is set back, or stands, does not make a lane go back. */
+static uint64_t later_than(uint64_t last, uint64_t stamp)
+{
+    return stamp > last || TX_MUTANT(TX_MUTANT_STAMPS_ALL_THE_SAME) ? stamp : last + 1;
+}
+
 /* Between the stamps of two records, one of which builds on the other, there is more than between
  * two looks. */
 bool log_clock_is_fine(const struct log *log)
@@ -103,7 +109,9 @@ static int place_lane(struct log *log, struct log_lane *lane, struct giving_reco
     giving->terms.number = lane->number - 1;
     giving->terms.before = lane->in == log->session ? lane->sequence : 0;
     (void)log_place_record(log, &giving->record, giving->terms.bytes);
-    log->sequence = giving->record.sequence;
+    if (giving->terms.before > 0)
+        giving->record.stamp = later_than(lane->stamp, giving->record.stamp);
+    log->sequence = giving->record.sequence + log_lane_sequences(&giving->terms);
     log->has_given = true;
     return 0;
 }
@@ -133,11 +141,13 @@ static int give_lane(struct log *log, struct log_lane *lane)
     if (status < 0)
         return status;
     log_store_record(log, &giving.record, log_body_checksum(&giving.record), offset);
+    log_pass_over(log, &giving.record, log_lane_sequences(&giving.terms));
     lane->in = giving.record.session;
     lane->session = giving.terms.session;
     lane->offset = offset + sizeof giving;
     lane->end = lane->offset + bytes;
     lane->sequence = 0;
+    lane->stamp = giving.record.stamp;
     lane->given = giving.record.sequence;
     lane->bytes = bytes;
     return 0;
@@ -174,8 +184,9 @@ static void write_there(struct log *log, struct log_lane *lane, struct log_recor
     record->sequence = ++lane->sequence;
     record->previous = 0;
     record->session = lane->session;
-    record->durable = lane->given;
-    record->stamp = stamp;
+    if (record->durable < lane->given)
+        record->durable = lane->given;
+    record->stamp = lane->stamp = later_than(lane->stamp, stamp);
     record->checksum = log_seal(log, record, body);
     LOG_BEFORE_LANE_STORE(record);
     persist_store(&log->persist, lane->offset, record, record->bytes);

@@ -146,14 +146,14 @@ int lanes_next(struct log *log, struct arena *arena, struct log_record **out)
 
 /* --- where they end --- */
 
-/* A whole record of the lane behind where it ends: each is durable before the next is begun, so no
- * crash brings that about. */
-static int breaks_off(const struct log *log, const struct log_lane_read *lane, struct arena *arena)
+/* A whole record of the lane behind where it ends. */
+static int has_later(const struct log *log, const struct log_lane_read *lane, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
     struct log_record header, *record;
     int status = 0;
 
+    TX_WINDOW();
     for (uint64_t at = lane->at; status == 0 && at < lane->end; at += LOG_ALIGN) {
         status = log_read_at(log, log_spot(lane->extent, at), &header, sizeof header);
         if (status == 0 && header.magic == LOG_LANE_MAGIC && header.session == lane->session &&
@@ -163,6 +163,21 @@ static int breaks_off(const struct log *log, const struct log_lane_read *lane, s
         arena_rewind(arena, mark);
     }
     return status;
+}
+
+/* Each is durable before the next is begun, so no crash brings a later one about. Beside a writer
+ * the lane may only have gone on: then its next record is there now. */
+static int breaks_off(const struct log *log, const struct log_lane_read *lane, struct arena *arena)
+{
+    uintptr_t mark = arena_mark(arena);
+    struct log_record *record;
+    int status = has_later(log, lane, arena);
+
+    if (status != 1)
+        return status;
+    status = find_in_lane(log, lane, arena, &record);
+    arena_rewind(arena, mark);
+    return status < 0 ? status : !status;
 }
 
 static int close_lane(struct log *log, struct log_lane_read *lane, struct arena *arena)

@@ -29,12 +29,13 @@ static inline void wait_for_mark(struct log *log, uint64_t sequence)
     wait_for(&mark_of(log, sequence)->sequence, sequence);
 }
 
-static inline void set_mark(struct log *log, const struct log_record *record)
+/* The last record up to there is this one. */
+static inline void set_mark(struct log *log, uint64_t sequence, const struct log_record *record)
 {
-    struct log_mark *mark = mark_of(log, record->sequence);
+    struct log_mark *mark = mark_of(log, sequence);
 
     mark->checksum = record->checksum;
-    __atomic_store_n(&mark->sequence, record->sequence, __ATOMIC_RELEASE);
+    __atomic_store_n(&mark->sequence, sequence, __ATOMIC_RELEASE);
 }
 
 /* What was read is durable. */

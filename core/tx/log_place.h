@@ -83,6 +83,9 @@ uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t m
 /* On DAX, when it has a place: durable when this returns. */
 void log_store_record(struct log *log, struct log_record *record, uint64_t body, uint64_t offset);
 
+/* The record is durable: so are this many sequences behind it, which nobody has. */
+void log_pass_over(struct log *log, const struct log_record *record, uint64_t count);
+
 /* Never says the same twice. */
 bool log_clock_is_fine(const struct log *log);
 

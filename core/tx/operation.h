@@ -61,7 +61,7 @@ struct pheap_tx {
     bool has_lost;      /* optimistic: nothing but beginning anew is left */
     bool soon;          /* its commit need not be durable when it returns, */
     uint64_t promised;  /* in a commit across heaps: the sequence of its record; 0: none */
-    uint64_t durable;   /* a sequence up to which its heap's log is, since its last commit */
+    uint64_t durable;   /* a sequence up to which its heap's log is, since one of its commits */
     uint64_t *sequence; /* but this is what to wait for, if anything is; NULL: nobody asks */
 };
 
@@ -80,6 +80,13 @@ bool operation_mark_freed(struct pheap_tx *tx, struct op *op);
 
 /* Is there anything for a record? Of a transaction across heaps: in this part. */
 bool operation_has_changed(const struct pheap_tx *tx);
+
+/* Its heap's log is durable up to there. Sequences of a lane's records are older ones. */
+static inline void operation_note_durable(struct pheap_tx *tx, uint64_t sequence)
+{
+    if (tx->durable < sequence)
+        tx->durable = sequence;
+}
 
 /* From here on, until it leaves, a checkpoint waits for the transaction. */
 void operation_enter(struct pheap_tx *tx);

@@ -145,15 +145,8 @@ static int replay_rest(struct log *log, struct slot_memory *memory, struct arena
     return status;
 }
 
-/* Beside a writer the log may only have gone on meanwhile. */
-static int refuse_broken(struct log *log, struct slot_memory *memory, struct arena *scratch,
-                         struct promises *promises, struct problem *why)
+static int refuse_broken(const struct log *log, struct problem *why)
 {
-    uint64_t last = log->records;
-    int status = replay_rest(log, memory, scratch, promises, why);
-
-    if (status < 0 || log->records > last)
-        return status;
     return problem_set(why, STATUS_DAMAGED,
                        "pool '%s' is damaged: its log breaks off after record %lu, and more than "
                        "that was durable once",
@@ -169,7 +162,7 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
     status = replay_rest(log, memory, scratch, promises, why);
 
     if (status == 0 && log_has_later(log, scratch) == 1)
-        status = refuse_broken(log, memory, scratch, promises, why);
+        status = refuse_broken(log, why);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
         status = replay_first_again(log, memory, scratch);
     arena_rewind(scratch, promises->mark);

@@ -118,6 +118,8 @@ static int prepare(const struct agreement *agreement)
         if (part->whole == part || TX_MUTANT(TX_MUTANT_PREPARE_NOT_AWAITED))
             continue;
         status = opened_wait(part->heap, part->promised); /* 0: for what it has read there */
+        if (status == 0)
+            operation_note_durable(part, part->promised);
     }
     return status;
 }
@@ -168,6 +170,8 @@ static int decide(struct agreement *agreement)
         status = draft_record(agreement->tx->first, NULL, &agreement->tx->arena, &record);
     if (status == 1)
         status = log_append(&heap->log, record, NULL);
+    if (status == 0)
+        operation_note_durable(agreement->tx, record->sequence);
     opened_note_log(heap, status);
     if (status < 0)
         operation_take_back(agreement->tx, mark); /* before others may use these entries */

@@ -91,20 +91,28 @@ static void *with_room(struct reading_log *log, void *array, uint64_t count, siz
     return more != NULL ? more : array;
 }
 
+/* lane: NULL outside lanes. */
 static void note(struct reading_log *log, struct spot spot, const struct log_record *record,
-                 uint64_t lane)
+                 const struct log_lane_end *lane)
 {
     log->refs = with_room(log, log->refs, log->count, sizeof log->refs[0]);
     if (log->status == 0)
-        log->refs[log->count++] =
-            (struct log_ref){spot, record->bytes, record->sequence, log->era, record->stamp, lane};
+        log->refs[log->count++] = (struct log_ref){.spot = spot,
+                                                   .bytes = record->bytes,
+                                                   .sequence = record->sequence,
+                                                   .era = log->era,
+                                                   .stamp = record->stamp,
+                                                   .lane = lane ? log->lane_count + 1 : 0,
+                                                   .number = lane ? lane->number + 1 : 0};
 }
 
 /* From the lane's beginning on. */
 static void walk_lane(struct reading_log *log, struct spot spot, const struct log_lane_terms *terms)
 {
-    struct log_lane_end lane = {
-        .session = terms->session, .number = terms->number, .given = log->sequence};
+    struct log_lane_end lane = {.session = terms->session,
+                                .number = terms->number,
+                                .given = log->sequence,
+                                .era = log->era};
     uint64_t end = spot.at + terms->bytes;
     struct log_record header, *record;
 
@@ -112,7 +120,7 @@ static void walk_lane(struct reading_log *log, struct spot spot, const struct lo
            header.magic == LOG_LANE_MAGIC && header.session == lane.session &&
            header.sequence == lane.sequence + 1 && header.bytes <= end - spot.at &&
            (record = read_record(log, spot, &header)) != NULL) {
-        note(log, spot, record, log->lane_count + 1);
+        note(log, spot, record, &lane);
         spot.at += record->bytes;
         lane.sequence++;
         free(record);
@@ -134,15 +142,22 @@ static const struct log_lane_terms *terms_of(const struct log_record *record)
     return gives ? terms : NULL;
 }
 
-/* Has the lane before it with its number got all its records? */
+/* Has the lane before it with its number, of this session, got all its records? */
 static void look_at_lane_before(struct reading_log *log, const struct log_lane_terms *terms)
 {
     struct log_lane_end *lane = log->lanes + log->lane_count;
+    bool has_one;
 
+    if (terms->before == 0)
+        return;
     while (lane > log->lanes && (--lane)->number != terms->number)
         ;
-    if (log->lane_count > 0 && lane->number == terms->number && terms->before > lane->sequence)
-        log->breaks_off = lane->breaks_off = true;
+    has_one = log->lane_count > 0 && lane->number == terms->number && lane->era == log->era;
+    if (has_one && terms->before <= lane->sequence)
+        return;
+    log->breaks_off = true;
+    if (has_one)
+        lane->breaks_off = true;
 }
 
 static bool is_whole_lane(const struct reading_log *log, struct spot spot,
@@ -164,12 +179,13 @@ static void pass(struct reading_log *log, struct spot spot, const struct log_rec
     log->sequence = record->sequence;
     log->session = record->session;
     log->checksum = record->checksum;
-    note(log, spot, record, 0);
+    note(log, spot, record, NULL);
     if (terms == NULL)
         return;
     look_at_lane_before(log, terms);
     walk_lane(log, (struct spot){spot.extent, log->used}, terms);
     log->used += terms->bytes;
+    log->sequence += log_lane_sequences(terms);
 }
 
 /* The next record outside lanes, if it lies here. */
@@ -223,7 +239,7 @@ static struct reading_log walk(struct checking *checking)
 
 /* --- in order --- */
 
-/* Outside lanes stamps never go back, and in a lane they do not; so equal ones stay as found. */
+/* Of equal stamps those outside lanes first, then by lanes' numbers. */
 static int compare(const void *left, const void *right)
 {
     const struct log_ref *a = left, *b = right;
@@ -232,6 +248,10 @@ static int compare(const void *left, const void *right)
         return a->era < b->era ? -1 : 1;
     if (a->stamp != b->stamp)
         return a->stamp < b->stamp ? -1 : 1;
+    if (a->number != b->number)
+        return a->number < b->number ? -1 : 1;
+    if (a->lane != b->lane)
+        return a->lane < b->lane ? -1 : 1;
     return (a->sequence > b->sequence) - (a->sequence < b->sequence);
 }
 
@@ -305,10 +325,10 @@ static struct log_lane_end *lane_before(const struct reading_log *log,
 static bool is_later(struct reading_log *log, struct spot spot, const struct log_record *header)
 {
     bool is_outside = header->durable > log->sequence;
-    struct log_lane_end *lane = lane_before(log, header);
+    struct log_lane_end *lane = has_room(log, spot, header) ? lane_before(log, header) : NULL;
     struct log_record *record;
 
-    if (!has_room(log, spot, header) || (!is_outside && lane == NULL))
+    if (!is_outside && lane == NULL)
         return false;
     record = read_record(log, spot, header);
     free(record);

@@ -17,9 +17,10 @@ struct spot {
 struct log_ref {
     struct spot spot;
     uint64_t bytes, sequence;
-    uint64_t era;   /* how many sessions came before its own */
-    uint64_t stamp; /* within that */
-    uint64_t lane;  /* which, from 1 on; 0: outside lanes */
+    uint64_t era;    /* how many sessions came before its own */
+    uint64_t stamp;  /* within that */
+    uint64_t lane;   /* which, from 1 on; 0: outside lanes */
+    uint64_t number; /* one more than the lane's; 0: outside lanes */
 };
 
 struct log_lane_end {
@@ -27,6 +28,7 @@ struct log_lane_end {
     struct spot spot;           /* behind that */
     uint64_t left, number;      /* bytes; as it was given */
     uint64_t given;             /* sequence of the record that gave it */
+    uint64_t era;               /* of that */
     bool breaks_off;            /* it had more records */
 };
 

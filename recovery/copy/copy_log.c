@@ -87,23 +87,24 @@ static int append_records(struct appending *to)
     uintptr_t mark = arena_mark(&to->copying->arena);
     const struct log_record *record;
     struct log log;
-    int status;
+    int status = 0;
 
     log_begin(&log, to->copying->request->pool);
-    while ((status = log_next(&log, &to->copying->arena, &record)) == 1) {
+    while (log.records < to->rewriting.records &&
+           (status = log_next(&log, &to->copying->arena, &record)) == 1) {
         count_promises(to, record);
         status = append_record(to, record);
         arena_rewind(&to->copying->arena, mark);
         if (status < 0)
             return status;
     }
-    if (status == 0 && to->promises > 0 && to->copying->request->new_identity)
+    if (status >= 0 && to->promises > 0 && to->copying->request->new_identity)
         return problem_set(to->copying->why, STATUS_IN_DOUBT,
                            "pool '%s' waits for another pool's decision on %ld transactions, which "
                            "knows it by its identity: open it, or settle them with `pheap recover "
                            "--resolve`, and copy it then",
                            to->copying->request->pool->path, (long)to->promises);
-    return status;
+    return status < 0 ? status : 0;
 }
 
 static bool has_generation(const struct superblock *super, uint64_t number)
@@ -133,10 +134,12 @@ int copy_log(struct copying *copying)
     place->extents[0].frame = copying->output.next_frame;
     if (to != NULL) {
         to->copying = copying;
-        to->rewriting.checksum = place->root;
-        to->rewriting.sequence = place->sequence;
+        status = log_rewriting_begin(&to->rewriting, copying->request->pool, UINT64_MAX,
+                                     &copying->arena);
+        place->sequence = to->rewriting.sequence;
         memcpy(&to->rewriting.uuid, copying->super.uuid, sizeof to->rewriting.uuid);
-        status = append_records(to);
+        if (status == 0)
+            status = append_records(to);
         while (bytes < to->bytes + FRAME_BYTES)
             bytes *= 2;
         if (status == 0)

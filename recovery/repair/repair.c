@@ -162,9 +162,9 @@ static int read_records(struct pool *pool, uint64_t count, struct pool_new_log *
 
     if (status < 0)
         return status;
+    status = log_rewriting_begin(&rewriting, pool, count, &arena);
+    out->sequence = rewriting.sequence;
     log_begin(&log, pool);
-    rewriting =
-        (struct log_rewriting){.uuid = log.uuid, .sequence = log.sequence, .checksum = log.root};
     while (status == 0 && count-- > 0) {
         status = log_next(&log, &arena, &record) == 1 ? 0 : STATUS_DAMAGED;
         if (status == 0)
@@ -183,7 +183,7 @@ static int read_records(struct pool *pool, uint64_t count, struct pool_new_log *
 
 static int give_up(const struct repair_plan *plan, struct pool *pool, struct problem *why)
 {
-    struct pool_new_log records = {NULL, 0};
+    struct pool_new_log records = {0};
     int status = 0;
 
     if (plan->renews_log)

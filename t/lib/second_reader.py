@@ -257,11 +257,12 @@ class Pool:
             number += 1
 
     def log_walk(self):
-        """((session's number, stamp, lane's number from 1 on, or 0), record), as they are found."""
+        """((session's number, stamp, lane's number from 1 on, or 0), record), as they are found: of
+        equal ones those found first."""
         s = self.superblock
         extent, at, sequence, session, before = (s.log_extent, s.log_start, s.log_sequence, 0,
                                                  s.log_root)
-        used, era, lanes = {extent}, 0, 0
+        used, era = {extent}, 0
         while s.log_count:
             places = [(extent, at)] + [(i, 0) for i in range(s.log_count) if i not in used]
             for extent, at in places:
@@ -279,11 +280,11 @@ class Pool:
             era, session = era + (own != session), own
             yield (era, stamp, 0), record
             if entries == 0 and len(record) == 128 and record[64:72] == b"PHEAPLAN":
-                lane, size = struct.unpack_from("<QQ", record, 72)
-                lanes += 1
+                lane, size, lane_number = struct.unpack_from("<QQQ", record, 72)
                 for inner in self.log_lane(extent, at, at + size, lane):
-                    yield (era, LOG_RECORD.unpack_from(inner)[7], lanes), inner
+                    yield (era, LOG_RECORD.unpack_from(inner)[7], lane_number + 1), inner
                 at += size
+                sequence += size // 64
 
     def log_records(self):
         """(sequence, bytes, checksum) of each, in their order."""

@@ -30,6 +30,8 @@ static void come_in_between(void);
 #define TURNS   60u
 #define TYPE    7u
 
+#define LONG_BYTES (LOG_LANE_BYTES / LOG_LANE_PARTS) /* too long for a lane */
+
 static uint64_t *words; /* a stripe each; the first is everybody's */
 
 static uint64_t *word(unsigned i)
@@ -44,7 +46,7 @@ static void make_words(void)
 
     fixture_create_on_dax();
     CHECK_OK(tx_begin(heap, &tx));
-    CHECK_OK(tx_alloc(tx, (THREADS + 1) * STRIPE_BYTES, TYPE, &block));
+    CHECK_OK(tx_alloc(tx, (THREADS + 1) * STRIPE_BYTES + LONG_BYTES, TYPE, &block));
     CHECK_OK(root_set(tx, "words", block, TYPE));
     CHECK_OK(tx_commit(tx));
     words = block;
@@ -69,16 +71,32 @@ static bool take_turns(uint64_t value)
            put(two, 0, value);
 }
 
+static unsigned count_outside(void)
+{
+    const struct log_record *record;
+    struct arena arena;
+    struct log log;
+    unsigned count = 0;
+
+    CHECK_OK(arena_create(&arena, 64 << 20));
+    log_begin(&log, &heap->pool);
+    while (log_next(&log, &arena, &record) == 1)
+        count += record->magic == LOG_MAGIC;
+    arena_destroy(&arena);
+    return count;
+}
+
 static void what_two_lanes_hold_stands_in_its_order(void)
 {
     make_words();
     for (unsigned i = 1; i <= TURNS; i++)
         CHECK(take_turns(2 * i));
     CHECK_EQ(heap->log.numbers, 2);
-    CHECK(heap->log.sequence < TURNS); /* most of the records are in lanes */
     fixture_reopen();
     CHECK_EQ(*word(0), 2 * TURNS);
     CHECK(heap->log.records >= 2 * TURNS);
+    CHECK(count_outside() < TURNS);
+    CHECK(heap->log.sequence >= heap->log.records); /* so a copy without lanes can end there */
     fixture_close();
 }
 
@@ -143,6 +161,27 @@ static void a_clock_that_stands_gives_no_lanes(void)
     heap->log.clock = NULL;
     CHECK(!log_clock_is_fine(&heap->log));
     fixture_close();
+}
+
+/* A lane, and the next one of its number, go on behind what they hold. */
+static void a_clock_that_is_set_back_does_no_damage(void)
+{
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(50));
+    heap->log.clock = standing_clock;
+    for (unsigned i = 1; i <= TURNS; i++) {
+        struct pheap_tx *tx = NULL;
+
+        CHECK_OK(tx_begin(heap, &tx));
+        CHECK(put(tx, 1, i));
+    }
+    fixture_close();
+    CHECK_OK(fixture_open_path(&heap, fixture_path, true));
+    CHECK_EQ(*word(0), 50);
+    CHECK_EQ(*word(1), TURNS);
+    CHECK_EQ(opened_close(heap), 0);
 }
 
 /* --- threads --- */
@@ -251,6 +290,62 @@ static uint64_t read_beside(enum tx_mutant mutant)
     return value;
 }
 
+static void flip(uint64_t offset)
+{
+    int fd = open(fixture_path, O_RDWR);
+    uint8_t byte;
+
+    CHECK_OK(sys_pread_all(fd, &byte, 1, offset));
+    byte ^= 16;
+    CHECK_OK(sys_pwrite_all(fd, &byte, 1, offset));
+    close(fd);
+}
+
+/* What comes between the last look at a lane and the look for what is behind its end is no damage,
+ * nor does it hide damage in another lane. */
+static int look_beside(bool is_damaged)
+{
+    const struct log_record *record = NULL;
+    uint64_t offset = 0, lane = 0;
+    static struct pool pool;
+    struct arena arena;
+    struct log log;
+    int status;
+
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(10) && take_turns(12));
+    CHECK_OK(arena_create(&arena, 64 << 20));
+    CHECK_OK(pool_open(&pool, fixture_path, POOL_READ, &why));
+    log_begin(&log, &pool);
+    while (log_next(&log, &arena, &record) == 1)
+        if (record->magic == LOG_LANE_MAGIC && record->sequence == 1 && offset == 0) {
+            offset = log_offset(&pool.super.log, log.last_extent, log.last_at);
+            lane = record->session;
+        }
+    CHECK(lane != 0);
+    if (is_damaged) {
+        flip(offset + 70);
+        log_begin(&log, &pool);
+        while (log_next(&log, &arena, &record) == 1)
+            CHECK(record->session != lane);
+    }
+    windows = 1;
+    status = log_has_later(&log, &arena);
+    CHECK_EQ(windows, 0);
+    pool_close(&pool);
+    arena_destroy(&arena);
+    fixture_close();
+    return status;
+}
+
+static void a_lane_that_goes_on_is_not_damaged(void)
+{
+    CHECK_EQ(look_beside(false), 0);
+    CHECK_EQ(look_beside(true), 1);
+}
+
 static void a_reader_takes_no_record_without_those_before(void)
 {
     CHECK_EQ(read_beside(TX_MUTANT_NONE), 999);
@@ -296,17 +391,6 @@ static unsigned list_records(struct place *places, unsigned room)
     return count;
 }
 
-static void flip(uint64_t offset)
-{
-    int fd = open(fixture_path, O_RDWR);
-    uint8_t byte;
-
-    CHECK_OK(sys_pread_all(fd, &byte, 1, offset));
-    byte ^= 16;
-    CHECK_OK(sys_pwrite_all(fd, &byte, 1, offset));
-    close(fd);
-}
-
 /* The last record of a lane may be what a power cut has torn. */
 static void damage_in_a_lane_is_found(void)
 {
@@ -334,6 +418,34 @@ static void damage_in_a_lane_is_found(void)
     CHECK_EQ(opened_close(heap), 0);
 }
 
+/* What a lane's owner has written outside it since it got it is known to its records. */
+static void damage_beside_a_lane_is_found(void)
+{
+    struct pheap_tx *tx = NULL;
+    uint64_t offset, sequence;
+
+    make_words();
+    for (unsigned i = 1; heap->log.numbers < 2; i++)
+        CHECK(take_turns(2 * i));
+    CHECK(take_turns(100));
+    offset = log_offset(&heap->pool.next_log, heap->log.extent, heap->log.used);
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK_OK(tx_add(tx, word(1), LONG_BYTES));
+    CHECK_OK(tx_commit(tx));
+    sequence = heap->log.sequence;
+    tx = NULL;
+    CHECK_OK(tx_begin(heap, &tx));
+    CHECK(put(tx, 0, 200));
+    CHECK_EQ(heap->log.sequence, sequence);
+    fixture_close();
+    flip(offset + 70);
+    CHECK_EQ(fixture_open_path(&heap, fixture_path, true), STATUS_DAMAGED);
+    flip(offset + 70);
+    CHECK_OK(fixture_open_path(&heap, fixture_path, true));
+    CHECK_EQ(*word(0), 200);
+    CHECK_EQ(opened_close(heap), 0);
+}
+
 int main(int argc, char **argv)
 {
     fixture_begin();
@@ -343,9 +455,12 @@ int main(int argc, char **argv)
     RUN(there_may_be_no_lane_left);
     RUN(files_have_no_lanes);
     RUN(a_clock_that_stands_gives_no_lanes);
+    RUN(a_clock_that_is_set_back_does_no_damage);
     RUN(threads_with_lanes_commit_beside_cuts);
     RUN(a_reader_takes_no_record_without_those_before);
+    RUN(a_lane_that_goes_on_is_not_damaged);
     RUN(damage_in_a_lane_is_found);
+    RUN(damage_beside_a_lane_is_found);
     fixture_end();
     return tap_done();
 }
