@@ -11,7 +11,7 @@
 
 uint64_t checksum64(const void *data, size_t bytes);
 
-/* The same, in two thirds of the time; only where the processor and the kernel have AVX2. */
+/* The same, in a third of the time; only where the processor and the kernel have AVX2. */
 uint64_t checksum64_wide(const void *data, size_t bytes);
 
 #endif
