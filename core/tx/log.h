@@ -128,6 +128,7 @@ struct log {
     bool may_give;    /* lanes: the pool's format has them, on DAX, and there is a clock */
     uint32_t numbers; /* of lanes that have been given, since it was opened; `lock` is its */
     bool has_given;   /* in this session; `lock` is its */
+    bool cannot_give; /* in this session: the room for a lane is beyond the mapping */
     uint64_t records; /* that have been read, */
     uint64_t last_at; /* and where the last one lies */
     uint32_t last_extent;

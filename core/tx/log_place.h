@@ -76,6 +76,9 @@ int lanes_break_off(struct log *log, struct arena *arena);
 /* Under the lock. Space for so many bytes behind the last record, or at an extent's beginning. */
 int log_make_room(struct log *log, uint64_t bytes, struct problem *why);
 
+/* Under the lock. Where in the file log_make_room() finds them; 0: the log has to grow. */
+uint64_t log_room_at(const struct log *log, uint64_t bytes);
+
 /* Under the lock. The header, the checksum apart; `more` bytes behind it are left for a lane.
  * Returns where in the file the record goes. */
 uint64_t log_place_record(struct log *log, struct log_record *record, uint64_t more);
