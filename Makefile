@@ -173,7 +173,7 @@ check-prove-serial:
 # the ones whose process may have a sanitizer's memory in it.
 SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image_plan process_record% \
                       process_vdso \
-                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_lanes recovery_live_heap recovery_repair \
+                      recovery_blocks recovery_check% recovery_choose recovery_copy recovery_crafted_log recovery_lanes recovery_live_heap recovery_repair \
                      recovery_retained \
                      tx_damage tx_direct tx_failures tx_join tx_lanes tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.

@@ -87,15 +87,6 @@ void log_close(struct log *log)
 
 /* --- places --- */
 
-static uint64_t capacity(const struct log_place *place)
-{
-    uint64_t frames = 0;
-
-    for (uint32_t i = 0; i < place->extent_count; i++)
-        frames += place->extents[i].frames;
-    return frames;
-}
-
 static int fill(struct log *log, const struct log_extent *extent)
 {
     static const uint8_t zeroes[PIECE_BYTES];
@@ -139,7 +130,7 @@ static uint32_t find_extent(const struct log *log, uint32_t from, uint64_t bytes
 static int grow(struct log *log, uint64_t bytes, struct problem *why)
 {
     const struct log_place *place = &log->pool->next_log;
-    uint64_t frames = capacity(place);
+    uint64_t frames = log_frames(place);
     int status = 0;
 
     if (frames << FRAME_SHIFT < bytes)
