@@ -3,7 +3,6 @@
  * is recognised, memory that ends does no harm.
  */
 #include <errno.h>
-#include <string.h>
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
 #include "t/lib/index_fixture.h"
