@@ -21,10 +21,11 @@
 #include "core/base/sys.h"
 #include "recovery/restore/job.h"
 
-#define CHUNK_FILLS  64u /* of one call: 256 KiB, a quarter of a processor's own cache */
-#define CHUNK_BYTES  (CHUNK_FILLS * PAGE_BYTES)
-#define FILLS_THREAD 1024u /* a thread costs some 50 us */
-#define THREADS_MAX  16
+#define CHUNK_FILLS    64u /* of one call: 256 KiB, a quarter of a processor's own cache */
+#define CHUNK_BYTES    (CHUNK_FILLS * PAGE_BYTES)
+#define FILLS_THREAD   1024u /* a thread costs some 50 us */
+#define THREADS_MAX    16
+#define PROCESSORS_MAX 8192
 
 struct filling {
     struct restore_job *job;
@@ -32,8 +33,9 @@ struct filling {
     const struct image_plan *plan;
     uint8_t *buffers; /* CHUNK_FILLS pages for each thread */
     unsigned started; /* threads that have taken theirs */
-    uint64_t next;    /* fill that nobody has taken yet */
-    int failed;       /* 1: somebody has said why */
+    unsigned helpers, makers_processor;
+    uint64_t next; /* fill that nobody has taken yet */
+    int failed;    /* 1: somebody has said why */
 };
 
 /* The first one to fail says why. */
@@ -147,6 +149,34 @@ static void *fill_some(void *argument)
     return NULL;
 }
 
+/*
+ * A new thread is put beside the one that made it now and then, and left there for milliseconds,
+ * while another processor has nothing to do. So each helper takes one for itself, and not the one
+ * that its maker is on. If that cannot be had, it stays where it is.
+ */
+static void take_processor(unsigned makers, unsigned number)
+{
+    uint64_t allowed[PROCESSORS_MAX / 64] = {0}, one[PROCESSORS_MAX / 64] = {0};
+    long bytes = sys_call(SYS_sched_getaffinity, 0, sizeof allowed, allowed);
+
+    for (unsigned i = 0; bytes > 0 && i < (unsigned)bytes * 8; i++) {
+        if (i == makers || !(allowed[i / 64] >> i % 64 & 1) || number-- > 0)
+            continue;
+        one[i / 64] = 1ull << i % 64;
+        (void)sys_call(SYS_sched_setaffinity, 0, bytes, one);
+        return;
+    }
+}
+
+static void *help(void *argument)
+{
+    struct filling *filling = argument;
+
+    take_processor(filling->makers_processor,
+                   __atomic_fetch_add(&filling->helpers, 1, __ATOMIC_RELAXED));
+    return fill_some(filling);
+}
+
 static void fill_plan(struct filling *filling)
 {
     unsigned wanted = sys_worker_count(filling->plan->fill_count, FILLS_THREAD, THREADS_MAX),
@@ -154,8 +184,10 @@ static void fill_plan(struct filling *filling)
     pthread_t threads[THREADS_MAX];
 
     filling->next = 0;
-    filling->started = 0;
-    while (started + 1 < wanted && pthread_create(&threads[started], NULL, fill_some, filling) == 0)
+    filling->started = filling->helpers = 0;
+    if (wanted > 1)
+        (void)sys_call(SYS_getcpu, &filling->makers_processor, 0, 0);
+    while (started + 1 < wanted && pthread_create(&threads[started], NULL, help, filling) == 0)
         started++;
     (void)fill_some(filling);
     for (unsigned i = 0; i < started; i++)
