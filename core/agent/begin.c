@@ -15,6 +15,7 @@
 #include "core/agent/tasks.h"
 #include "core/base/format_text.h"
 #include "core/base/sys.h"
+#include "core/image/memory.h"
 
 #define LOCK_PATIENCE_NS  2000000000ull
 #define LOCK_RETRY_NS     2000000
@@ -31,18 +32,27 @@ struct kernel_sigaction {
     uint64_t mask;
 };
 
-/* A pool that is cut short while it is mapped is an error of the next commit. */
+/* It never returns: a page that could not be read, a commit that has failed, or the agent's end. */
+static void take_fault(int signal_number)
+{
+    memory_fault();
+    persist_dax_fault(signal_number);
+}
+
+/* A page that the program has purged while it was copied is none. A pool that is cut short while it
+ * is mapped is an error of the next commit. */
 static void survive_faults(void)
 {
-    const uint64_t bus = 1ull << (SIGBUS - 1);
+    const uint64_t faults = 1ull << (SIGBUS - 1) | 1ull << (SIGSEGV - 1);
     const struct kernel_sigaction action = {
-        .handler = (uintptr_t)persist_dax_fault,
+        .handler = (uintptr_t)take_fault,
         .flags = SA_NODEFER | SA_RESTORER,
-        .restorer = (uintptr_t)persist_dax_fault, /* it never returns */
+        .restorer = (uintptr_t)take_fault,
     };
 
     (void)sys_call(SYS_rt_sigaction, SIGBUS, &action, 0, sizeof action.mask);
-    (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, 0, sizeof bus);
+    (void)sys_call(SYS_rt_sigaction, SIGSEGV, &action, 0, sizeof action.mask);
+    (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &faults, 0, sizeof faults);
 }
 
 /* As many as the program might have: it may raise its own limit later. */
@@ -203,6 +213,7 @@ static int make_tools(struct agent *agent, struct problem *why)
         .features = &agent->features,
         .track = (enum tracking)agent->link->track,
         .scratch_bytes = scratch_bytes < SCRATCH_BYTES_MAX ? scratch_bytes : 0,
+        .survives_faults = true,
     };
     int status;
 

@@ -38,7 +38,8 @@ static uint64_t cut_limit(const struct agent *agent)
                           sys_clock_ns(CLOCK_MONOTONIC));
 }
 
-/* As many rounds as help. */
+/* As many rounds as help. What else takes long is done after the first, so that the next one finds
+ * what the program has written meanwhile, and not the cut. */
 static int precopy(struct agent *agent, struct problem *why)
 {
     uint64_t began_ns = sys_clock_ns(CLOCK_MONOTONIC), limit;
@@ -50,6 +51,8 @@ static int precopy(struct agent *agent, struct problem *why)
 
         if (pages < 0)
             return (int)pages;
+        if (rounds == 0)
+            process_capture_look(agent->capture_cache, &agent->link->memory_calls);
         mailbox_serve(agent);
         before = copied;
         copied = (uint64_t)pages;

@@ -192,7 +192,7 @@ static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool 
         return hardened_alloc(heap, bytes, align, is_zero);
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
-        return large_alloc(heap, size_class_block_bytes(size_class), 1, is_zero);
+        return large_alloc(heap, size_class_block_bytes(size_class), align, is_zero);
     noted_end_clearing(mine);
     epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
     if (UNLIKELY(mine->batches_epoch != epoch))
@@ -301,7 +301,7 @@ void *heap_calloc(size_t count, size_t bytes)
     if (block == NULL || is_zero)
         return block;
     if (total > BLOCK_MAX_BYTES)
-        spans_zero(heap_here(), heap_block_span(block), total);
+        spans_zero(heap_here(), heap_block_span(block), (uintptr_t)block, total);
     else
         memset(block, 0, total);
     return block;

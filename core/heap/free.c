@@ -35,7 +35,7 @@ static bool block_is_one(const struct heap *heap, const struct span *span, const
     uint32_t carved = __atomic_load_n(&span->carved_bytes, __ATOMIC_RELAXED);
 
     if (span->kind == SPAN_LARGE)
-        return offset == 0;
+        return offset == span->block_offset;
     return span->kind == SPAN_SLAB && offset < carved && slab_offset_is_block(span, offset);
 }
 

@@ -203,7 +203,7 @@ static bool is_in_use(const struct heap *heap, const struct span *span, const vo
 static bool is_block(const struct heap *heap, const struct span *span, const void *block)
 {
     if (span->kind == SPAN_HARD_LARGE)
-        return (uintptr_t)block == hard_large_block(heap, span);
+        return (uintptr_t)block == heap_large_block(heap, span);
     return span->kind == SPAN_HARD_SLAB && hard_slab_place(heap, span, block) != UINT32_MAX;
 }
 
@@ -297,7 +297,7 @@ static const struct span *span_around(const struct heap *heap, uint64_t slice)
 
 static void explain_large(const struct heap *heap, const struct span *span, const void *address)
 {
-    void *block = (void *)hard_large_block(heap, span);
+    void *block = (void *)heap_large_block(heap, span);
     const char *where = address < block ? "before" : "behind";
     char what[160];
 

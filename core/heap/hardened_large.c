@@ -29,20 +29,14 @@ static uint64_t front_bytes(size_t align)
     return align < SLICE_BYTES ? align : 0;
 }
 
-/* The offset is kept in `prev`: a span in use is in no list. */
-uintptr_t hard_large_block(const struct heap *heap, const struct span *span)
-{
-    return heap_span_address(heap, span) + span->prev;
-}
-
 static uintptr_t first_guard(const struct heap *heap, const struct span *span)
 {
-    return span->prev ? hard_large_block(heap, span) - PAGE_BYTES : 0;
+    return span->block_offset ? heap_large_block(heap, span) - PAGE_BYTES : 0;
 }
 
 static uintptr_t block_end(const struct heap *heap, const struct span *span)
 {
-    return hard_large_block(heap, span) + round_to_pages(span->large_bytes);
+    return heap_large_block(heap, span) + round_to_pages(span->large_bytes);
 }
 
 void *hard_large_alloc(struct heap *heap, size_t bytes, size_t align, bool *is_zero)
@@ -66,9 +60,9 @@ void *hard_large_alloc(struct heap *heap, size_t bytes, size_t align, bool *is_z
     if (span == NULL)
         return NULL;
     span->large_bytes = bytes;
-    span->prev = (uint32_t)front;
+    span->block_offset = (uint32_t)front;
     span->key = heap->secret ^ (uintptr_t)span;
-    block = hard_large_block(heap, span);
+    block = heap_large_block(heap, span);
     hard_guard(heap, span, first_guard(heap, span), block_end(heap, span));
     if (heap->mode == HEAP_HARDENED)
         hard_canary_write(span, block + bytes, block_end(heap, span));
@@ -78,7 +72,7 @@ void *hard_large_alloc(struct heap *heap, size_t bytes, size_t align, bool *is_z
 
 void hard_large_quarantine(struct heap *heap, struct span *span)
 {
-    uintptr_t block = hard_large_block(heap, span), end = block_end(heap, span);
+    uintptr_t block = heap_large_block(heap, span), end = block_end(heap, span);
     const void *damage = NULL;
 
     if (heap->mode == HEAP_HARDENED)
@@ -92,7 +86,7 @@ void hard_large_quarantine(struct heap *heap, struct span *span)
 
 bool hard_large_release(struct heap *heap, struct span *span)
 {
-    uintptr_t block = hard_large_block(heap, span), end = block_end(heap, span);
+    uintptr_t block = heap_large_block(heap, span), end = block_end(heap, span);
 
     if (sys_mprotect((void *)block, end - block, PROT_READ | PROT_WRITE) < 0 ||
         !hard_unguard(heap, span, first_guard(heap, span), end))

@@ -18,7 +18,4 @@ void *hard_large_alloc(struct heap *heap, size_t bytes, size_t align, bool *is_z
 void hard_large_quarantine(struct heap *heap, struct span *span);
 bool hard_large_release(struct heap *heap, struct span *span);
 
-/* Where the span's block starts. */
-uintptr_t hard_large_block(const struct heap *heap, const struct span *span);
-
 #endif

@@ -44,7 +44,7 @@
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 5
+#define HEAP_VERSION 6
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -131,21 +131,29 @@ struct span {
     union {
         uint64_t free_head;   /* slab: first free block, or slab start + 1 */
         uint64_t large_bytes; /* LARGE: asked for, rounded up to pages */
-        uint64_t freed_epoch; /* FREE, and ASIDE if kept: heap.epoch when it was freed */
+        uint64_t freed_epoch; /* FREE: heap.epoch when it was freed */
     };
-    uint64_t start;       /* slab: its address */
-    uint64_t start_key;   /* slab: start ^ key, turns a link into an offset */
-    int64_t room;         /* slab, not CURRENT: blocks in use - 1; CURRENT: see ROOM_CURRENT */
-    uint32_t kept_dirty;  /* purging: pieces that the kernel did not take */
-    uint32_t reserved[7]; /* 0 */
+    uint64_t start;     /* slab: its address */
+    uint64_t start_key; /* slab: start ^ key, turns a link into an offset */
+    union {
+        int64_t room;        /* slab, not CURRENT: blocks in use - 1; CURRENT: see ROOM_CURRENT */
+        uint64_t kept_epoch; /* ASIDE, kept: as freed_epoch. Its bytes stay those of a block */
+    };
+    uint32_t kept_dirty;          /* purging: pieces that the kernel did not take */
+    uint32_t reserved[7];         /* 0 */
     _Alignas(64) uint64_t remote; /* slab */
     uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
     uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
     uint32_t slices;              /* length; INSIDE: distance to the first; FREE_END: as its FREE */
-    uint32_t next, prev;          /* slices: in a list of slabs or free runs; 0 none */
-    uint64_t key;                 /* slab: encodes links, see above; HARD_*: canary */
-    uint64_t owned_start;         /* slab: start + tag - block bytes */
-    uint64_t reciprocal; /* slab: minus 2^64 / block bytes, that rounded up to an odd number */
+    uint32_t next;                /* slice: in a list of slabs or free runs; 0 none */
+    union {
+        uint32_t prev; /* of the same list */
+        uint32_t
+            block_offset; /* LARGE, HARD_LARGE, in no list: from the span's start to its block */
+    };
+    uint64_t key;         /* slab: encodes links, see above; HARD_*: canary */
+    uint64_t owned_start; /* slab: start + tag - block bytes */
+    uint64_t reciprocal;  /* slab: minus 2^64 / block bytes, that rounded up to an odd number */
     uint8_t kind;
     uint8_t size_class;
     uint8_t flags;
@@ -160,7 +168,7 @@ struct remote_batch {
 #define REMOTE_BATCHES 64
 
 /* Large spans that a thread keeps at hand, see kept.h. */
-#define KEPT_SLICES_MAX    16 /* of one */
+#define KEPT_SLICES_MAX    17 /* of one: 1 MiB, and room for its colour (large.h) */
 #define KEPT_OF_A_LENGTH   8
 #define KEPT_PLACES        (KEPT_SLICES_MAX * KEPT_OF_A_LENGTH)
 #define KEPT_SLICES_IN_ALL 64
@@ -173,7 +181,6 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching; /* the thread is changing a batch */
     struct remote_batch batches[REMOTE_BATCHES];
-    uint32_t reserved[4];
     uint32_t kept_next;         /* where the next one makes room */
     uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
     uint64_t ticks_ns;          /* what it said */
@@ -297,7 +304,8 @@ _Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
                    __builtin_offsetof(struct heap, data.limit) == 120 &&
                    __builtin_offsetof(struct heap, top) == 200 &&
                    __builtin_offsetof(struct span, kind) == 120 &&
-                   __builtin_offsetof(struct span, slices) == 84,
+                   __builtin_offsetof(struct span, slices) == 84 &&
+                   __builtin_offsetof(struct span, block_offset) == 92,
                "docs/pool-format.md states these");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
 _Static_assert(sizeof(struct heap_root) == 64, "a root is 64 bytes");
@@ -334,6 +342,12 @@ static inline uintptr_t heap_slice_address(const struct heap *heap, uint32_t sli
 static inline uintptr_t heap_span_address(const struct heap *heap, const struct span *span)
 {
     return heap_slice_address(heap, heap_slice_of(heap, span));
+}
+
+/* Where the block of a LARGE or HARD_LARGE span begins. */
+static inline uintptr_t heap_large_block(const struct heap *heap, const struct span *span)
+{
+    return heap_span_address(heap, span) + span->block_offset;
 }
 
 static inline struct thread_heap *heap_thread_heap(const struct heap *heap, uint32_t index)

@@ -104,7 +104,7 @@ bool kept_put(struct heap *heap, struct span *span)
     if (mine == &heap_thread_none || slices > KEPT_SLICES_MAX)
         return false;
     span_set_kind(span, SPAN_ASIDE);
-    __atomic_store_n(&span->freed_epoch, __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED),
+    __atomic_store_n(&span->kept_epoch, __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED),
                      __ATOMIC_RELAXED);
     older =
         __atomic_exchange_n(place_for(mine, slices), heap_slice_of(heap, span), __ATOMIC_ACQ_REL);
@@ -125,7 +125,7 @@ static void place_flush(struct heap *heap, uint32_t *place, uint32_t min_epochs)
     if (slice == 0)
         return;
     /* If its thread takes it meanwhile this may be any number, and the place is empty. */
-    freed = __atomic_load_n(&heap_span(heap, slice)->freed_epoch, __ATOMIC_RELAXED);
+    freed = __atomic_load_n(&heap_span(heap, slice)->kept_epoch, __ATOMIC_RELAXED);
     if (epoch - freed >= min_epochs && place_empty(place, slice))
         span_give_back(heap, slice);
 }

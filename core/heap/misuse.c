@@ -62,12 +62,9 @@ static size_t misuse_describe(const struct heap *heap, const void *pointer, char
         return format_text(out, size, "not the start of a block; the slab at %p has blocks of %u",
                            (void *)heap_span_address(heap, first),
                            size_class_block_bytes(first->size_class));
-    if (first->kind == SPAN_LARGE)
+    if (first->kind == SPAN_LARGE || first->kind == SPAN_HARD_LARGE)
         return format_text(out, size, "a large block of %lu bytes starts at %p", first->large_bytes,
-                           (void *)heap_span_address(heap, first));
-    if (first->kind == SPAN_HARD_LARGE)
-        return format_text(out, size, "a large block of %lu bytes starts at %p", first->large_bytes,
-                           (void *)hard_large_block(heap, first));
+                           (void *)heap_large_block(heap, first));
     return format_text(out, size, "no block starts there (freed already, or never allocated)");
 }
 

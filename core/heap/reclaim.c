@@ -78,7 +78,7 @@ bool reclaim_holds(const struct heap *heap, uint64_t address)
 
     if (span == NULL)
         return false;
-    return span->kind == SPAN_LARGE ? address == heap_span_address(heap, span)
+    return span->kind == SPAN_LARGE ? address == heap_large_block(heap, span)
                                     : slab_holds(heap, span, address);
 }
 
@@ -100,9 +100,9 @@ static void forget_sample(struct heap *heap, struct span *span, uint64_t address
 
 /* Mapped over, because it may be mapped from the pool; where that fails it stays as it is, which is
  * only larger. */
-static void free_large(struct heap *heap, struct span *span, uint64_t address)
+static void free_large(struct heap *heap, struct span *span)
 {
-    (void)sys_mmap((void *)address, slab_bytes(span), PROT_READ | PROT_WRITE,
+    (void)sys_mmap((void *)heap_span_address(heap, span), slab_bytes(span), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     spans_free(heap, span, span->slices);
 }
@@ -114,7 +114,7 @@ void reclaim_free(struct heap *heap, uint64_t address)
 
     forget_sample(heap, span, address);
     if (span->kind == SPAN_LARGE)
-        free_large(heap, span, address);
+        free_large(heap, span);
     else if (slab_push_remote(span, block, block, 1))
         thread_heap_notify(heap, span);
 }

@@ -323,23 +323,24 @@ void spans_shrink(struct heap *heap, struct span *span, uint32_t slices)
     heap_unlock(heap, &heap->spans_lock);
 }
 
-void spans_zero(struct heap *heap, struct span *span, uint64_t bytes)
+void spans_zero(struct heap *heap, struct span *span, uintptr_t start, uint64_t bytes)
 {
     bool reused = span->flags & LARGE_REUSED;
     uint32_t slice = heap_slice_of(heap, span);
-    uint32_t end = slice + (uint32_t)((bytes + SLICE_BYTES - 1) >> SLICE_SHIFT);
-    uintptr_t limit = heap_slice_address(heap, slice) + bytes;
+    uintptr_t limit = start + bytes;
+    uint32_t end = (uint32_t)((limit - (uintptr_t)heap + SLICE_BYTES - 1) >> SLICE_SHIFT);
 
     for (;;) {
         uint32_t from = reused ? slice : dirty_find(heap, slice, end, true);
         uint32_t to = reused ? end : dirty_find(heap, from, end, false);
-        uintptr_t start = heap_slice_address(heap, from);
-        uint64_t length = (uint64_t)(to - from) << SLICE_SHIFT;
+        uintptr_t first = heap_slice_address(heap, from), last = heap_slice_address(heap, to);
 
         if (from == end)
             break;
-        if (length < ZERO_BY_DROP_BYTES || !slot_drop(heap, start, length))
-            memset((void *)start, 0, start + length > limit ? limit - start : length);
+        if (last - first < ZERO_BY_DROP_BYTES || !slot_drop(heap, first, last - first)) {
+            first = first < start ? start : first;
+            memset((void *)first, 0, (last > limit ? limit : last) - first);
+        }
         slice = to;
     }
 }

@@ -35,8 +35,9 @@ void spans_free(struct heap *heap, struct span *span, uint32_t dirty_slices);
 bool spans_grow(struct heap *heap, struct span *span, uint32_t slices);
 void spans_shrink(struct heap *heap, struct span *span, uint32_t slices);
 
-/* Zeroes what is dirty of the span's first bytes. */
-void spans_zero(struct heap *heap, struct span *span, uint64_t bytes);
+/* Zeroes what is dirty of these bytes, which begin in the span's first slice. What lies in a slice
+ * before or behind them may become zero too. */
+void spans_zero(struct heap *heap, struct span *span, uintptr_t start, uint64_t bytes);
 
 /* Gives the pages of runs that are free since min_epochs epochs back. Returns the bytes. */
 uint64_t spans_purge(struct heap *heap, uint32_t min_epochs);

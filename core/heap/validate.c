@@ -4,6 +4,7 @@
  */
 #include "core/heap/validate.h"
 
+#include "core/base/sys.h"
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
 #include "core/heap/slab.h"
@@ -88,6 +89,19 @@ static int validate_inside(const struct heap *heap, uint32_t slice, struct probl
     return 0;
 }
 
+/* The one block of a large span lies in it, and begins in its first page. */
+static int validate_large(const struct heap *heap, uint32_t slice, struct problem *why)
+{
+    const struct span *span = heap_span(heap, slice);
+
+    if (span->kind != SPAN_LARGE ||
+        (span->large_bytes > 0 && span->block_offset % 64 == 0 && span->block_offset < PAGE_BYTES &&
+         span->block_offset + span->large_bytes <= slab_bytes(span)))
+        return 0;
+    return problem_set(why, STATUS_DAMAGED, "slice %u: %lu bytes at %u in %u slices", slice,
+                       span->large_bytes, span->block_offset, span->slices);
+}
+
 static bool starts_a_span(uint8_t kind)
 {
     return kind == SPAN_SLAB || kind == SPAN_LARGE || kind == SPAN_FREE || kind == SPAN_ASIDE ||
@@ -113,6 +127,8 @@ int validate_spans(const struct heap *heap, struct problem *why)
         }
         if (status == 0)
             status = validate_inside(heap, slice, why);
+        if (status == 0)
+            status = validate_large(heap, slice, why);
         slice += span->slices;
     }
     if (status == 0 && (in_bins != in_walk || in_bins != heap->free_slices))

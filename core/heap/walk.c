@@ -165,7 +165,8 @@ static int count_large(const struct walk *walk, uint32_t slice, const struct spa
     struct heap_class_totals *totals = &walk->out->classes[SIZE_CLASSES];
     uint64_t bytes = (uint64_t)span->slices << SLICE_SHIFT;
 
-    if (span->large_bytes > bytes)
+    /* The two are changed one after the other. */
+    if (span->block_offset >= bytes || span->large_bytes > bytes)
         return span_damaged(walk, slice, span);
     walk->out->totals.span_bytes += bytes;
     if (span->flags & HARD_FREED)

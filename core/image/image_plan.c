@@ -19,8 +19,8 @@
  *                     mapped[p] + fill x pages between p and i)      p: the run before of this
  * delta best[i]   = min(best[i-1] + fill x pages of i, mapped[i])
  *
- * If that makes more than PLAN_EXTENTS_MAX extents, the price of an extent is raised until it
- * does not.
+ * If that makes more extents than there may be (image->extents_max), the price of an extent is
+ * raised until it does not.
  */
 #include "core/image/image_reader.h"
 
@@ -145,7 +145,7 @@ static void choose(struct planner *planner)
     uint64_t price = PRICE_EXTENT, fills = 0;
 
     price_runs(planner, price);
-    while (walk_choice(planner, NULL, &fills) > PLAN_EXTENTS_MAX) {
+    while (walk_choice(planner, NULL, &fills) > planner->image->extents_max) {
         price += price / 4;
         price_runs(planner, price);
     }

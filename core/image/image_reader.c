@@ -25,7 +25,8 @@ int image_open_to_plan(struct image *image, const struct pool *pool,
 {
     int status = 0;
 
-    *image = (struct image){.pool = pool, .generation = *generation, .arena = arena};
+    *image = (struct image){
+        .pool = pool, .generation = *generation, .arena = arena, .extents_max = PLAN_EXTENTS_MAX};
     status = index_scan_open(&image->scan, arena, pool->fd, generation_index(generation));
     return status < 0 ? open_problem(image, status, why) : 0;
 }

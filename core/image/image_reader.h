@@ -28,6 +28,7 @@ struct image {
     struct index_scan *scan;  /* a plan goes through all of the index once */
     struct index_tree *index; /* pages are looked up in it; NULL: not loaded yet */
     struct arena *arena;
+    uint32_t extents_max; /* of one plan: PLAN_EXTENTS_MAX, or what its caller then says */
 };
 
 MUST_CHECK int image_open(struct image *image, const struct pool *pool,

@@ -14,10 +14,12 @@
 #include <string.h>
 
 #include "core/base/sys.h"
+#include "core/heap/heap.h"
 #include "core/image/writer_state.h"
 
 #define STAGE_PAGES       1024u /* written to the pool in one piece */
-#define READ_PAGES        256u  /* read in one piece: small enough to be compared in cache */
+#define READ_PAGES        256u  /* read in one piece: small enough to be compared in cache, */
+#define IN_PLACE_PAGES    16u   /* in the nearest one where no system call is to be saved */
 #define SCRATCH_BYTES     (64ull << 20)
 #define SCRATCH_PAGES_MIN 256u         /* of scratch that always have memory */
 #define SCRATCH_PAGES_MAX 4096u        /* that have memory without having been used */
@@ -70,6 +72,9 @@ int image_writer_create(struct image_writer **out, struct arena *arena, struct p
         tracker_close(&writer->tracker);
         goto out;
     }
+    writer->reads_in_place = options->survives_faults;
+    if (writer->reads_in_place)
+        memory_in_place(&writer->memory);
     /* Whoever cleared the bits before knew nothing of this generation. */
     writer->suspect_all = writer->tracker.way == TRACKING_SOFT_DIRTY;
     stage_prefault(&writer->scratch, SCRATCH_PAGES_MIN);
@@ -139,6 +144,7 @@ void writer_note_garbage(struct image_writer *writer)
 struct precopy {
     struct image_writer *writer;
     uint64_t flags;  /* MEMORY_FILE or 0, of the group at hand */
+    bool readable;   /* it is */
     bool all;        /* every saved page is a candidate */
     unsigned turn;   /* of busy neighbourhoods; BUSY_TURNS: all else */
     uint64_t passed; /* pages before this one have been reported in this turn */
@@ -209,14 +215,27 @@ static int keep_ascending(struct precopy *precopy, const struct page_run *run)
     return goes_back && status >= 0 ? precopy_write(precopy) : status;
 }
 
+/* In the pool's slot nobody but pheap maps anything. */
+static bool is_in_place(const struct precopy *precopy, uint64_t page, uint64_t end)
+{
+    const struct image_writer *writer = precopy->writer;
+    uint64_t slot_page = SLOT_BASE(writer->pool->super.slot) >> PAGE_SHIFT;
+
+    return writer->reads_in_place && precopy->readable && page >= slot_page &&
+           end <= slot_page + (SLOT_BYTES >> PAGE_SHIFT);
+}
+
 static int precopy_pages(struct precopy *precopy, uint64_t page, uint64_t end)
 {
     struct stage *stage = &precopy->writer->stage;
+    bool in_place = is_in_place(precopy, page, end);
+    uint64_t flags = precopy->flags | (in_place ? MEMORY_IN_PLACE : 0);
+    uint64_t piece = in_place ? IN_PLACE_PAGES : READ_PAGES;
     int status = 0;
 
     for (; page < end && status >= 0; page++) {
-        stage_add(stage, page | precopy->flags);
-        if (stage->named - stage->read_count == READ_PAGES || stage_room(stage) == 0)
+        stage_add(stage, page | flags);
+        if (stage->named - stage->read_count >= piece || stage_room(stage) == 0)
             status = precopy_settle(precopy);
     }
     return status;
@@ -295,6 +314,7 @@ static int precopy_group(void *context, const struct tracker_group *group)
     int status = 0;
 
     precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
+    precopy->readable = group->readable;
     if (group->tracked && first)
         status = precopy_missed(precopy, group);
     if (group->tracked && status >= 0)

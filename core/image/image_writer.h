@@ -58,6 +58,7 @@ struct image_writer_options {
     const struct kernel_features *features;
     enum tracking track;    /* TRACKING_BEST, or a fallback by force */
     uint64_t scratch_bytes; /* preallocated for the freeze; 0: 64 MiB */
+    bool survives_faults;   /* the caller's process has the handler that memory_in_place() wants */
 };
 
 MUST_CHECK int image_writer_create(struct image_writer **out, struct arena *arena,

@@ -1,5 +1,6 @@
 /*
- * memory.c - see memory.h.
+ * memory.c - see memory.h. Always true: only a copy may meet memory that is gone, and nothing has
+ * to be put in order when it is broken off.
  */
 #include "core/image/memory.h"
 
@@ -20,6 +21,37 @@ void memory_close(struct memory *memory)
     if (memory->fd >= 0)
         sys_close(memory->fd);
     memory->fd = -1;
+}
+
+/* Set once, so that an image that holds it is not written anew for it. */
+static struct memory *in_place;
+
+void memory_in_place(struct memory *memory)
+{
+    in_place = memory;
+}
+
+void memory_fault(void)
+{
+    if (in_place && in_place->may_fault)
+        __builtin_longjmp(in_place->fault_return, 1);
+}
+
+/* A call, whatever the compiler knows of memcpy: into a function that calls nothing it lets nobody
+ * jump back. */
+static void *(*const volatile copy)(void *, const void *, size_t) = memcpy;
+
+/* False: there is nothing to be read. */
+__attribute__((noinline)) static bool copy_in_place(struct memory *memory, uint64_t page, void *out)
+{
+    if (__builtin_setjmp(memory->fault_return) != 0) {
+        memory->may_fault = false;
+        return false;
+    }
+    memory->may_fault = true;
+    (void)copy(out, (const void *)((page & MEMORY_PAGE_MASK) << PAGE_SHIFT), PAGE_BYTES);
+    memory->may_fault = false;
+    return true;
 }
 
 /* Describes pages[0 .. *count) as pieces, contiguous pages in one; *count becomes what fits. */
@@ -62,11 +94,29 @@ static bool read_one(struct memory *memory, uint64_t page, void *out)
            PAGE_BYTES;
 }
 
-static uint64_t count_direct(const uint64_t *pages, uint64_t count, uint64_t direct)
+/* Copies pages from the first on, up to one that memcpy will not do for. Returns how many. */
+static uint64_t copy_pages(struct memory *memory, uint64_t *pages, uint64_t count, uint8_t *out)
 {
     uint64_t i = 0;
 
-    while (i < count && (pages[i] & MEMORY_DIRECT) == direct)
+    for (; i < count; i++, out += PAGE_BYTES) {
+        if (pages[i] & MEMORY_DIRECT)
+            memcpy(out, (const void *)((pages[i] & MEMORY_PAGE_MASK) << PAGE_SHIFT), PAGE_BYTES);
+        else if (!(pages[i] & MEMORY_IN_PLACE))
+            break;
+        else if (!copy_in_place(memory, pages[i], out)) {
+            pages[i] &= ~MEMORY_IN_PLACE; /* the kernel has the last word */
+            break;
+        }
+    }
+    return i;
+}
+
+static uint64_t count_others(const uint64_t *pages, uint64_t count)
+{
+    uint64_t i = 0;
+
+    while (i < count && !(pages[i] & (MEMORY_DIRECT | MEMORY_IN_PLACE)))
         i++;
     return i;
 }
@@ -77,17 +127,13 @@ uint64_t memory_read(struct memory *memory, uint64_t *pages, uint64_t count, voi
     uint64_t unread = 0;
 
     for (uint64_t i = 0; i < count;) {
-        uint64_t direct = count_direct(pages + i, count - i, MEMORY_DIRECT);
-        uint64_t done = direct;
+        uint64_t done;
 
-        for (uint64_t j = i; j < i + direct; j++)
-            memcpy(to + j * PAGE_BYTES, (const void *)((pages[j] & MEMORY_PAGE_MASK) << PAGE_SHIFT),
-                   PAGE_BYTES);
-        i += direct;
+        i += copy_pages(memory, pages + i, count - i, to + i * PAGE_BYTES);
         if (i == count)
             break;
         done = memory->by_vm_readv
-                   ? read_across(memory, pages + i, count_direct(pages + i, count - i, 0),
+                   ? read_across(memory, pages + i, count_others(pages + i, count - i),
                                  to + i * PAGE_BYTES)
                    : 0;
         i += done;

@@ -23,6 +23,7 @@ struct image_writer {
     struct pool *pool;
     struct tracker tracker;
     struct memory memory;
+    bool reads_in_place;     /* what lies in the slot */
     struct arena maps_arena; /* mappings of the round at hand */
     struct rewriter rewriter;
     struct busy busy;        /* in the last generation */

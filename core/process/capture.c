@@ -33,11 +33,15 @@ int capture_memory_pid(const struct capture_run *run)
     return capture->thread_count && capture->threads[0].halt ? sys_getpid() : capture->pid;
 }
 
+void process_capture_look(struct capture_cache *cache, const struct memory_calls *memory_calls)
+{
+    memory_attributes_look(capture_cache_attributes(cache), memory_calls);
+}
+
 int process_capture_prepare(struct capture *capture, struct problem *why)
 {
     const struct address_space *space = capture->space;
 
-    memory_attributes_look(capture_cache_attributes(capture->cache), capture->memory_calls);
     mapped_files_begin(capture->cache);
     for (uint32_t i = 0; space != NULL && i < space->count; i++)
         if (space->mappings[i].kind == MAPPING_FILE)

@@ -6,7 +6,9 @@
  * restored makes it fail with STATUS_UNSUPPORTED and a text such as
  * "fd 7: io_uring cannot be checkpointed; close it or ...".
  *
- * process_capture_prepare() does outside the freeze what need not be inside (build-ids of mapped
+ * process_capture_look() and process_capture_prepare() do outside the freeze what need not be
+ * inside: the one what takes as long as there is memory (what madvise has set), early enough for
+ * the program to be looked at once more before the freeze; the other the rest (build-ids of mapped
  * files, cached by inode and mtime).
  */
 #ifndef PHEAP_PROCESS_CAPTURE_H
@@ -54,6 +56,7 @@ struct capture {
 };
 
 MUST_CHECK int capture_cache_create(struct capture_cache **out, struct arena *arena);
+void process_capture_look(struct capture_cache *cache, const struct memory_calls *memory_calls);
 MUST_CHECK int process_capture_prepare(struct capture *capture, struct problem *why);
 MUST_CHECK int process_capture(struct capture *capture, struct record_writer *out,
                                struct problem *why);

@@ -16,7 +16,7 @@
 
 #define RANGES_FIRST 256u
 #define RANGES_MAX   (1u << 20)
-#define CHEAP_NS     5000000ull /* a reading that takes less is done for each checkpoint */
+#define CHEAP_NS     2000000ull /* a reading that takes less is done for each checkpoint */
 #define SHARE        50 /* a longer one at most so rarely that it takes a 50th of the time */
 
 #ifndef MAP_DROPPABLE

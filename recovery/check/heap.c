@@ -161,9 +161,12 @@ static void check_threads(struct heap_view *view)
 
 static void check_large(struct heap_view *view, uint32_t slice, const struct span *span)
 {
-    if (span->large_bytes > (uint64_t)span->slices << SLICE_SHIFT)
+    uint64_t bytes = (uint64_t)span->slices << SLICE_SHIFT;
+
+    if (span->block_offset > bytes || span->large_bytes > bytes - span->block_offset)
         heap_tell(view, HP_LARGE, view_slice_address(view, slice), "no more than its span",
-                  "%lu bytes in %u slices", span->large_bytes, span->slices);
+                  "%lu bytes at offset %u in %u slices", span->large_bytes, span->block_offset,
+                  span->slices);
 }
 
 static void check_inside(struct heap_view *view, uint32_t slice, const struct span *span)

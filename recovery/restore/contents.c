@@ -7,6 +7,7 @@
  * by the new agent later on.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
@@ -76,13 +77,100 @@ static int plan_files(struct restore_job *job, struct problem *why)
     return status;
 }
 
-int contents_plan(struct restore_job *job, struct problem *why)
+/* --- a large slot is planned in two halves at the same time --- */
+
+#define HALVES_PAGES 16384u /* 64 MiB: planned in twice the time that a thread costs */
+
+/* The upper half, with what its thread needs for itself. */
+struct upper_half {
+    struct restore_job *job;
+    struct image image;
+    struct image_plan *plan;
+    uint64_t first, end;
+    pthread_t thread;
+    bool in_thread;
+    int status;
+    struct problem why;
+};
+
+/* Where the halves meet: in the middle of the largest mapping that has contents. The end of the
+ * slot if there is no need for two, or no processor. */
+static uint64_t middle_of_slot(const struct restore_job *job, uint64_t first, uint64_t end)
+{
+    const struct record_mapping *largest = NULL;
+
+    if (sys_worker_count(job->generation.page_count, HALVES_PAGES, 2) < 2)
+        return end;
+    for (uint32_t i = 0; i < job->process.mapping_count; i++) {
+        const struct record_mapping *one = job->process.mappings[i].record;
+
+        if (one->start >> PAGE_SHIFT >= first && one->end >> PAGE_SHIFT <= end &&
+            (one->prot & PROT_WRITE) &&
+            (largest == NULL || one->end - one->start > largest->end - largest->start))
+            largest = one;
+    }
+    return largest == NULL ? end
+                           : (largest->start + (largest->end - largest->start) / 2) >> PAGE_SHIFT;
+}
+
+static void *plan_upper_half(void *argument)
+{
+    struct upper_half *half = argument;
+    struct restore_job *job = half->job;
+
+    half->status = image_open_to_plan(&half->image, &job->pool, &job->generation, &job->half_arena,
+                                      &half->why);
+    if (half->status == 0) {
+        half->image.extents_max = PLAN_EXTENTS_MAX / 2;
+        half->status =
+            image_plan(&half->image, half->first, half->end, true, half->plan, &half->why);
+    }
+    return NULL;
+}
+
+static void upper_half_begin(struct upper_half *half)
+{
+    if (half->first == half->end)
+        return;
+    half->job->image.extents_max = PLAN_EXTENTS_MAX / 2;
+    half->in_thread = pthread_create(&half->thread, NULL, plan_upper_half, half) == 0;
+}
+
+static int upper_half_end(struct upper_half *half, struct problem *why)
+{
+    if (half->in_thread)
+        (void)pthread_join(half->thread, NULL);
+    else if (half->first != half->end)
+        (void)plan_upper_half(half);
+    if (half->status != 0 && why != NULL && why->status == 0)
+        *why = half->why;
+    return half->status;
+}
+
+static int plan_memory(struct restore_job *job, struct problem *why)
 {
     uint64_t slot_first = SLOT_BASE(job->process.process->slot) >> PAGE_SHIFT;
     uint64_t slot_end = slot_first + (SLOT_BYTES >> PAGE_SHIFT);
-    const uint64_t bounds[CONTENTS_PLANS + 1] = {0, slot_first, slot_end,
-                                                 PROCESS_ADDRESS_LIMIT >> PAGE_SHIFT};
+    uint64_t middle = middle_of_slot(job, slot_first, slot_end);
+    struct image_plan *plans = &job->plans[job->plan_count];
+    struct upper_half upper = {
+        .job = job, .plan = &plans[2], .first = middle, .end = slot_end, .why = {0, ""}};
+    int status, upper_status;
 
+    upper_half_begin(&upper);
+    status = image_plan(&job->image, 0, slot_first, false, &plans[0], why);
+    if (status == 0)
+        status = image_plan(&job->image, slot_first, middle, true, &plans[1], why);
+    if (status == 0)
+        status = image_plan(&job->image, slot_end, PROCESS_ADDRESS_LIMIT >> PAGE_SHIFT, false,
+                            &plans[3], why);
+    upper_status = upper_half_end(&upper, why);
+    job->plan_count += CONTENTS_PLANS;
+    return status != 0 ? status : upper_status;
+}
+
+int contents_plan(struct restore_job *job, struct problem *why)
+{
     uint32_t most = job->process.mapping_count + CONTENTS_PLANS;
     int status;
 
@@ -97,9 +185,8 @@ int contents_plan(struct restore_job *job, struct problem *why)
             (record->attributes & MEMORY_WIPE_ON_FORK) && !(record->prot & PROT_WRITE);
     }
     status = plan_files(job, why);
-    for (int i = 0; i < CONTENTS_PLANS && status == 0; i++)
-        status = image_plan(&job->image, bounds[i], bounds[i + 1], i == 1,
-                            &job->plans[job->plan_count++], why);
+    if (status == 0)
+        status = plan_memory(job, why);
     for (uint32_t i = 0; i < job->plan_count && status == 0; i++)
         status = plan_check(job, &job->plans[i], why);
     return status;

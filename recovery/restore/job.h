@@ -23,7 +23,7 @@
 #include "recovery/restore/restore.h"
 
 /* Behind those of files that the image takes the place of: what the program wrote over them. */
-#define CONTENTS_PLANS 3 /* below the slot, the slot, above it */
+#define CONTENTS_PLANS 4 /* below the slot, its two halves, above it */
 
 struct restore_job {
     struct problem *why;
@@ -40,6 +40,7 @@ struct restore_job {
     struct process_image process;
     struct image image;
     struct arena plan_arena;  /* of image and plans: another thread's while they are made */
+    struct arena half_arena;  /* of the slot's upper half: a third thread's */
     struct image_plan *plans; /* in the order in which they are read in */
     uint32_t plan_count;
     struct image put_back; /* the generation, for put_back.c */
@@ -91,9 +92,8 @@ void clocks_say_behind(const struct process_image *image, int status);
 MUST_CHECK int put_back_check(struct restore_job *job);
 MUST_CHECK int put_back(struct restore_job *job);
 
-/* warm.c: a hint to the kernel before a plan's fills are read; frames: the pool, mapped. */
-void contents_warm(const struct restore_job *job, const struct image_plan *plan,
-                   const uint8_t *frames, uint64_t frame_count);
+/* warm.c: a hint to the kernel before a plan's fills are read. */
+void contents_warm(const struct restore_job *job, const struct image_plan *plan);
 
 /* resume_counter.c: what needs time and no new process, done beside the building: the resume is
  * counted. Started once, waited for by whoever builds (again, if need be). */

@@ -372,6 +372,8 @@ int restore_process(const struct restore_options *options, struct restored *out,
 
     if (status == 0)
         status = arena_create(&job.plan_arena, ARENA_BYTES);
+    if (status == 0)
+        status = arena_create(&job.half_arena, ARENA_BYTES);
     if (status != 0)
         return problem_set(why, status, "no address space for the restore");
     become_parent();
@@ -381,6 +383,7 @@ int restore_process(const struct restore_options *options, struct restored *out,
         status = restore_locked(&job, options->generation, out);
         pool_close(&job.pool);
     }
+    arena_destroy(&job.half_arena);
     arena_destroy(&job.plan_arena);
     arena_destroy(&job.arena);
     return status;

@@ -74,11 +74,8 @@ static void read_own_frames(const struct restore_job *job, const struct image_pl
     }
 }
 
-void contents_warm(const struct restore_job *job, const struct image_plan *plan,
-                   const uint8_t *frames, uint64_t frame_count)
+static void warm(const struct restore_job *job, const struct image_plan *plan)
 {
-    if (plan->fill_count < SAMPLES || !plan_is_cold(plan, frames, frame_count))
-        return;
     read_own_frames(job, plan);
     for (uint64_t i = 0; i < plan->fill_count; i++) {
         uint64_t frame = frame_below(plan, plan->fills[i].page);
@@ -87,4 +84,20 @@ void contents_warm(const struct restore_job *job, const struct image_plan *plan,
             read_ahead(job, frame, 1);
     }
     restore_note(job, "not in the page cache: read ahead");
+}
+
+/* The pool is mapped to be asked about; nobody touches it there. */
+void contents_warm(const struct restore_job *job, const struct image_plan *plan)
+{
+    uint64_t frame_count = pool_frames_present(&job->pool);
+    void *frames;
+
+    if (plan->fill_count < SAMPLES)
+        return;
+    frames = sys_mmap(NULL, frame_count << FRAME_SHIFT, PROT_READ, MAP_SHARED, job->pool.fd, 0);
+    if (sys_failed((long)frames))
+        return;
+    if (plan_is_cold(plan, frames, frame_count))
+        warm(job, plan);
+    (void)sys_munmap(frames, frame_count << FRAME_SHIFT);
 }

@@ -159,6 +159,7 @@ static uint32_t tell_span(struct rough *rough, uint32_t slice)
         tell_slab(rough, slice, span);
         return span->slices;
     }
+    block.address += span->block_offset;
     if (span->kind == SPAN_LARGE && span->large_bytes > 0 && span->slices > 0 &&
         span->large_bytes <= slab_bytes(span)) {
         tell(rough, &block, slice, span->slices);

@@ -117,8 +117,8 @@ static uint64_t blocks_offset(const struct block_map *map, uint32_t slice, const
 
     if (span->kind == SPAN_HARD_SLAB)
         offset = hard_slab_blocks(map->heap, span) - span_start(map, slice);
-    else if (span->kind == SPAN_HARD_LARGE)
-        offset = hard_large_block(map->heap, span) - span_start(map, slice);
+    else if (!is_slab(span))
+        offset = heap_large_block(map->heap, span) - span_start(map, slice);
     return offset < bytes && offset % BLOCK_UNIT == 0 && offset / BLOCK_UNIT < 1u << 24 ? offset
                                                                                         : bytes;
 }

@@ -222,7 +222,9 @@ static bool look_at_span(struct live_heap *heap, uint32_t slice, struct live_fig
         return true;
     }
     if (span->kind == SPAN_LARGE || span->kind == SPAN_HARD_LARGE) {
-        bool is_used = span->large_bytes <= slab_bytes(span) && !(span->flags & HARD_FREED);
+        bool is_used = span->large_bytes <= slab_bytes(span) &&
+                       span->block_offset <= slab_bytes(span) - span->large_bytes &&
+                       !(span->flags & HARD_FREED);
 
         if (is_used)
             count(heap, slice, SIZE_CLASSES, 1, span->large_bytes, out);

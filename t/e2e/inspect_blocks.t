@@ -51,18 +51,18 @@ sys.stdin.read()
 
 
 def counted_apart(pool, number):
-    """Free runs by order, and the rest, as the reader of t/lib counts them."""
+    """Free runs by order, and the rest, as the reader of t/lib counts them; large blocks."""
     reader = second_reader.Pool(pool)
-    free, aside, left = reader.free_runs(reader.generation(number))
+    free, aside, left, large = reader.free_runs(reader.generation(number))
     orders = {}
     for _, slices in free:
         count, size = orders.get(slices.bit_length() - 1, (0, 0))
         orders[slices.bit_length() - 1] = (count + 1, size + slices * 65536)
-    return orders, max(free, key=lambda run: (run[1], -run[0])), aside, left
+    return orders, max(free, key=lambda run: (run[1], -run[0])), aside, left, large
 
 
 @test
-def free_runs_are_those_that_an_independent_reader_counts(place):
+def free_runs_and_large_blocks_are_those_that_an_independent_reader_finds(place):
     os.mkfifo(place.path("fifo"))
     keeper = os.open(place.path("fifo"), os.O_RDWR)
     pool = place.path("pool")
@@ -75,7 +75,7 @@ def free_runs_are_those_that_an_independent_reader_counts(place):
         expect(done, FINE)
         heap = json.loads(done.stdout())["heap"]
         free = heap["free_runs"]
-        orders, largest, aside, left = counted_apart(pool, number)
+        orders, largest, aside, left, large = counted_apart(pool, number)
         check(len(orders) >= 3 and sum(count for count, _ in orders.values()) >= 10, f"{orders}")
         check_equal({o["order"]: (o["runs"], o["bytes"]) for o in free["orders"]}, orders, "orders")
         whole, smaller = sum(size for _, size in orders.values()), 0
@@ -89,6 +89,12 @@ def free_runs_are_those_that_an_independent_reader_counts(place):
         check_equal((free["aside_runs"], free["aside_bytes"]), (len(aside), sum(s for _, s in aside) * 65536), "aside")
         check_equal(free["untouched_bytes"], left, "never handed out")
         check_equal(heap["free_bytes"], free["bytes"] + free["aside_bytes"], "free")
+        done = place.pheap("inspect", "--json", "-g", number, pool, "blocks", "--limit", "1000",
+                           "--size", "65537-9999999")
+        expect(done, FINE)
+        blocks = [(block["address"], block["bytes"]) for block in json.loads(done.stdout())["blocks"]]
+        check(len(blocks) >= 30 and any(address % 4096 for address, _ in blocks), f"{blocks}")
+        check_equal(blocks, large, "large blocks")
         text = place.pheap("inspect", "-g", number, pool, "heap")
         expect(text, FINE)
         check_in(f" at {largest[0]:#x}; fragmentation {free['fragmentation_percent']:.1f} %", text.stdout(), "text")

@@ -25,6 +25,25 @@ print("ready", flush=True)
 signal.pause()
 """
 
+LARGE_HEAP = f"""
+import signal
+pages = {160 << 20} // 4096
+told = {{signal.SIGUSR1}}
+signal.pthread_sigmask(signal.SIG_BLOCK, told)
+heap = bytearray(pages * 4096)
+for i in range(pages):
+    heap[i * 4096] = 1 + i % 251
+print("ready", flush=True)
+signal.sigwait(told)
+for i in range(0, pages, 41):
+    heap[i * 4096 + 9] = 1 + i % 241
+print("written", flush=True)
+signal.sigwait(told)
+wrong = [i for i in range(pages) if heap[i * 4096] != 1 + i % 251 or
+         heap[i * 4096 + 9] != (0 if i % 41 else 1 + i % 241)]
+print("wrong pages:", len(wrong), wrong[:9], flush=True)
+"""
+
 
 def killed_counter(place, pool):
     """A counter that was killed after its second generation."""
@@ -48,6 +67,11 @@ def several_restores_at_once_and_one_goes_on(place):
     winner.kill(signal.SIGTERM)
 
 
+def take_checkpoint(place, pool):
+    wait_until(lambda: place.run(PHEAP, "checkpoint", pool).status == 0, 60,
+               "a checkpoint, which a busy machine puts off")
+
+
 def mapped_of_pool(pid, pool):
     """(bytes of the pool that the process has mapped, bytes of them that are in its page tables)"""
     size = resident = 0
@@ -68,8 +92,7 @@ def what_a_resumed_program_does_not_touch_is_mapped_in_ahead_of_it(place):
     pool = place.path("pool")
     process = place.start(PHEAP, "run", "-i", "0", pool, sys.executable, "-c", IDLE_HEAP)
     wait_until(lambda: "ready" in process.stdout(), 60, "the program's heap")
-    wait_until(lambda: place.run(PHEAP, "checkpoint", pool).status == 0, 60,
-               "a checkpoint, which a busy machine puts off")
+    take_checkpoint(place, pool)
     process.kill()
     restore = place.start(PHEAP, "restore", pool)
     pid = restore.resumed()["outer_pid"]
@@ -77,6 +100,22 @@ def what_a_resumed_program_does_not_touch_is_mapped_in_ahead_of_it(place):
     check(size >= IDLE_BYTES, f"{size} bytes of the pool are mapped")
     wait_until(lambda: mapped_of_pool(pid, pool)[1] >= IDLE_BYTES, 60, "all of the heap mapped in")
     restore.kill(signal.SIGTERM)
+
+
+def a_large_heap_with_scattered_pages_is_whole(place):
+    """It is large enough to be planned in two halves; every 41st page is not beside its neighbours."""
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "0", pool, sys.executable, "-c", LARGE_HEAP)
+    for word in ("ready", "written"):
+        wait_until(lambda w=word: w in process.stdout(), 60, f"the program's word {word}")
+        take_checkpoint(place, pool)
+        if word == "ready":
+            process.popen.send_signal(signal.SIGUSR1)
+    process.kill()
+    restore = place.start(PHEAP, "restore", pool)
+    os.kill(restore.resumed()["outer_pid"], signal.SIGUSR1)
+    check_equal(restore.wait(), 0, "exit status")
+    check_in("wrong pages: 0 []", process.stdout(), "what it finds in its heap")
 
 
 def signals_sent_to_restore_reach_the_program(place):
@@ -237,6 +276,7 @@ def as_user(function):
 
 for behaviour in (several_restores_at_once_and_one_goes_on,
                   what_a_resumed_program_does_not_touch_is_mapped_in_ahead_of_it,
+                  a_large_heap_with_scattered_pages_is_whole,
                   signals_sent_to_restore_reach_the_program,
                   restore_ends_as_the_program_does,
                   a_signal_that_ends_the_program_is_not_in_its_last_generation,

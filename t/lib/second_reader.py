@@ -309,10 +309,11 @@ class Pool:
         return data[address % FRAME:address % FRAME + size]
 
     def free_runs(self, generation):
-        """Of a program's heap: free runs, those aside, as (address, slices); bytes behind all."""
+        """Of a program's heap: free runs, those aside, as (address, slices); bytes behind all; blocks
+        that are runs, as (address, bytes)."""
         slot = 0x200000000000 + (generation.slot << 40)
         number = lambda address, code: struct.unpack(code, self.memory(generation, address, struct.calcsize(code)))[0]
-        at, top, free, aside = number(slot + 28, "<I"), number(slot + 200, "<I"), [], []
+        at, top, free, aside, large = number(slot + 28, "<I"), number(slot + 200, "<I"), [], [], []
         left = number(slot + 120, "<Q") - (slot + top * 65536)
         while at < top:
             descriptor = slot + 65536 + 128 * at
@@ -321,10 +322,12 @@ class Pool:
                 raise Damaged(f"slice {at}: kind {kind}, {slices} slices")
             if kind in (4, 6):
                 (free if kind == 4 else aside).append((slot + at * 65536, slices))
+            if kind == 3:
+                large.append((slot + at * 65536 + number(descriptor + 92, "<I"), number(descriptor, "<Q")))
             at += slices
         if at != top:
             raise Damaged(f"runs end at slice {at}, not at {top}")
-        return free, aside, left
+        return free, aside, left, large
 
     def profile(self, generation):
         """Samples taken, and of each stack (taken, frames, [bytes of each live sample]); every chain

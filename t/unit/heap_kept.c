@@ -106,13 +106,13 @@ static void free_many(uint32_t count, size_t bytes)
 
 static void a_thread_keeps_a_few_of_a_mebibyte_at_most(void)
 {
-    void *large = heap_malloc((KEPT_SLICES_MAX + 1) * SLICE_BYTES);
+    void *large = heap_malloc(KEPT_SLICES_MAX * SLICE_BYTES);
 
     heap_free(large);
     CHECK_EQ(kept_count(), 0);
     free_many(KEPT_OF_A_LENGTH + 3, 2 * SLICE_BYTES);
     CHECK_EQ(kept_count(), KEPT_OF_A_LENGTH);
-    free_many(7, KEPT_SLICES_MAX * SLICE_BYTES);
+    free_many(7, (KEPT_SLICES_MAX - 1) * SLICE_BYTES);
     CHECK(heap_thread->kept_slices <= KEPT_SLICES_IN_ALL);
     CHECK(heap_thread->kept_slices > KEPT_SLICES_IN_ALL - KEPT_SLICES_MAX);
     kept_flush(heap_here(), 0);

@@ -130,6 +130,7 @@ static void a_span_grows_into_the_free_run_behind_it(void)
     check_valid();
     CHECK(spans_grow(heap, span, 10));
     check_valid();
+    span->large_bytes = SLICE_BYTES;
     spans_shrink(heap, span, 2);
     check_valid();
     give(span);
@@ -235,8 +236,9 @@ static void zeroing_touches_only_what_is_dirty(void)
     spans_free(heap, dirty, 2);
     span = take(4);
     CHECK(span == dirty);
-    spans_zero(heap, span, 4 * SLICE_BYTES - 100);
-    for (uint32_t i = 0; i < 2 * SLICE_BYTES; i += 4096)
+    spans_zero(heap, span, (uintptr_t)bytes + 192, 4 * SLICE_BYTES - 1000);
+    CHECK_EQ(bytes[191], 0x5a);
+    for (uint32_t i = 192; i < 2 * SLICE_BYTES; i += 4096)
         CHECK_EQ(bytes[i], 0);
     give(span);
     give(guard);
