@@ -189,7 +189,9 @@ static int inspect(const char *path, const struct choice *choice, struct inspect
     json_decref(inspection->json);
     if (status < 0)
         return report_problem("inspect", path, &why);
-    return inspection->state.super_fell_back || inspection->left_out ? EXIT_FOUND : EXIT_FINE;
+    return inspection->state.super_fell_back || inspection->left_out || inspection->state.is_short
+               ? EXIT_FOUND
+               : EXIT_FINE;
 }
 
 /* `top POOL`, or as a view: `POOL top`. Not a pool called top, with a view behind it. */
@@ -260,6 +262,8 @@ int command_inspect(int argc, char **argv)
     if (top.target)
         return (status = inspect_check_options("top")) ? status : top_run(&top);
     status = choose(argc - optind, argv + optind, &inspection, &choice);
+    if (!status && inspection.generation && choice == &views[0] && !top.as_json)
+        return report_usage("inspect", "-g goes with a view: pheap inspect -g N POOL VIEW");
     if (status == 0)
         status = inspect_check_options(choice->name);
     return status ? status : inspect(argv[optind], choice, &inspection, top.as_json);

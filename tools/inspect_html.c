@@ -257,6 +257,7 @@ static int write_page(const char *path, const json_t *json, struct problem *why)
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
     bool is_written;
+    int status;
 
     if (!file)
         return problem_set(why, -errno, "%s: %s; a page is written to a new file", path,
@@ -265,10 +266,14 @@ static int write_page(const char *path, const json_t *json, struct problem *why)
     put_json(file, json);
     fputs(place + strlen(PLACE_OF_DATA), file);
     is_written = !ferror(file);
-    if (fclose(file) == 0 && is_written)
+    status = is_written ? 0 : -errno;
+    if (fclose(file) != 0 && status == 0)
+        status = -errno;
+    if (status == 0)
         return 0;
     unlink(path);
-    return problem_set(why, -EIO, "%s: the page cannot be written", path);
+    return problem_set(why, status, "%s: the page cannot be written: %s; name a file elsewhere",
+                       path, status_text(status));
 }
 
 /* The list of generations is whole, whichever is shown. */

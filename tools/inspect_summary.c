@@ -95,6 +95,7 @@ static int summary_json(const struct inspection *inspection, bool running,
     json_object_set_new(json, "resume_count", json_integer(super->resume_count));
     json_object_set_new(json, "superblock_fell_back",
                         json_boolean(inspection->state.super_fell_back));
+    json_object_set_new(json, "file_is_short", json_boolean(inspection->state.is_short));
     json_object_set_new(
         json, "program",
         running ? json_pack("{s:i, s:i, s:I, s:I, s:s, s:s}", "pid", (int)agent->pid, "outer_pid",
@@ -174,6 +175,16 @@ static void print_newest(const struct pool_state *state)
            show_ns(pause, entry->pause_ns));
 }
 
+static void print_short(const struct pool_state *state)
+{
+    char size[32], whole[32];
+
+    printf("  damage       the file is cut short: %s of %s; pheap recover --check %s says what is "
+           "whole\n",
+           show_bytes(size, file_bytes(state->path)),
+           show_bytes(whole, state->super.frame_count << FRAME_SHIFT), state->path);
+}
+
 int inspect_summary(struct inspection *inspection, struct problem *why)
 {
     const struct superblock *super = &inspection->state.super;
@@ -196,6 +207,8 @@ int inspect_summary(struct inspection *inspection, struct problem *why)
     if (super->resume_count)
         printf("  resumed      generation %" PRIu64 ", %u time%s\n", super->resumed_generation,
                super->resume_count, super->resume_count == 1 ? "" : "s");
+    if (inspection->state.is_short)
+        print_short(&inspection->state);
     if (inspection->state.super_fell_back)
         printf(
             "  damage       the newest superblock is torn or damaged: an older state is shown\n");

@@ -29,6 +29,7 @@ int pool_state_read(const char *path, struct pool_state *out, struct problem *wh
     memcpy(out->path, pool.path, sizeof out->path);
     out->super = pool.super;
     out->super_fell_back = pool.super_fell_back;
+    out->is_short = pool.file_frames < pool.super.frame_count;
     pool_close(&pool);
     return 0;
 }

@@ -14,6 +14,7 @@ struct pool_state {
     char path[4096]; /* absolute */
     struct superblock super;
     bool super_fell_back;
+    bool is_short; /* the file ends before the last of its frames */
 };
 
 /*

@@ -48,7 +48,9 @@ static const char *const sources[] = {[SALVAGE_LISTED] = "listed",
 
 static int failed(struct salvaging *to, const char *path, int status)
 {
-    return problem_set(&to->why, status, "cannot write '%s': %s", path, status_text(status));
+    return problem_set(&to->why, status, "cannot write '%s': %s; %s", path, status_text(status),
+                       status == -EEXIST ? "name a directory that is not there yet"
+                                         : "what has been written is not all of it");
 }
 
 /* NULL: to->why says why. */
@@ -66,13 +68,15 @@ static FILE *open_file(struct salvaging *to, const char *directory, const char *
     return file;
 }
 
+/* What failed first is the reason. */
 static int close_file(struct salvaging *to, FILE *file, const char *what)
 {
     bool is_written = !ferror(file);
 
+    errno = 0;
     if (fclose(file) == 0 && is_written)
         return 0;
-    return failed(to, what, errno ? -errno : -EIO);
+    return to->why.status < 0 ? to->why.status : failed(to, what, errno ? -errno : -EIO);
 }
 
 static int make_directory(struct salvaging *to, const char *path)
@@ -107,7 +111,7 @@ static void end_run(struct memory *memory)
     run->start = run->end = 0;
 }
 
-static void put_page(struct memory *memory, const struct salvage_page *page, const void *content)
+static bool put_page(struct memory *memory, const struct salvage_page *page, const void *content)
 {
     uint64_t address = page->page << FRAME_SHIFT;
     uint64_t *bytes = page->is_damaged ? &memory->damaged_bytes : &memory->whole_bytes;
@@ -119,7 +123,7 @@ static void put_page(struct memory *memory, const struct salvage_page *page, con
     memory->run_is_damaged = page->is_damaged;
     memory->run.end += FRAME_BYTES;
     *bytes += FRAME_BYTES;
-    fwrite(content, FRAME_BYTES, 1, page->is_damaged ? memory->damaged : memory->whole);
+    return fwrite(content, FRAME_BYTES, 1, page->is_damaged ? memory->damaged : memory->whole) == 1;
 }
 
 static int open_memory(struct salvaging *to, struct memory *memory, const char *directory,
@@ -147,7 +151,8 @@ static int close_memory(struct salvaging *to, struct memory *memory, const char 
     return status;
 }
 
-/* A page that cannot be read any more is left out. */
+/* A page that cannot be read any more is left out. What is written is mapped later: all of it must
+ * be there. */
 static int write_memory(struct salvaging *to, struct memory *memory, const char *directory,
                         const struct salvage_pages *pages)
 {
@@ -155,8 +160,9 @@ static int write_memory(struct salvaging *to, struct memory *memory, const char 
     int status = open_memory(to, memory, directory, pages);
 
     for (uint64_t i = 0; status == 0 && i < pages->count; i++)
-        if (salvage_read(&to->salvage, pages->pages[i].frame, page) == 0)
-            put_page(memory, &pages->pages[i], page);
+        if (salvage_read(&to->salvage, pages->pages[i].frame, page) == 0 &&
+            !put_page(memory, &pages->pages[i], page))
+            status = failed(to, directory, -errno);
     if (status == 0) {
         end_run(memory);
         if (fflush(memory->whole) != 0)

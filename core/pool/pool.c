@@ -58,8 +58,8 @@ static int explain_open(int status, const char *path, enum pool_mode mode, struc
                            info.st_uid);
     if (status == -EROFS || status == -EACCES)
         return problem_set(why, status,
-                           "cannot open pool '%s' for %s: %s; give the file mode 0600 and a "
-                           "writable file system",
+                           "cannot open pool '%s' for %s: %s; give the file mode 0600, a "
+                           "writable file system, and directories that may be searched",
                            path, mode == POOL_WRITE ? "writing" : "reading", status_text(status));
     if (status == -ELOOP)
         return problem_set(why, status,
@@ -95,7 +95,8 @@ static int check_file(struct pool *pool, struct problem *why)
         return problem_set(why, status, "cannot examine pool '%s': %s", pool->path,
                            status_text(status));
     if (!S_ISREG(info.st_mode))
-        return problem_set(why, STATUS_NOT_A_POOL, "'%s' is not a pool: it is no regular file",
+        return problem_set(why, STATUS_NOT_A_POOL,
+                           "'%s' is not a pool: it is no regular file; name another path",
                            pool->path);
     if (info.st_uid != user && (user != 0 || pool->mode == POOL_WRITE))
         return problem_set(why, STATUS_NOT_OWNER,

@@ -213,6 +213,9 @@ MUST_CHECK int pool_give_up(struct pool *pool, const uint64_t *numbers, uint32_t
  */
 MUST_CHECK int pool_lock_generation(const struct pool *pool, uint64_t number, struct problem *why);
 
+/* Of a pool open for reading: has a writer got it? True too if that cannot be told. */
+bool pool_is_written(const struct pool *pool);
+
 /* Reads a generation's record into buffer (entry->record_bytes long) and checks its checksum. */
 MUST_CHECK int pool_read_record(const struct pool *pool, const struct generation_entry *entry,
                                 void *buffer, struct problem *why);

@@ -37,6 +37,15 @@ int pool_lock_writer(struct pool *pool, struct problem *why)
     return 0;
 }
 
+bool pool_is_written(const struct pool *pool)
+{
+    struct flock lock = {
+        .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = LOCK_BYTE_WRITER, .l_len = 1};
+    int status = (int)sys_call(SYS_fcntl, pool->fd, F_OFD_GETLK, &lock);
+
+    return status < 0 || lock.l_type != F_UNLCK;
+}
+
 bool pool_begin_drop(const struct pool *pool, uint64_t number)
 {
     return set_lock(pool->fd, F_WRLCK, LOCK_BYTE_GENERATION + (int64_t)number) == 0;

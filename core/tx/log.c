@@ -115,8 +115,7 @@ static bool lane_fits(const struct log *log, struct log_spot spot, const struct 
     const struct log_lane_terms *terms = log_terms_of(record);
     uint64_t room = log_extent_bytes(&log->pool->super.log, spot.extent) - spot.at - record->bytes;
 
-    return !terms || (terms->session != 0 && terms->number < LOG_LANES &&
-                      terms->bytes % LOG_ALIGN == 0 && terms->bytes <= room);
+    return !terms || log_lane_fits(terms, room);
 }
 
 int log_pass(struct log *log, struct log_spot spot, const struct log_record *record,
@@ -196,52 +195,79 @@ int log_next(struct log *log, struct arena *arena, const struct log_record **out
     return status;
 }
 
-/* Does a record that should not be there begin here? */
-static int is_later(const struct log *log, struct log_spot spot, const struct log_record *header,
-                    struct arena *arena)
+/* --- what should not be there --- */
+
+static int look_at(struct log *log, struct log_spot spot, const struct log_record *header,
+                   struct arena *arena)
 {
+    uint64_t log_bytes = log_frames(&log->pool->super.log) << FRAME_SHIFT;
     uintptr_t mark = arena_mark(arena);
-    uint64_t known = TX_MUTANT(TX_MUTANT_HOLES_ARE_DAMAGE) ? header->sequence - 1 : header->durable;
     struct log_record *record;
     int status;
 
-    if (!header_fits(log, spot, header) || known <= log->sequence)
+    if (!log_may_look(log->looked, log_bytes))
         return 0;
+    log->looked += header->bytes;
     status = log_read_record(log, spot, header, arena, &record);
     arena_rewind(arena, mark);
     return status;
 }
 
-static int extent_has_later(const struct log *log, uint32_t extent, uint8_t *piece,
-                            struct arena *arena)
+static int look_through_piece(struct log *log, struct log_spot spot, const uint8_t *piece,
+                              uint64_t bytes, uint64_t end, log_is_later *is_later,
+                              const void *context, struct arena *arena)
 {
-    uint64_t end = log_extent_bytes(&log->pool->super.log, extent);
     int status = 0;
 
-    for (uint64_t at = 0; status == 0 && at < end; at += PIECE_BYTES) {
-        uint64_t bytes = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
+    for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
+        const struct log_record *header = (const struct log_record *)(piece + i);
+        struct log_spot here = log_spot(spot.extent, spot.at + i);
 
-        status = log_read_at(log, (struct log_spot){extent, at}, piece, bytes);
-        for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
-            const struct log_record *header = (const struct log_record *)(piece + i);
-
-            if (header->magic == LOG_MAGIC || header->magic == LOG_LANE_MAGIC)
-                status = is_later(log, (struct log_spot){extent, at + i}, header, arena);
-        }
+        if (is_later(log, header, end - here.at, context) && header_fits(log, here, header))
+            status = look_at(log, here, header, arena);
     }
     return status;
 }
 
-/* Beside a writer the log may only have gone on meanwhile: then the next record is there now. */
-static int breaks_off_outside(const struct log *log, struct arena *arena)
+int log_look_through(struct log *log, struct log_spot spot, uint64_t end, log_is_later *is_later,
+                     const void *context, struct arena *arena)
 {
+    uintptr_t mark = arena_mark(arena);
     uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
     int status = piece ? 0 : -ENOMEM;
+
+    while (status == 0 && spot.at < end) {
+        uint64_t bytes = end - spot.at < PIECE_BYTES ? end - spot.at : PIECE_BYTES;
+
+        status = log_read_at(log, spot, piece, bytes);
+        if (status == 0)
+            status = look_through_piece(log, spot, piece, bytes, end, is_later, context, arena);
+        spot.at += bytes;
+    }
+    arena_rewind(arena, mark);
+    return status;
+}
+
+static bool knows_of_more(const struct log *log, const struct log_record *header, uint64_t room,
+                          const void *context)
+{
+    uint64_t known = TX_MUTANT(TX_MUTANT_HOLES_ARE_DAMAGE) ? header->sequence - 1 : header->durable;
+
+    (void)room, (void)context;
+    return (header->magic == LOG_MAGIC || header->magic == LOG_LANE_MAGIC) && known > log->sequence;
+}
+
+/* Beside a writer the log may only have gone on meanwhile: then the next record is there now. */
+static int breaks_off_outside(struct log *log, struct arena *arena)
+{
+    const struct log_place *place = &log->pool->super.log;
     struct log_record *record;
     struct log_spot spot;
+    int status = 0;
 
-    for (uint32_t i = 0; status == 0 && i < log->pool->super.log.extent_count; i++)
-        status = extent_has_later(log, i, piece, arena);
+    for (uint32_t i = 0; status == 0 && i < place->extent_count; i++)
+        status = log_look_through(log, log_spot(i, 0), log_extent_bytes(place, i), knows_of_more,
+                                  NULL, arena);
     if (status != 1)
         return status;
     status = log_find(log, arena, &spot, &record);

@@ -90,6 +90,7 @@ struct log_lanes {
     bool is_seen;   /* the next record outside lanes, and its stamp */
     bool has_ended; /* there is none, and nobody writes */
     uint64_t next;
+    bool is_written;                     /* somebody was seen to write meanwhile */
     struct log_lane_read one[LOG_LANES]; /* by number */
 };
 
@@ -128,9 +129,11 @@ struct log {
     bool may_give;    /* lanes: the pool's format has them, on DAX, and there is a clock */
     uint32_t numbers; /* of lanes that have been given, since it was opened; `lock` is its */
     bool has_given;   /* in this session; `lock` is its */
+    bool cannot_give; /* in this session: the room for a lane is beyond the mapping */
     uint64_t records; /* that have been read, */
     uint64_t last_at; /* and where the last one lies */
     uint32_t last_extent;
+    uint64_t looked;  /* bytes of what might have been records: log_may_look() */
     uint64_t long_at; /* when it has so many bytes since the last cut it is_long */
     bool is_long;     /* until who looks at it says otherwise */
 

@@ -62,6 +62,7 @@ static void begin_session(struct log *log)
         __atomic_store_n(&log->session, log_random(), __ATOMIC_RELAXED);
     log->root = last_checksum(log);
     log->has_given = false;
+    __atomic_store_n(&log->cannot_give, false, __ATOMIC_RELAXED);
 }
 
 int log_open(struct log *log)
@@ -85,15 +86,6 @@ void log_close(struct log *log)
 }
 
 /* --- places --- */
-
-static uint64_t capacity(const struct log_place *place)
-{
-    uint64_t frames = 0;
-
-    for (uint32_t i = 0; i < place->extent_count; i++)
-        frames += place->extents[i].frames;
-    return frames;
-}
 
 static int fill(struct log *log, const struct log_extent *extent)
 {
@@ -138,7 +130,7 @@ static uint32_t find_extent(const struct log *log, uint32_t from, uint64_t bytes
 static int grow(struct log *log, uint64_t bytes, struct problem *why)
 {
     const struct log_place *place = &log->pool->next_log;
-    uint64_t frames = capacity(place);
+    uint64_t frames = log_frames(place);
     int status = 0;
 
     if (frames << FRAME_SHIFT < bytes)
@@ -179,6 +171,17 @@ static int go_on(struct log *log, uint64_t bytes, struct problem *why)
     }
     go_to(log, extent);
     return 0;
+}
+
+uint64_t log_room_at(const struct log *log, uint64_t bytes)
+{
+    const struct log_place *place = &log->pool->next_log;
+    uint32_t extent;
+
+    if (bytes <= log_extent_bytes(place, log->extent) - log->used)
+        return log_offset(place, log->extent, log->used);
+    extent = find_extent(log, 0, bytes);
+    return extent < log->listed ? log_offset(place, extent, 0) : 0;
 }
 
 static inline int make_room(struct log *log, uint64_t bytes, struct problem *why)

@@ -4,12 +4,14 @@
 #ifndef PHEAP_TX_LOG_FORMAT_H
 #define PHEAP_TX_LOG_FORMAT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "core/pool/format.h"
 
 #define LOG_MAGIC      0x474c4850u /* "PHLG" */
 #define LOG_LANE_MAGIC 0x4e4c4850u /* "PHLN": in a lane */
 #define LOG_LANES      64u         /* numbers of lanes are below this */
+#define LOG_LANE_LEAST 128u        /* bytes: no record with an entry is shorter */
 
 struct log_record {
     uint32_t magic;
@@ -54,7 +56,7 @@ struct log_entry {
 struct log_lane_terms {
     uint8_t magic[8];
     uint64_t session; /* of the lane's records */
-    uint64_t bytes;   /* a multiple of LOG_ALIGN */
+    uint64_t bytes;   /* a multiple of LOG_ALIGN, not less than LOG_LANE_LEAST */
     uint64_t number; /* the lane that was given with the same number before gets no more records: */
     uint64_t before; /* so many it has, if it is of the same session; else 0 */
     uint64_t reserved[3];
@@ -69,6 +71,24 @@ struct log_lane_terms {
 static inline uint64_t log_lane_sequences(const struct log_lane_terms *terms)
 {
     return terms->bytes / LOG_ALIGN;
+}
+
+/* Does it lie within the `room` bytes behind the record that gives it? */
+static inline bool log_lane_fits(const struct log_lane_terms *terms, uint64_t room)
+{
+    return terms->session != 0 && terms->number < LOG_LANES && terms->bytes % LOG_ALIGN == 0 &&
+           terms->bytes >= LOG_LANE_LEAST && terms->bytes <= room;
+}
+
+/*
+ * Who looks for records that should not be there reads what looks like one to see if it is whole.
+ * What a program has stored may look like one at each 64th byte, and as long as it likes, so that
+ * this would take hours: so much of it is read, and then no more is looked for. After a crash there
+ * are a few such, and no damage makes more.
+ */
+static inline bool log_may_look(uint64_t looked, uint64_t log_bytes)
+{
+    return looked / 32 <= log_bytes;
 }
 
 /* What follows a PREPARE: who decides. */

@@ -90,6 +90,14 @@ static bool has_number(struct log *log, struct log_lane *lane)
     return lane->number != 0;
 }
 
+/* Under the lock: asked before room is made, which may leave some of an extent behind. */
+static bool is_mapped_there(struct log *log, uint64_t bytes)
+{
+    uint64_t offset = log_room_at(log, bytes);
+
+    return offset == 0 || persist_is_mapped(&log->persist, offset, bytes);
+}
+
 /* Under the lock: record and lane in one extent, mapped; where. */
 static int place_lane(struct log *log, struct log_lane *lane, struct giving_record *giving,
                       uint64_t *offset)
@@ -97,14 +105,18 @@ static int place_lane(struct log *log, struct log_lane *lane, struct giving_reco
     uint64_t bytes = sizeof *giving + giving->terms.bytes;
     int status = __atomic_load_n(&log->failed, __ATOMIC_RELAXED);
 
-    if (status == 0 && !has_number(log, lane))
+    if (!is_mapped_there(log, bytes))
+        __atomic_store_n(&log->cannot_give, true, __ATOMIC_RELAXED);
+    if (status == 0 && (log->cannot_give || !has_number(log, lane)))
         status = STATUS_LIMIT;
     if (status == 0)
         status = log_make_room(log, bytes, NULL);
     if (status < 0)
         return status;
     *offset = log_offset(&log->pool->next_log, log->extent, log->used);
-    if (!persist_is_mapped(&log->persist, *offset, bytes))
+    if (!persist_is_mapped(&log->persist, *offset, bytes)) /* it may have grown */
+        __atomic_store_n(&log->cannot_give, true, __ATOMIC_RELAXED);
+    if (log->cannot_give)
         return STATUS_LIMIT;
     giving->terms.number = lane->number - 1;
     giving->terms.before = lane->in == log->session ? lane->sequence : 0;
@@ -171,6 +183,7 @@ static bool has_room(const struct log *log, const struct log_lane *lane, uint64_
 static bool wants_lane(const struct log *log, const struct log_lane *lane, uint64_t bytes)
 {
     return (lane->meetings >= LOG_LANE_MEETINGS || !is_over(log, lane)) &&
+           !__atomic_load_n(&log->cannot_give, __ATOMIC_RELAXED) &&
            bytes <= next_bytes(lane) / LOG_LANE_PARTS;
 }
 

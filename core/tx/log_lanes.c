@@ -35,24 +35,30 @@ static int find_in_lane(const struct log *log, const struct log_lane_read *lane,
     return log_read_record(log, spot, &header, arena, out);
 }
 
-/* Who has the pool for writing reads the log before it writes. */
-static bool nobody_writes(const struct log *log)
+/* Has who wrote what was read? Whoever comes later writes in another session, behind all that. And
+ * who has the pool for writing reads the log before it writes. */
+static bool has_gone(struct log *log)
 {
-    return log->pool->mode == POOL_WRITE;
+    if (log->pool->mode == POOL_READ && !log->lanes.is_written)
+        log->lanes.is_written = pool_is_written(log->pool);
+    return !log->lanes.is_written;
 }
 
 /* When the next record of the lane was placed, if it is there. */
-static int look_into(const struct log *log, struct log_lane_read *lane, struct arena *arena)
+static int look_into(struct log *log, struct log_lane_read *lane, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
     struct log_record *record;
     int status = find_in_lane(log, lane, arena, &record);
 
+    if (status == 0 && has_gone(log)) {
+        status = find_in_lane(log, lane, arena, &record); /* it may have been the last thing done */
+        lane->has_ended = status == 0;
+    }
     if (status == 1) {
         lane->next = record->stamp;
         lane->is_seen = true;
     }
-    lane->has_ended = status == 0 && nobody_writes(log);
     arena_rewind(arena, mark);
     return status;
 }
@@ -65,6 +71,10 @@ static int look_outside(struct log *log, struct arena *arena)
     struct log_spot spot;
     int status = log_find(log, arena, &spot, &record);
 
+    if (status == 0 && has_gone(log)) {
+        status = log_find(log, arena, &spot, &record);
+        log->lanes.has_ended = status == 0;
+    }
     if (status == 1) {
         log->lanes.next =
             record->session == log->session || TX_MUTANT(TX_MUTANT_LANES_OUTLIVE_SESSION)
@@ -72,7 +82,6 @@ static int look_outside(struct log *log, struct arena *arena)
                 : LAST;
         log->lanes.is_seen = true;
     }
-    log->lanes.has_ended = status == 0 && nobody_writes(log);
     arena_rewind(arena, mark);
     return status;
 }
@@ -146,28 +155,27 @@ int lanes_next(struct log *log, struct arena *arena, struct log_record **out)
 
 /* --- where they end --- */
 
-/* A whole record of the lane behind where it ends. */
-static int has_later(const struct log *log, const struct log_lane_read *lane, struct arena *arena)
+static bool is_later_in(const struct log *log, const struct log_record *header, uint64_t room,
+                        const void *context)
 {
-    uintptr_t mark = arena_mark(arena);
-    struct log_record header, *record;
-    int status = 0;
+    const struct log_lane_read *lane = context;
 
+    (void)log;
+    return header->magic == LOG_LANE_MAGIC && header->session == lane->session &&
+           header->sequence > lane->sequence && header->bytes <= room;
+}
+
+/* A whole record of the lane behind where it ends. */
+static int has_later(struct log *log, const struct log_lane_read *lane, struct arena *arena)
+{
     TX_WINDOW();
-    for (uint64_t at = lane->at; status == 0 && at < lane->end; at += LOG_ALIGN) {
-        status = log_read_at(log, log_spot(lane->extent, at), &header, sizeof header);
-        if (status == 0 && header.magic == LOG_LANE_MAGIC && header.session == lane->session &&
-            header.bytes >= sizeof header && header.bytes % LOG_ALIGN == 0 &&
-            header.bytes <= lane->end - at && header.sequence > lane->sequence)
-            status = log_read_record(log, log_spot(lane->extent, at), &header, arena, &record);
-        arena_rewind(arena, mark);
-    }
-    return status;
+    return log_look_through(log, log_spot(lane->extent, lane->at), lane->end, is_later_in, lane,
+                            arena);
 }
 
 /* Each is durable before the next is begun, so no crash brings a later one about. Beside a writer
  * the lane may only have gone on: then its next record is there now. */
-static int breaks_off(const struct log *log, const struct log_lane_read *lane, struct arena *arena)
+static int breaks_off(struct log *log, const struct log_lane_read *lane, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
     struct log_record *record;

@@ -12,6 +12,15 @@ static inline uint64_t log_extent_bytes(const struct log_place *place, uint32_t 
     return place->extents[extent].frames << FRAME_SHIFT;
 }
 
+static inline uint64_t log_frames(const struct log_place *place)
+{
+    uint64_t frames = 0;
+
+    for (uint32_t i = 0; i < place->extent_count; i++)
+        frames += place->extents[i].frames;
+    return frames;
+}
+
 /* In the file. */
 static inline uint64_t log_offset(const struct log_place *place, uint32_t extent, uint64_t at)
 {
@@ -37,6 +46,13 @@ int log_read_at(const struct log *log, struct log_spot spot, void *buffer, uint6
  * meanwhile, if this is a reader: the header too may be another then. */
 int log_read_record(const struct log *log, struct log_spot spot, const struct log_record *header,
                     struct arena *arena, struct log_record **out);
+
+/* 1: somewhere from `spot` up to `end` there is a whole record of which the test, by its header and
+ * the bytes up to `end`, says that it should not be there. */
+typedef bool log_is_later(const struct log *log, const struct log_record *header, uint64_t room,
+                          const void *context);
+int log_look_through(struct log *log, struct log_spot spot, uint64_t end, log_is_later *is_later,
+                     const void *context, struct arena *arena);
 
 /* 1: the next record outside lanes, and where it lies; 0: none. */
 int log_find(const struct log *log, struct arena *arena, struct log_spot *spot,
@@ -75,6 +91,9 @@ int lanes_break_off(struct log *log, struct arena *arena);
 
 /* Under the lock. Space for so many bytes behind the last record, or at an extent's beginning. */
 int log_make_room(struct log *log, uint64_t bytes, struct problem *why);
+
+/* Under the lock. Where in the file log_make_room() finds them; 0: the log has to grow. */
+uint64_t log_room_at(const struct log *log, uint64_t bytes);
 
 /* Under the lock. The header, the checksum apart; `more` bytes behind it are left for a lane.
  * Returns where in the file the record goes. */

@@ -73,7 +73,7 @@ static int judge_file(struct checking *checking)
                            status_text(status));
     if (!S_ISREG(info.st_mode))
         return problem_set(checking->why, STATUS_NOT_A_POOL,
-                           "'%s' is not a pool: it is no regular file", path);
+                           "'%s' is not a pool: it is no regular file; name another path", path);
     if (info.st_uid != user && user != 0)
         return problem_set(checking->why, STATUS_NOT_OWNER,
                            "pool '%s' belongs to user %u, not to you (user %u): only its owner may "

@@ -234,6 +234,13 @@ static void look_for_torn(struct reading_log *log)
                    "a torn one, behind record %lu", log->sequence);
 }
 
+/* After a crash there is not so much of it: a program has stored it, or an enemy. */
+static void tell_of_what_looks_like_records(struct reading_log *log, struct place end)
+{
+    check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, end, "whole records, or none",
+               "too much that looks like records to read it all");
+}
+
 static void check_that_it_ends(struct reading_log *log)
 {
     struct place end = place_of(log->place->generation,
@@ -252,7 +259,10 @@ static void check_that_it_ends(struct reading_log *log)
                    "as many records as were durable", "a lane that has not got all of its own");
     } else { /* what is torn in the middle is no end */
         *is_damaged = false;
-        look_for_torn(log);
+        if (log->gave_up)
+            tell_of_what_looks_like_records(log, end);
+        else
+            look_for_torn(log);
     }
     log->checking->result->log_records = reading_log_count_whole(log);
 }

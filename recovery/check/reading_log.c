@@ -109,10 +109,8 @@ static void note(struct reading_log *log, struct spot spot, const struct log_rec
 /* From the lane's beginning on. */
 static void walk_lane(struct reading_log *log, struct spot spot, const struct log_lane_terms *terms)
 {
-    struct log_lane_end lane = {.session = terms->session,
-                                .number = terms->number,
-                                .given = log->sequence,
-                                .era = log->era};
+    struct log_lane_end lane = {
+        .session = terms->session, .number = terms->number, .era = log->era};
     uint64_t end = spot.at + terms->bytes;
     struct log_record header, *record;
 
@@ -160,14 +158,6 @@ static void look_at_lane_before(struct reading_log *log, const struct log_lane_t
         lane->breaks_off = true;
 }
 
-static bool is_whole_lane(const struct reading_log *log, struct spot spot,
-                          const struct log_lane_terms *terms)
-{
-    return terms->session != 0 && terms->number < LOG_LANES && terms->bytes % LOG_ALIGN == 0 &&
-           spot.at <= reading_log_extent_bytes(log, spot.extent) &&
-           terms->bytes <= reading_log_extent_bytes(log, spot.extent) - spot.at;
-}
-
 static void pass(struct reading_log *log, struct spot spot, const struct log_record *record)
 {
     const struct log_lane_terms *terms = terms_of(record);
@@ -183,6 +173,8 @@ static void pass(struct reading_log *log, struct spot spot, const struct log_rec
     if (terms == NULL)
         return;
     look_at_lane_before(log, terms);
+    if (log->status == 0)
+        log->refs[log->count - 1].gives = log->lane_count + 1;
     walk_lane(log, (struct spot){spot.extent, log->used}, terms);
     log->used += terms->bytes;
     log->sequence += log_lane_sequences(terms);
@@ -203,8 +195,8 @@ static bool try_spot(struct reading_log *log, struct spot spot)
     if (record == NULL)
         return false;
     terms = terms_of(record);
-    is_next = terms == NULL ||
-              is_whole_lane(log, (struct spot){spot.extent, spot.at + record->bytes}, terms);
+    is_next = terms == NULL || log_lane_fits(terms, reading_log_extent_bytes(log, spot.extent) -
+                                                        spot.at - record->bytes);
     if (is_next)
         pass(log, spot, record);
     free(record);
@@ -312,23 +304,80 @@ struct log_record *reading_log_next(struct reading_log *log)
 
 /* --- what should not be there --- */
 
-/* In a lane each record is durable before the next is begun. */
-static struct log_lane_end *lane_before(const struct reading_log *log,
-                                        const struct log_record *header)
+/* Lanes by their sessions; the same one is nobody's but an enemy's, and then the first counts. */
+struct lane_order {
+    uint64_t session, lane;
+};
+
+static int compare_lanes(const void *left, const void *right)
 {
-    for (uint64_t i = 0; header->magic == LOG_LANE_MAGIC && i < log->lane_count; i++)
-        if (log->lanes[i].session == header->session)
-            return header->sequence > log->lanes[i].sequence ? &log->lanes[i] : NULL;
-    return NULL;
+    const struct lane_order *a = left, *b = right;
+
+    if (a->session != b->session)
+        return a->session < b->session ? -1 : 1;
+    return (a->lane > b->lane) - (a->lane < b->lane);
 }
 
-static bool is_later(struct reading_log *log, struct spot spot, const struct log_record *header)
+/* To be freed. */
+static struct lane_order *order_lanes(struct reading_log *log)
+{
+    struct lane_order *order = malloc((log->lane_count + 1) * sizeof *order);
+
+    if (order == NULL) {
+        log->status = -ENOMEM;
+        return NULL;
+    }
+    for (uint64_t i = 0; i < log->lane_count; i++)
+        order[i] = (struct lane_order){log->lanes[i].session, i};
+    qsort(order, log->lane_count, sizeof *order, compare_lanes);
+    return order;
+}
+
+/* The lane that had this record, if it ends before it: in a lane each is durable before the next
+ * is begun. */
+static struct log_lane_end *lane_before(const struct reading_log *log,
+                                        const struct lane_order *order,
+                                        const struct log_record *header)
+{
+    uint64_t first = 0, end = log->lane_count;
+    struct log_lane_end *lane;
+
+    if (header->magic != LOG_LANE_MAGIC)
+        return NULL;
+    while (first < end) {
+        uint64_t middle = first + (end - first) / 2;
+
+        if (order[middle].session < header->session)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    if (first == log->lane_count || order[first].session != header->session)
+        return NULL;
+    lane = &log->lanes[order[first].lane];
+    return header->sequence > lane->sequence ? lane : NULL;
+}
+
+static bool may_look(struct reading_log *log, const struct log_record *header)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < log->place->extent_count; i++)
+        bytes += reading_log_extent_bytes(log, i);
+    log->gave_up = !log_may_look(log->looked, bytes);
+    log->looked += log->gave_up ? 0 : header->bytes;
+    return !log->gave_up;
+}
+
+static bool is_later(struct reading_log *log, const struct lane_order *order, struct spot spot,
+                     const struct log_record *header)
 {
     bool is_outside = header->durable > log->sequence;
-    struct log_lane_end *lane = has_room(log, spot, header) ? lane_before(log, header) : NULL;
+    struct log_lane_end *lane =
+        has_room(log, spot, header) ? lane_before(log, order, header) : NULL;
     struct log_record *record;
 
-    if (!is_outside && lane == NULL)
+    if ((!is_outside && lane == NULL) || !has_room(log, spot, header) || !may_look(log, header))
         return false;
     record = read_record(log, spot, header);
     free(record);
@@ -341,7 +390,7 @@ static bool is_later(struct reading_log *log, struct spot spot, const struct log
     return true;
 }
 
-bool reading_log_find_later(struct reading_log *log, struct spot *found)
+static bool find_later(struct reading_log *log, const struct lane_order *order, struct spot *found)
 {
     struct log_record piece[PIECE_BYTES / sizeof(struct log_record)];
     bool any = false;
@@ -355,7 +404,7 @@ bool reading_log_find_later(struct reading_log *log, struct spot *found)
                 continue;
             for (uint64_t i = 0; i < bytes / sizeof piece[0]; i++) {
                 struct spot spot = {extent, at + i * sizeof piece[0]};
-                bool is_first = is_later(log, spot, &piece[i]) && !any;
+                bool is_first = is_later(log, order, spot, &piece[i]) && !any;
 
                 if (is_first)
                     *found = spot;
@@ -365,23 +414,34 @@ bool reading_log_find_later(struct reading_log *log, struct spot *found)
     return any;
 }
 
-/* Up to the last record of a source: outside lanes, or a lane, or what gave it. */
-static uint64_t count_up_to(const struct reading_log *log, uint64_t lane)
+bool reading_log_find_later(struct reading_log *log, struct spot *found)
 {
-    uint64_t given = lane > 0 ? log->lanes[lane - 1].given : 0, i = log->count;
+    struct lane_order *order = order_lanes(log);
+    bool any = order != NULL && find_later(log, order, found);
 
-    while (i > 0 && log->refs[i - 1].lane != lane &&
-           !(lane > 0 && log->refs[i - 1].lane == 0 && log->refs[i - 1].sequence == given))
-        i--;
-    return i;
+    free(order);
+    return any;
 }
 
-uint64_t reading_log_count_whole(const struct reading_log *log)
+/* Up to the last record of a source that breaks off: outside lanes, or a lane, or what gave it. */
+uint64_t reading_log_count_whole(struct reading_log *log)
 {
-    uint64_t least = log->breaks_off_outside ? count_up_to(log, 0) : log->count;
+    uint64_t *up_to = calloc(log->lane_count + 1, sizeof *up_to), least = log->count;
 
+    if (up_to == NULL) {
+        log->status = -ENOMEM;
+        return 0;
+    }
+    for (uint64_t i = 0; i < log->count; i++) {
+        up_to[log->refs[i].lane] = i + 1;
+        if (log->refs[i].gives > 0)
+            up_to[log->refs[i].gives] = i + 1;
+    }
+    if (log->breaks_off_outside)
+        least = up_to[0];
     for (uint64_t i = 0; i < log->lane_count; i++)
-        if (log->lanes[i].breaks_off && count_up_to(log, i + 1) < least)
-            least = count_up_to(log, i + 1);
+        if (log->lanes[i].breaks_off && up_to[i + 1] < least)
+            least = up_to[i + 1];
+    free(up_to);
     return least;
 }

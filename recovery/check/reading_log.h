@@ -20,6 +20,7 @@ struct log_ref {
     uint64_t era;    /* how many sessions came before its own */
     uint64_t stamp;  /* within that */
     uint64_t lane;   /* which, from 1 on; 0: outside lanes */
+    uint64_t gives;  /* which lane; 0: none */
     uint64_t number; /* one more than the lane's; 0: outside lanes */
 };
 
@@ -27,8 +28,7 @@ struct log_lane_end {
     uint64_t session, sequence; /* of its last record */
     struct spot spot;           /* behind that */
     uint64_t left, number;      /* bytes; as it was given */
-    uint64_t given;             /* sequence of the record that gave it */
-    uint64_t era;               /* of that */
+    uint64_t era;               /* of the record that gave it */
     bool breaks_off;            /* it had more records */
 };
 
@@ -45,6 +45,8 @@ struct reading_log {
     uint64_t lane_count;
     bool breaks_off; /* there were more, outside lanes or in one of them */
     bool breaks_off_outside;
+    uint64_t looked;        /* log_may_look(); */
+    bool gave_up;           /* it might not */
     uint64_t passed, bytes; /* by reading_log_next(), or all */
     int status;
 };
@@ -65,7 +67,7 @@ static inline const struct log_ref *reading_log_last(const struct reading_log *l
 bool reading_log_find_later(struct reading_log *log, struct spot *found);
 
 /* How many records are before the first that is missing. */
-uint64_t reading_log_count_whole(const struct reading_log *log);
+uint64_t reading_log_count_whole(struct reading_log *log);
 
 uint64_t reading_log_extent_bytes(const struct reading_log *log, uint32_t extent);
 uint64_t reading_log_offset(const struct reading_log *log, struct spot spot);

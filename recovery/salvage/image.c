@@ -65,7 +65,8 @@ static int judge_file(struct salvage *salvage, struct problem *why)
         return problem_set(why, status, "cannot examine '%s': %s", salvage->path,
                            status_text(status));
     if (!S_ISREG(info.st_mode))
-        return problem_set(why, STATUS_NOT_A_POOL, "'%s' is not a pool: it is no regular file",
+        return problem_set(why, STATUS_NOT_A_POOL,
+                           "'%s' is not a pool: it is no regular file; name another path",
                            salvage->path);
     if (info.st_uid != user && user != 0)
         return problem_set(why, STATUS_NOT_OWNER,

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import second_reader  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, LIBRARY, PHEAP, PYTHON, ROUNDS, check,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, LIBRARY, PHEAP, PYTHON, ROUNDS, SYSTEM, check,  # noqa: E402
                         check_equal, expect, main, test)
 
 FRAME = 4096
@@ -191,6 +191,22 @@ def objects_of_an_opened_heap_are_there_with_type_and_content(place):
         at, length = struct.unpack_from("<Q", content, offsets[at])[0], length + 1
     check_equal(length, 1010, "the list, with what the log has")
     check_equal(len(found.lines("log.jsonl")), 2, "records of the log")
+
+
+@test
+def where_there_is_no_room_it_says_so(place):
+    """No file longer than so many KiB: the first that does not fit is not mapped, nor is the rest of
+    it taken for written."""
+    pool, page = killed(place), place.path("page.html")
+    limited = ("sh", "-c", 'trap "" XFSZ; ulimit -f $((2 * $0)); exec "$@"')
+    for kib in (4, 40, 400):
+        directory = place.path(f"out-{kib}")
+        done = place.run(*limited, kib, PHEAP, "recover", "--salvage", directory, pool)
+        expect(done, SYSTEM, "pheap recover:", "cannot write", directory, "not all of it")
+        check(not os.path.exists(os.path.join(directory, "index.json")), "an index of half of it")
+    done = place.run(*limited, 4, PHEAP, "inspect", "--html", page, pool)
+    expect(done, SYSTEM, "pheap inspect:", page, "file size limit")
+    check(not os.path.exists(page), "half a page is left")
 
 
 @test

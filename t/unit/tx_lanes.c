@@ -129,6 +129,44 @@ static void there_may_be_no_lane_left(void)
     fixture_close();
 }
 
+static void fill_up_to(uint32_t extent, uint64_t left)
+{
+    struct log *log = &heap->log;
+
+    log->may_give = false;
+    while (log->extent != extent ||
+           log_extent_bytes(&heap->pool.next_log, extent) - log->used > left)
+        CHECK(take_turns(2));
+    log->may_give = true;
+}
+
+/* A log that lies beyond what is mapped gives none: it is asked once in a session, and does not go
+ * on in another extent for that. */
+static void beyond_the_mapping_there_are_no_lanes(void)
+{
+    struct log *log;
+    uint64_t mapped;
+
+    make_words();
+    log = &heap->log;
+    fill_up_to(1, UINT64_MAX);
+    CHECK(opened_checkpoint(heap, 0, &why) > 0); /* so the first extent is free */
+    fill_up_to(1, LOG_LANE_FIRST_BYTES);
+    mapped = log->persist.dax.mapped_bytes;
+    log->persist.dax.mapped_bytes = 4096;
+    CHECK(take_turns(2) && take_turns(4));
+    CHECK(log->extent == 1 && log->cannot_give && log->numbers == 0);
+    log->persist.dax.mapped_bytes = mapped;
+    CHECK(take_turns(6) && take_turns(8));
+    CHECK_EQ(log->numbers, 0);
+    CHECK(opened_checkpoint(heap, 0, &why) > 0);
+    CHECK(take_turns(10) && take_turns(12));
+    CHECK(!log->cannot_give && log->numbers > 0);
+    fixture_reopen();
+    CHECK_EQ(*word(0), 12);
+    fixture_close();
+}
+
 /* On ordinary files there are none, and the pool's format is the one before. */
 static void files_have_no_lanes(void)
 {
@@ -453,6 +491,7 @@ int main(int argc, char **argv)
     RUN(what_two_lanes_hold_stands_in_its_order);
     RUN(later_sessions_lie_behind_all_lanes);
     RUN(there_may_be_no_lane_left);
+    RUN(beyond_the_mapping_there_are_no_lanes);
     RUN(files_have_no_lanes);
     RUN(a_clock_that_stands_gives_no_lanes);
     RUN(a_clock_that_is_set_back_does_no_damage);

@@ -1,0 +1,221 @@
+/*
+ * recovery_crafted_log.c - logs that an enemy has made to take long: the library and the checker
+ * read each in a time in proportion to its length, or refuse it.
+ *
+ * A log of 16 MiB has 262144 places where a record may begin. What looks at each pair of them, or
+ * at all that follows for each, takes minutes to hours; what does not, less than a second.
+ */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "core/base/checksum.h"
+#include "core/tx/log_format.h"
+#include "core/tx/replay.h"
+#include "recovery/check/check.h"
+#include "t/lib/tx_fixture.h"
+
+#define LOG_BYTES      (16u << 20)
+#define LONG_LOG_BYTES (2 * LOG_BYTES)
+#define SECONDS_MOST   8.0 /* of processor time */
+#define LANE_BYTES     192u
+#define GIVING_BYTES   128u
+#define RECORD_BYTES   128u
+
+static uint8_t *file, *area; /* the pool; its log, all of one extent */
+static uint64_t file_bytes;
+static struct superblock *super;
+
+/* --- a pool with a log of zeroes --- */
+
+static void map_file(uint64_t log_bytes)
+{
+    int fd = open(fixture_path, O_RDWR);
+    off_t end = lseek(fd, 0, SEEK_END);
+
+    file_bytes = (uint64_t)end + log_bytes;
+    CHECK_EQ(ftruncate(fd, (off_t)file_bytes), 0);
+    file = mmap(NULL, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (file == MAP_FAILED)
+        abort();
+    area = file + end;
+}
+
+static void begin_craft(uint64_t log_bytes)
+{
+    struct superblock *pair;
+
+    fixture_create();
+    fixture_close();
+    map_file(log_bytes);
+    pair = (struct superblock *)file;
+    super = &pair[pair[1].sequence > pair[0].sequence];
+    super->format_version = POOL_FORMAT_LANES;
+    super->log.extents[super->log.extent_count++] =
+        (struct log_extent){super->frame_count, log_bytes >> FRAME_SHIFT};
+    super->log.start_extent = super->log.extent_count - 1;
+    super->log.start = 0;
+    super->frame_count = file_bytes >> FRAME_SHIFT;
+    super->checksum = checksum64(super, __builtin_offsetof(struct superblock, checksum));
+}
+
+static void seal(struct log_record *record)
+{
+    uint64_t uuid;
+
+    memcpy(&uuid, super->uuid, sizeof uuid);
+    record->checksum = uuid ^ checksum64(record + 1, record->bytes - sizeof *record);
+    record->checksum = checksum64(record, sizeof *record);
+}
+
+/* --- how long it takes --- */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void ignore(void *context, const struct finding *finding)
+{
+    (void)context, (void)finding;
+}
+
+static enum severity check_now(uint64_t *records)
+{
+    const struct check_request request = {
+        .path = fixture_path, .heaps = HEAPS_OF_ALL, .found = ignore};
+    struct check_result result;
+
+    CHECK_OK(check_pool(&request, &result, &why));
+    *records = result.log_records;
+    return result.worst;
+}
+
+static int open_now(bool read_only)
+{
+    int status = fixture_open_path(&heap, fixture_path, read_only);
+
+    if (status == 0)
+        CHECK_EQ(opened_close(heap), 0);
+    return status;
+}
+
+/* Of all three. *records: that the checker says are whole. */
+static void end_craft(int expected, enum severity severity, uint64_t *records)
+{
+    double start = seconds(), checked, read, written;
+
+    CHECK_EQ(check_now(records), severity);
+    checked = seconds();
+    CHECK_EQ(open_now(true), expected);
+    read = seconds();
+    CHECK_EQ(open_now(false), expected);
+    written = seconds();
+    CHECK(written - start < SECONDS_MOST);
+    tap_note("checked in %.3f s, opened for reading in %.3f s, for writing in %.3f s",
+             checked - start, read - checked, written - read);
+    munmap(file, file_bytes);
+}
+
+/* --- the logs --- */
+
+/* Each place holds what looks like a later record that is as long as the rest of the log. */
+static void what_looks_like_records_everywhere(void)
+{
+    uint64_t records;
+
+    begin_craft(LOG_BYTES);
+    for (uint64_t at = 0; at < LOG_BYTES; at += LOG_ALIGN)
+        *(struct log_record *)(area + at) = (struct log_record){.magic = LOG_MAGIC,
+                                                                .sequence = UINT64_MAX,
+                                                                .bytes = LOG_BYTES - at,
+                                                                .session = 1,
+                                                                .durable = UINT64_MAX - 1};
+    end_craft(0, SEVERITY_HARMLESS, &records);
+    CHECK_EQ(records, 0);
+}
+
+static struct log_record *give(uint64_t at, uint64_t sequence, uint64_t bytes, uint64_t number,
+                               uint64_t session)
+{
+    struct log_record *record = (struct log_record *)(area + at);
+    struct log_lane_terms *terms = (struct log_lane_terms *)(record + 1);
+
+    *record = (struct log_record){.magic = LOG_MAGIC,
+                                  .sequence = sequence,
+                                  .bytes = GIVING_BYTES,
+                                  .previous = super->log.root,
+                                  .session = 7};
+    *terms = (struct log_lane_terms){.session = session, .bytes = bytes, .number = number};
+    memcpy(terms->magic, LOG_LANE_TERMS_MAGIC, sizeof terms->magic);
+    seal(record);
+    return (struct log_record *)(area + at + GIVING_BYTES);
+}
+
+/* The same in a lane that is as long as the log. */
+static void what_looks_like_records_of_a_lane(void)
+{
+    uint64_t records;
+
+    begin_craft(LOG_BYTES);
+    (void)give(0, super->log.sequence + 1, LOG_BYTES - GIVING_BYTES, 3, 99);
+    for (uint64_t at = GIVING_BYTES; at < LOG_BYTES; at += LOG_ALIGN)
+        *(struct log_record *)(area + at) = (struct log_record){
+            .magic = LOG_LANE_MAGIC, .sequence = 2, .bytes = LOG_BYTES - at, .session = 99};
+    end_craft(0, SEVERITY_HARMLESS, &records);
+    CHECK_EQ(records, 1);
+}
+
+/* Lane after lane, as short as can be, each of which lacks its first record and has its second. */
+static void many_lanes_that_break_off(void)
+{
+    uint64_t sequence = 0, at, session = 1000, records;
+
+    begin_craft(LONG_LOG_BYTES);
+    for (at = 0; at + GIVING_BYTES + LANE_BYTES <= LONG_LOG_BYTES;
+         at += GIVING_BYTES + LANE_BYTES) {
+        struct log_record *lane =
+            give(at, super->log.sequence + 1 + sequence, LANE_BYTES, session % LOG_LANES, session);
+        struct log_record *second = lane + 1;
+
+        *second = (struct log_record){
+            .magic = LOG_LANE_MAGIC, .sequence = 2, .bytes = RECORD_BYTES, .session = session++};
+        seal(second);
+        sequence += 1 + LANE_BYTES / LOG_ALIGN;
+    }
+    end_craft(STATUS_DAMAGED, SEVERITY_DAMAGE, &records);
+    CHECK_EQ(records, 1);
+}
+
+/* No record has room in such a lane: what gives it does not count. */
+static void a_lane_is_no_shorter_than_a_record(void)
+{
+    uint64_t records;
+
+    for (uint64_t bytes = 0; bytes <= RECORD_BYTES; bytes += LOG_ALIGN) {
+        begin_craft(LOG_BYTES);
+        (void)give(0, super->log.sequence + 1, bytes, 3, 99);
+        CHECK_EQ(check_now(&records), bytes < RECORD_BYTES ? SEVERITY_HARMLESS : SEVERITY_NONE);
+        CHECK_EQ(records, bytes == RECORD_BYTES);
+        CHECK_OK(fixture_open_path(&heap, fixture_path, true));
+        CHECK_EQ(heap->log.records, bytes == RECORD_BYTES);
+        CHECK_EQ(opened_close(heap), 0);
+        munmap(file, file_bytes);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    fixture_begin();
+    tap_arguments(argc, argv);
+    RUN(what_looks_like_records_everywhere);
+    RUN(what_looks_like_records_of_a_lane);
+    RUN(many_lanes_that_break_off);
+    RUN(a_lane_is_no_shorter_than_a_record);
+    fixture_end();
+    return tap_done();
+}
