@@ -23,18 +23,14 @@
 #define STATUS_TIMEOUT_MS 200
 #define SCRATCH_SHARE     32 /* of the reservation: pages copied inside the freeze */
 #define SCRATCH_BYTES_MAX (64ull << 20)
-#define SA_RESTORER       0x04000000u /* the kernel's own; libc does not show it */
 
-struct kernel_sigaction {
-    uintptr_t handler;
-    uint64_t flags;
-    uintptr_t restorer;
-    uint64_t mask;
-};
-
-/* It never returns: a page that could not be read, a commit that has failed, or the agent's end. */
-static void take_fault(int signal_number)
+/* A page that could not be read, a commit that has failed, or the agent's end. But not what
+ * somebody has sent: a signal to all processes of a name or a service is meant for the program. */
+static void take_fault(int signal_number, siginfo_t *info, void *context)
 {
+    (void)context;
+    if (info->si_code <= 0)
+        return;
     memory_fault();
     persist_dax_fault(signal_number);
 }
@@ -46,10 +42,11 @@ static void survive_faults(void)
     const uint64_t faults = 1ull << (SIGBUS - 1) | 1ull << (SIGSEGV - 1);
     const struct kernel_sigaction action = {
         .handler = (uintptr_t)take_fault,
-        .flags = SA_NODEFER | SA_RESTORER,
-        .restorer = (uintptr_t)take_fault,
+        .flags = SA_SIGINFO | SA_NODEFER | SA_RESTORER,
+        .restorer = (uintptr_t)sys_signal_return,
     };
 
+    memory_in_place(NULL); /* a restored program has that of the agent before */
     (void)sys_call(SYS_rt_sigaction, SIGBUS, &action, 0, sizeof action.mask);
     (void)sys_call(SYS_rt_sigaction, SIGSEGV, &action, 0, sizeof action.mask);
     (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &faults, 0, sizeof faults);

@@ -6,6 +6,13 @@
 
 #include <errno.h>
 
+__asm__(".pushsection .text\n"
+        ".globl sys_signal_return\n.hidden sys_signal_return\n"
+        ".type sys_signal_return, @function\n"
+        "sys_signal_return: mov $15, %eax\n" /* rt_sigreturn */
+        "syscall\n"
+        ".popsection");
+
 int sys_pread_all(int fd, void *buffer, size_t bytes, uint64_t offset)
 {
     uint8_t *at = buffer;

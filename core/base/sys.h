@@ -146,6 +146,19 @@ static inline uint64_t sys_clock_ns(int clock)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* What rt_sigaction takes: handlers of ours are not libc's, nor is their way back. */
+struct kernel_sigaction {
+    uintptr_t handler;
+    uint64_t flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+#define SA_RESTORER 0x04000000u /* the kernel's own; libc does not show it */
+
+/* The restorer of every handler that returns. Never called. */
+void sys_signal_return(void);
+
 /* Reads or writes all bytes, across EINTR and short counts. 0, -errno, or -EIO at end of file. */
 int sys_pread_all(int fd, void *buffer, size_t bytes, uint64_t offset)
     __attribute__((warn_unused_result));

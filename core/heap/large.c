@@ -18,9 +18,8 @@
 
 #define COLOURS       64u
 #define COLOUR_STEP   64u /* a line of the cache */
-#define COLOUR_MAX    ((COLOURS - 1) * COLOUR_STEP)
-#define COLOUR_SHIFT  3  /* half a MiB of places has one colour */
-#define COLOUR_SLICES 4u /* from here on a slice more, of addresses alone, is at most a quarter */
+#define COLOUR_SHIFT  3   /* half a MiB of places has one colour */
+#define COLOUR_SLICES 4u  /* from here on a slice more, of addresses alone, is at most a quarter */
 
 _Static_assert(COLOURS *COLOUR_STEP == PAGE_BYTES, "all lines of a page");
 

@@ -314,7 +314,9 @@ static int precopy_group(void *context, const struct tracker_group *group)
     int status = 0;
 
     precopy->flags = group->backing == BACKING_FILE ? MEMORY_FILE : 0;
-    precopy->readable = group->readable;
+    /* What is not tracked may have a userfaultfd of the program's own, whose answer we must not
+     * need. */
+    precopy->readable = group->readable && group->tracked;
     if (group->tracked && first)
         status = precopy_missed(precopy, group);
     if (group->tracked && status >= 0)

@@ -23,7 +23,7 @@ void memory_close(struct memory *memory)
     memory->fd = -1;
 }
 
-/* Set once, so that an image that holds it is not written anew for it. */
+/* Set when the agent begins, so that an image that holds it is not written anew for it. */
 static struct memory *in_place;
 
 void memory_in_place(struct memory *memory)

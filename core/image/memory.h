@@ -43,7 +43,7 @@ void memory_close(struct memory *memory);
 /*
  * From now on pages may be MEMORY_IN_PLACE for this memory, and for no other of this process. Its
  * handler of SIGSEGV and SIGBUS (SA_NODEFER, the signals not blocked) calls memory_fault() first,
- * which does not return if the signal is of such a page.
+ * which does not return if the signal is of such a page. NULL: for none.
  */
 void memory_in_place(struct memory *memory);
 void memory_fault(void);

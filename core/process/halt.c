@@ -23,7 +23,6 @@
 #include "core/process/tracee.h"
 
 #define KERNEL_MASK   8
-#define SA_RESTORER   0x04000000u
 #define SIGNAL_LAST   64
 #define ALIVE_LOOK_NS 100000000
 #define CALL_LIMIT_NS 1000000000ull
@@ -36,25 +35,10 @@
 #define STAT_BYTES    1024
 #define STATUS_BYTES  4096
 
-struct kernel_sigaction {
-    uintptr_t handler;
-    uint64_t flags;
-    uintptr_t restorer;
-    uint64_t mask;
-};
-
 /* The program's side. In libpheap's data, so an image holds them: halt_install() and halt_forget()
  * make them true again. */
 static struct halt_table *halt_table;
 static int32_t halt_agent_pid;
-
-void halt_return(void); /* the frame's return address */
-__asm__(".pushsection .text\n"
-        ".globl halt_return\n.hidden halt_return\n"
-        ".type halt_return, @function\n"
-        "halt_return: mov $15, %eax\n" /* rt_sigreturn */
-        "syscall\n"
-        ".popsection");
 
 static void wake(uint32_t *word)
 {
@@ -141,7 +125,7 @@ static bool take_signal(int signal)
     const struct kernel_sigaction action = {
         .handler = (uintptr_t)handle,
         .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_RESTORER,
-        .restorer = (uintptr_t)halt_return,
+        .restorer = (uintptr_t)sys_signal_return,
         .mask = ~0ull,
     };
     struct kernel_sigaction before = {0, 0, 0, 0};

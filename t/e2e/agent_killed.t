@@ -156,5 +156,29 @@ def a_program_that_was_stopped_inside_that_freeze_stays_so_until_it_is_continued
     nobody_notices(place, KILLS_INSIDE // 4, is_traced, stop=True)
 
 
+@test
+def a_signal_that_is_sent_to_it_does_not_end_an_agent(place):
+    """Who signals all processes of a name, or of a service, reaches the agent too. A restored program has another
+    one, and memory of the first."""
+    pool = place.path("pool")
+    process = place.start(PHEAP, "run", "-i", "20ms", pool, COUNTER, str(COUNT))
+    place.wait_generation(pool, 1, process)
+    agent, = agents(process.pid)
+    signal_in_vain(place, agent, pool, process)
+    process.kill()
+    resumed = place.start(PHEAP, "restore", pool)
+    pid = resumed.resumed()["outer_pid"]
+    agent = wait_until(lambda: agents(pid), 20, "the agent of the resumed program")[0]
+    signal_in_vain(place, agent, pool, resumed)
+    resumed.kill(signal.SIGTERM)
+
+
+def signal_in_vain(place, agent, pool, process):
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(agent, number)
+    place.wait_generation(pool, place.newest(pool) + 2, process)
+    check(state_of(agent) not in ("Z", "X"), "the agent lives")
+
+
 if __name__ == "__main__":
     main()
