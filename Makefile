@@ -118,7 +118,7 @@ UNIT_LAYERS  := recovery core/agent core/process core/tx core/image core/heap co
 $(BUILD)/t/unit/%: $(BUILD)/obj/t/unit/%.c.o $(BUILD)/obj/t/lib/tap.c.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ $(foreach layer,$(UNIT_NEEDS_$*),$(call archive,$(layer))) -lpthread -lm $(LDFLAGS)
+	$(Q)$(CC) -o $@ $^ $(foreach layer,$(UNIT_NEEDS_$*),$(call archive,$(layer))) -lpthread -lm $(UNIT_LINK_$*) $(LDFLAGS)
 
 # --- test programs: t/programs/xxx.c, plain programs that know nothing of pheap ---
 PROGRAM_SOURCES := $(wildcard t/programs/*.c)

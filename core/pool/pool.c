@@ -103,6 +103,19 @@ static int check_file(struct pool *pool, struct problem *why)
                            "pool '%s' belongs to user %u, not to you (user %u): only its owner "
                            "may use it",
                            pool->path, info.st_uid, user);
+    return 0;
+}
+
+/* After the superblocks have been read, so that the file is at least as long as what they list: it
+ * only grows while somebody else writes it. */
+static int measure_file(struct pool *pool, struct problem *why)
+{
+    struct stat info;
+    int status = sys_fstat(pool->fd, &info);
+
+    if (status < 0)
+        return problem_set(why, status, "cannot examine pool '%s': %s", pool->path,
+                           status_text(status));
     pool->file_frames = (uint64_t)info.st_size >> FRAME_SHIFT;
     return 0;
 }
@@ -151,6 +164,8 @@ int pool_open(struct pool *pool, const char *path, enum pool_mode mode, struct p
         status = pool_lock_writer(pool, why);
     if (status == 0)
         status = read_superblocks(pool, why);
+    if (status == 0)
+        status = measure_file(pool, why);
     if (status == 0) {
         persist_open_file(&pool->persist, pool->fd, pool->file_frames << FRAME_SHIFT);
         if (mode == POOL_WRITE)

@@ -31,3 +31,5 @@ $(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o
 # What a power cut leaves of a transaction in two pools.
 $(BUILD)/t/unit/tx_two_pools: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_pair.c.o
 $(BUILD)/t/faults/tools $(BUILD)/t/faults/collect $(BUILD)/t/faults/restore $(BUILD)/t/faults/start: $(POOL_TEST_PARTS)
+# What another process does while a pool is opened, between two steps of that.
+UNIT_LINK_pool_grown := -Wl,--wrap=pool_lock_writer,--wrap=superblock_read_pair
