@@ -33,7 +33,7 @@ struct filling {
     const struct image_plan *plan;
     uint8_t *buffers; /* CHUNK_FILLS pages for each thread */
     unsigned started; /* threads that have taken theirs */
-    unsigned helpers, makers_processor;
+    unsigned makers_processor;
     uint64_t next; /* fill that nobody has taken yet */
     int failed;    /* 1: somebody has said why */
 };
@@ -151,29 +151,25 @@ static void *fill_some(void *argument)
 
 /*
  * A new thread is put beside the one that made it now and then, and left there for milliseconds,
- * while another processor has nothing to do. So each helper takes one for itself, and not the one
- * that its maker is on. If that cannot be had, it stays where it is.
+ * while another processor has nothing to do. So the one that its maker is on is not for helpers,
+ * where there is another. If that cannot be had, they stay where they are.
  */
-static void take_processor(unsigned makers, unsigned number)
+static void leave_processor(unsigned makers)
 {
-    uint64_t allowed[PROCESSORS_MAX / 64] = {0}, one[PROCESSORS_MAX / 64] = {0};
+    uint64_t allowed[PROCESSORS_MAX / 64] = {0};
     long bytes = sys_call(SYS_sched_getaffinity, 0, sizeof allowed, allowed);
 
-    for (unsigned i = 0; bytes > 0 && i < (unsigned)bytes * 8; i++) {
-        if (i == makers || !(allowed[i / 64] >> i % 64 & 1) || number-- > 0)
-            continue;
-        one[i / 64] = 1ull << i % 64;
-        (void)sys_call(SYS_sched_setaffinity, 0, bytes, one);
+    if (bytes <= 0 || makers >= PROCESSORS_MAX)
         return;
-    }
+    allowed[makers / 64] &= ~(1ull << makers % 64);
+    (void)sys_call(SYS_sched_setaffinity, 0, bytes, allowed); /* of none: refused */
 }
 
 static void *help(void *argument)
 {
     struct filling *filling = argument;
 
-    take_processor(filling->makers_processor,
-                   __atomic_fetch_add(&filling->helpers, 1, __ATOMIC_RELAXED));
+    leave_processor(filling->makers_processor);
     return fill_some(filling);
 }
 
@@ -184,7 +180,7 @@ static void fill_plan(struct filling *filling)
     pthread_t threads[THREADS_MAX];
 
     filling->next = 0;
-    filling->started = filling->helpers = 0;
+    filling->started = 0;
     if (wanted > 1)
         (void)sys_call(SYS_getcpu, &filling->makers_processor, 0, 0);
     while (started + 1 < wanted && pthread_create(&threads[started], NULL, help, filling) == 0)

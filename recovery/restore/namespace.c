@@ -186,6 +186,10 @@ static __attribute__((noreturn)) void init_main(struct restore_job *job, namespa
         (void)sys_call(SYS_exit_group, 1);
     kept = (int)sys_call(SYS_dup3, report_fd, 0, O_CLOEXEC);
     (void)sys_call(SYS_close_range, 1, ~0u, 0);
+    /* It lives as long as the program. */
+    arena_destroy(&job->half_arena);
+    arena_destroy(&job->plan_arena);
+    arena_destroy(&job->arena);
     init_loop(kept, outcome.pid);
 }
 
