@@ -144,7 +144,7 @@ void writer_note_garbage(struct image_writer *writer)
 struct precopy {
     struct image_writer *writer;
     uint64_t flags;  /* MEMORY_FILE or 0, of the group at hand */
-    bool readable;   /* it is */
+    bool readable;   /* it is, and tracked by us: it may be read in place */
     bool all;        /* every saved page is a candidate */
     unsigned turn;   /* of busy neighbourhoods; BUSY_TURNS: all else */
     uint64_t passed; /* pages before this one have been reported in this turn */
