@@ -91,6 +91,9 @@ static inline void *counted_malloc(struct thread_heap *mine, size_t bytes)
 
 /* The descriptor of the span that `block` lies in; NULL if it is not in the slot. */
 struct span *heap_block_span(const void *block);
+/* The span of a block that the program gives back in `call`, or says it has. NULL: foreign, or, of
+ * a hardened heap, any. Reports anything else, and aborts. */
+struct span *heap_block_span_checked(const struct heap *heap, const void *block, const char *call);
 void heap_free_slow(void *block);
 /* The owner has freed the block and counted its slab's room down. */
 void heap_slab_spent(const void *block);

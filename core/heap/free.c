@@ -47,9 +47,7 @@ static bool is_free(const struct heap *heap, const struct span *slab, const void
            (slab_finds_free(heap, slab, block) || remote_finds_free(heap, block));
 }
 
-/* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
- * Aborts on anything else. */
-static struct span *block_span_checked(const struct heap *heap, const void *block, const char *call)
+struct span *heap_block_span_checked(const struct heap *heap, const void *block, const char *call)
 {
     struct span *span = heap_block_span(block);
 
@@ -158,7 +156,7 @@ __attribute__((noinline)) static void free_checked(void *block)
 
     if (block == NULL || heap == NULL)
         return;
-    span = block_span_checked(heap, block, "free");
+    span = heap_block_span_checked(heap, block, "free");
     if (UNLIKELY(span == NULL)) {
         if (heap_is_hardened(heap))
             hardened_free(heap, block);
@@ -198,7 +196,8 @@ static uint32_t span_traits(const struct span *span)
 #define TAG_BITS (64 - TAG_SHIFT)
 
 /* The same as is_plain(), but for the mark, and small, and another thread's. Looks at the slab's
- * second line alone. Offsets are from one block before the slab, without the tag. */
+ * second line alone. Offsets are from one block before the slab, without the tag, whose bits say
+ * whether the pointer is one into this slot: so that is asked, too. */
 static inline bool is_plainly_remote(const struct span *slab, const void *block,
                                      const struct thread_heap *mine)
 {
@@ -206,7 +205,8 @@ static inline bool is_plainly_remote(const struct span *slab, const void *block,
 
     return span_traits(slab) == SPAN_SLAB &&
            offset - 1 < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
-           slab_offset_is_block(slab, offset) && slab_owner(slab) != mine;
+           slab_offset_is_block(slab, offset) && slab_owner(slab) != mine &&
+           ((uint64_t)slab ^ (uint64_t)block) >> TAG_SHIFT == 0;
 }
 
 __attribute__((noinline)) static void free_clearing(void *block, struct span *span)
@@ -302,7 +302,7 @@ void *heap_realloc(void *block, size_t bytes)
         return heap_malloc(bytes);
     if (heap == NULL)
         return NULL;
-    span = block_span_checked(heap, block, "realloc");
+    span = heap_block_span_checked(heap, block, "realloc");
     if (span == NULL)
         return heap_is_hardened(heap) ? hardened_realloc(heap, block, bytes) : NULL;
     if (realloc_in_place(heap, span, bytes)) {

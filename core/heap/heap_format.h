@@ -173,7 +173,7 @@ struct remote_batch {
 };
 #define REMOTE_BATCHES 16
 
-#define INBOX_BLOCKS 4096
+#define INBOX_BLOCKS 2048
 #define INBOX_GAP    1ull /* in the place of a block: there will be none */
 
 /* Large spans that a thread keeps at hand, see kept.h. */
@@ -189,8 +189,8 @@ struct thread_heap {
     struct lock lock; /* held by the owner for list changes, by others when dead */
     uint64_t epoch, batches_epoch;
     uint64_t batching;     /* the thread is changing a batch */
-    uint64_t posting;      /* ... and posting batches[posting - 1]; 0: none */
-    uint64_t taking;       /* ... and freeing what is in its inbox */
+    uint64_t posting;      /* ... and putting into the inbox of this thread heap; 0: none */
+    uint64_t taking;       /* the thread is freeing what is in its own inbox */
     uint64_t singles_left; /* see remote.h */
     struct remote_batch batches[REMOTE_BATCHES];
     uint32_t kept_next;         /* where the next one makes room */
@@ -224,7 +224,7 @@ enum thread_heap_state {
     THREAD_HEAP_SHARED = 3, /* no thread's: who holds its lock uses it */
 };
 
-#define THREAD_HEAP_STRIDE 45056
+#define THREAD_HEAP_STRIDE 28672
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {

@@ -1,13 +1,15 @@
 /*
  * inbox.c - see inbox.h.
  *
- * A thread may end while another one fills places of its inbox. That one sees that the owner is
- * DEAD and empties it once more (thread_heap_tend); if it is too early for that, the blocks wait
- * for the next one who puts, steals or collects there, or for the thread that adopts the heap.
+ * A thread may end while another one fills places of its inbox. That one looks whether the owner is
+ * DEAD when it has filled them, and empties the inbox once more (thread_heap_tend). There is no
+ * barrier between, so it may miss it; then the blocks wait for the next one who puts, steals or
+ * collects there, or for the thread that adopts the heap.
  */
 #include "core/heap/inbox.h"
 
 #include "core/heap/fast_path.h"
+#include "core/heap/remote.h"
 #include "core/heap/slab.h"
 #include "core/heap/thread_heap.h"
 
@@ -95,7 +97,8 @@ void inbox_take(struct thread_heap *mine)
         return;
     mine->taking = 1;
     SLAB_ORDER();
-    while ((block = take_one(mine)) != 0) {
+    /* A malloc waits for this, so it ends, however fast others fill what is taken. */
+    for (uint32_t i = 0; i < INBOX_BLOCKS && (block = take_one(mine)) != 0; i++) {
         ahead = __atomic_load_n(place_of(mine, mine->inbox_next + TAKE_AHEAD), __ATOMIC_RELAXED);
         prefetch_to_write((const void *)(ahead ? ahead : block));
         if (__builtin_expect(block != INBOX_GAP, 1))
@@ -108,9 +111,10 @@ void inbox_take(struct thread_heap *mine)
 
 static void free_to_slab(struct heap *heap, struct thread_heap *dead, uint64_t *block)
 {
-    struct span *slab = heap_block_span(block);
+    struct span *slab = remote_slab(heap, block);
 
     slab_link(slab, block, NULL);
+    slab_set_shared(slab);
     if (slab_push_remote(slab, block, block, 1))
         thread_heap_notify(heap, slab);
     else

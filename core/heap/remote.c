@@ -2,10 +2,10 @@
  * remote.c - see remote.h.
  *
  * Always true: a batch has `count` blocks, all of slabs that were its owner's when they were freed.
- * `batching` is set while its thread changes one; a signal handler that finds it set goes past the
- * batches. A batch is empty only when all of its blocks are in the inbox or in lists, so that each
- * of them is found, in one place or in two, whenever the thread is stopped; `posting` says which
- * may be in two.
+ * `batching` is set while its thread looks at one to change it; a signal handler that finds it set
+ * goes past the batches. Blocks that are being posted are in no batch any more, but on the thread's
+ * stack: whoever looks at an image of the process and does not find them in an inbox or a list
+ * takes them for blocks that the thread still uses.
  */
 #include "core/heap/remote.h"
 
@@ -14,6 +14,7 @@
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
 #include "core/heap/inbox.h"
+#include "core/heap/misuse.h"
 #include "core/heap/size_class.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
@@ -24,32 +25,44 @@
 #define ATTACH_AFTER 64
 static __thread uint32_t frees_unattached __attribute__((tls_model("initial-exec")));
 
-/* Told to the owner, see noted.h. */
-static void set_shared(struct span *slab)
-{
-    if (!__atomic_load_n(&slab->shared, __ATOMIC_RELAXED))
-        __atomic_store_n(&slab->shared, 1, __ATOMIC_RELAXED);
-}
-
 static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t *last,
                  uint32_t count)
 {
     struct thread_heap *owner = slab_owner(slab);
 
-    set_shared(slab);
+    slab_set_shared(slab);
     if (slab_push_remote(slab, first, last, count))
         thread_heap_notify(heap, slab);
     thread_heap_tend(heap, owner, slab);
 }
 
+struct span *remote_slab(const struct heap *heap, const void *block)
+{
+    struct span *slab = heap_block_span_checked(heap, block, "free");
+
+    if (slab == NULL || slab->kind != SPAN_SLAB)
+        misuse_invalid_pointer(heap, block, "free");
+    return slab;
+}
+
+static void check_for_doubles(const struct heap *heap, const struct remote_batch *batch)
+{
+    for (uint64_t i = 1; i < batch->count; i++)
+        for (uint64_t j = 0; j < i; j++)
+            if (batch->blocks[i] == batch->blocks[j])
+                misuse_double_free(heap, heap_block_span((void *)batch->blocks[i]),
+                                   (void *)batch->blocks[i]);
+}
+
 /* Past the inbox: the owner's thread has ended, or has not looked for long. To the remote lists of
- * their slabs, those of one slab together. */
+ * their slabs, those of one slab together; nobody will ask later whether one was free already. */
 static void batch_push(struct heap *heap, const struct remote_batch *batch)
 {
     struct span *slabs[REMOTE_BATCH_BLOCKS];
 
+    check_for_doubles(heap, batch);
     for (uint64_t i = 0; i < batch->count; i++)
-        slabs[i] = heap_block_span((void *)batch->blocks[i]);
+        slabs[i] = remote_slab(heap, (void *)batch->blocks[i]);
     for (uint64_t i = 0; i < batch->count; i++) {
         struct span *slab = slabs[i];
         uint64_t *first = NULL;
@@ -70,18 +83,19 @@ static void batch_push(struct heap *heap, const struct remote_batch *batch)
 
 static void batch_post(struct heap *heap, struct thread_heap *mine, struct remote_batch *batch)
 {
-    struct thread_heap *owner = (struct thread_heap *)batch->owner;
+    const struct remote_batch posted = *batch;
+    struct thread_heap *owner = (struct thread_heap *)posted.owner;
 
-    if (batch->count == 0)
+    if (posted.count == 0)
         return;
-    mine->posting = (uint64_t)(batch - mine->batches) + 1;
-    SLAB_ORDER();
-    if (inbox_put(owner, batch->blocks, batch->count, &batch->taken))
-        thread_heap_tend(heap, owner, NULL);
-    else
-        batch_push(heap, batch);
     SLAB_ORDER();
     batch->count = 0;
+    mine->posting = posted.owner;
+    SLAB_ORDER();
+    if (inbox_put(owner, posted.blocks, posted.count, &batch->taken))
+        thread_heap_tend(heap, owner, NULL);
+    else
+        batch_push(heap, &posted);
     SLAB_ORDER();
     mine->posting = 0;
 }
@@ -94,14 +108,13 @@ static void batches_post(struct heap *heap, struct thread_heap *mine)
     mine->singles_left = REMOTE_SINGLES_AN_EPOCH;
 }
 
+/* `batching` is set, and is not when it returns. */
 __attribute__((noinline)) static void gather_slow(struct thread_heap *mine, uint64_t owner,
                                                   struct remote_batch *batch, void *block)
 {
     struct heap *heap = heap_here();
 
-    mine->batching = 1;
-    SLAB_ORDER();
-    if (batch->owner != owner || batch->count == REMOTE_BATCH_BLOCKS) {
+    if (batch->owner != owner || batch->count >= REMOTE_BATCH_BLOCKS) {
         batch_post(heap, mine, batch);
         if (batch->owner != owner)
             batch->taken = 0;
@@ -118,18 +131,19 @@ __attribute__((noinline)) static void gather_slow(struct thread_heap *mine, uint
 
 void remote_gather(struct thread_heap *mine, const struct span *slab, void *block)
 {
-    uint64_t owner = (uint64_t)slab_owner(slab);
+    uint64_t owner = (uint64_t)slab_owner(slab), count;
     struct remote_batch *batch = &mine->batches[owner / PAGE_BYTES % REMOTE_BATCHES];
-    uint64_t count = batch->count;
-    bool is_usual = batch->owner == owner && count < REMOTE_BATCH_BLOCKS &&
-                    mine->batches_epoch == __atomic_load_n(&heap_here()->epoch, __ATOMIC_RELAXED);
+    bool is_usual;
 
+    mine->batching = 1;
+    SLAB_ORDER();
+    count = batch->count;
+    is_usual = batch->owner == owner && count < REMOTE_BATCH_BLOCKS &&
+               mine->batches_epoch == __atomic_load_n(&heap_here()->epoch, __ATOMIC_RELAXED);
     if (__builtin_expect(!is_usual, 0)) {
         gather_slow(mine, owner, batch, block);
         return;
     }
-    mine->batching = 1;
-    SLAB_ORDER();
     batch->blocks[count] = (uint64_t)block;
     SLAB_ORDER();
     batch->count = count + 1;
@@ -182,8 +196,6 @@ void remote_post(struct heap *heap, struct thread_heap *mine)
 
 void remote_fork_child(struct heap *heap, struct thread_heap *other)
 {
-    if (other->posting)
-        other->batches[other->posting - 1].count = 0;
     other->posting = other->batching = 0;
     remote_post(heap, other);
 }

@@ -28,14 +28,19 @@ void remote_gather(struct thread_heap *mine, const struct span *slab, void *bloc
 /* Of larger blocks few pass from thread to thread, and a batch of them would be much memory. */
 #define REMOTE_CLASS_MAX 31 /* 1,024 bytes */
 
-/* So many of the blocks of others that a thread frees in one epoch, a quarter of a second, go to
- * their slabs at once, where a second free finds them. */
+/* So many of the blocks of others that a thread frees in one epoch (epoch.h) go to their slabs at
+ * once, where a second free finds them. */
 #define REMOTE_SINGLES_AN_EPOCH 256
 
 /* All batches of a thread heap: the calling thread's, or one that no thread has any more. */
 void remote_post(struct heap *heap, struct thread_heap *mine);
 
-/* In the child of fork, of a heap whose thread is gone: a batch that it was posting is lost. */
+/* The slab of a block that was on its way, when it goes to the slab past its owner. Reports, and
+ * aborts, if it has been freed a second time meanwhile. */
+struct span *remote_slab(const struct heap *heap, const void *block);
+
+/* In the child of fork, of a heap whose thread is gone: posts its batches. What it was posting at
+ * that moment was on its stack, and is lost. */
 void remote_fork_child(struct heap *heap, struct thread_heap *other);
 
 /* Whether some thread's batch or inbox holds the block. As slab_finds_free(). */

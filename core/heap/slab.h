@@ -60,6 +60,13 @@ static inline void slab_set_flags(struct span *slab, uint32_t flags)
     __atomic_store_n(&slab->flags, (uint8_t)flags, __ATOMIC_RELAXED);
 }
 
+/* Another thread frees a block of it. Told to the owner, see noted.h. */
+static inline void slab_set_shared(struct span *slab)
+{
+    if (!__atomic_load_n(&slab->shared, __ATOMIC_RELAXED))
+        __atomic_store_n(&slab->shared, 1, __ATOMIC_RELAXED);
+}
+
 static inline bool slab_has_free(const struct span *slab)
 {
     return (slab->free_head & LIST_END_BIT) == 0;

@@ -21,6 +21,7 @@
 /* One thread heap for so many bytes of reserve, so that a full slot serves 262,144 threads. */
 #define RESERVE_BYTES_PER_THREAD (4ull << 20)
 #define THREAD_HEAPS_MIN         512
+#define THREAD_HEAPS_SHARE       8 /* but of a small reserve no more than the eighth part */
 
 struct heap_place heap_place;
 static const struct span no_span;
@@ -126,6 +127,8 @@ static void slot_lay_out(struct heap *heap, uint64_t reserve_bytes)
 
     if (threads < THREAD_HEAPS_MIN)
         threads = THREAD_HEAPS_MIN;
+    if (threads > reserve_bytes / THREAD_HEAPS_SHARE / THREAD_HEAP_STRIDE)
+        threads = reserve_bytes / THREAD_HEAPS_SHARE / THREAD_HEAP_STRIDE;
     heap->reserve_bytes = reserve_bytes;
     heap->slice_count = (uint32_t)slices;
     slot_area(&heap->spans, &cursor, power_of_two_from(slices) * sizeof(struct span));

@@ -50,8 +50,8 @@ void heap_thread_exit(void)
 
     if (mine == &heap_thread_none || heap_is_interrupted(heap))
         return;
-    remote_post(heap, mine);
     inbox_take(mine);
+    remote_post(heap, mine);
     heap_lock(heap, &heap->threads_lock);
     heap_lock(heap, &mine->lock);
     heap_thread = &heap_thread_none;
@@ -138,25 +138,24 @@ void heap_fork_parent(void)
     fork_unlock(&heap->threads_lock);
 }
 
-/* What the threads that are gone were about to hand over, or had been handed. */
+/* What the threads that are gone were about to hand over. What they had been handed stays in their
+ * inboxes, as they are dead: to empty these would copy a page for each block. An inbox that this
+ * very thread, interrupted, is putting something into is left to the interrupted call. */
 static void fork_child_blocks(struct heap *heap)
 {
     for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
         struct thread_heap *some = heap_thread_heap(heap, i);
 
-        if (some != heap_thread) {
+        if (some != heap_thread && some->inbox_next != some->inbox_taken)
             some->inbox_next = some->inbox_taken;
-            some->taking = 0;
-        }
-        inbox_close_gaps(some);
+        if (heap_thread->posting != (uint64_t)some)
+            inbox_close_gaps(some);
     }
     for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
         struct thread_heap *other = heap_thread_heap(heap, i);
 
-        if (other == heap_thread || other->state == THREAD_HEAP_SHARED)
-            continue;
-        remote_fork_child(heap, other);
-        inbox_empty(heap, other);
+        if (other != heap_thread && other->state != THREAD_HEAP_SHARED)
+            remote_fork_child(heap, other);
     }
 }
 

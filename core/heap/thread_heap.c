@@ -97,6 +97,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
         thread_heap_set_state(mine, THREAD_HEAP_LIVE);
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
+        mine->batching = mine->posting = mine->taking = 0; /* who left out of a handler left them */
         mine->singles_left = REMOTE_SINGLES_AN_EPOCH;
         profile_init_thread(heap, mine);
         heap_thread = mine;
@@ -196,6 +197,8 @@ void thread_heap_tend(struct heap *heap, struct thread_heap *owner, struct span 
 {
     if (__atomic_load_n(&owner->state, __ATOMIC_RELAXED) != THREAD_HEAP_DEAD)
         return;
+    if (heap_is_forking(heap))
+        return; /* in the child all others are dead: that can wait */
     if (!heap_try_lock(heap, &owner->lock))
         return; /* whoever works on it, or the next one who frees, will see the block */
     if (owner->state == THREAD_HEAP_DEAD) {

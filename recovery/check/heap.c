@@ -153,6 +153,9 @@ static void check_threads(struct heap_view *view)
         if (thread.state > THREAD_HEAP_SHARED || thread.index != i)
             heap_tell(view, HP_THREADS, address, "its own number and a state that there is",
                       "number %u, state %u", thread.index, thread.state);
+        if (thread.inbox_reserved - thread.inbox_taken > INBOX_BLOCKS)
+            heap_tell(view, HP_THREADS, address, "no more in its inbox than there is room for",
+                      "%lu put, %lu taken", thread.inbox_reserved, thread.inbox_taken);
     }
     check_dead_list(view);
 }

@@ -8,7 +8,7 @@
  * A block of an opened heap (core/tx) is in use if its note says so. Of a program's own heap it is
  * in use if it was carved and is in
  * none of the lists of free ones: its slab's own, what other threads gave back, and what they are
- * about to (a thread heap's batches).
+ * about to (a thread heap's batches and inbox).
  *
  * Blocks have numbers: ascending with the address, 0 to count - 1, gaps at what never was one.
  */

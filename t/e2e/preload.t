@@ -42,6 +42,13 @@ def a_limit_on_address_space_leaves_a_program_its_memory(place):
     check_equal((done.status, done.stdout(), done.stderr()), (0, "50000\n", ""), "under RLIMIT_AS")
 
 
+@test
+def a_small_limit_on_address_space_leaves_a_small_program_its_memory(place):
+    script = "$x{$_} = 'x' x 1000 for 1 .. 5000; print scalar keys %x"
+    done = place.run("prlimit", "--as=32000000", "perl", "-e", script, environment=PRELOAD)
+    check_equal((done.status, done.stdout(), done.stderr()), (0, "5000", ""), "under 32 MB of RLIMIT_AS")
+
+
 def start_seconds(program, environment):
     begin = time.perf_counter()
     os.waitpid(os.posix_spawn(program[0], program, environment), 0)
