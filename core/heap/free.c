@@ -31,11 +31,11 @@ struct span *heap_block_span(const void *block)
 
 static bool block_is_one(const struct heap *heap, const struct span *span, const void *block)
 {
-    uint64_t offset = (uintptr_t)block - heap_span_address(heap, span);
+    uint64_t offset = (uintptr_t)block - heap_slab_blocks(heap, span);
     uint32_t carved = __atomic_load_n(&span->carved_bytes, __ATOMIC_RELAXED);
 
     if (span->kind == SPAN_LARGE)
-        return offset == span->block_offset;
+        return (uintptr_t)block == heap_large_block(heap, span);
     return span->kind == SPAN_SLAB && offset < carved && slab_offset_is_block(span, offset);
 }
 
@@ -174,7 +174,7 @@ __attribute__((noinline)) static void free_checked(void *block)
  * noted anywhere. */
 static bool is_plain(const struct span *slab, const void *block)
 {
-    uint64_t offset = (uint64_t)block - slab->start;
+    uint64_t offset = (uint64_t)block - slab->start - slab->first_offset;
 
     return slab->kind == SPAN_SLAB && !(slab_flags(slab) & (SPAN_SAMPLED | SLAB_NOTED)) &&
            offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&

@@ -78,7 +78,8 @@ static bool tell_uncarved(const struct telling *telling, const struct span *slab
         !makes_sense(heap, slice, &span))
         return true;
     start = heap_slice_address(heap, slice);
-    from = start + ((uint64_t)span.carved_bytes / PAGE_BYTES + 1) * PAGE_BYTES;
+    from =
+        start + (((uint64_t)span.first_offset + span.carved_bytes) / PAGE_BYTES + 1) * PAGE_BYTES;
     end = start + ((uint64_t)span.slices << SLICE_SHIFT);
     return from >= end || telling->visit(telling->context, from, end);
 }

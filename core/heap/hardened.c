@@ -131,9 +131,10 @@ static struct span *larger_slab(const struct heap *heap, uint32_t size_class, si
 {
     const struct hardened *state = heap_hardened(heap);
 
-    while (++size_class < SIZE_CLASSES)
-        if (state->partial[size_class] && size_class_block_bytes(size_class) % align == 0)
-            return heap_span(heap, state->partial[size_class]);
+    for (uint32_t i = 0; i < SIZE_CLASSES; i++)
+        if (state->partial[i] && size_class_block_bytes(i) % align == 0 &&
+            size_class_block_bytes(i) > size_class_block_bytes(size_class))
+            return heap_span(heap, state->partial[i]);
     return NULL;
 }
 

@@ -88,7 +88,7 @@ enum span_flags {
  * for in the lists.
  *
  * `owner` is the thread heap's address, plus OWNER_FULL when the slab is full and in no list.
- * `owned_start` says the same to free(): the slab's address plus the owner's tag, or plus
+ * `owned_start` says the same to free(): the first block's address plus the owner's tag, or plus
  * TAG_NOBODY when it is full or NOTED, less one block.
  *
  * `remote` is the newest block freed by another thread, plus REMOTE_NOTIFY when whoever frees the
@@ -103,7 +103,7 @@ enum span_flags {
 
 /*
  * free()'s one check. With offset = block + the thread's tag - owned_start, the distance from one
- * block before the slab, a block may go to the slab's free list at once if
+ * block before the first, a block may go to the slab's free list at once if
  * offset * reciprocal >= PRODUCT_LEAST, modulo 2^64. In all other cases, that is
  *   inside a block          the product is below minus the reciprocal, and so below that
  *   another slab            a multiple of 2^40 or, outside the slot, more than 2^44 is in the
@@ -145,7 +145,7 @@ struct span {
     uint32_t reserved[7];         /* 0 */
     _Alignas(64) uint64_t remote; /* slab */
     uint64_t owner;               /* slab: thread heap and OWNER_FULL; else 0 */
-    uint32_t carved_bytes;        /* slab: from its start; what follows was never handed out */
+    uint32_t carved_bytes;        /* slab: from its first block; the rest was never handed out */
     uint32_t slices;              /* length; INSIDE: distance to the first; FREE_END: as its FREE */
     uint32_t next;                /* slice: in a list of slabs or free runs; 0 none */
     union {
@@ -154,12 +154,13 @@ struct span {
             block_offset; /* LARGE, HARD_LARGE, in no list: from the span's start to its block */
     };
     uint64_t key;         /* slab: encodes links, see above; HARD_*: canary */
-    uint64_t owned_start; /* slab: start + tag - block bytes */
+    uint64_t owned_start; /* slab: start + first_offset + tag - block bytes */
     uint64_t reciprocal;  /* slab: minus 2^64 / block bytes, that rounded up to an odd number */
     uint8_t kind;
     uint8_t size_class;
     uint8_t flags;
-    uint8_t shared; /* slab: another thread has freed a block of it */
+    uint8_t shared;        /* slab: another thread has freed a block of it */
+    uint32_t first_offset; /* slab: from its start to its first block: its colour */
 };
 
 /* Blocks of another thread's slabs that a thread has freed, on their way to the owner's inbox. Here
@@ -224,7 +225,7 @@ enum thread_heap_state {
     THREAD_HEAP_SHARED = 3, /* no thread's: who holds its lock uses it */
 };
 
-#define THREAD_HEAP_STRIDE 28672
+#define THREAD_HEAP_STRIDE 36864
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {
@@ -324,7 +325,8 @@ _Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
                    __builtin_offsetof(struct heap, top) == 200 &&
                    __builtin_offsetof(struct span, kind) == 120 &&
                    __builtin_offsetof(struct span, slices) == 84 &&
-                   __builtin_offsetof(struct span, block_offset) == 92,
+                   __builtin_offsetof(struct span, block_offset) == 92 &&
+                   __builtin_offsetof(struct span, first_offset) == 124,
                "docs/pool-format.md states these");
 _Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE &&
                    THREAD_HEAP_STRIDE % (2 * PAGE_BYTES) == PAGE_BYTES,
@@ -364,6 +366,12 @@ static inline uintptr_t heap_slice_address(const struct heap *heap, uint32_t sli
 static inline uintptr_t heap_span_address(const struct heap *heap, const struct span *span)
 {
     return heap_slice_address(heap, heap_slice_of(heap, span));
+}
+
+/* Where the first block of a SLAB begins. */
+static inline uintptr_t heap_slab_blocks(const struct heap *heap, const struct span *slab)
+{
+    return heap_span_address(heap, slab) + slab->first_offset;
 }
 
 /* Where the block of a LARGE or HARD_LARGE span begins. */

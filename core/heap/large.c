@@ -16,19 +16,16 @@
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
 
-#define COLOURS       64u
-#define COLOUR_STEP   64u /* a line of the cache */
-#define COLOUR_SHIFT  3   /* half a MiB of places has one colour */
-#define COLOUR_SLICES 4u  /* from here on a slice more, of addresses alone, is at most a quarter */
+#define COLOUR_SHIFT  3  /* half a MiB of places has one colour */
+#define COLOUR_SLICES 4u /* from here on a slice more, of addresses alone, is at most a quarter */
 
 _Static_assert(COLOURS *COLOUR_STEP == PAGE_BYTES, "all lines of a page");
 
-/* Places at any distance that is the same over and over differ: the golden ratio's multiples do.
- * A place has its colour for ever, and shares it with its neighbours, so that a block that takes
+/* A place has its colour for ever, and shares it with its neighbours, so that a block that takes
  * the place of others begins in lines that the cache still has. */
 static uint32_t colour_of(const struct heap *heap, const struct span *span)
 {
-    return ((heap_slice_of(heap, span) >> COLOUR_SHIFT) * 0x9e3779b1u >> 26) * COLOUR_STEP;
+    return spans_scatter(heap_slice_of(heap, span) >> COLOUR_SHIFT, COLOURS) * COLOUR_STEP;
 }
 
 static bool may_be_coloured(size_t align)

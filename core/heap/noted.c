@@ -64,7 +64,7 @@ void noted_add(const struct heap *heap, struct span *slab, const void *block)
 
 bool noted_free_first(const struct heap *heap, struct span *slab, void *block)
 {
-    if (!noted_may_free(slab, noted_product(slab, block)))
+    if (slab->first_offset != 0 || !noted_may_free(slab, noted_product(slab, block)))
         return false;
     if (noted_begin(heap, slab))
         return noted_free(heap, slab, block);

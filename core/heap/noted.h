@@ -56,8 +56,8 @@ static inline bool noted_set_bit(const struct heap *heap, const struct span *sla
 
 __extension__ typedef unsigned __int128 wide;
 
-/* The upper half is the number of a block, the lower half says whether it is one: not above
- * -PRODUCT_LEAST. */
+/* Of a slab without a colour: the upper half is the number of a block, the lower half says whether
+ * it is one: not above -PRODUCT_LEAST. */
 static inline wide noted_product(const struct span *slab, const void *block)
 {
     return (wide)((uintptr_t)block - slab->start) * -slab->reciprocal;

@@ -64,7 +64,7 @@ static struct span *span_of(const struct heap *heap, uint64_t address)
 
 static bool slab_holds(const struct heap *heap, const struct span *slab, uint64_t address)
 {
-    uint64_t offset = address - heap_span_address(heap, slab);
+    uint64_t offset = address - heap_slab_blocks(heap, slab);
     uint64_t owner = (slab->owner & ~OWNER_FULL) - heap->thread_heaps.start;
 
     return owner % THREAD_HEAP_STRIDE == 0 &&

@@ -8,7 +8,7 @@
 uint32_t size_class_slab_slices(uint32_t size_class)
 {
     uint32_t block_bytes = size_class_block_bytes(size_class);
-    uint32_t slices = 8;
+    uint32_t slices = block_bytes <= SLICE_SLAB_BYTES + COLOUR_STEP ? 2 : 8;
 
     if (block_bytes <= SLICE_SLAB_BYTES)
         return 1;
@@ -30,7 +30,10 @@ uint32_t size_class_of_aligned(size_t bytes, size_t align)
         rounded = align;
     if (rounded > BLOCK_MAX_BYTES || align > SLICE_BYTES)
         return SIZE_CLASSES;
-    for (size_class = size_class_of(rounded); size_class < SIZE_CLASSES; size_class++)
+    size_class = size_class_of(rounded);
+    if (align > COLOUR_STEP)
+        size_class = size_class_bare(size_class);
+    for (; size_class < SIZE_CLASSES; size_class++)
         if (size_class_block_bytes(size_class) % align == 0)
             break;
     return size_class;

@@ -42,6 +42,20 @@ static struct span *slab_span(struct heap *heap, uint32_t slices, bool *is_zero)
     return spans_alloc(heap, &request, is_zero);
 }
 
+/* What the blocks leave of the slab is room for its colour. One place after the other has another
+ * one. */
+static uint32_t slab_colour(const struct heap *heap, const struct span *slab)
+{
+    uint32_t spare = (uint32_t)slab_bytes(slab) % size_class_block_bytes(slab->size_class);
+    uint32_t lines = spare / COLOUR_STEP + 1;
+
+    if (slab->slices == 1 || !size_class_is_coloured(slab->size_class))
+        return 0;
+    if (lines > COLOURS)
+        lines = COLOURS;
+    return spans_scatter(heap_slice_of(heap, slab) / slab->slices, lines) * COLOUR_STEP;
+}
+
 struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t size_class)
 {
     bool is_zero = false;
@@ -50,13 +64,14 @@ struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t 
     if (slab == NULL)
         return NULL;
     slab->start = heap_span_address(heap, slab);
+    slab->size_class = (uint8_t)size_class;
+    slab->first_offset = slab_colour(heap, slab);
     slab->free_head = slab->start | LIST_END_BIT;
     slab->key = slab_key(heap, slab->start);
     slab->start_key = slab->start ^ slab->key;
     slab->reciprocal = slab_reciprocal(size_class_block_bytes(size_class));
     slab->carved_bytes = 0;
     slab->remote = 0;
-    slab->size_class = (uint8_t)size_class;
     slab_set_flags(slab, is_zero ? SLAB_FRESH_ZERO : 0);
     slab->shared = 0;
     slab_uncount(heap, slab);
@@ -73,7 +88,7 @@ void slab_set_owner(struct span *slab, struct thread_heap *owner)
 
 static uint32_t slab_uncarved_blocks(const struct span *slab, uint32_t block_bytes)
 {
-    return (uint32_t)(slab_bytes(slab) - slab->carved_bytes) / block_bytes;
+    return (uint32_t)(slab_bytes(slab) - slab->first_offset - slab->carved_bytes) / block_bytes;
 }
 
 /* Other threads compare it with the addresses of blocks that they free. */
@@ -87,7 +102,7 @@ bool slab_carve(const struct heap *heap, struct span *slab)
     uint32_t block_bytes = size_class_block_bytes(slab->size_class);
     uint32_t left = slab_uncarved_blocks(slab, block_bytes);
     uint32_t count = (PAGE_BYTES - slab->carved_bytes % PAGE_BYTES) / block_bytes;
-    uint64_t block = heap_span_address(heap, slab) + slab->carved_bytes, last, *words;
+    uint64_t block = heap_slab_blocks(heap, slab) + slab->carved_bytes, last, *words;
     const uint64_t key = slab->key;
 
     if (left == 0)
@@ -111,7 +126,7 @@ bool slab_carve(const struct heap *heap, struct span *slab)
 void *slab_carve_one(const struct heap *heap, struct span *slab)
 {
     uint32_t block_bytes = size_class_block_bytes(slab->size_class);
-    void *block = (void *)(heap_span_address(heap, slab) + slab->carved_bytes);
+    void *block = (void *)(heap_slab_blocks(heap, slab) + slab->carved_bytes);
 
     if (slab_uncarved_blocks(slab, block_bytes) == 0)
         return NULL;
@@ -297,7 +312,7 @@ void slab_unfull(struct heap *heap, struct thread_heap *owner, struct span *slab
 
 void slab_release(struct heap *heap, struct span *slab)
 {
-    uint32_t touched = (slab->carved_bytes + SLICE_BYTES - 1) >> SLICE_SHIFT;
+    uint32_t touched = (slab->first_offset + slab->carved_bytes + SLICE_BYTES - 1) >> SLICE_SHIFT;
 
     if (slab->flags & SLAB_NOTED)
         memset(heap_free_bits(heap, heap_slice_of(heap, slab)), 0, FREE_BITS_BYTES);

@@ -38,7 +38,7 @@
 /* free()'s view of whose blocks they are; under the lock of whoever changes it. */
 static inline uint64_t slab_owned_start(const struct span *slab, uint64_t tag)
 {
-    return slab->start + tag - size_class_block_bytes(slab->size_class);
+    return slab->start + slab->first_offset + tag - size_class_block_bytes(slab->size_class);
 }
 
 /* Its owner changes them while others look, so each look and each change is one. */
@@ -119,7 +119,7 @@ static inline uint32_t slab_used(const struct span *slab)
     return (uint32_t)(slab->room + 1);
 }
 
-/* From the slab's start. */
+/* From the slab's first block. */
 static inline bool slab_offset_is_block(const struct span *slab, uint64_t offset)
 {
     return -(offset * slab->reciprocal) <= -PRODUCT_LEAST;

@@ -25,6 +25,13 @@ struct span_request {
     uint8_t kind;          /* SPAN_SLAB, SPAN_LARGE or a hardened one */
 };
 
+/* Places at any distance that is the same over and over differ: the golden ratio's multiples do. A
+ * place's number is below `bound`, and its for ever. */
+static inline uint32_t spans_scatter(uint32_t place, uint32_t bound)
+{
+    return (uint32_t)((uint64_t)(place * 0x9e3779b1u) * bound >> 32);
+}
+
 /* NULL: no more address space or memory. *is_zero: every byte reads as zero. */
 struct span *spans_alloc(struct heap *heap, const struct span_request *request, bool *is_zero);
 

@@ -142,11 +142,11 @@ int validate_spans(const struct heap *heap, struct problem *why)
 /* The length of a list of free blocks; -1 if it leads out of the slab or is too long. */
 static int64_t list_length(const struct heap *heap, const struct span *slab, uint64_t block)
 {
-    uint64_t start = heap_span_address(heap, slab);
+    uint64_t start = heap_slab_blocks(heap, slab);
     uint64_t block_bytes = size_class_block_bytes(slab->size_class);
     int64_t length = 0;
 
-    for (; block != (start | LIST_END_BIT); length++) {
+    for (; block != (slab->start | LIST_END_BIT); length++) {
         if (block - start >= slab->carved_bytes || (block - start) % block_bytes != 0 ||
             length > (int64_t)(slab_bytes(slab) / block_bytes))
             return -1;
@@ -206,6 +206,10 @@ static int validate_slab(const struct heap *heap, const struct span *slab, struc
         slab_owned_start(slab, is_full || slab->flags & SLAB_NOTED ? TAG_NOBODY : slab_tag(owner)))
         return problem_set(why, STATUS_DAMAGED, "slab at %p: owned_start 0x%lx, full %u", start,
                            slab->owned_start, is_full);
+    if (slab->first_offset % COLOUR_STEP != 0 || slab->first_offset >= PAGE_BYTES ||
+        slab->first_offset + slab->carved_bytes > slab_bytes(slab))
+        return problem_set(why, STATUS_DAMAGED, "slab at %p: %u carved from %u on", start,
+                           slab->carved_bytes, slab->first_offset);
     if (current != (owner->current[slab->size_class] == slab))
         return problem_set(why, STATUS_DAMAGED,
                            "slab at %p: CURRENT is %u, its thread heap differs", start, current);

@@ -92,7 +92,7 @@ static int span_damaged(const struct walk *walk, uint32_t slice, const struct sp
 /* The length of the free list, as far as it makes sense. */
 static uint64_t free_blocks(const struct walk *walk, uint32_t slice, const struct span *slab)
 {
-    uint64_t start = walk->base + ((uint64_t)slice << SLICE_SHIFT);
+    uint64_t start = walk->base + ((uint64_t)slice << SLICE_SHIFT) + slab->first_offset;
     uint64_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class);
     uint64_t block = slab->free_head, count = 0;
 
@@ -122,7 +122,8 @@ static int count_slab(const struct walk *walk, uint32_t slice, const struct span
     if (slab->size_class >= SIZE_CLASSES || slab->slices > SLAB_SLICES_MAX)
         return span_damaged(walk, slice, slab);
     block_bytes = size_class_block_bytes(slab->size_class);
-    if (slab->carved_bytes > bytes || slab->room < -1 || slab->room > ROOM_CURRENT)
+    if (slab->carved_bytes > bytes || slab->first_offset > bytes - slab->carved_bytes ||
+        slab->room < -1 || slab->room > ROOM_CURRENT)
         return span_damaged(walk, slice, slab);
     used = blocks_in_use(walk, slice, slab);
     totals = &walk->out->classes[slab->size_class];

@@ -17,7 +17,7 @@ static bool find_in_slab(const struct slot_memory *memory, uintptr_t address, st
     struct slab_shape shape;
     uint64_t offset = address - slab;
 
-    if (block->span->size_class >= SIZE_CLASSES)
+    if (block->span->size_class >= TX_CLASSES)
         return false;
     shape = slab_shape_of(block->span->size_class);
     if (offset < shape.blocks_offset || !block_slices_exist(memory, block->slice, shape.slices))
@@ -72,13 +72,12 @@ uint32_t block_type(const struct block *block)
 
 void block_define_slab(const struct slot_memory *memory, uint32_t slice, uint32_t size_class)
 {
-    uint32_t slices = size_class_slab_slices(size_class);
     struct slab_shape shape = slab_shape_of(size_class);
 
     memset((void *)block_slice_address(memory, slice), 0, shape.blocks_offset);
     *block_span(memory, slice) =
-        (struct tx_span){.kind = TX_SLAB, .slices = slices, .size_class = size_class};
-    for (uint32_t i = 1; i < slices; i++)
+        (struct tx_span){.kind = TX_SLAB, .slices = shape.slices, .size_class = size_class};
+    for (uint32_t i = 1; i < shape.slices; i++)
         *block_span(memory, slice + i) = (struct tx_span){.kind = TX_INSIDE, .slices = i};
 }
 
@@ -87,7 +86,7 @@ void block_define_large(const struct slot_memory *memory, uint32_t slice, uint64
 {
     *block_span(memory, slice) = (struct tx_span){.kind = TX_LARGE,
                                                   .slices = block_large_slices(bytes),
-                                                  .size_class = SIZE_CLASSES,
+                                                  .size_class = TX_CLASSES,
                                                   .type = type,
                                                   .bytes = bytes,
                                                   .state = TX_USED};
@@ -105,14 +104,14 @@ bool block_slices_are_bare(const struct slot_memory *memory, uint32_t slice, uin
 
 static int replay_slab_block(struct slot_memory *memory, const struct log_entry *entry)
 {
-    uint32_t slices = size_class_slab_slices(entry->size_class);
+    struct slab_shape shape = slab_shape_of(entry->size_class);
     struct block block;
 
-    if (block_slices_are_bare(memory, entry->slice, slices))
+    if (block_slices_are_bare(memory, entry->slice, shape.slices))
         block_define_slab(memory, entry->slice, entry->size_class);
     if (!block_find(memory, entry->address, &block) || block.slice != entry->slice ||
         block.note == NULL || block.span->size_class != entry->size_class ||
-        entry->bytes > size_class_block_bytes(entry->size_class))
+        entry->bytes > shape.block_bytes)
         return STATUS_DAMAGED;
     block_write_note(block.note, entry->type, (uint32_t)entry->bytes << 2 | TX_USED);
     return 0;
@@ -132,16 +131,16 @@ int block_replay_alloc(struct slot_memory *memory, const struct log_entry *entry
     uint64_t slices;
     int status;
 
-    if (entry->slice < TX_DATA_SLICE || entry->size_class > SIZE_CLASSES || entry->bytes == 0 ||
+    if (entry->slice < TX_DATA_SLICE || entry->size_class > TX_CLASSES || entry->bytes == 0 ||
         entry->bytes > memory->reserve_bytes)
         return STATUS_DAMAGED;
-    slices = entry->size_class < SIZE_CLASSES ? size_class_slab_slices(entry->size_class)
-                                              : block_large_slices(entry->bytes);
+    slices = entry->size_class < TX_CLASSES ? slab_shape_of(entry->size_class).slices
+                                            : block_large_slices(entry->bytes);
     status = slot_memory_extend(memory, entry->slice + slices);
     if (status < 0)
         return status;
-    return entry->size_class < SIZE_CLASSES ? replay_slab_block(memory, entry)
-                                            : replay_large_block(memory, entry);
+    return entry->size_class < TX_CLASSES ? replay_slab_block(memory, entry)
+                                          : replay_large_block(memory, entry);
 }
 
 int block_replay_free(struct slot_memory *memory, const struct log_entry *entry)

@@ -81,7 +81,7 @@ static int derive_slab(struct blocks *blocks, uint32_t slice)
     struct slab_state *slab;
     struct slab_shape shape;
 
-    if (span->size_class >= SIZE_CLASSES)
+    if (span->size_class >= TX_CLASSES)
         return STATUS_DAMAGED;
     shape = slab_shape_of(span->size_class);
     if (!block_slices_exist(memory, slice, shape.slices) || !slab_notes_hold(memory, slice, &shape))
@@ -187,7 +187,7 @@ static void return_slices(struct blocks *blocks, uint32_t slice, uint32_t count)
 /* The span says that it is a slab only when there is a state that goes with it. */
 static struct slab_state *make_slab(struct blocks *blocks, uint32_t size_class)
 {
-    uint32_t slices = size_class_slab_slices(size_class);
+    uint32_t slices = slab_shape_of(size_class).slices;
     uint32_t first = grab_slices(blocks, slices);
     struct slab_state *slab = first ? slab_state_create(blocks->arena, first, size_class) : NULL;
 

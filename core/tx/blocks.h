@@ -39,8 +39,8 @@ struct slab_state;
 
 /* Begins as zeroes; stays where it is while the heap is open. */
 struct blocks_hand {
-    struct slab_state *listed[SIZE_CLASSES]; /* its slabs with a free block */
-    struct slab_state *returned; /* those with blocks that others freed: under the lock */
+    struct slab_state *listed[TX_CLASSES]; /* its slabs with a free block */
+    struct slab_state *returned;           /* those with blocks that others freed: under the lock */
 };
 
 struct blocks {
@@ -48,10 +48,10 @@ struct blocks {
     struct arena *arena;
     struct slab_state **slabs; /* by their first slice */
 
-    _Alignas(64) struct lock lock; /* of the rest, and of spans that are made or given up */
-    uint64_t *taken;               /* by slice; NULL: not derived yet */
-    uint32_t free_from;            /* no slice before this one is free */
-    struct slab_state *listed[SIZE_CLASSES]; /* nobody's, with a free block */
+    _Alignas(64) struct lock lock;         /* of the rest, and of spans that are made or given up */
+    uint64_t *taken;                       /* by slice; NULL: not derived yet */
+    uint32_t free_from;                    /* no slice before this one is free */
+    struct slab_state *listed[TX_CLASSES]; /* nobody's, with a free block */
 };
 
 /* From what lies in the slot. STATUS_DAMAGED: that contradicts itself. */

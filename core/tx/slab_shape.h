@@ -21,8 +21,9 @@ struct slab_shape {
 
 static inline struct slab_shape slab_shape_of(uint32_t size_class)
 {
-    struct slab_shape shape = {.slices = size_class_slab_slices(size_class),
-                               .block_bytes = size_class_block_bytes(size_class)};
+    uint32_t bare = size_class_bare(size_class);
+    struct slab_shape shape = {.slices = size_class_slab_slices(bare),
+                               .block_bytes = size_class_block_bytes(bare)};
     uint32_t bytes = shape.slices * SLICE_BYTES;
 
     shape.count = bytes / (shape.block_bytes + (uint32_t)sizeof(struct tx_note));

@@ -40,7 +40,8 @@
 #define TX_TYPES            128u
 #define TX_TYPE_RUNS        12u
 #define TX_SPANS_OFFSET     SLICE_BYTES
-#define TX_DATA_SLICE       2049u /* the first behind the spans of TX_SLICES_MAX slices */
+#define TX_CLASSES          PLAIN_CLASSES /* of slabs; their blocks are bare (size_class.h) */
+#define TX_DATA_SLICE       2049u         /* the first behind the spans of TX_SLICES_MAX slices */
 
 struct tx_header {
     uint64_t magic;
@@ -95,7 +96,7 @@ enum tx_block_state { TX_FREE = 0, TX_USED = 1, TX_FREEING = 2 };
 struct tx_span {
     uint32_t kind;
     uint32_t slices;
-    uint32_t size_class; /* SIZE_CLASSES: large */
+    uint32_t size_class; /* TX_CLASSES: large */
     uint32_t type;       /* of a large block, as are the two below */
     uint64_t bytes;
     uint32_t state;

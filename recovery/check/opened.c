@@ -93,8 +93,7 @@ static int check_notes(struct opened_model *model, uint32_t slice)
 static bool is_slab_right(const struct opened_model *model, uint32_t slice)
 {
     const struct tx_span *span = &model->spans[slice];
-    uint32_t slices =
-        span->size_class < SIZE_CLASSES ? size_class_slab_slices(span->size_class) : 0;
+    uint32_t slices = span->size_class < TX_CLASSES ? slab_shape_of(span->size_class).slices : 0;
 
     if (slices == 0 || slices != span->slices || slices > TX_SLICES_MAX - slice)
         return false;
@@ -220,7 +219,7 @@ static bool find_in_slab(struct opened_model *model, uint32_t slice, uint64_t ad
     struct slab_shape shape;
     uint64_t offset = address - view_slice_address(model->view, slice), index;
 
-    if (block->span->size_class >= SIZE_CLASSES || model->notes[slice] == NULL)
+    if (block->span->size_class >= TX_CLASSES || model->notes[slice] == NULL)
         return false;
     shape = slab_shape_of(block->span->size_class);
     if (offset < shape.blocks_offset)
@@ -262,7 +261,7 @@ static bool is_used(const struct model_block *block)
 
 static const char *apply_slab_block(struct opened_model *model, const struct log_entry *entry)
 {
-    uint32_t slices = size_class_slab_slices(entry->size_class);
+    uint32_t slices = slab_shape_of(entry->size_class).slices;
     struct model_block block;
 
     if (are_bare(model, entry->slice, slices)) {
@@ -286,23 +285,23 @@ static const char *apply_alloc(struct opened_model *model, const struct log_entr
     uint64_t slices;
 
     if (entry->slice < TX_DATA_SLICE || entry->slice >= TX_SLICES_MAX ||
-        entry->size_class > SIZE_CLASSES || entry->bytes == 0 ||
+        entry->size_class > TX_CLASSES || entry->bytes == 0 ||
         entry->bytes > (uint64_t)TX_SLICES_MAX * SLICE_BYTES)
         return "a slice, a size class and a size that there are";
-    slices = entry->size_class < SIZE_CLASSES ? size_class_slab_slices(entry->size_class)
-                                              : slices_of_bytes(entry->bytes);
+    slices = entry->size_class < TX_CLASSES ? slab_shape_of(entry->size_class).slices
+                                            : slices_of_bytes(entry->bytes);
     if (slices > TX_SLICES_MAX - entry->slice)
         return "a span within the heap";
     if (entry->slice + slices > model->top)
         model->top = (uint32_t)(entry->slice + slices);
-    if (entry->size_class < SIZE_CLASSES)
+    if (entry->size_class < TX_CLASSES)
         return apply_slab_block(model, entry);
     if (entry->address != view_slice_address(model->view, entry->slice) ||
         !are_bare(model, entry->slice, slices))
         return "slices without a span, for a large block";
     model->spans[entry->slice] = (struct tx_span){.kind = TX_LARGE,
                                                   .slices = (uint32_t)slices,
-                                                  .size_class = SIZE_CLASSES,
+                                                  .size_class = TX_CLASSES,
                                                   .type = entry->type,
                                                   .bytes = entry->bytes,
                                                   .state = TX_USED};

@@ -53,7 +53,7 @@ static int64_t owner_of(const struct slab_place *slab)
 static bool check_fields(const struct slab_place *slab, int64_t owner)
 {
     const struct span *span = slab->span;
-    uint64_t tag = span->owned_start + slab->block_bytes - slab->start;
+    uint64_t tag = span->owned_start + slab->block_bytes - slab->start - span->first_offset;
     uint64_t own_tag = (uint64_t)(owner + 1) << TAG_SHIFT;
 
     if (span->start != slab->start)
@@ -64,7 +64,11 @@ static bool check_fields(const struct slab_place *slab, int64_t owner)
         return tell_slab(slab, "a key whose links are marks", "key", span->key);
     if (span->reciprocal != slab_reciprocal(slab->block_bytes))
         return tell_slab(slab, "that of its block size", "reciprocal", span->reciprocal);
-    if (span->carved_bytes > slab_bytes(span) || span->carved_bytes % slab->block_bytes != 0)
+    if (span->first_offset >= COLOURS * COLOUR_STEP || span->first_offset % COLOUR_STEP != 0)
+        return tell_slab(slab, "a multiple of 64 below a page", "first block at",
+                         span->first_offset);
+    if (span->carved_bytes > slab_bytes(span) - span->first_offset ||
+        span->carved_bytes % slab->block_bytes != 0)
         return tell_slab(slab, "whole blocks within the slab", "carved", span->carved_bytes);
     if (tag != own_tag && tag != TAG_NOBODY)
         return tell_slab(slab, "its owner's tag, or nobody's", "owned_start", span->owned_start);
@@ -89,7 +93,7 @@ static void check_list(const struct slab_place *slab, uint64_t block, const char
     uint64_t link;
 
     for (; block != (slab->start | LIST_END_BIT); count++) {
-        uint64_t offset = block - slab->start;
+        uint64_t offset = block - slab->start - slab->span->first_offset;
 
         if (count == most || offset >= slab->span->carved_bytes ||
             offset % slab->block_bytes != 0) {

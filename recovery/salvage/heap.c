@@ -132,10 +132,12 @@ static uint64_t start_of(const struct rough *rough, uint32_t slice)
 static void tell_slab(struct rough *rough, uint32_t slice, const struct span *span)
 {
     uint64_t bytes = size_class_block_bytes(span->size_class);
-    uint64_t carved = span->carved_bytes < slab_bytes(span) ? span->carved_bytes : slab_bytes(span);
+    uint64_t first = span->first_offset < COLOURS * COLOUR_STEP ? span->first_offset : 0;
+    uint64_t room = slab_bytes(span) - first;
+    uint64_t carved = span->carved_bytes < room ? span->carved_bytes : room;
 
     for (uint64_t i = 0; (i + 1) * bytes <= carved; i++) {
-        struct block block = {.address = start_of(rough, slice) + i * bytes,
+        struct block block = {.address = start_of(rough, slice) + first + i * bytes,
                               .bytes = bytes,
                               .class = span->size_class,
                               .is_used = true};
@@ -177,7 +179,7 @@ static uint32_t tell_opened_slab(struct rough *rough, uint32_t slice, const stru
         struct block block = {.address = start_of(rough, slice) + shape.blocks_offset +
                                          (uint64_t)i * shape.block_bytes,
                               .bytes = shape.block_bytes,
-                              .class = span->size_class,
+                              .class = size_class_bare(span->size_class),
                               .is_used = (notes[i].bytes_and_state & 3) != TX_FREE,
                               .has_type = true,
                               .type = notes[i].type,
@@ -200,8 +202,8 @@ static uint32_t tell_opened(struct rough *rough, uint32_t slice, uint32_t top)
                           .type = span->type,
                           .asked = span->bytes};
 
-    if (span->kind == TX_SLAB && span->size_class < SIZE_CLASSES &&
-        size_class_slab_slices(span->size_class) <= top - slice)
+    if (span->kind == TX_SLAB && span->size_class < TX_CLASSES &&
+        slab_shape_of(span->size_class).slices <= top - slice)
         return tell_opened_slab(rough, slice, span);
     if (span->kind == TX_LARGE && span->bytes > 0 && span->slices > 0 &&
         span->slices <= top - slice) {

@@ -57,7 +57,7 @@ static uint32_t described_slices(const struct block_map *map, uint32_t slice)
         return span_at(map, slice)->slices;
     span = opened_span(map->view, slice);
     if (span->kind == TX_SLAB)
-        return size_class_slab_slices(span->size_class);
+        return slab_shape_of(span->size_class).slices;
     return span->kind == TX_LARGE ? span->slices : 1;
 }
 
@@ -117,7 +117,9 @@ static uint64_t blocks_offset(const struct block_map *map, uint32_t slice, const
 
     if (span->kind == SPAN_HARD_SLAB)
         offset = hard_slab_blocks(map->heap, span) - span_start(map, slice);
-    else if (!is_slab(span))
+    else if (is_slab(span))
+        offset = heap_slab_blocks(map->heap, span) - span_start(map, slice);
+    else
         offset = heap_large_block(map->heap, span) - span_start(map, slice);
     return offset < bytes && offset % BLOCK_UNIT == 0 && offset / BLOCK_UNIT < 1u << 24 ? offset
                                                                                         : bytes;
@@ -145,7 +147,7 @@ static struct span_note note_of_opened(const struct block_map *map, uint32_t sli
 
     if (span->kind == TX_SLAB) {
         note.start = (slab_shape_of(span->size_class).blocks_offset / BLOCK_UNIT) & 0xffffff;
-        note.class = span->size_class & 127;
+        note.class = size_class_bare(span->size_class) & 127;
     } else if (span->kind != TX_LARGE) {
         note.is_used = 0;
     }
@@ -192,11 +194,18 @@ static bool clear_bit(struct block_map *map, uint64_t number)
     return was_set;
 }
 
+static uint64_t first_block(const struct block_map *map, uint32_t slice)
+{
+    const struct span_note *note = &map->notes[slice];
+
+    return span_start(map, note->slice) + (uint64_t)note->start * BLOCK_UNIT;
+}
+
 /* A list of free blocks of one slab, from `block` to the one that leads out of it. */
 static void clear_list(struct block_map *map, uint32_t slice, const struct span *slab,
                        uint64_t block, uint64_t most)
 {
-    uint64_t start = span_start(map, slice);
+    uint64_t start = first_block(map, slice);
     uint64_t bytes = size_class_block_bytes(slab->size_class);
 
     while (most-- > 0 && block - start < slab->carved_bytes && block % 16 == 0) {
@@ -389,13 +398,6 @@ int block_map_build_whole(struct block_map *map, struct view *view, const char *
 }
 
 /* --- looking --- */
-
-static uint64_t first_block(const struct block_map *map, uint32_t slice)
-{
-    const struct span_note *note = &map->notes[slice];
-
-    return span_start(map, note->slice) + (uint64_t)note->start * BLOCK_UNIT;
-}
 
 static void describe_opened(const struct block_map *map, uint32_t slice, uint64_t index,
                             struct block *out)

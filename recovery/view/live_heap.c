@@ -145,8 +145,10 @@ static uint64_t free_blocks(struct live_heap *heap, uint64_t start, const struct
                             struct live_figures *out)
 {
     uint64_t most = slab->carved_bytes / size_class_block_bytes(slab->size_class), count = 0;
-    uint64_t offset = slab->free_head - start;
+    uint64_t offset;
 
+    start += slab->first_offset;
+    offset = slab->free_head - start;
     if (offset >= slab->carved_bytes || offset % 16 != 0)
         return 0;
     if (heap->list_bytes + slab->carved_bytes > LIST_BYTES_MAX ||
@@ -207,7 +209,8 @@ static void count(struct live_heap *heap, uint32_t slice, uint32_t class, uint64
 static bool slab_is_possible(const struct span *span)
 {
     return span->size_class < SIZE_CLASSES && span->slices <= SLAB_SLICES_MAX &&
-           span->carved_bytes <= slab_bytes(span);
+           span->carved_bytes <= slab_bytes(span) &&
+           span->first_offset <= slab_bytes(span) - span->carved_bytes;
 }
 
 /* False: nothing that makes sense begins here. */

@@ -139,8 +139,7 @@ uint32_t opened_top(const struct view *view)
 
 static uint32_t slab_slices(const struct tx_span *span, uint32_t left)
 {
-    uint32_t slices =
-        span->size_class < SIZE_CLASSES ? size_class_slab_slices(span->size_class) : 0;
+    uint32_t slices = span->size_class < TX_CLASSES ? slab_shape_of(span->size_class).slices : 0;
 
     if (slices == 0 || slices > left)
         return 0;

@@ -24,24 +24,34 @@ static struct span *slab_of(const void *block)
     return heap_block_span(block);
 }
 
+static uint32_t bare_bytes(uint32_t size_class)
+{
+    return size_class_block_bytes(size_class_bare(size_class));
+}
+
+/* The line that some are longer is not counted in. */
 static void every_size_has_the_smallest_class_that_holds_it(void)
 {
     for (size_t bytes = 0; bytes <= BLOCK_MAX_BYTES; bytes++) {
         uint32_t size_class = size_class_of(bytes);
 
-        if (size_class >= SIZE_CLASSES || size_class_block_bytes(size_class) < bytes ||
-            (size_class > 0 && size_class_block_bytes(size_class - 1) >= bytes))
+        if (size_class >= PLAIN_CLASSES || bare_bytes(size_class) < bytes ||
+            (size_class > 0 && bare_bytes(size_class - 1) >= bytes))
             CHECK_EQ(bytes, size_class);
     }
-    CHECK_EQ(size_class_of(BLOCK_MAX_BYTES), SIZE_CLASSES - 1);
+    CHECK_EQ(size_class_of(BLOCK_MAX_BYTES), PLAIN_CLASSES - 1);
     CHECK_EQ(size_class_block_bytes(SIZE_CLASSES - 1), BLOCK_MAX_BYTES);
+    CHECK_EQ(size_class_bare(PLAIN_CLASSES - 1), SIZE_CLASSES - 1);
+    CHECK_EQ(size_class_of(4097), COLOURED_CLASS);
+    for (uint32_t i = 0; i < PLAIN_CLASSES; i++)
+        CHECK_EQ(size_class_block_bytes(i) - bare_bytes(i), i < COLOURED_CLASS ? 0 : COLOUR_STEP);
     CHECK_EQ(size_class_block_bytes(size_class_of(1100)), 1152);
 }
 
 static void rounding_up_wastes_at_most_an_eighth(void)
 {
     for (size_t bytes = 129; bytes <= BLOCK_MAX_BYTES; bytes++) {
-        uint32_t block_bytes = size_class_block_bytes(size_class_of(bytes));
+        uint32_t block_bytes = bare_bytes(size_class_of(bytes));
 
         if ((block_bytes - bytes) * 8 > block_bytes)
             CHECK_EQ(bytes, block_bytes);
@@ -61,14 +71,24 @@ static void an_aligned_class_has_only_aligned_blocks(void)
         for (size_t bytes = 0; bytes <= BLOCK_MAX_BYTES; bytes += 37) {
             uint32_t size_class = size_class_of_aligned(bytes, align);
 
-            if (size_class < SIZE_CLASSES && (size_class_block_bytes(size_class) % align ||
-                                              size_class_block_bytes(size_class) < bytes))
+            if (size_class == SIZE_CLASSES ? bytes + align - 1 < BLOCK_MAX_BYTES
+                                           : size_class_block_bytes(size_class) % align != 0 ||
+                                                 size_class_block_bytes(size_class) < bytes)
                 CHECK_EQ(bytes, align);
         }
     CHECK_EQ(size_class_of_aligned(16, 2 * SLICE_BYTES), SIZE_CLASSES);
 }
 
-/* What free() asks, of an offset from the slab's start. */
+/* Of a class of malloc's the bytes that only it serves; for the others memalign() must ask. */
+static void *block_of_class(uint32_t size_class)
+{
+    uint32_t bytes = size_class_block_bytes(size_class);
+
+    return size_class < PLAIN_CLASSES ? heap_malloc(bare_bytes(size_class))
+                                      : heap_memalign(2 * COLOUR_STEP, bytes);
+}
+
+/* What free() asks, of an offset from the slab's first block. */
 static bool may_be_freed_at_once(const struct span *slab, uint64_t offset)
 {
     return (offset + size_class_block_bytes(slab->size_class)) * slab->reciprocal >= PRODUCT_LEAST;
@@ -78,9 +98,9 @@ static void one_product_tells_a_block_of_this_slab(void)
 {
     for (uint32_t i = 0; i < SIZE_CLASSES; i++) {
         uint32_t block_bytes = size_class_block_bytes(i);
-        void *block = heap_malloc(block_bytes);
+        void *block = block_of_class(i);
         struct span *slab = slab_of(block);
-        int wrong = 0;
+        int wrong = slab->size_class != i;
 
         for (uint64_t offset = 0; offset < slab_bytes(slab); offset += 8)
             wrong += may_be_freed_at_once(slab, offset) != (offset % block_bytes == 0);

@@ -22,7 +22,7 @@ $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/st
 # Random calls against an interval map.
 $(BUILD)/t/unit/heap_model $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_model.c.o
 # What must be reported.
-$(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_colour $(BUILD)/t/unit/heap_hardened $(BUILD)/t/unit/heap_inbox_misuse $(BUILD)/t/unit/heap_kept $(BUILD)/t/unit/heap_noted: $(BUILD)/obj/t/lib/heap_misuse.c.o
+$(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_colour $(BUILD)/t/unit/heap_slab_colour $(BUILD)/t/unit/heap_hardened $(BUILD)/t/unit/heap_inbox_misuse $(BUILD)/t/unit/heap_kept $(BUILD)/t/unit/heap_noted: $(BUILD)/obj/t/lib/heap_misuse.c.o
 # Blocks that another thread frees.
 $(filter $(BUILD)/t/unit/heap_inbox% $(BUILD)/t/unit/heap_step,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/inbox_fixture.c.o
 # What a power cut leaves of transactions.

@@ -48,7 +48,9 @@ static void check_as_census(void)
 
 static size_t size_of(int i)
 {
-    return i % 100 == 99 ? 200000 : i % 10 == 9 ? 5000 : 16 + (size_t)i % 300;
+    if (i % 100 == 99)
+        return 200000;
+    return i % 100 == 49 ? 20000 : i % 10 == 9 ? 5000 : 16 + (size_t)i % 300;
 }
 
 static void a_heap_that_stands_still_is_seen_as_the_census_has_it(void)
