@@ -201,7 +201,7 @@ static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool 
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), align, is_zero);
-    if (!has_partial(mine, size_class))
+    if (!has_partial(mine, size_class) || inbox_is_filling(mine))
         inbox_take(mine);
     noted_end_clearing(mine);
     epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);

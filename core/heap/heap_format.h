@@ -174,7 +174,7 @@ struct remote_batch {
 };
 #define REMOTE_BATCHES 16
 
-#define INBOX_BLOCKS 2048
+#define INBOX_BLOCKS 4096
 #define INBOX_GAP    1ull /* in the place of a block: there will be none */
 
 /* Large spans that a thread keeps at hand, see kept.h. */
@@ -225,7 +225,7 @@ enum thread_heap_state {
     THREAD_HEAP_SHARED = 3, /* no thread's: who holds its lock uses it */
 };
 
-#define THREAD_HEAP_STRIDE 36864
+#define THREAD_HEAP_STRIDE 53248
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {

@@ -16,6 +16,8 @@
 /* The lines of so many blocks are on their way while one is freed. */
 #define TAKE_AHEAD 8
 #define TELL_EVERY 64
+/* Places, a page. */
+#define REWIND_FROM 512
 
 static uint64_t *place_of(struct thread_heap *owner, uint64_t number)
 {
@@ -89,6 +91,22 @@ static void tell_room(struct thread_heap *owner)
     __atomic_store_n(&owner->inbox_taken, owner->inbox_next, __ATOMIC_RELEASE);
 }
 
+/* Empty: goes on at the ring's beginning, so that it has no more pages than it needs. Between two
+ * of these steps the thread may be stopped for good, or its process forked: then the places up to
+ * the beginning are reserved, and nobody's (inbox_close_gaps). */
+static void rewind_ring(struct thread_heap *mine)
+{
+    uint64_t end = mine->inbox_next, beginning = (end | (INBOX_BLOCKS - 1)) + 1;
+
+    mine->inbox_next = beginning;
+    SLAB_ORDER();
+    if (__atomic_compare_exchange_n(&mine->inbox_reserved, &end, beginning, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED))
+        tell_room(mine);
+    else
+        mine->inbox_next = mine->inbox_taken;
+}
+
 void inbox_take(struct thread_heap *mine)
 {
     uint64_t block, ahead;
@@ -105,6 +123,8 @@ void inbox_take(struct thread_heap *mine)
             fast_free((void *)block);
     }
     tell_room(mine);
+    if (mine->inbox_next % INBOX_BLOCKS >= REWIND_FROM)
+        rewind_ring(mine);
     SLAB_ORDER();
     mine->taking = 0;
 }

@@ -28,6 +28,14 @@ bool inbox_put(struct thread_heap *owner, const uint64_t *blocks, uint64_t count
  * the same thread's in the heap, but for one of its own. */
 void inbox_take(struct thread_heap *mine);
 
+/* Whether a quarter of the calling thread's own is used, or more. */
+static inline bool inbox_is_filling(const struct thread_heap *mine)
+{
+    uint64_t ahead = (mine->inbox_next + INBOX_BLOCKS / 4) % INBOX_BLOCKS;
+
+    return __atomic_load_n(&mine->inbox[ahead], __ATOMIC_RELAXED) != 0;
+}
+
 /* Under the lock of a heap that is DEAD: its blocks go to their slabs, and with the last one of a
  * slab the slab. */
 void inbox_empty(struct heap *heap, struct thread_heap *dead);

@@ -85,19 +85,42 @@ static void a_threads_first_ones_go_to_their_slabs_at_once(void)
     CHECK(is_valid());
 }
 
+/* The few of each round leave the ring where it is, so that the many of the next one go over its
+ * end. */
 static void the_ring_goes_round(void)
 {
-    uint64_t before = live_blocks();
+    uint64_t before = live_blocks(), begun = heap_thread->inbox_taken;
 
-    for (int round = 0; round < 20; round++) {
-        allocate(1500);
-        freed_by_another(0, 1500);
-        CHECK_EQ(waiting(), 1500);
+    for (int round = 0; round < 10; round++) {
+        uint32_t count = round % 2 ? 4000 : 400;
+
+        allocate(count);
+        freed_by_another(0, count);
+        CHECK_EQ(waiting(), count);
+        CHECK(is_valid());
         inbox_take(heap_thread);
         CHECK(is_valid());
     }
-    CHECK(heap_thread->inbox_taken > 4 * INBOX_BLOCKS);
+    CHECK(heap_thread->inbox_taken - begun >= 5 * 4400);
     CHECK_EQ(live_blocks(), before);
+}
+
+static void an_empty_ring_begins_anew(void)
+{
+    allocate(2000);
+    freed_by_another(0, 1000);
+    inbox_take(heap_thread);
+    CHECK_EQ(heap_thread->inbox_taken % INBOX_BLOCKS, 0);
+    CHECK_EQ(heap_thread->inbox_reserved, heap_thread->inbox_taken);
+    freed_by_another(1000, 1600);
+    heap_thread->inbox_reserved++; /* a writer that has not filled its place: it is not empty */
+    inbox_take(heap_thread);
+    CHECK_EQ(heap_thread->inbox_taken % INBOX_BLOCKS, 600);
+    inbox_close_gaps(heap_thread);
+    inbox_take(heap_thread);
+    CHECK_EQ(heap_thread->inbox_taken % INBOX_BLOCKS, 0);
+    free_blocks(1600, 2000);
+    CHECK(is_valid());
 }
 
 /* --- writers that stop --- */
@@ -170,6 +193,7 @@ int main(int argc, char **argv)
     RUN(what_finds_no_room_goes_to_its_slab);
     RUN(a_threads_first_ones_go_to_their_slabs_at_once);
     RUN(the_ring_goes_round);
+    RUN(an_empty_ring_begins_anew);
     RUN(nobody_waits_for_a_writer_that_has_stopped);
     RUN(many_write_while_the_owner_takes);
     return tap_done();

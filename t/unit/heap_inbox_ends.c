@@ -239,6 +239,37 @@ static void fork_over_a_post_of_its_own_thread(void)
     CHECK(is_valid());
 }
 
+/* It was taking the ring back to its beginning, at each step of that. */
+static void a_ring_that_was_beginning_anew_serves_the_child(void)
+{
+    uint64_t before = live_blocks();
+    struct thread_heap *owner;
+    pthread_t thread = start_an_owner(&owner);
+    uint64_t end = owner->inbox_taken, beginning = (end | (INBOX_BLOCKS - 1)) + 1;
+
+    owner->taking = 1;
+    for (int is_reserved = 0; is_reserved < 2; is_reserved++) {
+        int status;
+
+        owner->inbox_next = beginning;
+        owner->inbox_reserved = is_reserved ? beginning : end;
+        status = fork_heap();
+        if (status < 0) {
+            free_blocks(0, 1000);
+            remote_post(heap_here(), heap_thread);
+            child_of_fork(before);
+        }
+        CHECK_EQ(status, 0);
+    }
+    owner->taking = 0;
+    owner->inbox_taken = beginning;
+    free_blocks(0, 1000);
+    remote_post(heap_here(), heap_thread);
+    end_the_owner(thread);
+    CHECK_EQ(live_blocks(), before);
+    CHECK(is_valid());
+}
+
 /* The thread that is gone had one block in its hands, out of its inbox or not quite. */
 static void a_block_in_an_owners_hands_is_lost_to_the_child(void)
 {
@@ -282,6 +313,7 @@ int main(int argc, char **argv)
     RUN(the_child_of_fork_loses_nothing);
     RUN(what_was_being_posted_is_lost_to_the_child);
     RUN(fork_over_a_post_of_its_own_thread);
+    RUN(a_ring_that_was_beginning_anew_serves_the_child);
     RUN(a_block_in_an_owners_hands_is_lost_to_the_child);
     return tap_done();
 }
