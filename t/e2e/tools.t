@@ -118,6 +118,39 @@ def the_environment_of_the_program_has_the_preload_once_and_keeps_what_was_there
 
 
 @test
+def run_takes_what_its_environment_says_and_no_option_does(place):
+    def variables(*options, **environment):
+        pool = place.path("pool")
+        if os.path.exists(pool):
+            os.unlink(pool)
+        done = place.run(PHEAP, "run", *options, pool, "sh", "-c", "env | grep ^PHEAP_", environment=environment)
+        expect(done, FINE)
+        return dict(line.split("=", 1) for line in done.stdout().splitlines()), done.stderr()
+
+    asked = {"PHEAP_INTERVAL": "5s", "PHEAP_KEEP": "7", "PHEAP_DIRTY": "2M", "PHEAP_ON_TERM": "1"}
+    values, said = variables(**asked)
+    check_equal([values.get(name) for name in asked], ["5000000000", "7", str(2 << 20), "1"], "taken")
+    check_equal(said, "", "said about it")
+    values, _ = variables("-i", "3s", "-k", "2", "--dirty", "0", **asked)
+    check_equal([values.get(name) for name in asked], ["3000000000", "2", None, "1"], "options are stronger")
+    values, _ = variables(PHEAP_OWNER="1:2:0", **asked)
+    check_equal([values.get(name) for name in asked], ["1000000000", None, None, None], "of an outer program")
+    _, said = variables(PHEAP_INTERVALL="5s", PHEAP_SOMETHING_ELSE="1")
+    check_equal(said.count("\n"), 1, said)
+    check_in("PHEAP_INTERVALL means nothing (did you mean 'PHEAP_INTERVAL'?)", said, "a typo")
+
+
+@test
+def run_refuses_variables_that_it_does_not_understand_and_makes_no_pool(place):
+    pool = place.path("pool")
+    for name, value in (("INTERVAL", "soon"), ("KEEP", "17"), ("DIRTY", "1K"), ("FILES", "all"), ("TRACK", "magic"),
+                        ("FREEZE", "ice"), ("CRASH", "no"), ("CHILDREN", "kill"), ("DENY", "x"), ("PROFILE", "x")):
+        done = place.run(PHEAP, "run", pool, "true", environment={f"PHEAP_{name}": value})
+        expect(done, USAGE, f"pheap run: PHEAP_{name}={value}")
+        check(not os.path.exists(pool), "a pool was made")
+
+
+@test
 def inspect_json_is_json_and_text_has_no_colour_in_a_pipe(place):
     pool = place.path("pool")
     expect(place.pheap("run", pool, "true"), FINE)
