@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, USAGE, check,  # noqa: E402
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, SYSTEM, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
 COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover", "doctor")
@@ -94,8 +94,39 @@ def options_behind_the_command_belong_to_it(place):
 
 
 @test
+def help_of_one_command_is_that_of_its_option(place):
+    for command in COMMANDS:
+        asked = place.pheap("help", command)
+        expect(asked, FINE)
+        check_equal(asked.stdout(), place.pheap(command, "--help").stdout(), f"help {command}")
+    expect(place.pheap("help", "insepct"), USAGE, "no command 'insepct' (did you mean 'inspect'?)")
+
+
+@test
 def output_that_cannot_be_written_is_an_error(place):
-    expect(place.pheap("--help", stdout="/dev/full"), 5, "standard output")
+    expect(place.pheap("--help", stdout="/dev/full"), 5, "standard output: No space left on device")
+
+
+@test
+def a_message_is_one_line_whatever_the_path_has_in_it(place):
+    pool = place.path("two\nlines\033[1m")
+    for command in (["inspect"], ["restore"], ["checkpoint"], ["recover", "--check"]):
+        done = place.pheap(*command, pool)
+        expect(done, SYSTEM, "no pool '", r"two\x0alines\x1b[1m': no such file")
+        check_equal(done.stderr().count("\n"), 1, f"lines of {done.stderr()!r}")
+    expect(place.pheap("run", pool, "true"), FINE)
+    done = place.pheap("inspect", pool)
+    check_equal(done.stdout().splitlines()[0], place.path(r"two\x0alines\x1b[1m"), "the heading")
+
+
+@test
+def a_limit_of_address_space_is_named(place):
+    pool = place.path("pool")
+    done = place.run("sh", "-c", f"ulimit -v 200000; exec {PHEAP} run -i 50ms {pool} sleep 0.2")
+    expect(done, FINE, "no checkpoints: no address space for the agent", "raise ulimit -v")
+    expect(place.pheap("run", "--at-exit", pool, "true"), FINE)
+    done = place.run("sh", "-c", f"ulimit -v 500000; exec {PHEAP} inspect {pool} heap")
+    expect(done, SYSTEM, "cannot map generation", "raise ulimit -v")
 
 
 @test
