@@ -285,7 +285,7 @@ static int open_output(struct copying *copying, char *temporary, size_t size)
         return problem_set(copying->why, STATUS_REFUSED, "'%s' exists: name another file", to);
     copying->output.fd = unfinished_create(temporary);
     if (copying->output.fd < 0)
-        return problem_set(copying->why, copying->output.fd, "cannot make '%s': %s", temporary,
+        return problem_set(copying->why, copying->output.fd, "cannot make '%s': %s", to,
                            status_text(copying->output.fd));
     return 0;
 }
