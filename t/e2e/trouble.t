@@ -222,7 +222,7 @@ def a_shared_mapping_that_cannot_be_restored_is_named_at_the_checkpoint(place):
 
 
 def killed_copy(place):
-    program = place.path("program")
+    program = place.path("counter")
     shutil.copy(COUNTER, program)
     place.give(program)
     pool = place.path("pool")
