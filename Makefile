@@ -136,6 +136,7 @@ E2E_TESTS  := $(sort $(wildcard t/e2e/*.t))
 LINTS      := $(sort $(wildcard scripts/lint/*.sh))
 export PHEAP_BUILD := $(abspath $(BUILD))
 
+## packages: install the Debian packages that are missing
 .PHONY: packages tests check check-unit check-e2e check-long check-dax check-clang lint demo
 packages:
 	@scripts/install-packages
@@ -336,6 +337,7 @@ install: all man
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  scripts/pheap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/pheap.pc
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi # the loader finds the library at once
 
 .PHONY: man
 ## man: manual pages of the functions of pheap.h, under build/man

@@ -24,7 +24,7 @@ static int help(void)
            "      --pin               keep it until pheap recover --unpin\n"
            "      --self-contained    this generation and all later ones have the pages of mapped\n"
            "                          files: a restore needs none of them\n"
-           "      --json              print an object\n"
+           "      --json              one object, for programs\n"
            "      --help, --version\n",
            DEFAULT_TIMEOUT_SEC);
     return EXIT_FINE;

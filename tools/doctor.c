@@ -22,7 +22,7 @@ static int help(void)
            "what to change. Ends by running, killing and resuming a small program.\n\n"
            "  -d, --directory DIR   where pools are to be (the current directory)\n"
            "      --no-trial        look only, run nothing\n"
-           "      --json\n"
+           "      --json            one object, for programs\n"
            "      --help, --version\n\n"
            "Exit status: 0 all is fine, 1 something is limited, 3 something will not work.\n");
     return EXIT_FINE;

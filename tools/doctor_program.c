@@ -48,15 +48,20 @@ static const char *elf_string(const struct elf_file *file, const Elf64_Shdr *str
     return text;
 }
 
+static const Elf64_Shdr *elf_numbered(const struct elf_file *file, unsigned number)
+{
+    const Elf64_Ehdr *header = elf_at(file, 0, sizeof *header);
+    const Elf64_Shdr *section;
+
+    if (!header || number >= header->e_shnum || header->e_shentsize != sizeof *section)
+        return NULL;
+    return elf_at(file, header->e_shoff + (uint64_t)number * sizeof *section, sizeof *section);
+}
+
 /* The section that a section's sh_link names. */
 static const Elf64_Shdr *elf_linked(const struct elf_file *file, const Elf64_Shdr *section)
 {
-    const Elf64_Ehdr *header = elf_at(file, 0, sizeof *header);
-
-    if (!section || section->sh_link >= header->e_shnum)
-        return NULL;
-    return elf_at(file, header->e_shoff + (uint64_t)section->sh_link * sizeof *section,
-                  sizeof *section);
+    return section ? elf_numbered(file, section->sh_link) : NULL;
 }
 
 /* The program defines malloc itself and lets the loader see it: its own comes first. */
@@ -95,11 +100,19 @@ static bool needs(const struct elf_file *file, const char *prefix)
     return false;
 }
 
+/* The linker's own section: the text that marks it is in any program that looks for it, too. */
 static bool is_go(const struct elf_file *file)
 {
-    static const char mark[] = "\xff Go buildinf:";
+    const Elf64_Ehdr *header = elf_at(file, 0, sizeof *header);
+    const Elf64_Shdr *names = elf_numbered(file, header ? header->e_shstrndx : 0), *section;
+    const char *name;
 
-    return memmem(file->bytes, file->size, mark, sizeof mark - 1) != NULL;
+    for (unsigned i = 1; header && (section = elf_numbered(file, i)) != NULL; i++) {
+        name = elf_string(file, names, section->sh_name);
+        if (name && strcmp(name, ".go.buildinfo") == 0)
+            return true;
+    }
+    return false;
 }
 
 static void look_inside(struct doctor *doctor, const char *path, const struct elf_file *file)

@@ -82,10 +82,13 @@ static int help(void)
 
 void inspect_heading(const struct inspection *inspection, const char *text)
 {
+    char line[8192];
+
+    show_line(line, sizeof line, text);
     if (inspection->in_colour)
-        printf("\033[1m%s\033[0m\n", text);
+        printf("\033[1m%s\033[0m\n", line);
     else
-        printf("%s\n", text);
+        printf("%s\n", line);
 }
 
 const char *inspect_time(char buffer[32], uint64_t realtime_ns)

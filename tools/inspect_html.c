@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "recovery/copy/unfinished.h"
 #include "tools/command.h"
 #include "tools/inspect_parts.h"
 #include "tools/page_data.h"
@@ -254,14 +255,15 @@ static void put_json(FILE *file, const json_t *json)
 static int write_page(const char *path, const json_t *json, struct problem *why)
 {
     const char *place = strstr(page_html, PLACE_OF_DATA);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = unfinished_create(path);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
     bool is_written;
     int status;
 
+    status = fd < 0 ? fd : -errno;
     if (!file)
-        return problem_set(why, -errno, "%s: %s; a page is written to a new file", path,
-                           strerror(errno));
+        return problem_set(why, status, "%s: %s; a page is written to a new file", path,
+                           status_text(status));
     fwrite(page_html, 1, (size_t)(place - page_html), file);
     put_json(file, json);
     fputs(place + strlen(PLACE_OF_DATA), file);
@@ -269,9 +271,11 @@ static int write_page(const char *path, const json_t *json, struct problem *why)
     status = is_written ? 0 : -errno;
     if (fclose(file) != 0 && status == 0)
         status = -errno;
+    if (status < 0)
+        unlink(path);
+    unfinished_end();
     if (status == 0)
         return 0;
-    unlink(path);
     return problem_set(why, status, "%s: the page cannot be written: %s; name a file elsewhere",
                        path, status_text(status));
 }

@@ -7,6 +7,7 @@
  */
 #include "tools/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@ static int help(void)
            "a pool file and goes on from its last checkpoint after a crash or a kill.\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-12s %s\n", commands[i].name, commands[i].summary);
-    printf("\npheap COMMAND --help says more; every command is also pheap-COMMAND.\n"
+    printf("\npheap help COMMAND, or pheap COMMAND --help, says more; every command is also "
+           "pheap-COMMAND.\n"
            "Exit status: the program's own where one runs; 0 fine, 1 found something, 2 usage,\n"
            "3 refused, 4 damaged pool, 5 system error.\n");
     return EXIT_FINE;
@@ -76,6 +78,10 @@ static int dispatch(int argc, char **argv)
         help();
         return EXIT_USAGE;
     }
+    if (strcmp(argv[1], "help") == 0 && argc > 2) /* of one command */
+        return (command = command_named(argv[2]))
+                   ? command->run(2, (char *[]){argv[2], "--help", 0})
+                   : unknown_command(argv[2]);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0)
         return help();
@@ -97,7 +103,9 @@ int main(int argc, char **argv)
         execv("/proc/self/exe", argv);
     status = dispatch(argc, argv);
     /* Output that did not reach its file is an error too. */
+    errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout))
-        return report("", EXIT_SYSTEM, "cannot write to standard output");
+        return report("", EXIT_SYSTEM, "cannot write to standard output%s%s", errno ? ": " : "",
+                      errno ? strerror(errno) : "");
     return status;
 }

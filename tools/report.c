@@ -12,16 +12,33 @@
 #include <unistd.h>
 #include "core/base/options.h"
 
+const char *show_line(char *buffer, size_t size, const char *text)
+{
+    size_t used = 0;
+
+    for (; *text && used + 5 < size; text++) {
+        uint8_t byte = (uint8_t)*text;
+
+        if (byte < 0x20 || byte == 0x7f)
+            used += (size_t)sprintf(buffer + used, "\\x%02x", byte);
+        else
+            buffer[used++] = *text;
+    }
+    buffer[used] = 0;
+    return buffer;
+}
+
 int report(const char *command, int exit_status, const char *format, ...)
 {
-    char line[2048];
+    char line[2048], shown[4 * sizeof line];
     va_list args;
 
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     fflush(stdout);
-    fprintf(stderr, "pheap%s%s: %s\n", *command ? " " : "", command, line);
+    fprintf(stderr, "pheap%s%s: %s\n", *command ? " " : "", command,
+            show_line(shown, sizeof shown, line));
     return exit_status;
 }
 

@@ -19,6 +19,7 @@
 #include "tools/preload_env.h"
 #include "tools/program_check.h"
 #include "tools/resume.h"
+#include "tools/run_environment.h"
 
 #define NS_PER_S 1000000000ull
 
@@ -290,13 +291,14 @@ int command_run(int argc, char **argv)
 {
     static struct run run;
     struct problem why = {0};
-    int exit_status;
+    int exit_status, status = run_environment_take(&run.preload, &why);
 
-    run.preload.interval_ns = OPTIONS_INTERVAL_DEFAULT_NS;
     run.argv = argv;
     exit_status = parse_options(argc, argv, &run);
     if (exit_status >= 0)
         return exit_status;
+    if (status < 0)
+        return report_problem("run", NULL, &why);
     if (run_program(&run, argv[optind], &exit_status, &why) >= 0)
         return exit_status;
     exit_status = report_problem("run", NULL, &why);

@@ -182,7 +182,9 @@ int agent_start(struct agent_link *link, struct problem *why)
     long pid;
 
     if (status < 0)
-        return problem_set(why, status, "no address space for the agent: %s", status_text(status));
+        return problem_set(why, status,
+                           "no checkpoints: no address space for the agent: %s; raise ulimit -v",
+                           status_text(status));
     whole = agent->whole;
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
     call_stack = (uintptr_t)arena_alloc(&agent->core, CAPTURE_STACK_BYTES, PAGE_BYTES);

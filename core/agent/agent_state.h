@@ -111,6 +111,8 @@ struct agent {
     uint64_t stderr_device, stderr_inode;
     int reasons[AGENT_REASONS]; /* reported since the last success */
     bool long_pause_reported;
+    bool removal_reported;
+    uint64_t look_for_name_ns; /* is the pool still a file with a name? */
 };
 
 /* checkpoint.c */

@@ -43,6 +43,25 @@ static uint64_t doubled(uint64_t first_ns, uint32_t times, uint64_t last_ns)
     return smaller(first_ns, last_ns);
 }
 
+/* Writing to a file without a name fails nowhere: nobody would know before the restore. */
+static void look_for_name(struct agent *agent, uint64_t now_ns)
+{
+    struct problem note;
+    struct stat file;
+
+    if (agent->removal_reported || now_ns < agent->look_for_name_ns)
+        return;
+    agent->look_for_name_ns = now_ns + TICK_NS;
+    if (sys_fstat(agent->pool.fd, &file) < 0 || file.st_nlink > 0)
+        return;
+    agent->removal_reported = true;
+    (void)problem_set(&note, -ENOENT,
+                      "pool '%s' was removed: what is saved from now on cannot be resumed; the "
+                      "program goes on; start it again on another pool",
+                      agent->pool.path);
+    report_once(agent, -ENOENT, note.text);
+}
+
 static void succeeded(struct agent *agent, uint64_t began_ns, uint64_t now_ns)
 {
     uint64_t pause_ns = agent->last_pause_ns;
@@ -52,6 +71,7 @@ static void succeeded(struct agent *agent, uint64_t began_ns, uint64_t now_ns)
     agent->earliest_ns = now_ns + PAUSE_SHARE * pause_ns;
     agent->next_ns = larger(began_ns + agent->link->interval_ns, agent->earliest_ns);
     report_forget(agent);
+    look_for_name(agent, now_ns);
     if (pause_ns > LONG_PAUSE_NS && !agent->long_pause_reported) {
         struct problem note;
 

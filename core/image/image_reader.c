@@ -215,9 +215,9 @@ static int map_pages(struct image *image, uint64_t first_page, uint64_t end_page
     status = sys_failed((long)mapped) ? (int)(long)mapped : map_extents(&plan, fd);
     sys_close(fd);
     if (status < 0)
-        problem_set(why, status, "%s: cannot map generation %lu at 0x%lx: %s", image->pool->path,
+        problem_set(why, status, "%s: cannot map generation %lu at 0x%lx: %s%s", image->pool->path,
                     (unsigned long)image->generation.number, (unsigned long)base,
-                    status_text(status));
+                    status_text(status), status == -ENOMEM ? "; raise ulimit -v" : "");
     else
         status = read_fills(image, &plan, compares, why);
     if (status < 0 && !sys_failed((long)mapped))

@@ -45,7 +45,7 @@ static int absolute_path(char *out, size_t size, const char *path)
     return 0;
 }
 
-static int explain_open(int status, const char *path, enum pool_mode mode, struct problem *why)
+int pool_explain_open(int status, const char *path, enum pool_mode mode, struct problem *why)
 {
     struct stat info;
 
@@ -80,7 +80,7 @@ static int open_file(struct pool *pool, struct problem *why)
         return problem_set(why, STATUS_NOT_A_POOL,
                            "'%s' is a directory: name a file in it as the pool", pool->path);
     if (fd < 0)
-        return explain_open(fd, pool->path, pool->mode, why);
+        return pool_explain_open(fd, pool->path, pool->mode, why);
     pool->fd = fd;
     return 0;
 }

@@ -83,6 +83,11 @@ MUST_CHECK int pool_sync_directory(const char *path);
  */
 MUST_CHECK int pool_open(struct pool *pool, const char *path, enum pool_mode mode,
                          struct problem *why);
+
+/* Why a file could not be opened (status, from open) as a pool; returns the status to give. */
+MUST_CHECK int pool_explain_open(int status, const char *path, enum pool_mode mode,
+                                 struct problem *why);
+
 void pool_close(struct pool *pool);
 
 /*

@@ -154,9 +154,10 @@ static int batch_failure(const struct batch *batch, size_t index, struct problem
     const struct batch_call *call = &batch->calls[index];
     int status = call->result < 0 ? (int)call->result : -EIO;
 
-    return problem_set(why, status, "%s: system call %ld failed: %s",
-                       batch->what[index] ? batch->what[index] : "restore", (long)call->number,
-                       call->result < 0 ? status_text(status) : "not all was done");
+    return problem_set(why, status, "%s: %s (system call %ld)",
+                       batch->what[index] ? batch->what[index] : "restore",
+                       call->result < 0 ? status_text(status) : "not all was done",
+                       (long)call->number);
 }
 
 int batch_run(struct batch *batch, struct tracee *tracee, struct problem *why)

@@ -187,8 +187,9 @@ void rebuild_identity(struct rebuild *rebuild)
     const struct process_image *image = rebuild->image;
     struct batch *batch = rebuild->batch;
 
-    batch_add(batch, image->directory, SYS_chdir,
-              BATCH_ARGS(batch_string(batch, image->directory)));
+    batch_add(batch,
+              rebuild_text(rebuild, "its working directory %s must be there", image->directory),
+              SYS_chdir, BATCH_ARGS(batch_string(batch, image->directory)));
     batch_add(batch, "umask", SYS_umask, BATCH_ARGS(image->process->umask & 0777));
     if (image->process->personality != rebuild->personality_now)
         batch_add(batch, "personality", SYS_personality, BATCH_ARGS(image->process->personality));

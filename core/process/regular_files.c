@@ -163,19 +163,22 @@ int regular_file_check(const struct process_image *image,
     if (process_image_content(image, record->device, record->inode) != NULL)
         return 0; /* it is put back, if need be: recovery/restore looks at it */
     if (status != 0)
-        return problem_set(why, STATUS_CHANGED, "%s, which the program had open: %s",
-                           description->path, status_text(status));
+        return problem_set(
+            why, STATUS_CHANGED,
+            "%s, which the program had open: %s; put it back, or start the program afresh",
+            description->path, status_text(status));
     if (record->kind != DESCRIPTION_REGULAR)
         return 0;
     if (stat.st_ino != record->inode || !S_ISREG(stat.st_mode) ||
         record->value != file_birth_ns(description->path))
         return problem_set(why, STATUS_CHANGED,
-                           "%s, which the program had open, is now another file",
+                           "%s, which the program had open, is now another file; put the old one "
+                           "back, or start the program afresh",
                            description->path);
     if ((uint64_t)stat.st_size < record->size && same_stream(image, record, &stat) < 0)
         return problem_set(why, STATUS_CHANGED,
                            "%s has %lu bytes now, %lu at the checkpoint: what is missing cannot be "
-                           "made up",
+                           "made up; put it back, or try an older generation (-g)",
                            description->path, (unsigned long)stat.st_size,
                            (unsigned long)record->size);
     return 0;

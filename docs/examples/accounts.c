@@ -10,6 +10,7 @@
  *
  * Build it with `cc accounts.c $(pkg-config --cflags --libs pheap)`.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <pheap.h>
 #include <stdio.h>
@@ -93,11 +94,17 @@ static void commit(struct pheap_tx *tx)
 
 static void add_account(const char *name)
 {
-    struct pheap_tx *tx = begin();
+    struct pheap_tx *tx;
     void *place;
     struct account *account;
-    int status = pheap_tx_alloc(tx, sizeof *account, TYPE_ACCOUNT, &place);
+    int status;
 
+    if (find(name)) {
+        fprintf(stderr, "accounts: there is an account '%s' already\n", name);
+        exit(1);
+    }
+    tx = begin();
+    status = pheap_tx_alloc(tx, sizeof *account, TYPE_ACCOUNT, &place);
     if (status < 0)
         fail("alloc", status);
     account = place;
@@ -115,7 +122,7 @@ static int pay(struct pheap_tx *tx, struct account *account, int64_t amount)
     account->balance += amount;
     if (account->balance >= 0)
         return 1;
-    printf("%s has not got that much\n", account->name);
+    fprintf(stderr, "accounts: '%s' has not got that much\n", account->name);
     pheap_tx_abort(tx);
     return 0;
 }
@@ -139,38 +146,82 @@ static void list(void)
 
 static int usage(void)
 {
-    fputs("usage: accounts FILE open|pay|move|drop|list [NAME [NAME] [AMOUNT]]\n", stderr);
+    fputs("usage: accounts FILE list\n"
+          "       accounts FILE open|drop NAME\n"
+          "       accounts FILE pay NAME AMOUNT\n"
+          "       accounts FILE move NAME NAME AMOUNT\n",
+          stderr);
     return 2;
+}
+
+/* A whole number; the last word of a command. */
+static int64_t amount_of(const char *word)
+{
+    char *end;
+    long amount;
+
+    errno = 0;
+    amount = strtol(word, &end, 10);
+    if (end == word || *end || errno) {
+        fprintf(stderr, "accounts: '%s' is no amount: a whole number is expected\n", word);
+        exit(2);
+    }
+    return amount;
+}
+
+static int do_pay(const char *name, int64_t amount)
+{
+    struct account *account = need(name);
+    struct pheap_tx *tx = begin();
+
+    if (!pay(tx, account, amount))
+        return 1;
+    commit(tx);
+    return 0;
+}
+
+static int do_move(const char *from_name, const char *to_name, int64_t amount)
+{
+    struct account *from = need(from_name), *to = need(to_name);
+    struct pheap_tx *tx = begin();
+
+    if (!pay(tx, from, -amount) || !pay(tx, to, amount))
+        return 1;
+    commit(tx);
+    return 0;
+}
+
+static int run(int argc, char **argv)
+{
+    const char *verb = argv[2];
+
+    if (strcmp(verb, "list") == 0)
+        list();
+    else if (strcmp(verb, "open") == 0)
+        add_account(argv[3]);
+    else if (strcmp(verb, "drop") == 0)
+        drop_account(argv[3]);
+    else if (strcmp(verb, "pay") == 0)
+        return do_pay(argv[3], amount_of(argv[argc - 1]));
+    else
+        return do_move(argv[3], argv[4], amount_of(argv[argc - 1]));
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    const char *verb = argc > 2 ? argv[2] : "";
-    struct pheap_tx *tx;
+    static const struct {
+        const char *verb;
+        int argc;
+    } commands[] = {{"list", 3}, {"open", 4}, {"drop", 4}, {"pay", 5}, {"move", 6}};
+    int status;
 
-    if (argc < 3)
-        return usage();
-    open_heap(argv[1], strcmp(verb, "list") == 0);
-    if (strcmp(verb, "list") == 0) {
-        list();
-    } else if (strcmp(verb, "open") == 0 && argc == 4 && !find(argv[3])) {
-        add_account(argv[3]);
-    } else if (strcmp(verb, "pay") == 0 && argc == 5) {
-        struct account *account = need(argv[3]);
-
-        tx = begin();
-        if (pay(tx, account, atoll(argv[4])))
-            commit(tx);
-    } else if (strcmp(verb, "move") == 0 && argc == 6) {
-        struct account *from = need(argv[3]), *to = need(argv[4]);
-
-        tx = begin();
-        if (pay(tx, from, -atoll(argv[5])) && pay(tx, to, atoll(argv[5])))
-            commit(tx);
-    } else if (strcmp(verb, "drop") == 0 && argc == 4) {
-        drop_account(argv[3]);
-    } else {
-        return usage();
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (argc != commands[i].argc || strcmp(argv[2], commands[i].verb) != 0)
+            continue;
+        open_heap(argv[1], strcmp(argv[2], "list") == 0);
+        status = run(argc, argv);
+        return pheap_close(heap) < 0 ? 1 : status;
     }
-    return pheap_close(heap) < 0;
+    return usage();
 }

@@ -63,7 +63,8 @@ static struct table *table;
 
 static int fail(const char *what, int error)
 {
-    fprintf(stderr, "table: %s: %s\n", what, pheap_error_text(error));
+    fprintf(stderr, "table: %s: %s\n", what,
+            error == -ENOENT ? "there is no row with this id" : pheap_error_text(error));
     return 1;
 }
 
@@ -495,18 +496,36 @@ static int usage(void)
     return 2;
 }
 
+/* argv[n] as a number, `absent` if there is none. */
+static uint64_t number_of(int argc, char **argv, int n, uint64_t absent)
+{
+    char *end;
+    uint64_t number;
+
+    if (argc <= n)
+        return absent;
+    errno = 0;
+    number = strtoull(argv[n], &end, 10);
+    if (end != argv[n] && !*end && !errno)
+        return number;
+    fprintf(stderr, "table: '%s' is no number\n", argv[n]);
+    exit(2);
+}
+
 static int command(int argc, char **argv)
 {
     const char *name = argv[2];
-    uint64_t id = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
-    uint64_t count = argc > 4 ? strtoull(argv[4], NULL, 10) : UINT64_MAX;
-    struct cursor cursor = {.order = strcmp(name, "by-name") == 0 ? BY_NAME : BY_ID, .key.id = id};
+    bool lists_names = strcmp(name, "by-name") == 0,
+         lists = lists_names || strcmp(name, "by-id") == 0;
+    uint64_t id = lists_names ? 0 : number_of(argc, argv, 3, 0);
+    uint64_t count = lists ? number_of(argc, argv, 4, UINT64_MAX) : 0;
+    struct cursor cursor = {.order = lists_names ? BY_NAME : BY_ID, .key.id = id};
     int status = 0;
 
     if (strcmp(name, "add") == 0 && argc == 6)
-        status = table_add(id, argv[4], strtoll(argv[5], NULL, 10));
+        status = table_add(id, argv[4], (int64_t)number_of(argc, argv, 5, 0));
     else if (strcmp(name, "set") == 0 && argc == 6)
-        status = table_set(id, argv[4], strtoll(argv[5], NULL, 10));
+        status = table_set(id, argv[4], (int64_t)number_of(argc, argv, 5, 0));
     else if (strcmp(name, "remove") == 0 && argc == 4)
         status = table_remove(id);
     else if (strcmp(name, "get") == 0 && argc == 4)
@@ -515,11 +534,9 @@ static int command(int argc, char **argv)
         return check();
     else if (strcmp(name, "run") == 0 && argc == 5)
         return run((unsigned)id, strtod(argv[4], NULL));
-    else if (strcmp(name, "by-id") == 0 && argc <= 5)
-        return list(cursor, count);
-    else if (strcmp(name, "by-name") == 0 && argc <= 5) {
-        cursor.key.id = 0;
-        snprintf(cursor.key.name, sizeof cursor.key.name, "%s", argc > 3 ? argv[3] : "");
+    else if (lists && argc <= 5) {
+        if (lists_names)
+            snprintf(cursor.key.name, sizeof cursor.key.name, "%s", argc > 3 ? argv[3] : "");
         return list(cursor, count);
     } else
         return usage();

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "core/base/sys.h"
+#include "core/pool/pool.h"
 
 static check_step *const steps[] = {
     check_superblocks, check_generations, check_indexes, check_log,
@@ -90,7 +91,7 @@ static int open_file(struct checking *checking)
     int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 
     if (fd < 0)
-        return problem_set(checking->why, fd, "cannot open '%s': %s", path, status_text(fd));
+        return pool_explain_open(fd, path, POOL_READ, checking->why);
     checking->fd = fd;
     return judge_file(checking);
 }

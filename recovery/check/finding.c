@@ -56,7 +56,7 @@ static const struct {
     [HP_LARGE] = {"HP-10", "a large block is larger than its span"},
     [HP_THREADS] = {"HP-11", "a thread heap makes no sense"},
     [HP_TABLE] = {"HP-12", "a hardened slab's table makes no sense"},
-    [HP_NEWER] = {"HP-13", "the heap was written by a newer pheap"},
+    [HP_VERSION] = {"HP-13", "the heap was written by another version of pheap"},
     [HP_LOCK] = {"HP-14", "a lock of the heap is held by what is no thread"},
     [PF_HEADER] = {"PF-1", "the header of the heap's profile makes no sense"},
     [PF_STACK] = {"PF-2", "a stack of the profile makes no sense"},

@@ -64,7 +64,7 @@ enum finding_kind {
     HP_LARGE,
     HP_THREADS,
     HP_TABLE,
-    HP_NEWER,
+    HP_VERSION,
     HP_LOCK,
     PF_HEADER,
     PF_STACK,

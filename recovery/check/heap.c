@@ -61,8 +61,8 @@ static bool check_header(struct heap_view *view)
                    SLOT_BASE(heap->slot) == view->base && heap->mode <= HEAP_ANNOUNCED;
 
     if (heap->magic == HEAP_MAGIC && heap->version != HEAP_VERSION)
-        heap_tell(view, heap->version > HEAP_VERSION ? HP_NEWER : HP_HEADER, view->base,
-                  "a version that this pheap knows", "%u", heap->version);
+        heap_tell(view, heap->version ? HP_VERSION : HP_HEADER, view->base,
+                  "the version that this pheap knows", "%u", heap->version);
     else if (!is_heap && !is_opened_heap(view))
         heap_tell(view, HP_HEADER, view->base, "the header of a heap in this slot",
                   "magic 0x%lx, slot %u, %lu bytes, mode %u", heap->magic, heap->slot,

@@ -112,7 +112,7 @@ bool view_is_locked(struct heap_view *view, uint64_t lock_address)
 void heap_tell(struct heap_view *view, enum finding_kind kind, uint64_t address,
                const char *expected, const char *found, ...)
 {
-    bool is_harmless = kind == HP_NEWER || kind == OH_DANGLING || kind == OH_TYPE;
+    bool is_harmless = kind == HP_VERSION || kind == OH_DANGLING || kind == OH_TYPE;
     uint64_t frame = frame_of(view, address >> FRAME_SHIFT);
     struct place place = {frame == FRAME_NONE ? PLACE_UNKNOWN
                                               : (frame << FRAME_SHIFT) + address % FRAME_BYTES,

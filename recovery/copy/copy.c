@@ -17,6 +17,7 @@
 #include "core/pool/superblock.h"
 #include "recovery/check/check.h"
 #include "recovery/copy/copying.h"
+#include "recovery/copy/unfinished.h"
 
 #define ARENA_BYTES     (16ull << 30) /* reserved, not used: indexes of very large pools */
 #define PROGRESS_FRAMES 4096u
@@ -281,11 +282,10 @@ static int open_output(struct copying *copying, char *temporary, size_t size)
         return problem_set(copying->why, -ENAMETOOLONG, "cannot make '%s': %s", to,
                            status_text(-ENAMETOOLONG));
     if (!copying->request->replaces && sys_stat(to, &info) == 0)
-        return problem_set(copying->why, STATUS_REFUSED,
-                           "'%s' exists: name another file, or remove it first", to);
-    copying->output.fd = sys_open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        return problem_set(copying->why, STATUS_REFUSED, "'%s' exists: name another file", to);
+    copying->output.fd = unfinished_create(temporary);
     if (copying->output.fd < 0)
-        return problem_set(copying->why, copying->output.fd, "cannot make '%s': %s", temporary,
+        return problem_set(copying->why, copying->output.fd, "cannot make '%s': %s", to,
                            status_text(copying->output.fd));
     return 0;
 }
@@ -307,6 +307,7 @@ int pool_copy(const struct copy_request *request, uint64_t *bytes, struct proble
         status = give_name(&copying, temporary);
     if (status < 0)
         (void)sys_call(SYS_unlinkat, AT_FDCWD, temporary, 0);
+    unfinished_end();
     *bytes = copying.output.next_frame << FRAME_SHIFT;
     clean_up(&copying);
     return status;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "core/base/sys.h"
 #include "core/tx/opened.h"
+#include "recovery/copy/unfinished.h"
 #include "recovery/move/moving.h"
 
 #define CHECKPOINT_NS 5000000000u
@@ -102,13 +103,17 @@ int moving_write(const struct moving *moving, struct problem *why)
     int status;
 
     snprintf(temporary, sizeof temporary, "%s.copy-%d", moving->to, sys_getpid());
+    unfinished_begin(temporary);
     status = pool_create(temporary, moving->slot, moving->keep, why);
-    if (status < 0)
+    if (status < 0) {
+        unfinished_end();
         return status;
+    }
     status = write_to(temporary, moving, why);
     if (status == 0)
         status = give_name(temporary, moving->to, why);
     if (status < 0)
         (void)sys_call(SYS_unlink, temporary);
+    unfinished_end();
     return status;
 }

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "recovery/copy/unfinished.h"
 #include "recovery/view/core_notes.h"
 
 enum fill { FILL_NONE, FILL_SAVED, FILL_FIRST_PAGE, FILL_ALL };
@@ -243,7 +244,7 @@ int core_file_write(struct view *view, const char *path, struct core_file *out, 
         return status;
     out->threads = view->process.thread_count;
     place_contents(&core);
-    core.fd = sys_open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    core.fd = unfinished_create(path);
     if (core.fd < 0)
         return problem_set(why, core.fd, "%s: %s; a core file is written to a new file", path,
                            status_text(core.fd));
@@ -251,9 +252,11 @@ int core_file_write(struct view *view, const char *path, struct core_file *out, 
     if (status == 0)
         status = write_contents(&core, &damage);
     sys_close(core.fd);
+    if (status < 0)
+        sys_call(SYS_unlinkat, AT_FDCWD, path, 0);
+    unfinished_end();
     if (status == 0)
         return 0;
-    sys_call(SYS_unlinkat, AT_FDCWD, path, 0);
     return status == STATUS_DAMAGED
                ? problem_set(why, status, "%s", damage.text)
                : problem_set(why, status, "%s: cannot write a core file of %lu bytes: %s", path,

@@ -7,8 +7,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, SYSTEM, USAGE, check,  # noqa: E402
-                        check_equal, expect, main, test)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, SYSTEM, USAGE, Failure,  # noqa: E402
+                        check, check_equal, expect, main, test)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 CHURN = """
@@ -104,6 +104,34 @@ def what_cannot_be_copied_is_refused_and_nothing_changes(place):
     before, names = digest(pool), files(place)
     expect(place.pheap("recover", "--compact", pool), DAMAGED, f"generation {generation['number']} is not whole")
     check_equal((digest(pool), files(place)), (before, names), "content of the pool, files")
+
+
+def ended_half_way(place, pool, *arguments):
+    """Ends the tool by SIGTERM as soon as it has made a file, and looks what it has left."""
+    names = files(place)
+    for _ in range(50):
+        tool = place.start(PHEAP, *arguments, pool)
+        while tool.running() and files(place) == names:
+            pass
+        tool.popen.terminate()
+        if tool.wait() == -signal.SIGTERM:
+            check_equal(files(place), names, f"files after a signal to pheap {' '.join(arguments)}")
+            return
+        for name in set(files(place)) - set(names):  # it was faster
+            os.unlink(place.path(name))
+    raise Failure("the tool was never half-way")
+
+
+@test
+def what_a_signal_ends_half_way_leaves_no_file(place):
+    pool, _ = killed(place, PYTHON, "-c", "import os\nkept = os.urandom(30 << 20)\nwhile True: pass", count=2)
+    before = digest(pool)
+    ended_half_way(place, pool, "recover", "--clone", place.path("clone"))
+    ended_half_way(place, pool, "recover", "--compact", "-o", place.path("clone"))
+    ended_half_way(place, pool, "inspect", "--core", place.path("core"))
+    check_equal(digest(pool), before, "content of the pool")
+    ended_half_way(place, pool, "recover", "--compact")
+    expect(place.pheap("recover", "--check", pool), FINE)
 
 
 @test

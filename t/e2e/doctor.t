@@ -94,6 +94,12 @@ def a_program_is_looked_at_and_not_run(place):
     check_in("malloc of its own", found["allocator"]["found"], "a program with its own malloc")
     found = findings(place, FINE, "--no-trial", shutil.which("sleep"))
     check_in("C library", found["allocator"]["found"], "an ordinary program")
+    found = findings(place, FINE, "--no-trial", PHEAP)  # it has the words that it looks for
+    check_in("C library", found["allocator"]["found"], "pheap itself")
+    mark, marked = place.write("mark", "any"), place.path("marked")
+    expect(place.run("objcopy", "--add-section", f".go.buildinfo={mark}", shutil.which("sleep"), marked), FINE)
+    found = findings(place, FOUND, "--no-trial", marked)
+    check_in("Go program", found["allocator"]["found"], "a program of Go's linker")
 
 
 @test

@@ -39,6 +39,8 @@ def rows_are_found_by_id_and_by_name(place):
     check_equal(table("get", "3"), ["3 aaa 25"], "a row")
     table("remove", "5")
     table("get", "5", status=1)
+    table("get", "five", status=2)
+    table("add", "7", "eve", "1O", status=2)
     check_equal(table("check"), ["2 rows, amounts 55"], "check")
     expect(place.pheap("recover", "--check", data), FINE)
 

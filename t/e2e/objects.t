@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from killed_server import newest_generation  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, check, check_equal,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, FINE, PHEAP, PYTHON, REFUSED, SYSTEM, check, check_equal,  # noqa: E402
                         check_in, main, wait_until)
 from state_program import add_both, killed_and_restored, report, started  # noqa: E402
 
@@ -177,10 +177,23 @@ def a_file_that_is_nowhere_is_named(place):
     done = place.pheap("restore", pool)
     check_equal(done.status, REFUSED, "status of the restore")
     check_in("log, which the program had open", done.stderr(), "its message")
+    check_in("put it back", done.stderr(), "what to do")
+
+
+def a_working_directory_that_is_gone_is_named(place):
+    pool, directory = place.path("pool"), place.make_directory("work")
+    process = place.start(PHEAP, "run", "-i", "0", pool, "sleep", "1000", cwd=directory)
+    wait_until(lambda: place.pheap("checkpoint", pool).status == FINE, 30, "a checkpoint")
+    process.kill()
+    os.rmdir(directory)
+    done = place.pheap("restore", pool)
+    check_equal(done.status, SYSTEM, "status of the restore")
+    check_in(f"its working directory {directory} must be there: no such file or directory", done.stderr(), "its message")
 
 
 add_both(objects_are_the_same_after_two_restores,
          system_v_shared_memory_is_the_same_after_two_restores,
          much_without_a_name_comes_back, too_much_without_a_name_is_refused,
-         a_file_that_was_renamed_is_found, a_file_that_is_nowhere_is_named)
+         a_file_that_was_renamed_is_found, a_file_that_is_nowhere_is_named,
+         a_working_directory_that_is_gone_is_named)
 main()

@@ -10,8 +10,8 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, ROOT, Skip, check, check_equal,  # noqa: E402
-                        check_in, descendants, main, test, wait_until)
+from pheap_test import (BUILT_PROGRAMS, LIBRARY, PHEAP, ROOT, USAGE, Skip, check, check_equal,  # noqa: E402
+                        check_in, descendants, expect, main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 EXAMPLES = os.path.join(ROOT, "docs", "examples", "service")
@@ -35,6 +35,13 @@ def start_appending(place, output, *command):
 def outer_pid(place, pool):
     program = place.inspect(pool)["program"] if place.newest(pool) else None
     return program["outer_pid"] if program else 0
+
+
+@test
+def the_scripts_say_how_they_are_called(place):
+    for script in ("supervise.sh", "batch.sh"):
+        expect(place.run(os.path.join(EXAMPLES, script), place.path("pool")), USAGE, f"usage: {script} POOL COMMAND...")
+        check(not os.path.exists(place.path("pool")), "a pool was made")
 
 
 @test

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, USAGE, check,  # noqa: E402
+from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, PHEAP, REFUSED, ROOT, SYSTEM, USAGE, check,  # noqa: E402
                         check_equal, check_in, expect, main, test)
 
 COMMANDS = ("run", "checkpoint", "restore", "inspect", "recover", "doctor")
@@ -94,8 +94,39 @@ def options_behind_the_command_belong_to_it(place):
 
 
 @test
+def help_of_one_command_is_that_of_its_option(place):
+    for command in COMMANDS:
+        asked = place.pheap("help", command)
+        expect(asked, FINE)
+        check_equal(asked.stdout(), place.pheap(command, "--help").stdout(), f"help {command}")
+    expect(place.pheap("help", "insepct"), USAGE, "no command 'insepct' (did you mean 'inspect'?)")
+
+
+@test
 def output_that_cannot_be_written_is_an_error(place):
-    expect(place.pheap("--help", stdout="/dev/full"), 5, "standard output")
+    expect(place.pheap("--help", stdout="/dev/full"), 5, "standard output: No space left on device")
+
+
+@test
+def a_message_is_one_line_whatever_the_path_has_in_it(place):
+    pool = place.path("two\nlines\033[1m")
+    for command in (["inspect"], ["restore"], ["checkpoint"], ["recover", "--check"]):
+        done = place.pheap(*command, pool)
+        expect(done, SYSTEM, "no pool '", r"two\x0alines\x1b[1m': no such file")
+        check_equal(done.stderr().count("\n"), 1, f"lines of {done.stderr()!r}")
+    expect(place.pheap("run", pool, "true"), FINE)
+    done = place.pheap("inspect", pool)
+    check_equal(done.stdout().splitlines()[0], place.path(r"two\x0alines\x1b[1m"), "the heading")
+
+
+@test
+def a_limit_of_address_space_is_named(place):
+    pool = place.path("pool")
+    done = place.run("sh", "-c", f"ulimit -v 200000; exec {PHEAP} run -i 50ms {pool} sleep 0.2")
+    expect(done, FINE, "no checkpoints: no address space for the agent", "raise ulimit -v")
+    expect(place.pheap("run", "--at-exit", pool, "true"), FINE)
+    done = place.run("sh", "-c", f"ulimit -v 500000; exec {PHEAP} inspect {pool} heap")
+    expect(done, SYSTEM, "cannot map generation", "raise ulimit -v")
 
 
 @test
@@ -115,6 +146,39 @@ def the_environment_of_the_program_has_the_preload_once_and_keeps_what_was_there
     check(values["PHEAP_OWNER"].startswith(f"{done.pid}:"), f"PHEAP_OWNER of {done.pid}: {values}")
     check("PHEAP_FRESH" not in values, f"{values}")
     check_equal(int(values["PHEAP_SLOT"]), place.inspect(pool)["slot"], "PHEAP_SLOT")
+
+
+@test
+def run_takes_what_its_environment_says_and_no_option_does(place):
+    def variables(*options, **environment):
+        pool = place.path("pool")
+        if os.path.exists(pool):
+            os.unlink(pool)
+        done = place.run(PHEAP, "run", *options, pool, "sh", "-c", "env | grep ^PHEAP_", environment=environment)
+        expect(done, FINE)
+        return dict(line.split("=", 1) for line in done.stdout().splitlines()), done.stderr()
+
+    asked = {"PHEAP_INTERVAL": "5s", "PHEAP_KEEP": "7", "PHEAP_DIRTY": "2M", "PHEAP_ON_TERM": "1"}
+    values, said = variables(**asked)
+    check_equal([values.get(name) for name in asked], ["5000000000", "7", str(2 << 20), "1"], "taken")
+    check_equal(said, "", "said about it")
+    values, _ = variables("-i", "3s", "-k", "2", "--dirty", "0", **asked)
+    check_equal([values.get(name) for name in asked], ["3000000000", "2", None, "1"], "options are stronger")
+    values, _ = variables(PHEAP_OWNER="1:2:0", **asked)
+    check_equal([values.get(name) for name in asked], ["1000000000", None, None, None], "of an outer program")
+    _, said = variables(PHEAP_INTERVALL="5s", PHEAP_SOMETHING_ELSE="1")
+    check_equal(said.count("\n"), 1, said)
+    check_in("PHEAP_INTERVALL means nothing (did you mean 'PHEAP_INTERVAL'?)", said, "a typo")
+
+
+@test
+def run_refuses_variables_that_it_does_not_understand_and_makes_no_pool(place):
+    pool = place.path("pool")
+    for name, value in (("INTERVAL", "soon"), ("KEEP", "17"), ("DIRTY", "1K"), ("FILES", "all"), ("TRACK", "magic"),
+                        ("FREEZE", "ice"), ("CRASH", "no"), ("CHILDREN", "kill"), ("DENY", "x"), ("PROFILE", "x")):
+        done = place.run(PHEAP, "run", pool, "true", environment={f"PHEAP_{name}": value})
+        expect(done, USAGE, f"pheap run: PHEAP_{name}={value}")
+        check(not os.path.exists(pool), "a pool was made")
 
 
 @test

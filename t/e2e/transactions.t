@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS, USAGE,  # noqa: E402
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS, USAGE,  # noqa: E402
                         check, check_equal, check_in, expect, expect_whole, main, test, wait_until)
 
 PROGRAM = os.path.join(BUILT_PROGRAMS, "transfers")
@@ -145,9 +145,12 @@ def the_example_keeps_accounts(place):
                      os.path.join(ROOT, "docs/examples/accounts.c"), "-o", binary,
                      "-L" + library, "-lpheap", "-Wl,-rpath," + library)
     expect(done, FINE)
-    for words in ("open ann", "open bob", "pay ann 100", "move ann bob 30", "move ann bob 71",
-                  "open cid", "drop cid"):
+    for words in ("open ann", "open bob", "pay ann 100", "move ann bob 30", "open cid", "drop cid"):
         expect(place.run(binary, heap, *words.split()), FINE)
+    for words, status, why in (("move ann bob 71", FOUND, "'ann' has not got that much"), ("pay ann ten", USAGE, "'ten'"),
+                               ("pay ann 1 2", USAGE, "usage"), ("open ann", FOUND, "'ann' already"),
+                               ("pay dan 1", FOUND, "no account 'dan'")):
+        expect(place.run(binary, heap, *words.split()), status, why)
     listed = place.run(binary, heap, "list").stdout()
     check_equal([line.split() for line in listed.splitlines()], [["ann", "70"], ["bob", "30"]],
                 "accounts")

@@ -106,14 +106,18 @@ def a_full_disk_met_by_the_interval_is_reported_once(place):
 
 
 @test
-def a_removed_pool_does_not_stop_the_program(place):
+def a_removed_pool_does_not_stop_the_program_and_is_said_once(place):
     directory = place.make_directory("directory")
-    process = start_sleeper(place, os.path.join(directory, "pool"), options=("-i", "50ms"))
-    place.wait_generation(os.path.join(directory, "pool"), 1, process)
+    pool = os.path.join(directory, "pool")
+    process = start_sleeper(place, pool, options=("-i", "50ms"))
+    place.wait_generation(pool, 1, process)
+    check("was removed" not in process.stderr(), "said before it is so")
     shutil.rmtree(directory)
+    wait_until(lambda: f"pool '{pool}' was removed" in process.stderr(), 30, "a line about the pool")
     lines = len(process.stdout().splitlines())
     wait_until(lambda: len(process.stdout().splitlines()) > lines + 50, 20, "more output")
     check(process.running(), "the program goes on")
+    check_equal(process.stderr().count("was removed"), 1, "how often it is said")
     process.kill()
 
 
@@ -218,7 +222,7 @@ def a_shared_mapping_that_cannot_be_restored_is_named_at_the_checkpoint(place):
 
 
 def killed_copy(place):
-    program = place.path("program")
+    program = place.path("counter")
     shutil.copy(COUNTER, program)
     place.give(program)
     pool = place.path("pool")

@@ -175,6 +175,21 @@ static void a_lock_that_nobody_can_hold_is_found(void)
     heap->threads_lock.word = 0;
 }
 
+/* After an upgrade, say: nobody is to repair what is whole. */
+static void a_heap_of_another_version_is_no_damage(void)
+{
+    const uint32_t was = heap->version, versions[] = {was - 1, was + 1};
+
+    for (unsigned i = 0; i < 2; i++) {
+        heap->version = versions[i];
+        save_heap();
+        CHECK_EQ(check_now(), SEVERITY_HARMLESS);
+        CHECK_EQ(last.kind, HP_VERSION);
+        pool_close(&pool);
+    }
+    heap->version = was;
+}
+
 static void a_write_to_a_freed_block_is_found_at_its_slab(void)
 {
     uint64_t *block = heap_malloc(48), was;
@@ -468,6 +483,7 @@ int main(int argc, char **argv)
     RUN(heaps_that_malloc_has_made_are_fine);
     RUN(what_is_torn_under_a_lock_is_not_looked_at);
     RUN(a_lock_that_nobody_can_hold_is_found);
+    RUN(a_heap_of_another_version_is_no_damage);
     RUN(a_write_to_a_freed_block_is_found_at_its_slab);
     RUN(a_header_may_say_anything);
     RUN(descriptors_may_say_anything);

@@ -2,8 +2,8 @@
  * crash_test.c - operations on the tree by number, so that what a killed run has left can be
  * compared with an undisturbed one.
  *
- *     crash_test run POOL SEED FROM        operations FROM, FROM + 1, ... for ever; the number of
- * each that was done, a line crash_test apply POOL SEED FROM TO   operations FROM to TO - 1
+ *     crash_test run POOL SEED FROM        operations FROM, FROM + 1, ... for ever, a line each
+ *     crash_test apply POOL SEED FROM TO   operations FROM to TO - 1
  *     crash_test dump POOL                 the tree, a line a file, sorted: all but times
  *
  * Killed after line n, `dump` of the pool must equal that of another one to which 0 to n, or to n +
@@ -174,9 +174,13 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
     uint64_t from = argc > 4 ? strtoull(argv[4], NULL, 10) : 0;
     uint64_t to = argc > 5 ? strtoull(argv[5], NULL, 10) : UINT64_MAX;
+    const char *verb = argc > 2 ? argv[1] : "";
 
-    if (argc < 3 || (strcmp(argv[1], "dump") != 0 && argc < 5)) {
-        fprintf(stderr, "usage: crash_test run|apply|dump POOL [SEED FROM [TO]]\n");
+    if (!(strcmp(verb, "dump") == 0 && argc == 3) && !(strcmp(verb, "run") == 0 && argc == 5) &&
+        !(strcmp(verb, "apply") == 0 && argc == 6)) {
+        fprintf(stderr, "usage: crash_test dump POOL\n"
+                        "       crash_test run POOL SEED FROM\n"
+                        "       crash_test apply POOL SEED FROM TO\n");
         return 2;
     }
     if (files_open(&files, argv[2], problem, sizeof problem) < 0) {

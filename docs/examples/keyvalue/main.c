@@ -62,10 +62,20 @@ static void watch(int fd, void *client, uint32_t events, int how)
         fail("epoll", strerror(errno));
 }
 
+static uint16_t port_number(const char *port)
+{
+    char *end;
+    long number = strtol(port, &end, 10);
+
+    if (end == port || *end || number < 1 || number > 65535)
+        fail(port, "a port is a number from 1 to 65535");
+    return (uint16_t)number;
+}
+
 static void listen_at(const char *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(port)),
+                                  .sin_port = htons(port_number(port)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
 

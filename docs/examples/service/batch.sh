@@ -6,6 +6,7 @@
 # is preempted, the batch system sends SIGTERM to this script: a checkpoint, then the end with status 143, and
 # the job is queued again. POOL is on a file system that the next node has too. Only for programs whose
 # executable and libraries are the same on all nodes.
+[ $# -ge 2 ] || { echo "usage: batch.sh POOL COMMAND..." >&2; exit 2; }
 pool=$1
 shift
 child=

@@ -2,6 +2,7 @@
 # supervise.sh POOL COMMAND... - keeps a program running where there is no service manager: when it is
 # killed it goes on from its last checkpoint. SIGTERM to this script is a checkpoint and the end of both; the next
 # start of the script resumes. It ends, with the program's status, when the program ends by itself.
+[ $# -ge 2 ] || { echo "usage: supervise.sh POOL COMMAND..." >&2; exit 2; }
 pool=$1
 shift
 stopping= child=
