@@ -14,6 +14,7 @@ from pheap_test import (BUILT_PROGRAMS, FINE, LIBRARY, NOBODY, PHEAP, PYTHON, RE
                         add_test, check, check_equal, check_in, describe_process, expect, main, test, wait_until)
 
 DESCRIPTORS = 10  # what checkpoints take
+RESTORE_DESCRIPTORS = 13
 # Ends when the file is there, and says what is left of its limits.
 WAITER = """
 import os, resource, time
@@ -125,6 +126,35 @@ add_test("with few descriptors, and no more to have, a program has checkpoints o
          any_number_of_descriptors(True))
 
 
+def a_restore_with_descriptors(place):
+    pool = place.path("pool")
+    process = limited(place, "--nofile=9:", pool)
+    place.wait_generation(pool, 1, process)
+    process.kill()
+    for count in (5, 9, RESTORE_DESCRIPTORS - 1):
+        refused = place.run("prlimit", f"--nofile={count}:{count}", "--", PHEAP, "restore", pool)
+        expect(refused, REFUSED, f"takes {RESTORE_DESCRIPTORS} descriptors", f"RLIMIT_NOFILE, is {count};")
+        one_line(refused)
+    for limit in (RESTORE_DESCRIPTORS, 16, 30):
+        resumed = place.start("prlimit", f"--nofile={limit}:{limit}", "--", PHEAP, "restore", pool)
+        resumed.resumed()
+        place.wait_generation(pool, place.newest(pool) + 1, resumed)
+        resumed.kill(signal.SIGTERM)
+    resumed = place.start("prlimit", "--nofile=6:", "--", PHEAP, "restore", pool)
+    resumed.resumed()
+    end(place, resumed)
+    check_in("(9, ", process.stdout(), "the limit on descriptors of the resumed program")
+
+
+def restored_with_descriptors_as_nobody(place):
+    a_restore_with_descriptors(place)
+
+
+restored_with_descriptors_as_nobody.uid = NOBODY
+add_test("a restore makes do with few descriptors, or says how many it takes", a_restore_with_descriptors)
+add_test("so does one without privilege", restored_with_descriptors_as_nobody)
+
+
 def limits_of_its_own(place):
     """The agent was there before; after a restore it is there before the limits are."""
     pool = place.path("pool")
@@ -185,6 +215,20 @@ def an_agent_that_may_not_wait_for_descriptors_ends_with_a_killed_program(place)
 @test
 def an_agent_that_may_not_wait_for_descriptors_ends_with_a_program_that_ends(place):
     lowered_from_outside(place, False)
+
+
+@test
+def a_restorer_that_may_not_wait_for_descriptors_ends_with_its_program(place):
+    pool = place.path("pool")
+    process = limited(place, "--core=0:0", pool)
+    place.wait_generation(pool, 1, process)
+    process.kill()
+    resumed = place.start(PHEAP, "restore", pool)
+    resumed.resumed()
+    prlimit(resumed.pid, "--nofile=0:")
+    os.kill(resumed.pid, signal.SIGCONT)  # it waits already: by a signal that it passes on it comes to wait anew
+    rests([resumed.pid])
+    end(place, resumed)
 
 
 @test
