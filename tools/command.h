@@ -29,6 +29,9 @@ int report_usage(const char *command, const char *what);
 
 void print_version(void);
 
+/* For what this process is about to become: a command itself is not ended by SIGXFSZ. */
+void give_back_signals(void);
+
 /* Sizes and times for a person: "3.4 MiB", "1.25 ms". buffer: 32 bytes; returned. */
 const char *show_bytes(char buffer[32], uint64_t bytes);
 const char *show_ns(char buffer[32], uint64_t ns);

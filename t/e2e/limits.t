@@ -280,6 +280,28 @@ def a_limit_on_the_size_of_files_ends_no_program(place):
 
 
 @test
+def a_pool_that_a_limit_on_the_size_of_files_forbids_is_not_made(place):
+    pool = place.path("pool")
+    done = limited(place, "--fsize=5000:", pool)
+    check_equal(done.wait(), SYSTEM, "exit status of pheap run")
+    check_in("file size limit reached (RLIMIT_FSIZE is 5000 bytes)", one_line(done), "what it says")
+    process = place.start("prlimit", "--fsize=5000:", "--", "env", f"LD_PRELOAD={LIBRARY}", f"PHEAP_POOL={pool}",
+                          PYTHON, "-c", WAITER % "")
+    end(place, process)
+    check_in("file size limit reached (RLIMIT_FSIZE is 5000 bytes)", one_line(process), "what it says")
+    check(not os.path.exists(pool), "there is a pool")
+
+
+@test
+def a_program_finds_the_signals_of_limits_as_they_were(place):
+    script = "import signal; print(signal.getsignal(signal.SIGXFSZ), signal.getsignal(signal.SIGXCPU))"
+    for prefix in ((), ("env", "--ignore-signal=XFSZ")):
+        plain = place.run(*prefix, PYTHON, "-Ic", script)
+        done = place.run(*prefix, PHEAP, "run", "--fresh", place.path("pool"), PYTHON, "-Ic", script)
+        check_equal((done.status, done.stdout()), (0, plain.stdout()), "what the program finds")
+
+
+@test
 def other_limits_do_not_matter(place):
     prefix = ("prlimit", *[f"--{name}=0:0" for name in ("core", "memlock", "locks", "msgqueue", "rtprio", "nice",
                                                          "sigpending")])
