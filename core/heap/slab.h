@@ -47,6 +47,14 @@ static inline uint8_t slab_flags(const struct span *slab)
     return __atomic_load_n(&slab->flags, __ATOMIC_RELAXED);
 }
 
+/* Full or not. Any thread. */
+static inline struct thread_heap *slab_owner(const struct span *slab)
+{
+    uint64_t word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED);
+
+    return (struct thread_heap *)(word & ~OWNER_FULL);
+}
+
 static inline void slab_set_flags(struct span *slab, uint32_t flags)
 {
     __atomic_store_n(&slab->flags, (uint8_t)flags, __ATOMIC_RELAXED);
@@ -135,6 +143,12 @@ static inline uint32_t slab_remote_count(const struct span *slab)
 static inline uint64_t slab_bytes(const struct span *slab)
 {
     return (uint64_t)slab->slices << SLICE_SHIFT;
+}
+
+/* Whether there is no block left that was never used. */
+static inline bool slab_is_carved(const struct span *slab)
+{
+    return slab->carved_bytes + size_class_block_bytes(slab->size_class) > slab_bytes(slab);
 }
 
 /* CURRENT, nothing carved. No lock but the spans' is needed. NULL: no memory. */
