@@ -39,8 +39,6 @@ uint64_t limit_raise(int resource)
     if (get(resource, &limit) != 0)
         return UINT64_MAX;
     soft = limit.rlim_cur;
-    if (soft == limit.rlim_max)
-        return soft;
     limit.rlim_cur = limit.rlim_max;
     return sys_call(SYS_prlimit64, 0, resource, &limit, 0) == 0 ? limit.rlim_cur : soft;
 }
