@@ -19,6 +19,7 @@ RESTORE_DESCRIPTORS = 13
 WAITER = """
 import os, resource, time
 %s
+print("ready", flush=True)
 while not os.path.exists("stop"):
     time.sleep(0.02)
 print(*[resource.getrlimit(r) for r in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)])
@@ -127,9 +128,11 @@ add_test("with few descriptors, and no more to have, a program has checkpoints o
 
 
 def a_restore_with_descriptors(place):
+    """Of a program that has its three streams, and not one file more as while it starts."""
     pool = place.path("pool")
     process = limited(place, "--nofile=9:", pool)
-    place.wait_generation(pool, 1, process)
+    wait_until(lambda: "ready" in process.stdout(), 30, "the program")
+    expect(place.pheap("checkpoint", pool), FINE)
     process.kill()
     for count in (5, 9, RESTORE_DESCRIPTORS - 1):
         refused = place.run("prlimit", f"--nofile={count}:{count}", "--", PHEAP, "restore", pool)
@@ -320,9 +323,9 @@ def of_memory(option, enough, little):
     def runs(place):
         process = limited(place, f"--{option}={enough}:{enough}", place.path("enough"))
         place.wait_generation(place.path("enough"), 2, process)
-        poor = limited(place, f"--{option}={little}:{little}", place.path("little"))
-        wait_until(poor.stderr, 30, "a line")
-        end(place, process, poor)
+        poor = limited(place, f"--{option}={little}:{little}", place.path("little"), "sleep", "0.1")
+        check_equal(poor.wait(), 0, "exit status of the program with little")
+        end(place, process)
         check_equal(process.stderr(), "", "what it says")
         check_in(f"(RLIMIT_{option.upper()} is {little} bytes)", one_line(poor), "what it says")
     return runs
