@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "core/agent/control.h"
 #include "core/base/format_text.h"
+#include "core/base/limits.h"
 #include "core/base/options.h"
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
@@ -214,6 +215,25 @@ static void take_over(const struct pool *pool)
         (void)sys_call(SYS_wait4, answer.agent_pid, 0, __WALL, 0);
 }
 
+/* A limit on the size of files is an error of the write: its signal, which would end the program,
+ * is taken back. */
+static int make_pool(const char *path, uint32_t keep, struct problem *why)
+{
+    const uint64_t too_large = 1ull << (SIGXFSZ - 1);
+    const struct timespec at_once = {0, 0};
+    uint64_t before = too_large;
+    int status;
+
+    (void)sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &too_large, &before, sizeof before);
+    status = pool_create(path, heap_slot(), keep, why);
+    if (status < 0)
+        limit_explain(why);
+    if (status == -EFBIG && !(before & too_large))
+        (void)sys_call(SYS_rt_sigtimedwait, &too_large, 0, &at_once, sizeof too_large);
+    (void)sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &before, 0, sizeof before);
+    return status;
+}
+
 /* Makes the pool if there is none, and sees whether it is ours to use. */
 static int look_at_pool(const struct environment_options *options, enum ownership ownership,
                         struct problem *why)
@@ -223,8 +243,7 @@ static int look_at_pool(const struct environment_options *options, enum ownershi
     int status = pool_open(&pool, path, POOL_READ, why);
 
     if (status == -ENOENT) {
-        status = pool_create(path, heap_slot(),
-                             options->keep ? options->keep : OPTIONS_KEEP_DEFAULT, why);
+        status = make_pool(path, options->keep ? options->keep : OPTIONS_KEEP_DEFAULT, why);
         return status == -EEXIST ? 0 : status; /* the agent will find whose it is */
     }
     if (status < 0)
@@ -300,8 +319,10 @@ static int start_owner(const struct environment_options *options, enum ownership
         deny_io_uring();
     program_find_pmem(link->pool_path, &link->pmem);
     status = agent_start(link, why);
-    if (status < 0)
+    if (status < 0) {
+        limit_explain(why);
         return status;
+    }
     program.owner_pid = sys_getpid();
     program_watch_exit();
     if (options->on_term)
@@ -381,6 +402,8 @@ long pheap_resume_entry(const struct resume_arguments *arguments)
     tell_resumed(arguments->generation);
     link->run_goes_on = 1;
     status = agent_start(link, &why);
+    if (status < 0)
+        limit_explain(&why);
     if (why.text[0])
         program_say(why.text);
     return status;

@@ -31,6 +31,10 @@ void print_version(void);
 
 /* text on one line, control characters as \x0a. Returns buffer. */
 const char *show_line(char *buffer, size_t size, const char *text);
+
+/* For what this process is about to become: a command itself is not ended by SIGXFSZ. */
+void give_back_signals(void);
+
 /* Sizes and times for a person: "3.4 MiB", "1.25 ms". buffer: 32 bytes; returned. */
 const char *show_bytes(char buffer[32], uint64_t bytes);
 const char *show_ns(char buffer[32], uint64_t ns);

@@ -8,6 +8,7 @@
 #include "tools/command.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,19 @@ static int dispatch(int argc, char **argv)
     return command ? command->run(argc - 1, argv + 1) : unknown_command(argv[1]);
 }
 
+static void (*file_size_action)(int);
+
+/* A limit on the size of files is an error of the write, which is reported, and not our end. */
+static void take_signals(void)
+{
+    file_size_action = signal(SIGXFSZ, SIG_IGN);
+}
+
+void give_back_signals(void)
+{
+    signal(SIGXFSZ, file_size_action);
+}
+
 int main(int argc, char **argv)
 {
     int status;
@@ -101,6 +115,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     if (preload_env_drop())
         execv("/proc/self/exe", argv);
+    take_signals();
     status = dispatch(argc, argv);
     /* Output that did not reach its file is an error too. */
     errno = 0;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "core/base/limits.h"
 #include "core/base/options.h"
 
 const char *show_line(char *buffer, size_t size, const char *text)
@@ -44,8 +45,12 @@ int report(const char *command, int exit_status, const char *format, ...)
 
 int report_problem(const char *command, const char *pool_path, const struct problem *why)
 {
-    const char *text = why->text[0] ? why->text : status_text(why->status);
+    struct problem explained = *why;
+    const char *text = explained.text;
 
+    if (!text[0])
+        (void)problem_set(&explained, why->status, "%s", status_text(why->status));
+    limit_explain(&explained);
     if (pool_path && !strstr(text, pool_path))
         return report(command, status_exit(why->status), "%s: %s", pool_path, text);
     return report(command, status_exit(why->status), "%s", text);

@@ -152,6 +152,7 @@ static int start(struct run *run, int *exit_status, struct problem *why)
     run->preload.slot = run->state.super.slot;
     if ((status = preload_env_set(&run->preload, why)) < 0)
         return status;
+    give_back_signals();
     if (!run->program.is_plain_script) {
         execv(run->program.path, run->argv);
     } else { /* /bin/sh PATH ARG...: POOL's place in argv is free for it */

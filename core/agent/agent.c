@@ -11,15 +11,15 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "core/agent/companion.h"
+#include "core/base/limits.h"
 #include "core/base/sys.h"
 
 #define RESERVE_BYTES       (64ull << 30)
 #define RESERVE_BYTES_MIN   (96ull << 20)
-#define RESERVE_SHARE       8            /* of RLIMIT_AS */
+#define RESERVE_SHARE       8            /* of RLIMIT_AS and RLIMIT_DATA */
 #define WINDOW_BYTES        (1ull << 40) /* of a larger pool the rest is not mapped, see persist.h */
 #define WINDOW_ALIGN        (2ull << 20) /* of a huge page */
 #define CORE_SHARE          32
@@ -36,14 +36,14 @@ static uintptr_t carve(struct arena *arena, uintptr_t start, uint64_t bytes)
     return end;
 }
 
-/* wanted, or less where the address space is limited. */
+/* wanted, or less where address space or data are limited: the program needs some too. */
 static uint64_t share_of_limit(uint64_t wanted)
 {
-    struct rlimit64 limit = {RLIM64_INFINITY, RLIM64_INFINITY};
+    uint64_t space = limit_of(RLIMIT_AS), data = limit_of(RLIMIT_DATA);
+    uint64_t limit = space < data ? space : data;
 
-    (void)sys_call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit);
-    if (limit.rlim_cur != RLIM64_INFINITY && limit.rlim_cur / RESERVE_SHARE < wanted)
-        return limit.rlim_cur / RESERVE_SHARE;
+    if (limit != UINT64_MAX && limit / RESERVE_SHARE < wanted)
+        return limit / RESERVE_SHARE;
     return wanted;
 }
 
@@ -119,6 +119,7 @@ static int prepare_late(struct agent *agent)
 
     if (status >= 0 && why.status >= 0)
         return status;
+    limit_explain(&why);
     (void)problem_set(&note, why.status, "%s%s", status < 0 ? "no checkpoints: " : "", why.text);
     report_once(agent, why.status, note.text);
     return status;
@@ -136,6 +137,8 @@ static int begin(struct agent *agent)
 
     if (status == 0 && !resumed)
         status = agent_prepare(agent, &agent->link->start_problem);
+    if (status < 0)
+        limit_explain(&agent->link->start_problem);
     tell_starter(agent->link, status < 0 ? status : 1);
     return status == 0 && resumed ? prepare_late(agent) : status;
 }
@@ -182,8 +185,7 @@ int agent_start(struct agent_link *link, struct problem *why)
     long pid;
 
     if (status < 0)
-        return problem_set(why, status,
-                           "no checkpoints: no address space for the agent: %s; raise ulimit -v",
+        return problem_set(why, status, "no checkpoints: no address space for the agent: %s",
                            status_text(status));
     whole = agent->whole;
     stack = (uintptr_t)arena_alloc(&agent->core, STACK_BYTES, PAGE_BYTES);
@@ -208,7 +210,8 @@ int agent_start(struct agent_link *link, struct problem *why)
     pid =
         stack && call_stack ? companion_clone(stack + STACK_BYTES, 0, agent_main, agent) : -ENOMEM;
     if (pid < 0) {
-        status = problem_set(why, (int)pid, "cannot start the agent: %s", status_text((int)pid));
+        status = problem_set(why, (int)pid, "no checkpoints: cannot start the agent: %s",
+                             status_text((int)pid));
         arena_destroy(&whole);
         return status;
     }
@@ -218,7 +221,7 @@ int agent_start(struct agent_link *link, struct problem *why)
     if (status < 0) {
         link->agent_pid = 0;
         if (status == -ECHILD)
-            (void)problem_set(why, status, "the agent died while it started");
+            (void)problem_set(why, status, "no checkpoints: the agent died while it started");
         else
             (void)problem_set(why, link->start_problem.status, "%s", link->start_problem.text);
         arena_destroy(&whole);

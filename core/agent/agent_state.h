@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "core/agent/agent.h"
+#include "core/agent/allowance.h"
 #include "core/agent/control.h"
 #include "core/agent/freeze.h"
 #include "core/agent/patience.h"
@@ -62,6 +63,7 @@ struct agent {
     char storage[64]; /* how the pool is written, and why so */
     struct kernel_features features;
     struct processors processors;
+    struct allowance allowance;
     struct verification verification; /* of what a restore mapped */
     struct image_writer *writer;
     struct address_space precopy_space;
@@ -104,6 +106,7 @@ struct agent {
         last_rewritten_bytes;
 
     int listen_fd;
+    bool listener_rests; /* who waits there cannot be accepted at the moment */
     struct agent_client clients[AGENT_CLIENTS];
 
     /* the program's stderr as it was at the start: if descriptor 2 is another file now, nothing

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "core/agent/tasks.h"
 #include "core/base/format_text.h"
@@ -52,24 +51,12 @@ static void survive_faults(void)
     (void)sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &faults, 0, sizeof faults);
 }
 
-/* As many as the program might have: it may raise its own limit later. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit64 limit;
-
-    if (sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, 0);
-}
-
-/* The program's descriptors, directory, session and limits are not the agent's: in the session of a
+/* The program's descriptors, directory and session are not the agent's: in the session of a
  * dead leader the agent would keep its pid from being taken again by a restore. Its signal
  * dispositions were copied: SIGCHLD must not be ignored, or stops are not reported. */
 static int separate(struct agent *agent)
 {
     const struct kernel_sigaction ignore_nothing = {0, 0, 0, 0};
-    const struct rlimit64 no_core = {0, 0};
     const uint64_t signals = (1ull << (SIGCHLD - 1)) | (1ull << (SIGURG - 1));
     int status = (int)sys_call(SYS_close_range, 0, ~0u, 0);
 
@@ -80,8 +67,6 @@ static int separate(struct agent *agent)
     (void)sys_call(SYS_setsid);
     (void)sys_call(SYS_chdir, "/");
     (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
-    (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
-    raise_descriptor_limit();
     agent->self_pid = sys_getpid();
     agent->self_tid = (uint32_t)sys_call(SYS_set_tid_address, &agent->self_tid);
     agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);
@@ -259,8 +244,11 @@ static void check_permission(struct agent *agent, struct problem *why)
 
 int agent_take_pool(struct agent *agent, struct problem *why)
 {
-    int status = separate(agent);
+    int status = allowance_take(&agent->allowance, why);
 
+    if (status < 0)
+        return status;
+    status = separate(agent);
     if (status < 0)
         return problem_set(why, status, "the agent cannot start: %s", status_text(status));
     status = open_pool(agent, why);

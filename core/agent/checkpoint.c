@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/agent/tasks.h"
+#include "core/base/limits.h"
 #include "core/base/sys.h"
 #include "core/process/objects.h"
 
@@ -197,10 +198,12 @@ static uint64_t stop_ns(const struct agent *agent)
 
 /* While the program stands still nobody else should run in our place. Needs a privilege; without
  * it the pause may be longer on a busy machine. */
-static void set_urgent(bool urgent)
+static void set_urgent(const struct agent *agent, bool urgent)
 {
     const struct sched_param param = {.sched_priority = urgent ? 1 : 0};
 
+    if (!agent->allowance.may_be_urgent)
+        return;
     (void)sys_call(SYS_sched_setscheduler, 0, urgent ? SCHED_FIFO : SCHED_OTHER, &param);
 }
 
@@ -209,7 +212,7 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
 {
     int status;
 
-    set_urgent(true);
+    set_urgent(agent, true);
     status = freeze_stop(&agent->freeze, stop_ns(agent), why);
     if (status == 0) {
         entry->time_ns = sys_clock_ns(CLOCK_REALTIME);
@@ -221,7 +224,7 @@ static int freeze_and_cut(struct agent *agent, struct record_writer *record,
             freeze_release(&agent->freeze);
         entry->pause_ns = agent->freeze.ended_ns - agent->freeze.began_ns;
     }
-    set_urgent(false);
+    set_urgent(agent, false);
     return status;
 }
 
@@ -329,10 +332,17 @@ static bool drop_crash_image(struct agent *agent)
 
 int checkpoint_take(struct agent *agent, struct problem *why)
 {
-    int status = take(agent, why);
+    uint64_t began_ns = allowance_used_ns();
+    int status = allowance_checkpoint_begins(&agent->allowance, why);
 
+    if (status < 0)
+        return status;
+    status = take(agent, why);
     if ((status == -ENOSPC || status == -EDQUOT || status == -EFBIG) && drop_crash_image(agent))
         status = take(agent, why);
     processors_widen(&agent->processors);
+    allowance_checkpoint_ends(&agent->allowance, began_ns);
+    if (status < 0)
+        limit_explain(why);
     return status;
 }

@@ -49,10 +49,12 @@ static bool peer_of(int fd, struct ucred *peer)
 /* A free slot; else one whose client has not asked for anything yet. */
 static struct agent_client *client_slot(struct agent *agent)
 {
-    for (int i = 0; i < AGENT_CLIENTS; i++)
+    int most = allowance_clients(&agent->allowance, AGENT_CLIENTS);
+
+    for (int i = 0; i < most; i++)
         if (agent->clients[i].fd < 0)
             return &agent->clients[i];
-    for (int i = 0; i < AGENT_CLIENTS; i++)
+    for (int i = 0; i < most; i++)
         if (!agent->clients[i].wants_checkpoint) {
             drop_client(&agent->clients[i]);
             return &agent->clients[i];
@@ -60,22 +62,29 @@ static struct agent_client *client_slot(struct agent *agent)
     return NULL;
 }
 
+static void take_client(struct agent *agent, int fd)
+{
+    struct agent_client *slot = NULL;
+    struct ucred peer;
+
+    if (peer_of(fd, &peer))
+        slot = client_slot(agent);
+    if (slot)
+        slot->fd = fd;
+    else
+        sys_close(fd);
+}
+
+/* One that cannot be accepted (no descriptor is free in the system, no memory) stays, and would
+ * have the loop run in circles: it is looked at again after a while. */
 static void accept_all(struct agent *agent)
 {
-    int fd;
+    long fd = -EAGAIN;
 
-    while (agent->listen_fd >= 0 && (fd = (int)sys_call(SYS_accept4, agent->listen_fd, 0, 0,
-                                                        SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-        struct agent_client *slot = NULL;
-        struct ucred peer;
-
-        if (peer_of(fd, &peer))
-            slot = client_slot(agent);
-        if (slot)
-            slot->fd = fd;
-        else
-            sys_close(fd);
-    }
+    while (agent->listen_fd >= 0 &&
+           (fd = sys_call(SYS_accept4, agent->listen_fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+        take_client(agent, (int)fd);
+    agent->listener_rests = fd != -EAGAIN && fd != -EINTR && fd != -ECONNABORTED;
 }
 
 /* How dirty pages are found; and, where the kernel lacks something, what. */

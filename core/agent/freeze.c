@@ -99,6 +99,11 @@ static int halt_thread(struct freeze *freeze, int tid, struct problem *why)
                            "the program took away the handler of signal %d, by which its threads "
                            "are to be stopped (PHEAP_FREEZE=signal)",
                            halts->signal);
+    case -EAGAIN:
+        return problem_set(why, STATUS_REFUSED,
+                           "thread %d cannot be stopped by a signal: the program may queue no more "
+                           "signals (RLIMIT_SIGPENDING)",
+                           tid);
     default:
         return problem_set(why, status, "cannot stop thread %d by a signal: %s", tid,
                            status_text(status));

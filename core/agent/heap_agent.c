@@ -15,9 +15,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include "core/agent/companion.h"
+#include "core/agent/tasks.h"
+#include "core/base/limits.h"
 #include "core/base/sys.h"
 #include "core/base/valgrind.h"
 
@@ -29,9 +30,10 @@
 #define TLS_CANARY         5
 #define TICK_NS            1000000000ull /* has the program called exec? */
 #define CHECKPOINT_WAIT_NS 5000000000ull
+#define BLIND_NS           100000000
 #define NS_PER_MS          1000000
 #define KEPT_MAX           3
-#define AGENT_NAME         "pheap-heap"
+#define HEAP_AGENT_NAME    "pheap-heap"
 
 struct heap_agent {
     struct pheap *heap;
@@ -69,8 +71,11 @@ static int separate(struct heap_agent *agent)
     keep_descriptors(kept, KEPT_MAX);
     (void)sys_call(SYS_setsid);
     (void)sys_call(SYS_chdir, "/");
-    (void)sys_call(SYS_prctl, PR_SET_NAME, AGENT_NAME, 0, 0, 0);
+    (void)sys_call(SYS_prctl, PR_SET_NAME, HEAP_AGENT_NAME, 0, 0, 0);
     (void)sys_call(SYS_prlimit64, 0, RLIMIT_CORE, &no_core, 0);
+    (void)limit_raise(RLIMIT_NOFILE);
+    (void)limit_raise(RLIMIT_FSIZE);
+    (void)limit_raise(RLIMIT_CPU);
     agent->pidfd = (int)sys_call(SYS_pidfd_open, agent->program_pid, 0);
     return agent->pidfd < 0 ? agent->pidfd : 0;
 }
@@ -83,15 +88,28 @@ static void set_state(struct service *service, enum service_state state)
 
 /* --- the loop --- */
 
+/* Where the kernel refuses to wait for descriptors, as when somebody has lowered our limit. */
+static bool wait_blindly(const struct heap_agent *agent, int64_t timeout_ns)
+{
+    const struct timespec time = {0, timeout_ns < BLIND_NS ? timeout_ns : BLIND_NS};
+
+    if (timeout_ns > 0)
+        (void)sys_call(SYS_nanosleep, &time, 0);
+    return task_has_ended(agent->program_pid, agent->pidfd);
+}
+
 /* Waits, if timeout_ns is not 0. */
 static bool program_has_ended(const struct heap_agent *agent, int64_t timeout_ns)
 {
-    const struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     struct pollfd ends[2] = {{.fd = agent->pidfd, .events = POLLIN},
                              {.fd = agent->heap->service.event_fd, .events = POLLIN}};
     uint64_t drained;
+    long got = sys_call(SYS_ppoll, ends, 2, &timeout, 0, 0);
 
-    if (sys_call(SYS_ppoll, ends, 2, &timeout, 0, 0) <= 0)
+    if (got < 0 && got != -EINTR)
+        return wait_blindly(agent, timeout_ns);
+    if (got <= 0)
         return false;
     if (timeout_ns > 0 && ends[1].revents)
         (void)sys_read(ends[1].fd, &drained, sizeof drained);

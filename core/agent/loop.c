@@ -3,7 +3,7 @@
  * checkpoints; end.
  *
  * Always true: the agent ends soon after the program has ended, has called exec, or has been taken
- * over. It never waits without a time limit.
+ * over. It never waits without a time limit, nor does it run in circles when it cannot wait.
  */
 #include "core/agent/agent_state.h"
 
@@ -24,6 +24,7 @@
 #define LONG_PAUSE_NS     (50 * NS_PER_MS)
 #define LONG_DEFERRAL_NS  (30000 * NS_PER_MS)
 #define CHILD_DEFERRAL_NS (1000 * NS_PER_MS) /* at least: a command may take its time */
+#define SOURCES_MAX       (3 + AGENT_CLIENTS)
 #define PAUSE_SHARE       10 /* the program runs at least so many times as long as it is stopped */
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -205,22 +206,58 @@ static uint64_t wait_ns(const struct agent *agent)
     return smaller(smaller(left_ns, TICK_NS), watermark_wait_ns(agent, now_ns));
 }
 
+/* What there is to wait for, the pidfd first; no empty entries: the kernel refuses to wait for more
+ * than RLIMIT_NOFILE at once. */
+static unsigned sources(const struct agent *agent, struct pollfd out[SOURCES_MAX])
+{
+    unsigned count = 0;
+
+    out[count++] = (struct pollfd){agent->pidfd, POLLIN, 0};
+    out[count++] = (struct pollfd){agent->signal_fd, POLLIN, 0};
+    if (agent->listen_fd >= 0 && !agent->listener_rests)
+        out[count++] = (struct pollfd){agent->listen_fd, POLLIN, 0};
+    for (int i = 0; i < AGENT_CLIENTS; i++)
+        if (agent->clients[i].fd >= 0)
+            out[count++] = (struct pollfd){agent->clients[i].fd, POLLIN, 0};
+    return count;
+}
+
+static struct timespec time_of(uint64_t ns)
+{
+    return (struct timespec){(time_t)(ns / (1000 * NS_PER_MS)), (long)(ns % (1000 * NS_PER_MS))};
+}
+
+/* The kernel refuses to wait for descriptors: somebody has lowered the agent's own limit, or a
+ * filter forbids it. The program's end is looked for then. */
+static bool wait_blindly(const struct agent *agent, uint64_t left_ns)
+{
+    const struct timespec time = time_of(smaller(left_ns, RETRY_LAST_NS));
+
+    (void)sys_call(SYS_nanosleep, &time, 0);
+    return task_has_ended(agent->program_pid, agent->pidfd);
+}
+
 /* True when the program has ended. */
 static bool wait_for_something(struct agent *agent)
 {
-    struct pollfd polls[3 + AGENT_CLIENTS] = {
-        {agent->pidfd, POLLIN, 0}, {agent->signal_fd, POLLIN, 0}, {agent->listen_fd, POLLIN, 0}};
+    struct pollfd polls[SOURCES_MAX];
+    unsigned count = sources(agent, polls);
     uint64_t left_ns = wait_ns(agent);
-    struct timespec time = {(time_t)(left_ns / (1000 * NS_PER_MS)),
-                            (long)(left_ns % (1000 * NS_PER_MS))};
+    struct timespec time;
     char signals[512]; /* struct signalfd_siginfo: 128 bytes each */
+    bool ended;
+    long got;
 
-    for (int i = 0; i < AGENT_CLIENTS; i++)
-        polls[3 + i] = (struct pollfd){agent->clients[i].fd, POLLIN, 0};
-    (void)sys_call(SYS_ppoll, polls, 3 + AGENT_CLIENTS, &time, 0, 8);
+    if (agent->listener_rests)
+        left_ns = smaller(left_ns, RETRY_LAST_NS);
+    time = time_of(left_ns);
+    got = sys_call(SYS_ppoll, polls, count, &time, 0, 8);
+    ended = got > 0 && polls[0].revents != 0;
+    if (got < 0 && got != -EINTR)
+        ended = wait_blindly(agent, left_ns);
     while (sys_read(agent->signal_fd, signals, sizeof signals) > 0)
         ;
-    return polls[0].revents != 0;
+    return ended;
 }
 
 void agent_loop(struct agent *agent)

@@ -155,6 +155,13 @@ bool task_has_exec_ed(int pid)
     return result != -ESRCH && (result != (long)sizeof seen || seen != mark);
 }
 
+bool task_has_ended(int pid, int pidfd)
+{
+    if (sys_call(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == -ESRCH)
+        return true;
+    return task_state(pid, pid) == 'Z' && task_status_number(pid, pid, "Threads:") == 1;
+}
+
 static bool is_for_direct_io(int pid, const char *number)
 {
     char name[64], text[STATUS_BYTES];

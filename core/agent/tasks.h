@@ -18,6 +18,9 @@ MUST_CHECK int tasks_each(int pid, task_visit *visit, void *context);
 /* The children of all its threads but `except` and other agents. */
 MUST_CHECK int tasks_children(int pid, int except, struct children *out);
 
+/* For when its pidfd cannot be waited for: it is gone, or a zombie to its last thread. */
+bool task_has_ended(int pid, int pidfd);
+
 /* Is the process's memory another than ours, its agent's? Then it has called exec. False of a
  * process that has ended. */
 bool task_has_exec_ed(int pid);

@@ -17,6 +17,7 @@
 #include "core/process/proc_text.h"
 
 #define DIRECTORY_BYTES  4096
+#define IN_TRANSIT       2   /* descriptors at once, and more with half-made pipes */
 #define WATCH_TEXT_BYTES 128 /* of fdinfo, about, a watch */
 #define SETFL_FLAGS      (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)
 
@@ -461,6 +462,11 @@ int rebuild_descriptors(struct rebuild *rebuild)
     rebuild_watches(rebuild);
     rebuild_file_locks(rebuild);
     return rebuild->batch->failed;
+}
+
+uint64_t descriptors_room(const struct process_image *image)
+{
+    return OBJECTS_FD + image->object_count + IN_TRANSIT;
 }
 
 int descriptors_check(const struct process_image *image, struct problem *why)

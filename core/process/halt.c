@@ -13,6 +13,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -186,6 +187,16 @@ static int check_signal(const struct halt_table *table, int pid, int tid)
     return proc_number(text, "SigBlk", 16) & bit ? STATUS_DEFERRED : 0;
 }
 
+/* Where no signal may be queued it arrives all the same, but does not say from whom it is, and the
+ * handler would leave it at that: a sleep interrupted for nothing. */
+static int send_signal(int pid, int tid, int signal)
+{
+    struct rlimit64 queued = {1, 1};
+
+    (void)sys_call(SYS_prlimit64, pid, RLIMIT_SIGPENDING, 0, &queued);
+    return queued.rlim_cur == 0 ? -EAGAIN : (int)sys_call(SYS_tgkill, pid, tid, signal);
+}
+
 int halt_begin(struct halt_table *table, struct tracee *tracee, int pid, int tid)
 {
     int status = table->count < HALT_THREADS_MAX ? check_signal(table, pid, tid) : STATUS_LIMIT;
@@ -200,7 +211,7 @@ int halt_begin(struct halt_table *table, struct tracee *tracee, int pid, int tid
     tracee->halt = halt;
     tracee->regs_read = tracee->regs_changed = false;
     tracee->state = TRACEE_RUNNING;
-    status = (int)sys_call(SYS_tgkill, pid, tid, table->signal);
+    status = send_signal(pid, tid, table->signal);
     if (status < 0) {
         halt->state = HALT_FREE;
         tracee->state = TRACEE_NONE;

@@ -39,10 +39,12 @@ MUST_CHECK int capture_object(struct capture_run *run, struct object *object);
 /* The id of the object that a mapping or a file shows, RECORD_ID_NONE if it is none. */
 uint32_t object_of_mapping(const struct capture_run *run, const struct mapping *mapping);
 
+#define OBJECTS_FD 8 /* above the restorer's first private descriptor */
+
 /* Descriptor of object 0 in the rebuilt process; the others follow. */
 static inline uint64_t objects_fd(const struct rebuild *rebuild)
 {
-    return (uint64_t)rebuild->first_private_fd + 8;
+    return (uint64_t)rebuild->first_private_fd + OBJECTS_FD;
 }
 
 /* sysv_memory.c */

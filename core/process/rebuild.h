@@ -95,6 +95,9 @@ void descriptors_find_renamed(struct process_image *image, struct arena *arena);
  * that is not. Changes nothing. */
 MUST_CHECK int descriptors_check(const struct process_image *image, struct problem *why);
 
+/* How many numbers from first_private_fd on a rebuild takes, at least. */
+uint64_t descriptors_room(const struct process_image *image);
+
 void children_size(const struct process_image *image, size_t *calls, size_t *data);
 /* Adds what the watches of inotify take in a batch to come by their numbers. */
 void inotify_size(const struct process_image *image, size_t *calls, size_t *data);

@@ -219,7 +219,6 @@ static int prepare(struct drive *drive)
     struct restore_job *job = drive->job;
     struct rebuild *rebuild = &drive->rebuild;
     uint64_t stack = job->process.limits->limits[RLIMIT_STACK].soft;
-    struct rlimit descriptors;
     size_t calls, data;
     char path[64];
     int status;
@@ -245,15 +244,7 @@ static int prepare(struct drive *drive)
         .keeps_connections = job->keeps_connections,
     };
     read_streams(drive, rebuild);
-    status = read_vdso(drive);
-    if (status != 0)
-        return status;
-    /* Room above the program's numbers for those in transit; its own limits are set at the end. */
-    status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, 0, &descriptors);
-    descriptors.rlim_cur = descriptors.rlim_max;
-    if (status == 0)
-        status = (int)sys_call(SYS_prlimit64, drive->leader->tid, RLIMIT_NOFILE, &descriptors, 0);
-    return status == 0 ? 0 : fail(drive, status, "RLIMIT_NOFILE");
+    return read_vdso(drive);
 }
 
 static int run(struct drive *drive, int status)

@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include "core/agent/control.h"
 #include "core/base/format_text.h"
+#include "core/base/limits.h"
 #include "core/base/sys.h"
 #include "core/process/connections.h"
 #include "core/process/mapped_files.h"
@@ -24,7 +25,8 @@
 #define MS                   1000000ull
 #define DYING_WRITER_WAIT_NS (5000 * MS) /* for the agent of a program that was just killed */
 #define BUSY_PID_WAIT_NS     (50 * MS)
-#define LOWEST_PRIVATE_FD    16
+#define PRIVATE_FD_USUAL     16
+#define STREAMS              3
 
 void restore_note(const struct restore_job *job, const char *what)
 {
@@ -160,20 +162,50 @@ static void note_plan(const struct restore_job *job)
     restore_note(job, text);
 }
 
+static int check_descriptors(const struct restore_job *job, uint64_t needed)
+{
+    uint64_t limit = limit_of(RLIMIT_NOFILE);
+
+    return needed <= limit
+               ? 0
+               : problem_set(
+                     job->why, STATUS_REFUSED,
+                     "the restore takes %lu descriptors, and the hard limit, RLIMIT_NOFILE, "
+                     "is %lu; raise it (ulimit -Hn)",
+                     (unsigned long)needed, (unsigned long)limit);
+}
+
+/* Ours are above the program's own, and above those that it may have soon if there is room. */
+static int choose_numbers(struct restore_job *job)
+{
+    const struct process_image *process = &job->process;
+    uint64_t count = process->descriptor_count, limit = limit_of(RLIMIT_NOFILE);
+    uint64_t ours = descriptors_room(process);
+    uint64_t first = count > 0 ? process->descriptors[count - 1]->number + 1ull : 0;
+    int status;
+
+    if (first < STREAMS)
+        first = STREAMS;
+    status = check_descriptors(job, first + ours);
+    if (status != 0)
+        return status;
+    if (first < PRIVATE_FD_USUAL)
+        first = limit - ours < PRIVATE_FD_USUAL ? limit - ours : PRIVATE_FD_USUAL;
+    job->first_private_fd = (int)first;
+    job->pool_fd = job->first_private_fd + PRIVATE_POOL;
+    return 0;
+}
+
 /* Is it ours to run, and are its files still the ones it had? */
 static int check(struct restore_job *job)
 {
     const struct process_image *process = &job->process;
-    uint32_t highest = process->descriptor_count > 0
-                           ? process->descriptors[process->descriptor_count - 1]->number
-                           : 0;
     int status = check_owner(job);
 
     if (status == 0)
         status = check_processor(job);
-
-    job->first_private_fd = highest + 1 > LOWEST_PRIVATE_FD ? (int)highest + 1 : LOWEST_PRIVATE_FD;
-    job->pool_fd = job->first_private_fd + PRIVATE_POOL;
+    if (status == 0)
+        status = choose_numbers(job);
     if (status == 0)
         status = mapped_files_check(&job->process, job->why);
     if (status == 0)
@@ -377,8 +409,13 @@ int restore_process(const struct restore_options *options, struct restored *out,
     if (status != 0)
         return problem_set(why, status, "no address space for the restore");
     become_parent();
+    /* The new process inherits these until it gets the program's own, at the end. */
+    (void)limit_raise(RLIMIT_NOFILE);
+    (void)limit_raise(RLIMIT_FSIZE);
     fill_standard_streams();
-    status = open_for_writing(&job, options->pool_path);
+    status = check_descriptors(&job, STREAMS + descriptors_room(&job.process));
+    if (status == 0)
+        status = open_for_writing(&job, options->pool_path);
     if (status == 0) {
         status = restore_locked(&job, options->generation, out);
         pool_close(&job.pool);

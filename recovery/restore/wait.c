@@ -188,6 +188,21 @@ static bool have_sources(struct waiting *waiting)
     return waiting->pidfd >= 0 && waiting->signal_fd >= 0;
 }
 
+/* False: nothing is told of the sources. Where the kernel refuses to wait for descriptors, as when
+ * somebody has lowered our limit, signals alone are looked at: a dead child is among them. */
+static bool wait_once(struct waiting *waiting, struct pollfd sources[2],
+                      const struct timespec *timeout)
+{
+    const struct timespec soon = {0, RETRY_NS};
+    long got = sys_call(SYS_ppoll, sources, 2, timeout, 0, 0);
+
+    if (got < 0 && got != -EINTR) {
+        (void)sys_call(SYS_nanosleep, &soon, 0);
+        take_signals(waiting);
+    }
+    return got >= 0;
+}
+
 int restore_wait(const struct restored *restored)
 {
     const struct timespec soon = {0, RETRY_NS};
@@ -202,7 +217,7 @@ int restore_wait(const struct restored *restored)
             sources[0].fd = waiting.signal_fd;
         }
         sources[1].fd = waiting.status_fd;
-        if (waiting.ended || sys_call(SYS_ppoll, sources, 2, complete ? NULL : &soon, 0, 0) < 0)
+        if (waiting.ended || !wait_once(&waiting, sources, complete ? NULL : &soon))
             continue;
         if (sources[1].revents != 0)
             take_event(&waiting);
