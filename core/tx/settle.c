@@ -9,7 +9,7 @@
 /* It is certain: from the deciding pool. Else as somebody who knows says. */
 static int find_outcome(struct pheap *heap, struct promise *promise, struct problem *why)
 {
-    int decided = deciding_pool_ask(promise->id, promise->terms, heap->pool.path, why);
+    int decided = deciding_pool_ask(promise->node.id, promise->terms, heap->pool.path, why);
     bool wanted = heap->settle_as == LOG_COMMITTED;
 
     if (decided == 0 && TX_MUTANT(TX_MUTANT_UNDECIDED_COMMITS))
@@ -65,7 +65,7 @@ int settle_tell(struct pheap *heap, struct problem *why)
     int status = 0;
 
     for (struct promise *one = heap->promises.first; status == 0 && one; one = one->next) {
-        struct outcome_record told = outcome_record_of(one->id, one->outcome);
+        struct outcome_record told = outcome_record_of(one->node.id, one->outcome);
 
         status = log_append(&heap->log, &told.record, why);
         heap->settled++;

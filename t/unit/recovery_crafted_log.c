@@ -21,10 +21,12 @@
 #define LANE_BYTES     192u
 #define GIVING_BYTES   128u
 #define RECORD_BYTES   128u
+#define PROMISE_BYTES  192u
 
 static uint8_t *file, *area; /* the pool; its log, all of one extent */
 static uint64_t file_bytes;
 static struct superblock *super;
+static uint8_t other_uuid[16]; /* of the pool that decides */
 
 /* --- a pool with a log of zeroes --- */
 
@@ -121,7 +123,7 @@ static void end_craft(int expected, enum severity severity, uint64_t *records)
     munmap(file, file_bytes);
 }
 
-/* --- the logs --- */
+/* --- what looks like records, and lanes --- */
 
 /* Each place holds what looks like a later record that is as long as the rest of the log. */
 static void what_looks_like_records_everywhere(void)
@@ -208,6 +210,60 @@ static void a_lane_is_no_shorter_than_a_record(void)
     }
 }
 
+/* --- promises --- */
+
+static uint8_t *put(uint8_t *at, struct log_record *record, uint64_t sequence)
+{
+    record->magic = LOG_MAGIC;
+    record->sequence = sequence;
+    record->previous = super->log.root;
+    record->session = 7;
+    memcpy(at, record, record->bytes);
+    seal((struct log_record *)at);
+    return at + record->bytes;
+}
+
+static uint8_t *put_promise(uint8_t *at, uint64_t sequence, uint64_t id, const char *path)
+{
+    struct {
+        struct log_record record;
+        struct log_entry entry;
+        struct log_promise terms;
+        char path[PROMISE_BYTES - 128];
+    } promise = {.record = {.bytes = PROMISE_BYTES, .entry_count = 1},
+                 .entry = {.kind = LOG_PREPARE, .address = id}};
+
+    promise.entry.bytes = sizeof promise.terms + strlen(path) + 1;
+    memcpy(promise.terms.pool, other_uuid, sizeof other_uuid);
+    memcpy(promise.terms.path, path, strlen(path) + 1);
+    return put(at, &promise.record, sequence);
+}
+
+static uint8_t *put_outcome(uint8_t *at, uint64_t sequence, uint64_t id)
+{
+    struct outcome_record outcome = outcome_record_of(id, LOG_UNDONE);
+
+    return put(at, &outcome.record, sequence);
+}
+
+/* Each is kept, the last one first. */
+static void many_promises(void)
+{
+    const uint64_t count = LOG_BYTES / (PROMISE_BYTES + RECORD_BYTES);
+    uint64_t records, sequence;
+    uint8_t *at;
+
+    begin_craft(LOG_BYTES);
+    sequence = super->log.sequence;
+    at = area;
+    for (uint64_t id = 1; id <= count; id++)
+        at = put_promise(at, ++sequence, id, "nowhere");
+    for (uint64_t id = count; id > 0; id--)
+        at = put_outcome(at, ++sequence, id);
+    end_craft(0, SEVERITY_NONE, &records);
+    CHECK_EQ(records, 2 * count);
+}
+
 int main(int argc, char **argv)
 {
     fixture_begin();
@@ -215,6 +271,7 @@ int main(int argc, char **argv)
     RUN(what_looks_like_records_everywhere);
     RUN(what_looks_like_records_of_a_lane);
     RUN(many_lanes_that_break_off);
+    RUN(many_promises);
     RUN(a_lane_is_no_shorter_than_a_record);
     fixture_end();
     return tap_done();
