@@ -264,6 +264,41 @@ static void many_promises(void)
     CHECK_EQ(records, 2 * count);
 }
 
+/* A heap that has decided nothing. */
+static void make_other(const char *path)
+{
+    struct pheap *other;
+
+    unlink(path);
+    CHECK_OK(pool_create(path, FIXTURE_SLOT + 1, 3, &why));
+    CHECK_OK(fixture_open_path(&other, path, false));
+    memcpy(other_uuid, other->pool.super.uuid, sizeof other_uuid);
+    CHECK_EQ(opened_close(other), 0);
+}
+
+/* None is kept: another pool is asked about each. It is found beside this one, as each says that it
+ * lies somewhere else. */
+static void many_promises_that_another_pool_decides(void)
+{
+    const uint64_t count = LOG_BYTES / PROMISE_BYTES;
+    char other[sizeof fixture_path + 8], name[32];
+    uint64_t records, sequence;
+    uint8_t *at;
+
+    snprintf(other, sizeof other, "%s.other", fixture_path);
+    make_other(other);
+    begin_craft(LOG_BYTES);
+    sequence = super->log.sequence;
+    at = area;
+    for (uint64_t id = 1; id <= count; id++) {
+        snprintf(name, sizeof name, "/away-%u/pool.other", (unsigned)id);
+        at = put_promise(at, ++sequence, id, name);
+    }
+    end_craft(0, SEVERITY_NONE, &records);
+    CHECK_EQ(records, count);
+    unlink(other);
+}
+
 int main(int argc, char **argv)
 {
     fixture_begin();
@@ -272,6 +307,7 @@ int main(int argc, char **argv)
     RUN(what_looks_like_records_of_a_lane);
     RUN(many_lanes_that_break_off);
     RUN(many_promises);
+    RUN(many_promises_that_another_pool_decides);
     RUN(a_lane_is_no_shorter_than_a_record);
     fixture_end();
     return tap_done();
