@@ -248,8 +248,9 @@ static void look_for_torn(struct reading_log *log)
 /* After a crash there is not so much of it: a program has stored it, or an enemy. */
 static void tell_of_what_looks_like_records(struct reading_log *log, struct place end)
 {
-    check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, end, "whole records, or none",
-               "too much that looks like records to read it all");
+    check_tell(
+        log->checking, LG_LOOKALIKES, SEVERITY_HARMLESS, end, "whole records, or none",
+        "more than 32 times the log's length of what looks like them: not all of it was read");
 }
 
 static void check_that_it_ends(struct reading_log *log)
