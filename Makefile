@@ -177,7 +177,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
                      recovery_retained \
                      tx_commits tx_damage tx_direct tx_failures tx_join tx_lanes tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
-THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_kept heap_model heap_noted heap_profile heap_slab heap_spans recovery_retained tx_commits tx_direct \
+THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_inbox heap_kept heap_model heap_noted heap_profile heap_slab heap_spans recovery_retained tx_commits tx_direct \
                    tx_hands tx_lanes tx_marks tx_optimistic tx_serial
 SANITIZE_ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_THREAD  := -fsanitize=thread -DSLOTS_START=0x550000000000ull

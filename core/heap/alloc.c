@@ -13,6 +13,7 @@
 #include "core/heap/fast_path.h"
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/memcheck.h"
 #include "core/heap/large.h"
 #include "core/heap/misuse.h"
@@ -193,6 +194,7 @@ static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool 
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), align, is_zero);
+    inbox_take(mine);
     noted_end_clearing(mine);
     epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
     if (UNLIKELY(mine->batches_epoch != epoch))
@@ -330,6 +332,7 @@ bool heap_trim(void)
         return false;
     if (mine != &heap_thread_none) {
         remote_post(heap, mine);
+        inbox_take(mine);
         heap_lock(heap, &mine->lock);
         thread_heap_collect(heap, mine);
         heap_unlock(heap, &mine->lock);

@@ -44,7 +44,7 @@ static bool is_free(const struct heap *heap, const struct span *slab, const void
     if (slab_bit_is_set(heap, slab, block))
         return true;
     return slab_looks_free(slab, block) &&
-           (slab_finds_free(heap, slab, block) || remote_finds_free(heap, slab, block));
+           (slab_finds_free(heap, slab, block) || remote_finds_free(heap, block));
 }
 
 /* The span of a block that the program says it has. NULL: foreign, or, of a hardened heap, any.
@@ -194,17 +194,19 @@ static uint32_t span_traits(const struct span *span)
            TRAITS_MASK;
 }
 
-/* The same as is_plain(), and small, and another thread's. Looks at the slab's second line alone.
- */
+/* Bits of owned_start that a tag has. */
+#define TAG_BITS (64 - TAG_SHIFT)
+
+/* The same as is_plain(), but for the mark, and small, and another thread's. Looks at the slab's
+ * second line alone. Offsets are from one block before the slab, without the tag. */
 static inline bool is_plainly_remote(const struct span *slab, const void *block,
                                      const struct thread_heap *mine)
 {
-    uint64_t offset = (uint64_t)block - slab_start(slab); /* any pointer comes here */
+    uint64_t offset = ((uint64_t)block - slab->owned_start) << TAG_BITS >> TAG_BITS;
 
     return span_traits(slab) == SPAN_SLAB &&
-           offset < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
-           slab_offset_is_block(slab, offset) && !slab_looks_free(slab, block) &&
-           (__atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL) != (uint64_t)mine;
+           offset - 1 < __atomic_load_n(&slab->carved_bytes, __ATOMIC_RELAXED) &&
+           slab_offset_is_block(slab, offset) && slab_owner(slab) != mine;
 }
 
 __attribute__((noinline)) static void free_clearing(void *block, struct span *span)
@@ -213,16 +215,13 @@ __attribute__((noinline)) static void free_clearing(void *block, struct span *sp
         free_checked(block);
 }
 
-/* In a slab of several slices the block's own slice may not be the one that knows. Another thread's
- * block is in another processor's cache, likely: it is on its way while the slab is looked at. */
+/* In a slab of several slices the block's own slice may not be the one that knows. */
 __attribute__((noinline)) void heap_free_slow(void *block)
 {
     struct span *span = span_of_slice(block);
     struct thread_heap *mine = heap_thread;
 
-    prefetch_to_write(block);
-
-    if (is_plainly_remote(span, block, mine) && !mine->batching)
+    if (is_plainly_remote(span, block, mine) && remote_may_gather(mine))
         remote_gather(mine, span, block);
     else if (slab_flags(span) & SLAB_NOTED && noted_free(heap_here(), span, block))
         return;

@@ -22,7 +22,8 @@
  * descriptors not named here are zero: kind NONE, owner null.
  *
  * For a slab, with [x] the length of a list, or the number of bits set:
- *   used + [free_head] + [free bits] == carved_bytes / block size, the remote list in used
+ *   used + [free_head] + [free bits] == carved_bytes / block size, the remote list in used, and
+ *   what is on its way in batches and inboxes
  * where used is what slab_used() says of a slab that is not CURRENT. In a CURRENT one nobody
  * counts: its owner's malloc takes blocks without a note. Only a NOTED slab has free bits.
  */
@@ -33,6 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/lock.h"
+#include "core/base/sys.h"
 #include "core/heap/size_class.h"
 
 #define SLICE_SHIFT         16
@@ -44,7 +46,7 @@
 #define RUN_ALIGN_MAX_BYTES (1ull << 30) /* of a request */
 
 #define HEAP_MAGIC   0x0000706165687000ull /* "\0pheap" */
-#define HEAP_VERSION 6
+#define HEAP_VERSION 7
 
 enum span_kind {
     SPAN_NONE = 0,
@@ -160,12 +162,18 @@ struct span {
     uint8_t shared; /* slab: another thread has freed a block of it */
 };
 
-/* Blocks of one slab of another thread's, on their way to its remote list. */
+/* Blocks of another thread's slabs that a thread has freed, on their way to the owner's inbox. Here
+ * and there they are in use by their slabs' account, not marked, and not touched. */
+#define REMOTE_BATCH_BLOCKS 14
 struct remote_batch {
-    uint64_t *first, *last;
-    uint32_t slice, count; /* the slab's; blocks */
+    uint64_t owner; /* the thread heap */
+    uint64_t count;
+    uint64_t blocks[REMOTE_BATCH_BLOCKS];
 };
-#define REMOTE_BATCHES 64
+#define REMOTE_BATCHES 16
+
+#define INBOX_BLOCKS 4096
+#define INBOX_GAP    1ull /* in the place of a block: there will be none */
 
 /* Large spans that a thread keeps at hand, see kept.h. */
 #define KEPT_SLICES_MAX    17 /* of one: 1 MiB, and room for its colour (large.h) */
@@ -179,7 +187,10 @@ struct thread_heap {
     uint32_t partial[SIZE_CLASSES];             /* slabs with free blocks that are not current */
     struct lock lock; /* held by the owner for list changes, by others when dead */
     uint64_t epoch, batches_epoch;
-    uint64_t batching; /* the thread is changing a batch */
+    uint64_t batching;     /* the thread is changing a batch */
+    uint64_t posting;      /* ... and posting batches[posting - 1]; 0: none */
+    uint64_t taking;       /* ... and freeing what is in its inbox */
+    uint64_t singles_left; /* see remote.h */
     struct remote_batch batches[REMOTE_BATCHES];
     uint32_t kept_next;         /* where the next one makes room */
     uint32_t ticks, ticks_step; /* span operations until the clock is looked at */
@@ -192,10 +203,16 @@ struct thread_heap {
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
     uint32_t next_dead, index;
+    uint64_t inbox_reserved; /* blocks put there, or about to be, since it was made */
+    /* Of these the owner has taken so many; others look how much room there is. */
+    _Alignas(64) uint64_t inbox_taken;
+    uint64_t inbox_next; /* the same, or more while it takes */
     /* First slices, by length - 1; 0: none. Also taken from by who purges, so that the sum may be
      * less than kept_slices. */
     _Alignas(64) uint32_t kept[KEPT_SLICES_MAX][KEPT_OF_A_LENGTH];
     uint32_t kept_slices;
+    /* A ring, see inbox.h; 0: nothing there, or not yet. */
+    _Alignas(64) uint64_t inbox[INBOX_BLOCKS];
 };
 
 enum thread_heap_state {
@@ -205,7 +222,7 @@ enum thread_heap_state {
     THREAD_HEAP_SHARED = 3, /* no thread's: who holds its lock uses it */
 };
 
-#define THREAD_HEAP_STRIDE 12288
+#define THREAD_HEAP_STRIDE 45056
 
 /* A part of the slot that is committed from its start to a mark. */
 struct area {
@@ -307,7 +324,10 @@ _Static_assert(__builtin_offsetof(struct heap, data_slice) == 28 &&
                    __builtin_offsetof(struct span, slices) == 84 &&
                    __builtin_offsetof(struct span, block_offset) == 92,
                "docs/pool-format.md states these");
-_Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE, "thread heap stride");
+_Static_assert(sizeof(struct thread_heap) <= THREAD_HEAP_STRIDE &&
+                   THREAD_HEAP_STRIDE % (2 * PAGE_BYTES) == PAGE_BYTES,
+               "an odd number of pages: each of 16 in a row has its own of REMOTE_BATCHES");
+_Static_assert(sizeof(struct remote_batch) == 128, "two cache lines");
 _Static_assert(sizeof(struct heap_root) == 64, "a root is 64 bytes");
 _Static_assert(sizeof(struct heap) <= 4096, "the header is one page");
 

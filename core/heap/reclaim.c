@@ -10,10 +10,11 @@
  *   - of a span of its own, and out of the profile, under the lock for that, which nobody held.
  *
  * A block on its way into a list or out of one is in use by all descriptors, and nobody's: only a
- * register of the thread that moves it knows it, or, of a batch, not even that. It has the mark of
- * a free block from before it is in the list until after it has left it (heap_format.h), so it is
- * told by that. A large one on its way is known to its thread by its descriptor's address: the
- * marker (recovery/view/reach.c) sees to it.
+ * register of the thread that moves it knows it, or, of a remote list, not even that. It has the
+ * mark of a free block from before it is in the list until after it has left it (heap_format.h), so
+ * it is told by that. Blocks in batches and inboxes have no mark; the map of blocks
+ * (recovery/view/blocks.c) has them as free. A large one on its way is known to its thread by its
+ * descriptor's address: the marker (recovery/view/reach.c) sees to it.
  */
 #include "core/heap/reclaim.h"
 

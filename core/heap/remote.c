@@ -1,35 +1,28 @@
 /*
  * remote.c - see remote.h.
  *
- * Always true: a batch is a list of `count` linked blocks of its slab, first to last. `batching` is
- * set while its thread changes one; a signal handler that finds it set goes past the batches. In
- * the child of a fork a batch of another thread may have one block more than it says, which is
- * lost.
+ * Always true: a batch has `count` blocks, all of slabs that were its owner's when they were freed.
+ * `batching` is set while its thread changes one; a signal handler that finds it set goes past the
+ * batches. A batch is empty only when all of its blocks are in the inbox or in lists, so that each
+ * of them is found, in one place or in two, whenever the thread is stopped; `posting` says which
+ * may be in two.
  */
 #include "core/heap/remote.h"
 
+#include <string.h>
+#include "core/base/sys.h"
+#include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/size_class.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 #include "core/heap/thread_heap.h"
 
-#define BATCH_BLOCKS 32
 /* A thread that only frees has no heap until it has freed so many blocks of others. Not at once:
  * what libc frees when all destructors have run must not make one. */
 #define ATTACH_AFTER 64
 static __thread uint32_t frees_unattached __attribute__((tls_model("initial-exec")));
-
-static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t *last,
-                 uint32_t count)
-{
-    uint64_t owner_word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED) & ~OWNER_FULL;
-    struct thread_heap *owner = (struct thread_heap *)owner_word;
-
-    if (slab_push_remote(slab, first, last, count))
-        thread_heap_notify(heap, slab);
-    thread_heap_tend(heap, owner, slab);
-}
 
 /* Told to the owner, see noted.h. */
 static void set_shared(struct span *slab)
@@ -38,77 +31,106 @@ static void set_shared(struct span *slab)
         __atomic_store_n(&slab->shared, 1, __ATOMIC_RELAXED);
 }
 
-static void batch_post(struct heap *heap, struct remote_batch *batch)
+static void push(struct heap *heap, struct span *slab, uint64_t *first, uint64_t *last,
+                 uint32_t count)
 {
-    const struct remote_batch posted = *batch;
+    struct thread_heap *owner = slab_owner(slab);
 
-    if (posted.count == 0)
+    set_shared(slab);
+    if (slab_push_remote(slab, first, last, count))
+        thread_heap_notify(heap, slab);
+    thread_heap_tend(heap, owner, slab);
+}
+
+/* Past the inbox: the owner's thread has ended, or has not looked for long. To the remote lists of
+ * their slabs, those of one slab together. */
+static void batch_push(struct heap *heap, const struct remote_batch *batch)
+{
+    struct span *slabs[REMOTE_BATCH_BLOCKS];
+
+    for (uint64_t i = 0; i < batch->count; i++)
+        slabs[i] = heap_block_span((void *)batch->blocks[i]);
+    for (uint64_t i = 0; i < batch->count; i++) {
+        struct span *slab = slabs[i];
+        uint64_t *first = NULL;
+        uint32_t linked = 0;
+
+        for (uint64_t j = i; slab && j < batch->count; j++) {
+            if (slabs[j] != slab)
+                continue;
+            slab_link(slab, (uint64_t *)batch->blocks[j], first);
+            first = (uint64_t *)batch->blocks[j];
+            slabs[j] = NULL;
+            linked++;
+        }
+        if (linked > 0)
+            push(heap, slab, first, (uint64_t *)batch->blocks[i], linked);
+    }
+}
+
+static void batch_post(struct heap *heap, struct thread_heap *mine, struct remote_batch *batch)
+{
+    struct thread_heap *owner = (struct thread_heap *)batch->owner;
+
+    if (batch->count == 0)
         return;
+    mine->posting = (uint64_t)(batch - mine->batches) + 1;
+    SLAB_ORDER();
+    if (inbox_put(owner, batch->blocks, batch->count))
+        thread_heap_tend(heap, owner, NULL);
+    else
+        batch_push(heap, batch);
+    SLAB_ORDER();
     batch->count = 0;
-    push(heap, heap_span(heap, posted.slice), posted.first, posted.last, posted.count);
+    SLAB_ORDER();
+    mine->posting = 0;
 }
 
 static void batches_post(struct heap *heap, struct thread_heap *mine)
 {
     for (uint32_t i = 0; i < REMOTE_BATCHES; i++)
-        batch_post(heap, &mine->batches[i]);
+        batch_post(heap, mine, &mine->batches[i]);
     mine->batches_epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
+    mine->singles_left = REMOTE_SINGLES_AN_EPOCH;
 }
 
-/* The first block of a batch, whose place may be another slab's. */
-static void batch_begin(struct heap *heap, struct remote_batch *batch, const struct span *slab,
-                        uint64_t *block)
-{
-    batch_post(heap, batch);
-    batch->slice = heap_slice_of(heap, slab);
-    slab_link(slab, block, NULL);
-    batch->first = batch->last = block;
-    SLAB_ORDER();
-    batch->count = 1;
-}
-
-static void batch_add(struct remote_batch *batch, const struct span *slab, uint64_t *block)
-{
-    block[0] = (uint64_t)batch->first ^ slab->key;
-    batch->first = block;
-    SLAB_ORDER();
-    batch->count++;
-}
-
-__attribute__((noinline)) static void gather_slow(struct thread_heap *mine, struct span *slab,
-                                                  uint64_t *block, struct remote_batch *batch)
+__attribute__((noinline)) static void gather_slow(struct thread_heap *mine, uint64_t owner,
+                                                  struct remote_batch *batch, void *block)
 {
     struct heap *heap = heap_here();
 
     mine->batching = 1;
     SLAB_ORDER();
-    if (batch->slice == heap_slice_of(heap, slab) && batch->count > 0)
-        batch_add(batch, slab, block);
-    else
-        batch_begin(heap, batch, slab, block);
-    if (batch->count == BATCH_BLOCKS)
-        batch_post(heap, batch);
+    if (batch->owner != owner || batch->count == REMOTE_BATCH_BLOCKS) {
+        batch_post(heap, mine, batch);
+        batch->owner = owner;
+    }
+    batch->blocks[batch->count] = (uint64_t)block;
+    SLAB_ORDER(); /* what is counted is there */
+    batch->count++;
     if (mine->batches_epoch != __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED))
         batches_post(heap, mine);
     SLAB_ORDER();
     mine->batching = 0;
 }
 
-void remote_gather(struct thread_heap *mine, struct span *slab, void *block)
+void remote_gather(struct thread_heap *mine, const struct span *slab, void *block)
 {
-    uint32_t slice = (uint32_t)((uintptr_t)block % SLOT_BYTES >> SLICE_SHIFT);
-    struct remote_batch *batch = &mine->batches[slice % REMOTE_BATCHES];
-    bool is_usual = batch->slice == slice && batch->count - 1 < BATCH_BLOCKS - 2 &&
+    uint64_t owner = (uint64_t)slab_owner(slab);
+    struct remote_batch *batch = &mine->batches[owner / PAGE_BYTES % REMOTE_BATCHES];
+    uint64_t count = batch->count;
+    bool is_usual = batch->owner == owner && count < REMOTE_BATCH_BLOCKS &&
                     mine->batches_epoch == __atomic_load_n(&heap_here()->epoch, __ATOMIC_RELAXED);
 
-    set_shared(slab);
     if (__builtin_expect(!is_usual, 0)) {
-        gather_slow(mine, slab, block, batch);
+        gather_slow(mine, owner, batch, block);
         return;
     }
     mine->batching = 1;
     SLAB_ORDER();
-    batch_add(batch, slab, block);
+    batch->blocks[count] = (uint64_t)block;
+    SLAB_ORDER();
+    batch->count = count + 1;
     SLAB_ORDER();
     mine->batching = 0;
 }
@@ -126,14 +148,19 @@ static struct thread_heap *batching_heap(struct heap *heap, const struct span *s
         frees_unattached = 0;
         mine = thread_heap_attach(heap);
     }
-    return mine && !mine->batching ? mine : NULL;
+    if (mine == NULL || mine->batching)
+        return NULL;
+    if (mine->singles_left > 0) {
+        mine->singles_left--;
+        return NULL;
+    }
+    return mine;
 }
 
 void remote_free(struct heap *heap, struct span *slab, void *block)
 {
     struct thread_heap *mine = batching_heap(heap, slab);
 
-    set_shared(slab);
     if (mine)
         remote_gather(mine, slab, block);
     else
@@ -151,16 +178,36 @@ void remote_post(struct heap *heap, struct thread_heap *mine)
     mine->batching = 0;
 }
 
-bool remote_finds_free(const struct heap *heap, const struct span *slab, const void *block)
+void remote_fork_child(struct heap *heap, struct thread_heap *other)
 {
-    uint32_t slice = heap_slice_of(heap, slab);
+    if (other->posting)
+        other->batches[other->posting - 1].count = 0;
+    other->posting = other->batching = 0;
+    remote_post(heap, other);
+}
 
+static bool batch_has(const struct remote_batch *batch, const void *block)
+{
+    for (uint64_t i = 0; i < batch->count && i < REMOTE_BATCH_BLOCKS; i++)
+        if (batch->blocks[i] == (uint64_t)block)
+            return true;
+    return false;
+}
+
+static bool batches_have(const struct thread_heap *some, const void *block)
+{
+    for (uint32_t i = 0; i < REMOTE_BATCHES; i++)
+        if (batch_has(&some->batches[i], block))
+            return true;
+    return false;
+}
+
+bool remote_finds_free(const struct heap *heap, const void *block)
+{
     for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
-        const struct remote_batch *batch =
-            &heap_thread_heap(heap, i)->batches[slice % REMOTE_BATCHES];
+        const struct thread_heap *some = heap_thread_heap(heap, i);
 
-        if (batch->slice == slice && batch->count > 0 &&
-            slab_list_has(heap, slab, (uint64_t)batch->first, block))
+        if (batches_have(some, block) || inbox_has(some, block))
             return true;
     }
     return false;

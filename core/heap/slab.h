@@ -47,6 +47,14 @@ static inline uint8_t slab_flags(const struct span *slab)
     return __atomic_load_n(&slab->flags, __ATOMIC_RELAXED);
 }
 
+/* Full or not. Any thread. */
+static inline struct thread_heap *slab_owner(const struct span *slab)
+{
+    uint64_t word = __atomic_load_n(&slab->owner, __ATOMIC_RELAXED);
+
+    return (struct thread_heap *)(word & ~OWNER_FULL);
+}
+
 static inline void slab_set_flags(struct span *slab, uint32_t flags)
 {
     __atomic_store_n(&slab->flags, (uint8_t)flags, __ATOMIC_RELAXED);

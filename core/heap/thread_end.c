@@ -9,6 +9,7 @@
  */
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/profile.h"
 #include "core/heap/remote.h"
 #include "core/heap/slab.h"
@@ -50,6 +51,7 @@ void heap_thread_exit(void)
     if (mine == &heap_thread_none || heap_is_interrupted(heap))
         return;
     remote_post(heap, mine);
+    inbox_take(mine);
     heap_lock(heap, &heap->threads_lock);
     heap_lock(heap, &mine->lock);
     heap_thread = &heap_thread_none;
@@ -59,6 +61,7 @@ void heap_thread_exit(void)
         thread_heap_settle(heap, mine);
     }
     thread_heap_set_dead(heap, mine);
+    thread_heap_drain(heap, mine);
     heap_unlock(heap, &mine->lock);
     heap_unlock(heap, &heap->threads_lock);
 }
@@ -135,6 +138,28 @@ void heap_fork_parent(void)
     fork_unlock(&heap->threads_lock);
 }
 
+/* What the threads that are gone were about to hand over, or had been handed. */
+static void fork_child_blocks(struct heap *heap)
+{
+    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
+        struct thread_heap *some = heap_thread_heap(heap, i);
+
+        if (some != heap_thread) {
+            some->inbox_next = some->inbox_taken;
+            some->taking = 0;
+        }
+        inbox_close_gaps(some);
+    }
+    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
+        struct thread_heap *other = heap_thread_heap(heap, i);
+
+        if (other == heap_thread || other->state == THREAD_HEAP_SHARED)
+            continue;
+        remote_fork_child(heap, other);
+        inbox_empty(heap, other);
+    }
+}
+
 void heap_fork_child(void)
 {
     struct heap *heap = heap_here();
@@ -148,14 +173,7 @@ void heap_fork_child(void)
         if (other != heap_thread && other->state == THREAD_HEAP_LIVE)
             thread_heap_set_dead(heap, other);
     }
-    for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
-        struct thread_heap *other = heap_thread_heap(heap, i);
-
-        if (other == heap_thread)
-            continue;
-        other->batching = 0;
-        remote_post(heap, other);
-    }
+    fork_child_blocks(heap);
     fork_renew(&heap->threads_lock);
     if (heap_is_hardened(heap))
         fork_renew(&heap_hardened(heap)->lock);

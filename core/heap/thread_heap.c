@@ -10,7 +10,9 @@
 
 #include "core/base/sys.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/profile.h"
+#include "core/heap/remote.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
@@ -29,6 +31,7 @@ struct thread_heap heap_thread_none = {
     .small_limit = SMALL_MAX_BYTES,
     .medium_limit = BLOCK_MAX_BYTES,
     .batching = 1,
+    .taking = 1,
 };
 __thread struct thread_heap *heap_thread = &heap_thread_none;
 __thread uint64_t heap_tag;
@@ -94,6 +97,7 @@ struct thread_heap *thread_heap_attach(struct heap *heap)
         thread_heap_set_state(mine, THREAD_HEAP_LIVE);
         heap_unlock(heap, &mine->lock);
         heap->thread_heaps_live++;
+        mine->singles_left = REMOTE_SINGLES_AN_EPOCH;
         profile_init_thread(heap, mine);
         heap_thread = mine;
         heap_tag = slab_tag(mine);
@@ -121,6 +125,10 @@ void thread_heap_drain(struct heap *heap, struct thread_heap *owner)
     uint32_t slice = __atomic_load_n(&owner->notified, __ATOMIC_RELAXED);
     uint32_t next;
 
+    if (owner->state == THREAD_HEAP_DEAD) {
+        inbox_empty(heap, owner);
+        slice = __atomic_load_n(&owner->notified, __ATOMIC_RELAXED);
+    }
     if (slice == 0)
         return;
     slice = __atomic_exchange_n(&owner->notified, 0, __ATOMIC_ACQUIRE);
@@ -174,8 +182,7 @@ void thread_heap_notify(struct heap *heap, struct span *slab)
                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
-/* A slab of a dead heap, not full: it goes with its last block. */
-static void thread_heap_tend_slab(struct heap *heap, struct thread_heap *dead, struct span *slab)
+void thread_heap_tend_slab(struct heap *heap, struct thread_heap *dead, struct span *slab)
 {
     bool is_its = slab->kind == SPAN_SLAB && slab->owner == (uint64_t)dead;
 
@@ -193,7 +200,8 @@ void thread_heap_tend(struct heap *heap, struct thread_heap *owner, struct span 
         return; /* whoever works on it, or the next one who frees, will see the block */
     if (owner->state == THREAD_HEAP_DEAD) {
         thread_heap_drain(heap, owner);
-        thread_heap_tend_slab(heap, owner, slab);
+        if (slab)
+            thread_heap_tend_slab(heap, owner, slab);
     }
     heap_unlock(heap, &owner->lock);
 }

@@ -22,15 +22,19 @@ struct thread_heap *thread_heap_attach(struct heap *heap);
 /* One that is no thread's and never dies. NULL: no memory. */
 struct thread_heap *thread_heap_make_shared(struct heap *heap);
 
-/* Under its lock: takes full slabs back that got free blocks. */
+/* Under its lock: takes full slabs back that got free blocks; a dead heap's inbox too. */
 void thread_heap_drain(struct heap *heap, struct thread_heap *owner);
 
 /* Under its lock: releases slabs with no block in use. */
 void thread_heap_collect(struct heap *heap, struct thread_heap *owner);
 
-/* After a remote free: tell the owner, and do its work if it is dead. No lock held. */
+/* After a remote free: tell the owner, and do its work if it is dead. No lock held. slab: null if
+ * it was none, but the owner's inbox. */
 void thread_heap_notify(struct heap *heap, struct span *full_slab);
 void thread_heap_tend(struct heap *heap, struct thread_heap *owner, struct span *slab);
+
+/* Under the lock of a dead heap: a slab of its that is not full goes with its last block. */
+void thread_heap_tend_slab(struct heap *heap, struct thread_heap *dead, struct span *slab);
 
 /* A partial slab of a dead heap, now `thief`'s and CURRENT in flags, in no list. NULL: none
  * found. No lock held. */

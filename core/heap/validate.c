@@ -7,6 +7,7 @@
 #include "core/base/sys.h"
 #include "core/heap/hardened.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 
@@ -229,10 +230,66 @@ int validate_slabs(const struct heap *heap, struct problem *why)
     return status;
 }
 
+/* Of a block that is on its way to its slab's owner. */
+static bool is_on_its_way(const struct heap *heap, uint64_t block)
+{
+    uint64_t slice = (block - (uintptr_t)heap) >> SLICE_SHIFT;
+    const struct span *slab = heap_span(heap, (uint32_t)slice);
+
+    return slice >= heap->data_slice && slice < heap->top && slab->kind == SPAN_SLAB &&
+           block - slab->start < slab->carved_bytes &&
+           slab_offset_is_block(slab, block - slab->start) &&
+           !slab_looks_free(slab, (const void *)block);
+}
+
+static int validate_batches(const struct heap *heap, const struct thread_heap *some,
+                            struct problem *why)
+{
+    for (uint32_t i = 0; i < REMOTE_BATCHES; i++)
+        for (uint64_t j = 0; j < some->batches[i].count; j++)
+            if (j >= REMOTE_BATCH_BLOCKS || !is_on_its_way(heap, some->batches[i].blocks[j]))
+                return problem_set(why, STATUS_DAMAGED, "thread heap %u: batch %u, block %lu",
+                                   some->index, i, j);
+    return 0;
+}
+
+static int validate_inbox(const struct heap *heap, const struct thread_heap *owner,
+                          struct problem *why)
+{
+    uint64_t waiting = inbox_waiting(owner);
+
+    if (waiting > INBOX_BLOCKS || owner->inbox_next != owner->inbox_taken)
+        return problem_set(why, STATUS_DAMAGED, "thread heap %u: inbox %lu, %lu of %lu taken",
+                           owner->index, owner->inbox_next, owner->inbox_taken,
+                           owner->inbox_reserved);
+    for (uint64_t i = 0; i < INBOX_BLOCKS; i++) {
+        uint64_t block = owner->inbox[(owner->inbox_taken + i) % INBOX_BLOCKS];
+
+        if (i < waiting ? block != INBOX_GAP && !is_on_its_way(heap, block) : block != 0)
+            return problem_set(why, STATUS_DAMAGED,
+                               "thread heap %u: 0x%lx in its inbox, as %lu of %lu", owner->index,
+                               block, i, waiting);
+    }
+    return 0;
+}
+
+static int validate_on_their_way(const struct heap *heap, struct problem *why)
+{
+    int status = 0;
+
+    for (uint32_t i = 0; status == 0 && i < heap->thread_heap_count; i++) {
+        status = validate_batches(heap, heap_thread_heap(heap, i), why);
+        if (status == 0)
+            status = validate_inbox(heap, heap_thread_heap(heap, i), why);
+    }
+    return status;
+}
+
 bool heap_is_valid(struct problem *why)
 {
     const struct heap *heap = heap_here();
 
-    return heap == NULL || (validate_spans(heap, why) == 0 && validate_slabs(heap, why) == 0 &&
-                            validate_hardened(heap, why) == 0);
+    return heap == NULL ||
+           (validate_spans(heap, why) == 0 && validate_slabs(heap, why) == 0 &&
+            validate_on_their_way(heap, why) == 0 && validate_hardened(heap, why) == 0);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include "core/heap/hardened_slab.h"
 #include "core/heap/heap.h"
+#include "core/heap/inbox.h"
 #include "core/heap/slab.h"
 #include "core/heap/slot.h"
 
@@ -251,16 +252,50 @@ static int count_spans(const struct walk *walk)
     return 0;
 }
 
+/* A block that has been freed and that its slab's owner, which counts it, does not know of yet. */
+static void uncount_block(const struct walk *walk, uint64_t block)
+{
+    uint64_t slice = (block - walk->base) >> SLICE_SHIFT;
+    const struct span *slab;
+    struct heap_class_totals *totals;
+
+    if (slice < walk->heap->data_slice || slice >= walk->heap->top)
+        return;
+    slab = heap_span(walk->heap, (uint32_t)slice);
+    if (slab->kind != SPAN_SLAB || slab->size_class >= SIZE_CLASSES)
+        return;
+    totals = &walk->out->classes[slab->size_class];
+    if (totals->blocks_used == 0)
+        return;
+    totals->blocks_used--;
+    walk->out->totals.live_blocks--;
+    walk->out->totals.live_bytes -= size_class_block_bytes(slab->size_class);
+}
+
+static void uncount_on_their_way(const struct walk *walk, const struct thread_heap *some)
+{
+    uint64_t waiting = inbox_waiting(some);
+
+    for (int i = 0; i < REMOTE_BATCHES; i++)
+        for (uint64_t j = 0; j < some->batches[i].count && j < REMOTE_BATCH_BLOCKS; j++)
+            uncount_block(walk, some->batches[i].blocks[j]);
+    for (uint64_t i = 0; i < waiting && i < INBOX_BLOCKS; i++)
+        uncount_block(walk, some->inbox[(some->inbox_taken + i) % INBOX_BLOCKS]);
+}
+
 static void count_thread_heaps(const struct walk *walk)
 {
     const struct heap *heap = walk->heap;
     uint64_t committed = heap->thread_heaps.committed_end - heap->thread_heaps.start;
 
     for (uint32_t i = 0; i < heap->thread_heap_count; i++) {
+        const struct thread_heap *some = heap_thread_heap(heap, i);
+
         if ((i + 1ull) * THREAD_HEAP_STRIDE > committed)
             break;
-        if (heap_thread_heap(heap, i)->state == THREAD_HEAP_LIVE)
+        if (some->state == THREAD_HEAP_LIVE)
             walk->out->thread_heaps++;
+        uncount_on_their_way(walk, some);
     }
 }
 
@@ -280,8 +315,9 @@ int heap_census(uint32_t slot, struct heap_census *out, struct problem *why)
     out->totals.committed_bytes = walk.heap->data.committed_end - walk.heap->data.start;
     out->free_runs.untouched_bytes =
         walk.heap->data.limit - walk.base - ((uint64_t)walk.heap->top << SLICE_SHIFT);
+    status = count_spans(&walk);
     count_thread_heaps(&walk);
-    return count_spans(&walk);
+    return status;
 }
 
 int heap_census_live(struct heap_census *out)

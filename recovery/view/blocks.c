@@ -285,27 +285,37 @@ static void mark_used(struct block_map *map)
             mark_span(map, slice);
 }
 
-/* Blocks that a thread has freed and not handed back yet. */
-static void clear_batches(struct block_map *map, const struct thread_heap *owner)
+/* A block that has been freed and that its slab's owner does not know of yet. */
+static void clear_one(struct block_map *map, uint64_t block)
 {
-    for (int i = 0; i < REMOTE_BATCHES; i++) {
-        const struct remote_batch *batch = &owner->batches[i];
+    uint64_t slice = (block - base_of(map)) >> SLICE_SHIFT;
+    uint32_t first;
 
-        if (batch->count && batch->slice >= map->first_slice && batch->slice < map->top &&
-            map->notes[batch->slice].slice == batch->slice &&
-            span_at(map, batch->slice)->kind == SPAN_SLAB)
-            clear_list(map, batch->slice, span_at(map, batch->slice),
-                       (uint64_t)(uintptr_t)batch->first, batch->count);
-    }
+    if (slice < map->first_slice || slice >= map->top)
+        return;
+    first = map->notes[slice].slice;
+    if (span_at(map, first)->kind == SPAN_SLAB)
+        clear_list(map, first, span_at(map, first), block, 1);
 }
 
-static void clear_all_batches(struct block_map *map)
+/* What a thread has freed of others' blocks, and they of its. */
+static void clear_on_their_way(struct block_map *map, const struct thread_heap *some)
+{
+    for (int i = 0; i < REMOTE_BATCHES; i++)
+        for (uint64_t j = 0; j < some->batches[i].count && j < REMOTE_BATCH_BLOCKS; j++)
+            clear_one(map, some->batches[i].blocks[j]);
+    for (int i = 0; i < INBOX_BLOCKS; i++)
+        if (some->inbox[i] != 0)
+            clear_one(map, some->inbox[i]);
+}
+
+static void clear_all_on_their_way(struct block_map *map)
 {
     uint64_t room = map->heap->thread_heaps.committed_end - map->heap->thread_heaps.start;
 
     for (uint32_t i = 0;
          i < map->heap->thread_heap_count && (i + 1ull) * THREAD_HEAP_STRIDE <= room; i++)
-        clear_batches(map, heap_thread_heap(map->heap, i));
+        clear_on_their_way(map, heap_thread_heap(map->heap, i));
 }
 
 void block_map_none(struct block_map *map, struct view *view)
@@ -362,7 +372,7 @@ int block_map_build(struct block_map *map, struct view *view, struct problem *wh
         return problem_set(why, status, "no memory for a map of %u slices", map->top);
     mark_used(map);
     if (!map->is_opened)
-        clear_all_batches(map);
+        clear_all_on_their_way(map);
     for (uint64_t i = 0; i < map->count / 64 + 1; i++)
         map->used_count += (uint64_t)__builtin_popcountll(map->used[i]);
     return 0;

@@ -273,14 +273,12 @@ static void slabs_of_an_ended_thread_are_tended_and_stolen(void)
 static void *free_in_batches(void *argument)
 {
     void **blocks = argument;
-    const struct span *slab = slab_of(blocks[BATCHED - 2]);
 
     for (int i = 0; i < BATCHED - 1; i++)
         heap_free(blocks[i]);
     CHECK(heap_thread != &heap_thread_none);
-    CHECK(slab_finds_free(heap_here(), slab, blocks[BATCHED - 2]) ||
-          remote_finds_free(heap_here(), slab, blocks[BATCHED - 2]));
-    CHECK(!remote_finds_free(heap_here(), slab_of(blocks[BATCHED - 1]), blocks[BATCHED - 1]));
+    CHECK(remote_finds_free(heap_here(), blocks[BATCHED - 2]));
+    CHECK(!remote_finds_free(heap_here(), blocks[BATCHED - 1]));
     heap_thread_exit();
     return NULL;
 }

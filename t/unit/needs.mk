@@ -22,7 +22,7 @@ $(filter $(BUILD)/t/unit/process_restart_%,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/st
 # Random calls against an interval map.
 $(BUILD)/t/unit/heap_model $(BUILD)/t/unit/heap_hardened: $(BUILD)/obj/t/lib/heap_model.c.o
 # What must be reported.
-$(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_colour $(BUILD)/t/unit/heap_hardened $(BUILD)/t/unit/heap_kept $(BUILD)/t/unit/heap_noted: $(BUILD)/obj/t/lib/heap_misuse.c.o
+$(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_colour $(BUILD)/t/unit/heap_hardened $(BUILD)/t/unit/heap_inbox $(BUILD)/t/unit/heap_kept $(BUILD)/t/unit/heap_noted: $(BUILD)/obj/t/lib/heap_misuse.c.o
 # What a power cut leaves of transactions.
 $(BUILD)/t/unit/tx_crash_states $(BUILD)/t/unit/tx_crash_mutants: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
 $(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic $(BUILD)/t/unit/tx_join $(BUILD)/t/unit/recovery_old_copy: $(BUILD)/obj/t/lib/persist_recorder.c.o
