@@ -28,6 +28,7 @@ static void come_in_between(void);
 #include "core/tx/stripes.c"
 
 #include "t/lib/serial_history.h"
+#include "t/lib/test_random.h"
 #include "t/lib/tx_dax.h"
 
 #define WORDS_MAX     12
@@ -68,10 +69,7 @@ static uint32_t torn, forgotten;
 
 static uint32_t any(uint32_t below)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 33) % below;
+    return (uint32_t)(test_random(&random_state) >> 33) % below;
 }
 
 static void come_in_between(void)
