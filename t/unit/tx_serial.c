@@ -10,16 +10,13 @@
  * The sources that have mutants (core/tx/mutant.h) and windows, in which a thread lets others go
  * first now and then, are compiled into this program. Each mutant must be caught.
  */
-#include "core/tx/mutant.h"
+#include "t/lib/tx_mutants.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 
-static enum tx_mutant tx_mutant;
 static void come_in_between(void);
-#undef TX_MUTANT
-#define TX_MUTANT(name) (tx_mutant == (name))
 #undef TX_WINDOW
 #define TX_WINDOW() come_in_between()
 #include "core/tx/ending.c"
