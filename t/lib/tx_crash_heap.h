@@ -1,50 +1,18 @@
 /*
  * tx_crash_heap.h - the heap whose life tx_crash_life.h records, the model of what it should hold,
  * and the steps that change both.
- *
- * The sources of core/tx that have mutants or places where the life steps in are compiled into the
- * program that includes this.
  */
 #ifndef PHEAP_T_LIB_TX_CRASH_HEAP_H
 #define PHEAP_T_LIB_TX_CRASH_HEAP_H
 
-#include "t/lib/tx_mutants.h"
-
-#define LOG_FIRST_FRAMES              4u
-#define LOG_BEFORE_STORE(record)      let_another_go_first()
-#define LOG_BEFORE_LANE_STORE(record) let_another_go_first()
-#define LOG_LANE_FIRST_BYTES          2048u
-#define LOG_LANE_MEETINGS             1u
-#define OPENED_AFTER_CUT(heap)        commit_after_the_cut()
-static void let_another_go_first(void);
-static void commit_after_the_cut(void);
-#include "core/tx/draft.c"
-#include "core/tx/ending.c"
-#include "core/tx/log.c"
-#include "core/tx/log_append.c"
-#include "core/tx/log_lane.c"
-#include "core/tx/log_lanes.c"
-#include "core/tx/opened.c"
-#include "core/tx/opened_cut.c"
-#include "core/tx/operation.c"
-#include "core/tx/replay.c"
-#include "core/tx/transaction.c"
-
-#include <pthread.h>
 #include "core/tx/resize.h"
 #include "core/tx/types.h"
 #include "t/lib/crash_states.h"
 #include "t/lib/tx_fixture.h"
 
-#define SEED              20260202
-#define WORDS             24
-#define OBJECTS           24
-#define ACKS_MAX          256
-#define WRITE_EVERY       13  /* one state in so many is opened for writing and gone on with, */
-#define NESTED_EVERY      100 /* and one in so many of those is cut again meanwhile */
-#define TEST_WINDOW_BYTES (64u << 20)
-
-#define LARGE_BYTES 6000u
+#define WORDS    24
+#define OBJECTS  24
+#define ACKS_MAX 256
 
 #define TYPE_TABLE  1u
 #define TYPE_OBJECT 2u
@@ -72,21 +40,17 @@ struct history {
     unsigned ack_count;
 };
 
-static struct history scenario, again;
 static struct history *recorded; /* where the present heap's operations go; NULL: nowhere */
-static enum crash_media medium;
-static char pool_path[160], scratch_path[160], nested_path[160];
-static void *window;
-static char text[512]; /* the first thing that went wrong; "": nothing did */
+static char text[512];           /* the first thing that went wrong; "": nothing did */
 
-static bool wrong(const char *where, size_t number, const char *detail)
+static inline bool wrong(const char *where, size_t number, const char *detail)
 {
     if (!text[0])
         snprintf(text, sizeof text, "%s %zu: %.350s", where, number, detail);
     return false;
 }
 
-static void step(int64_t status, const char *what)
+static inline void step(int64_t status, const char *what)
 {
     if (status < 0)
         wrong("status -", (size_t)-status, what);
@@ -94,13 +58,13 @@ static void step(int64_t status, const char *what)
 
 /* --- the heap and the model --- */
 
-static struct table *table_of(const struct pheap *at)
+static inline struct table *table_of(const struct pheap *at)
 {
     return root_find(at, "table", NULL);
 }
 
-static const char *object_fault(const struct pheap *at, const uint8_t *object, uint32_t bytes,
-                                uint8_t fill)
+static inline const char *object_fault(const struct pheap *at, const uint8_t *object,
+                                       uint32_t bytes, uint8_t fill)
 {
     struct block block;
 
@@ -115,13 +79,13 @@ static const char *object_fault(const struct pheap *at, const uint8_t *object, u
     return NULL;
 }
 
-static uint64_t pointer_to_word(const struct table *table, const uint64_t *place, uint32_t i)
+static inline uint64_t pointer_to_word(const struct table *table, const uint64_t *place, uint32_t i)
 {
     return ((uintptr_t)&table->words[i % WORDS] - (uintptr_t)place) ^ 1ull << 63;
 }
 
-static const char *node_fault(const struct pheap *at, const struct table *table,
-                              const struct model *model)
+static inline const char *node_fault(const struct pheap *at, const struct table *table,
+                                     const struct model *model)
 {
     const struct tx_type *layouts = (const struct tx_type *)(at->memory.base + TX_TYPES_OFFSET);
     struct block block;
@@ -141,7 +105,7 @@ static const char *node_fault(const struct pheap *at, const struct table *table,
 }
 
 /* NULL: the heap is as the model. */
-static const char *difference(const struct pheap *at, const struct model *model)
+static inline const char *difference(const struct pheap *at, const struct model *model)
 {
     const struct table *table = table_of(at);
     struct block block = {0};
@@ -168,7 +132,7 @@ static const char *difference(const struct pheap *at, const struct model *model)
 
 static struct model now;
 
-static struct pheap_tx *begin(void)
+static inline struct pheap_tx *begin(void)
 {
     struct pheap_tx *tx = NULL;
 
@@ -176,7 +140,7 @@ static struct pheap_tx *begin(void)
     return tx;
 }
 
-static struct pheap_tx *begin_unlocked(void)
+static inline struct pheap_tx *begin_unlocked(void)
 {
     struct pheap_tx *tx = NULL;
 
@@ -184,7 +148,7 @@ static struct pheap_tx *begin_unlocked(void)
     return tx;
 }
 
-static void acknowledge(void)
+static inline void acknowledge(void)
 {
     if (!recorded)
         return;
@@ -192,14 +156,14 @@ static void acknowledge(void)
     recording_mark(&recorded->recording, recorded->ack_count++);
 }
 
-static void put_word(struct pheap_tx *tx, unsigned i, uint64_t value, struct model *model)
+static inline void put_word(struct pheap_tx *tx, unsigned i, uint64_t value, struct model *model)
 {
     step(tx_write(tx, &table_of(heap)->words[i], &value, sizeof value), "write");
     model->words[i] = value;
 }
 
-static void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t fill,
-                       struct model *model)
+static inline void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t fill,
+                              struct model *model)
 {
     uint8_t **object = &table_of(heap)->objects[i];
 
@@ -216,7 +180,7 @@ static void put_object(struct pheap_tx *tx, unsigned i, uint32_t bytes, uint8_t 
 }
 
 /* It will be durable with the next that is acknowledged, or before. */
-static void note(const struct model *model)
+static inline void note(const struct model *model)
 {
     now = *model;
     if (recorded)
@@ -224,7 +188,7 @@ static void note(const struct model *model)
 }
 
 /* A commit that fails (on purpose, in one test) has left memory as it was. */
-static int end(struct pheap_tx *tx, const struct model *model)
+static inline int end(struct pheap_tx *tx, const struct model *model)
 {
     int status = tx_commit(tx);
     const char *fault;
@@ -239,7 +203,7 @@ static int end(struct pheap_tx *tx, const struct model *model)
     return status;
 }
 
-static void aborted(struct pheap_tx *tx)
+static inline void aborted(struct pheap_tx *tx)
 {
     const char *fault;
 

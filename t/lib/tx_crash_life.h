@@ -4,11 +4,48 @@
  * of self-relative pointers that grows and shrinks; some that need not be durable at once, so that
  * any part of several is there; on persistent memory two at once; checkpoints, with transactions
  * between the cut and the commit; a log that grows; lives that end without a word.
+ *
+ * The sources of core/tx that have mutants or places where the life steps in are compiled into the
+ * program that includes this.
  */
 #ifndef PHEAP_T_LIB_TX_CRASH_LIFE_H
 #define PHEAP_T_LIB_TX_CRASH_LIFE_H
 
+#include "t/lib/tx_mutants.h"
+
+#define LOG_FIRST_FRAMES              4u
+#define LOG_BEFORE_STORE(record)      let_another_go_first()
+#define LOG_BEFORE_LANE_STORE(record) let_another_go_first()
+#define LOG_LANE_FIRST_BYTES          2048u
+#define LOG_LANE_MEETINGS             1u
+#define OPENED_AFTER_CUT(heap)        commit_after_the_cut()
+static void let_another_go_first(void);
+static void commit_after_the_cut(void);
+#include "core/tx/draft.c"
+#include "core/tx/ending.c"
+#include "core/tx/log.c"
+#include "core/tx/log_append.c"
+#include "core/tx/log_lane.c"
+#include "core/tx/log_lanes.c"
+#include "core/tx/opened.c"
+#include "core/tx/opened_cut.c"
+#include "core/tx/operation.c"
+#include "core/tx/replay.c"
+#include "core/tx/transaction.c"
+
+#include <pthread.h>
 #include "t/lib/tx_crash_heap.h"
+
+#define SEED              20260202
+#define WRITE_EVERY       13  /* one state in so many is opened for writing and gone on with, */
+#define NESTED_EVERY      100 /* and one in so many of those is cut again meanwhile */
+#define TEST_WINDOW_BYTES (64u << 20)
+#define LARGE_BYTES       6000u
+
+static struct history scenario, again;
+static enum crash_media medium;
+static char pool_path[160], scratch_path[160], nested_path[160];
+static void *window;
 
 /* --- the scenario --- */
 
