@@ -228,25 +228,24 @@ static uint8_t *put(uint8_t *at, struct log_record *record, uint64_t sequence)
     record->sequence = sequence;
     record->previous = super->log.root;
     record->session = 7;
-    memcpy(at, record, record->bytes);
+    memmove(at, record, record->bytes);
     seal((struct log_record *)at);
     return at + record->bytes;
 }
 
 static uint8_t *put_promise(uint8_t *at, uint64_t sequence, uint64_t id, const char *path)
 {
-    struct {
-        struct log_record record;
-        struct log_entry entry;
-        struct log_promise terms;
-        char path[PROMISE_BYTES - 128];
-    } promise = {.record = {.bytes = PROMISE_BYTES, .entry_count = 1},
-                 .entry = {.kind = LOG_PREPARE, .address = id}};
+    _Alignas(LOG_ALIGN) uint8_t bytes[PROMISE_BYTES] = {0};
+    struct log_record *record = (struct log_record *)bytes;
+    struct log_entry *entry = (struct log_entry *)(record + 1);
+    struct log_promise *terms = (struct log_promise *)(entry + 1);
 
-    promise.entry.bytes = sizeof promise.terms + strlen(path) + 1;
-    memcpy(promise.terms.pool, other_uuid, sizeof other_uuid);
-    memcpy(promise.terms.path, path, strlen(path) + 1);
-    return put(at, &promise.record, sequence);
+    *record = (struct log_record){.bytes = PROMISE_BYTES, .entry_count = 1};
+    *entry = (struct log_entry){.kind = LOG_PREPARE, .address = id};
+    entry->bytes = sizeof *terms + strlen(path) + 1;
+    memcpy(terms->pool, other_uuid, sizeof other_uuid);
+    memcpy(terms->path, path, strlen(path) + 1);
+    return put(at, record, sequence);
 }
 
 static uint8_t *put_outcome(uint8_t *at, uint64_t sequence, uint64_t id)
