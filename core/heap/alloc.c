@@ -178,6 +178,13 @@ static void *take_from_new(struct heap *heap, struct thread_heap *mine, uint32_t
     return block ? block : take_from_new(heap, mine, size_class, is_zero);
 }
 
+/* Whether there are blocks that were used before without those that others have freed: these are in
+ * lines of other processors. */
+static bool has_partial(const struct thread_heap *mine, uint32_t size_class)
+{
+    return mine->partial[size_class] != 0 && slab_is_carved(mine->current[size_class]);
+}
+
 /* The current slab's free list is empty, or there is no slab, no thread heap, no heap yet. */
 static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool *is_zero)
 {
@@ -194,7 +201,8 @@ static void *alloc_refill(uint32_t size_class, size_t bytes, size_t align, bool 
     mine = thread_heap_attach(heap);
     if (mine == NULL || heap_is_interrupted(heap))
         return large_alloc(heap, size_class_block_bytes(size_class), align, is_zero);
-    inbox_take(mine);
+    if (!has_partial(mine, size_class))
+        inbox_take(mine);
     noted_end_clearing(mine);
     epoch = __atomic_load_n(&heap->epoch, __ATOMIC_RELAXED);
     if (UNLIKELY(mine->batches_epoch != epoch))

@@ -164,9 +164,10 @@ struct span {
 
 /* Blocks of another thread's slabs that a thread has freed, on their way to the owner's inbox. Here
  * and there they are in use by their slabs' account, not marked, and not touched. */
-#define REMOTE_BATCH_BLOCKS 14
+#define REMOTE_BATCH_BLOCKS 13
 struct remote_batch {
     uint64_t owner; /* the thread heap */
+    uint64_t taken; /* the owner's inbox_taken as it was once */
     uint64_t count;
     uint64_t blocks[REMOTE_BATCH_BLOCKS];
 };
@@ -203,7 +204,8 @@ struct thread_heap {
     _Alignas(64) uint32_t notified; /* stack of full slabs that got a remote free */
     uint32_t state;                 /* enum thread_heap_state */
     uint32_t next_dead, index;
-    uint64_t inbox_reserved; /* blocks put there, or about to be, since it was made */
+    /* Blocks put into the inbox, or about to be, since it was made: the writers' alone. */
+    _Alignas(64) uint64_t inbox_reserved;
     /* Of these the owner has taken so many; others look how much room there is. */
     _Alignas(64) uint64_t inbox_taken;
     uint64_t inbox_next; /* the same, or more while it takes */

@@ -20,13 +20,22 @@ static uint64_t *place_of(struct thread_heap *owner, uint64_t number)
     return &owner->inbox[number % INBOX_BLOCKS];
 }
 
-static bool reserve(struct thread_heap *owner, uint64_t count, uint64_t *first)
+/* Whether there is room behind `reserved`. inbox_taken, which the owner writes, is looked at only
+ * if what it was before does not say so. */
+static bool has_room(const struct thread_heap *owner, uint64_t reserved, uint64_t count,
+                     uint64_t *taken)
+{
+    if (reserved + count - *taken <= INBOX_BLOCKS)
+        return true;
+    *taken = __atomic_load_n(&owner->inbox_taken, __ATOMIC_ACQUIRE);
+    return reserved + count - *taken <= INBOX_BLOCKS;
+}
+
+static bool reserve(struct thread_heap *owner, uint64_t count, uint64_t *taken, uint64_t *first)
 {
     *first = __atomic_load_n(&owner->inbox_reserved, __ATOMIC_RELAXED);
     do {
-        uint64_t taken = __atomic_load_n(&owner->inbox_taken, __ATOMIC_ACQUIRE);
-
-        if (*first + count - taken > INBOX_BLOCKS)
+        if (!has_room(owner, *first, count, taken))
             return false;
     } while (!__atomic_compare_exchange_n(&owner->inbox_reserved, first, *first + count, true,
                                           __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
@@ -39,12 +48,12 @@ static void fill(uint64_t *places, const uint64_t *blocks, uint64_t count)
         __atomic_store_n(&places[i], blocks[i], __ATOMIC_RELEASE);
 }
 
-bool inbox_put(struct thread_heap *owner, const uint64_t *blocks, uint64_t count)
+bool inbox_put(struct thread_heap *owner, const uint64_t *blocks, uint64_t count, uint64_t *taken)
 {
     uint64_t first, to_end;
 
     if (__atomic_load_n(&owner->state, __ATOMIC_RELAXED) != THREAD_HEAP_LIVE ||
-        !reserve(owner, count, &first))
+        !reserve(owner, count, taken, &first))
         return false;
     to_end = INBOX_BLOCKS - first % INBOX_BLOCKS;
     if (to_end > count)

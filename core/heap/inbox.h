@@ -20,8 +20,9 @@
 #include <stdint.h>
 #include "core/heap/heap_format.h"
 
-/* Any thread, no lock. False: the owner is not LIVE or has no room; nothing was done. */
-bool inbox_put(struct thread_heap *owner, const uint64_t *blocks, uint64_t count);
+/* Any thread, no lock. taken: what inbox_taken was at some moment before, 0 for instance; kept up
+ * to date. False: the owner is not LIVE or has no room; nothing was done. */
+bool inbox_put(struct thread_heap *owner, const uint64_t *blocks, uint64_t count, uint64_t *taken);
 
 /* The calling thread frees what is in its own inbox. No lock held; not over an interrupted call of
  * the same thread's in the heap, but for one of its own. */

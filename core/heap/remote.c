@@ -76,7 +76,7 @@ static void batch_post(struct heap *heap, struct thread_heap *mine, struct remot
         return;
     mine->posting = (uint64_t)(batch - mine->batches) + 1;
     SLAB_ORDER();
-    if (inbox_put(owner, batch->blocks, batch->count))
+    if (inbox_put(owner, batch->blocks, batch->count, &batch->taken))
         thread_heap_tend(heap, owner, NULL);
     else
         batch_push(heap, batch);
@@ -103,6 +103,8 @@ __attribute__((noinline)) static void gather_slow(struct thread_heap *mine, uint
     SLAB_ORDER();
     if (batch->owner != owner || batch->count == REMOTE_BATCH_BLOCKS) {
         batch_post(heap, mine, batch);
+        if (batch->owner != owner)
+            batch->taken = 0;
         batch->owner = owner;
     }
     batch->blocks[batch->count] = (uint64_t)block;

@@ -145,6 +145,12 @@ static inline uint64_t slab_bytes(const struct span *slab)
     return (uint64_t)slab->slices << SLICE_SHIFT;
 }
 
+/* Whether there is no block left that was never used. */
+static inline bool slab_is_carved(const struct span *slab)
+{
+    return slab->carved_bytes + size_class_block_bytes(slab->size_class) > slab_bytes(slab);
+}
+
 /* CURRENT, nothing carved. No lock but the spans' is needed. NULL: no memory. */
 struct span *slab_create(struct heap *heap, struct thread_heap *owner, uint32_t size_class);
 

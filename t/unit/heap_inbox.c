@@ -339,7 +339,7 @@ static void the_child_of_fork_loses_nothing(void)
     CHECK_EQ(live_blocks(), before);
 }
 
-/* The writer was posting its batch, of which one block is in the inbox, in the first of 14 places.
+/* The writer was posting its batch, of which one block is in the inbox, in the first of 2 places.
  */
 static void a_batch_that_was_being_posted_is_lost_to_the_child(void)
 {
