@@ -176,7 +176,7 @@ SANITIZED_NAMES := $(filter base_% pool_% heap_% image_features image_maps image
                       process_vdso \
                       recovery_blocks recovery_check% recovery_choose recovery_copy recovery_crafted_log recovery_lanes recovery_live_heap recovery_repair \
                      recovery_retained \
-                     tx_commits tx_damage tx_direct tx_failures tx_join tx_lanes tx_optimistic tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
+                     tx_commits tx_damage tx_direct tx_failures tx_join tx_lanes tx_optimistic% tx_serial,$(UNIT_SOURCES:t/unit/%.c=%))
 # What several threads do at once. ThreadSanitizer has its shadow where the slots are.
 THREADED_NAMES  := base_lock heap_alloc heap_hardened heap_inbox heap_inbox_ends heap_kept heap_model heap_noted heap_profile heap_slab heap_spans recovery_retained tx_commits tx_direct \
                    tx_hands tx_lanes tx_marks tx_optimistic tx_serial

@@ -6,6 +6,7 @@
 #include "core/agent/verify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "core/base/checksum.h"
 #include "core/base/sys.h"
@@ -15,7 +16,13 @@
 #define STEP_FRAMES   2048u  /* 8 MiB: about two milliseconds from the page cache */
 #define BLOCK_PAGES   16384u /* 64 MiB: looked at forwards, from the last block to the first */
 
-#define MAP_IN_PAGES 512u /* of one call: a fraction of a millisecond */
+/* With a page the kernel maps in most of what lies around it and is in the page cache, an aligned
+ * piece of this size; but nothing on DAX, where there is no page cache. */
+#define AROUND_PAGES 16u
+
+/* Bits of an entry of /proc/self/pagemap. */
+#define PRESENT (1ull << 63)
+#define SWAPPED (1ull << 62)
 
 /* Pages with frames in a row. */
 struct frame_run {
@@ -33,8 +40,20 @@ int verify_begin(struct verification *verification, struct arena *arena, uint32_
     verification->first = SLOT_BASE(slot) >> PAGE_SHIFT;
     verification->block = verification->first + (SLOT_BYTES >> PAGE_SHIFT);
     verification->page = verification->end = verification->block;
-    verification->maps_in = true;
+    verification->memory = sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+    verification->pagemap = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
     return 0;
+}
+
+void verify_end(struct verification *verification)
+{
+    verification->block = verification->first;
+    verification->page = verification->end;
+    if (verification->memory >= 0)
+        sys_close(verification->memory);
+    if (verification->pagemap >= 0)
+        sys_close(verification->pagemap);
+    verification->memory = verification->pagemap = -1;
 }
 
 /* The next block, counted from the end. */
@@ -92,31 +111,42 @@ static int compare(const struct verification *verification, const struct pool *p
     return 0;
 }
 
-static void map_in(struct verification *verification)
+/*
+ * Reads a byte, if the page can be read. Through /proc/self/mem, where a page that waits for a
+ * userfaultfd of the program's own is refused: MADV_POPULATE_READ, and any other read, waits until
+ * the program has filled it, which may be for ever.
+ */
+static void touch(const struct verification *verification, uint64_t page)
 {
-    uint64_t pages = verification->map_end - verification->map_first;
+    char byte;
 
-    if (pages > 0 && verification->maps_in &&
-        sys_madvise((void *)(verification->map_first << PAGE_SHIFT), pages << PAGE_SHIFT,
-                    MADV_POPULATE_READ) == -EINVAL)
-        verification->maps_in = false; /* before Linux 5.14 */
-    verification->map_first = verification->map_end;
+    (void)sys_pread(verification->memory, &byte, 1, page << PAGE_SHIFT);
 }
 
-/* Notes the run's pages, and maps in what they are no neighbours of, or all there is at the end of
- * a block. */
-static void map_in_run(struct verification *verification, const struct frame_run *run)
+/* One page for those around it, then those that were left out. */
+static void map_in(const struct verification *verification, uint64_t page, uint32_t count)
 {
-    for (uint32_t i = 0; i < run->count; i++) {
-        if (run->pages[i] != verification->map_end ||
-            verification->map_end - verification->map_first == MAP_IN_PAGES) {
-            map_in(verification);
-            verification->map_first = run->pages[i];
+    uint64_t entries[VERIFY_FRAMES], end = page + count;
+    long bytes = (long)(count * sizeof entries[0]);
+
+    for (uint64_t at = page; at < end; at = (at / AROUND_PAGES + 1) * AROUND_PAGES)
+        touch(verification, at);
+    if (sys_pread(verification->pagemap, entries, (size_t)bytes, page * sizeof entries[0]) != bytes)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if ((entries[i] & (PRESENT | SWAPPED)) == 0)
+            touch(verification, page + i);
+}
+
+static void map_in_run(const struct verification *verification, const struct frame_run *run)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 1; i <= run->count && verification->memory >= 0; i++)
+        if (i == run->count || run->pages[i] != run->pages[i - 1] + 1) {
+            map_in(verification, run->pages[first], i - first);
+            first = i;
         }
-        verification->map_end = run->pages[i] + 1;
-    }
-    if (verification->page == verification->end)
-        map_in(verification);
 }
 
 int verify_step(struct verification *verification, const struct pool *pool, struct problem *why)
@@ -136,5 +166,7 @@ int verify_step(struct verification *verification, const struct pool *pool, stru
             map_in_run(verification, &run);
         done += run.count;
     }
+    if (status == 0 && !verify_is_under_way(verification))
+        verify_end(verification);
     return status;
 }

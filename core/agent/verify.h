@@ -24,9 +24,9 @@ struct verification {
     uint64_t block;     /* of many pages, gone through from `page` on */
     uint64_t page, end; /* what is left of it */
     bool may_begin;     /* the program runs on its own */
-    bool maps_in;       /* the kernel knows how */
-    uint64_t map_first, map_end; /* neighbours that were looked at and not mapped in yet */
-    uint8_t *frames;             /* VERIFY_FRAMES of them; NULL: nothing to do */
+    int memory;         /* /proc/self/mem; negative: nothing is mapped in */
+    int pagemap;     /* /proc/self/pagemap; negative: only what is mapped in for its neighbours */
+    uint8_t *frames; /* VERIFY_FRAMES of them; NULL: nothing to do */
 };
 
 /* After pool_load(): the whole slot of the loaded generation is to be looked at. */
@@ -38,15 +38,11 @@ static inline bool verify_is_under_way(const struct verification *verification)
            (verification->page < verification->end || verification->block > verification->first);
 }
 
-/* Nothing more is looked at. */
-static inline void verify_end(struct verification *verification)
-{
-    verification->block = verification->first;
-    verification->page = verification->end;
-}
+/* Nothing more is looked at. Also what the last step does. */
+void verify_end(struct verification *verification);
 
-/* Looks at the next few megabytes. STATUS_DAMAGED, with the place in why. The pool's index must be
- * that of the resumed generation still. */
+/* Looks at the next few megabytes, and maps them in ahead of the program. STATUS_DAMAGED, with the
+ * place in why. The pool's index must be that of the resumed generation still. */
 MUST_CHECK int verify_step(struct verification *verification, const struct pool *pool,
                            struct problem *why);
 

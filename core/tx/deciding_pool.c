@@ -18,16 +18,26 @@
 #include "core/tx/log_cursor.h"
 #include "core/tx/mutant.h"
 
-#define SCRATCH_BYTES (16ull << 30)
-#define ATTEMPTS      20
+#define ARENA_BYTES (16ull << 30)
+#define ATTEMPTS    20
+
+/* A file, as it was read. Beside a writer all promises are asked of one moment: the asking heap's
+ * log was read before, so what it builds upon is there. */
+struct deciding_pool {
+    struct deciding_pool *next;
+    uint64_t device, inode;
+    int status;        /* negative: it could not be read */
+    uint64_t sequence; /* of the last record in its log */
+    uint8_t uuid[TX_POOL_BYTES];
+    struct tx_decision table[TX_DECISIONS];
+};
 
 struct question {
     uint64_t id;
     const struct log_promise *promise;
-    struct arena arena;
+    struct deciding_pools *pools;
     struct pool pool;
-    uint64_t sequence; /* of the last record in its log */
-    struct tx_decision *table;
+    struct deciding_pool *asked;
 };
 
 /* --- the table: as the newest generation has it, and what the log has written to it since --- */
@@ -41,10 +51,10 @@ static int read_generation(struct question *question, struct problem *why)
 
     if (!newest)
         return problem_set(why, STATUS_NO_GENERATION, "it holds no heap");
-    status = image_open(&image, &question->pool, newest, &question->arena, why);
-    return status < 0 ? status
-                      : image_read(&image, at, question->table,
-                                   TX_DECISIONS * sizeof *question->table, why);
+    status = image_open(&image, &question->pool, newest, &question->pools->arena, why);
+    return status < 0
+               ? status
+               : image_read(&image, at, question->asked->table, sizeof question->asked->table, why);
 }
 
 static void take_write(struct question *question, const struct log_entry *entry)
@@ -52,7 +62,7 @@ static void take_write(struct question *question, const struct log_entry *entry)
     uintptr_t base = SLOT_BASE(question->pool.super.slot);
 
     if (decisions_cover(base, entry->address, entry->bytes))
-        memcpy((uint8_t *)question->table + (entry->address - base - TX_DECISIONS_OFFSET),
+        memcpy((uint8_t *)question->asked->table + (entry->address - base - TX_DECISIONS_OFFSET),
                entry + 1, entry->bytes);
 }
 
@@ -69,20 +79,21 @@ static void take_record(struct question *question, const struct log_record *reco
 
 static int read_log(struct question *question)
 {
+    struct arena *arena = &question->pools->arena;
     const struct log_record *record;
     struct log log;
     uintptr_t mark;
     int status;
 
     log_begin(&log, &question->pool);
-    mark = arena_mark(&question->arena);
-    while ((status = log_next(&log, &question->arena, &record)) == 1) {
+    mark = arena_mark(arena);
+    while ((status = log_next(&log, arena, &record)) == 1) {
         take_record(question, record);
-        arena_rewind(&question->arena, mark);
+        arena_rewind(arena, mark);
     }
     if (status == 0)
-        status = log_has_later(&log, &question->arena) == 1 ? (int)STATUS_DAMAGED : 0;
-    question->sequence = log.sequence;
+        status = log_has_later(&log, arena) == 1 ? (int)STATUS_DAMAGED : 0;
+    question->asked->sequence = log.sequence;
     return status;
 }
 
@@ -122,21 +133,21 @@ static int open_pool(struct question *question, const char *path, struct problem
 }
 
 /* Beside a writer: what was read counts if no other superblock came into force meanwhile. */
-static int read_at(struct question *question, const char *path, struct problem *why)
+static int read_still(struct question *question, const char *path, struct problem *why)
 {
+    uintptr_t mark = arena_mark(&question->pools->arena);
     int status = STATUS_DEFERRED;
 
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         uint64_t before;
 
-        arena_rewind(&question->arena, question->arena.base);
-        question->table = arena_alloc(&question->arena, TX_DECISIONS * sizeof *question->table, 64);
-        status = question->table ? open_pool(question, path, why) : -ENOMEM;
+        status = open_pool(question, path, why);
         if (status < 0)
             return status;
         before = question->pool.super.sequence;
         status = read_pool(question, why);
         pool_close(&question->pool);
+        arena_rewind(&question->pools->arena, mark);
         if (open_pool(question, path, NULL) < 0)
             return STATUS_DEFERRED;
         pool_close(&question->pool);
@@ -144,6 +155,54 @@ static int read_at(struct question *question, const char *path, struct problem *
             break;
     }
     return status;
+}
+
+/* --- the files that were read --- */
+
+static struct deciding_pool *find_asked(const struct question *question, const struct stat *info)
+{
+    struct deciding_pool *at = question->pools->first;
+
+    while (at && (at->device != info->st_dev || at->inode != info->st_ino ||
+                  memcmp(at->uuid, question->promise->pool, TX_POOL_BYTES) != 0))
+        at = at->next;
+    return at;
+}
+
+/* 1: the file has been read, as question->asked says; 0: that is for it, then. */
+static int recall(struct question *question)
+{
+    struct deciding_pools *pools = question->pools;
+    struct stat info;
+    int status = sys_fstat(question->pool.fd, &info);
+
+    if (status < 0)
+        return status;
+    question->asked = find_asked(question, &info);
+    if (question->asked)
+        return 1;
+    question->asked = arena_alloc(&pools->arena, sizeof *question->asked, 64);
+    if (!question->asked)
+        return -ENOMEM;
+    question->asked->next = pools->first;
+    question->asked->device = info.st_dev;
+    question->asked->inode = info.st_ino;
+    memcpy(question->asked->uuid, question->promise->pool, TX_POOL_BYTES);
+    pools->first = question->asked;
+    return 0;
+}
+
+static int read_at(struct question *question, const char *path, struct problem *why)
+{
+    int status = open_pool(question, path, why);
+
+    if (status < 0)
+        return status;
+    status = recall(question);
+    pool_close(&question->pool);
+    if (status == 0)
+        question->asked->status = read_still(question, path, why);
+    return status < 0 ? status : question->asked->status;
 }
 
 /* --- where it is --- */
@@ -173,22 +232,24 @@ static int read_beside(struct question *question, const char *asking, struct pro
 
 static int judge(const struct question *question, struct problem *why)
 {
-    if (decisions_have(question->table, question->id))
+    if (decisions_have(question->asked->table, question->id))
         return 1;
-    if (question->sequence >= question->promise->sequence || TX_MUTANT(TX_MUTANT_OLD_POOL_DECIDES))
+    if (question->asked->sequence >= question->promise->sequence ||
+        TX_MUTANT(TX_MUTANT_OLD_POOL_DECIDES))
         return 0;
     return problem_set(why, STATUS_IN_DOUBT,
                        "pool '%s', which decides, is an older copy: its log ends at record %lu, it "
                        "had come to %lu",
-                       question->promise->path, question->sequence, question->promise->sequence);
+                       question->promise->path, question->asked->sequence,
+                       question->promise->sequence);
 }
 
-int deciding_pool_ask(uint64_t id, const struct log_promise *promise, const char *asking,
-                      struct problem *why)
+int deciding_pool_ask(struct deciding_pools *pools, uint64_t id, const struct log_promise *promise,
+                      const char *asking, struct problem *why)
 {
-    struct question question = {.id = id, .promise = promise};
+    struct question question = {.id = id, .promise = promise, .pools = pools};
     struct problem reason = {0};
-    int status = arena_create(&question.arena, SCRATCH_BYTES);
+    int status = pools->arena.base ? 0 : arena_create(&pools->arena, ARENA_BYTES);
 
     if (status < 0)
         return status;
@@ -196,12 +257,16 @@ int deciding_pool_ask(uint64_t id, const struct log_promise *promise, const char
     if (status == -ENOENT || status == STATUS_NOT_A_POOL)
         status = read_beside(&question, asking, &reason);
     if (status >= 0)
-        status = judge(&question, why);
-    else
-        status = problem_set(why, STATUS_IN_DOUBT, "pool '%s', which decides, %s%s%s",
-                             promise->path, status == -ENOENT ? "is not there" : "cannot be read: ",
-                             status == -ENOENT ? "" : status_text(status),
-                             status == STATUS_DAMAGED ? " (pheap recover --check)" : "");
-    arena_destroy(&question.arena);
-    return status;
+        return judge(&question, why);
+    return problem_set(why, STATUS_IN_DOUBT, "pool '%s', which decides, %s%s%s", promise->path,
+                       status == -ENOENT ? "is not there" : "cannot be read: ",
+                       status == -ENOENT ? "" : status_text(status),
+                       status == STATUS_DAMAGED ? " (pheap recover --check)" : "");
+}
+
+void deciding_pools_forget(struct deciding_pools *pools)
+{
+    if (pools->arena.base)
+        arena_destroy(&pools->arena);
+    pools->first = NULL;
 }

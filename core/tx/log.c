@@ -197,35 +197,55 @@ int log_next(struct log *log, struct arena *arena, const struct log_record **out
 
 /* --- what should not be there --- */
 
-static int look_at(struct log *log, struct log_spot spot, const struct log_record *header,
-                   struct arena *arena)
+struct looking {
+    struct log *log;
+    uint64_t log_bytes, end;
+    log_is_later *is_later;
+    const void *context;
+    struct arena *arena;
+    uint8_t *piece;
+};
+
+/* 1: a whole record begins with this header, which lies in a piece with so many bytes from there
+ * on. What lies in it is its own then: who writes there later destroys it. */
+static int look_at(struct looking *looking, struct log_spot spot, struct log_record *header,
+                   uint64_t in_piece)
 {
-    uint64_t log_bytes = log_frames(&log->pool->super.log) << FRAME_SHIFT;
-    uintptr_t mark = arena_mark(arena);
+    struct log *log = looking->log;
+    uintptr_t mark = arena_mark(looking->arena);
     struct log_record *record;
     int status;
 
-    if (!log_may_look(log->looked, log_bytes))
+    if ((header->magic != LOG_MAGIC && header->magic != LOG_LANE_MAGIC) ||
+        !header_fits(log, spot, header) || !log_may_look(log->looked, looking->log_bytes))
         return 0;
-    log->looked += header->bytes;
-    status = log_read_record(log, spot, header, arena, &record);
-    arena_rewind(arena, mark);
+    if (header->bytes <= in_piece)
+        status = record_is_whole(log, header);
+    else
+        status = log_read_record(log, spot, header, looking->arena, &record);
+    arena_rewind(looking->arena, mark);
+    if (status == 0)
+        log->looked += header->bytes;
     return status;
 }
 
-static int look_through_piece(struct log *log, struct log_spot spot, const uint8_t *piece,
-                              uint64_t bytes, uint64_t end, log_is_later *is_later,
-                              const void *context, struct arena *arena)
+/* From *spot on, which comes to lie behind the piece, or the last record that begins there. */
+static int look_through_piece(struct looking *looking, struct log_spot *spot, uint64_t bytes)
 {
+    uint64_t i = 0, next;
     int status = 0;
 
-    for (uint64_t i = 0; status == 0 && i < bytes; i += LOG_ALIGN) {
-        const struct log_record *header = (const struct log_record *)(piece + i);
-        struct log_spot here = log_spot(spot.extent, spot.at + i);
+    for (; status == 0 && i < bytes; i = next) {
+        struct log_record *header = (struct log_record *)(looking->piece + i);
+        struct log_spot here = log_spot(spot->extent, spot->at + i);
 
-        if (is_later(log, header, end - here.at, context) && header_fits(log, here, header))
-            status = look_at(log, here, header, arena);
+        status = look_at(looking, here, header, bytes - i);
+        next = i + (status == 1 ? header->bytes : LOG_ALIGN);
+        if (status == 1)
+            status =
+                looking->is_later(looking->log, header, looking->end - here.at, looking->context);
     }
+    spot->at += i;
     return status;
 }
 
@@ -233,16 +253,21 @@ int log_look_through(struct log *log, struct log_spot spot, uint64_t end, log_is
                      const void *context, struct arena *arena)
 {
     uintptr_t mark = arena_mark(arena);
-    uint8_t *piece = arena_alloc(arena, PIECE_BYTES, 64);
-    int status = piece ? 0 : -ENOMEM;
+    struct looking looking = {.log = log,
+                              .log_bytes = log_frames(&log->pool->super.log) << FRAME_SHIFT,
+                              .end = end,
+                              .is_later = is_later,
+                              .context = context,
+                              .arena = arena,
+                              .piece = arena_alloc(arena, PIECE_BYTES, 64)};
+    int status = looking.piece ? 0 : -ENOMEM;
 
     while (status == 0 && spot.at < end) {
         uint64_t bytes = end - spot.at < PIECE_BYTES ? end - spot.at : PIECE_BYTES;
 
-        status = log_read_at(log, spot, piece, bytes);
+        status = log_read_at(log, spot, looking.piece, bytes);
         if (status == 0)
-            status = look_through_piece(log, spot, piece, bytes, end, is_later, context, arena);
-        spot.at += bytes;
+            status = look_through_piece(&looking, &spot, bytes);
     }
     arena_rewind(arena, mark);
     return status;
@@ -254,7 +279,7 @@ static bool knows_of_more(const struct log *log, const struct log_record *header
     uint64_t known = TX_MUTANT(TX_MUTANT_HOLES_ARE_DAMAGE) ? header->sequence - 1 : header->durable;
 
     (void)room, (void)context;
-    return (header->magic == LOG_MAGIC || header->magic == LOG_LANE_MAGIC) && known > log->sequence;
+    return known > log->sequence;
 }
 
 /* Beside a writer the log may only have gone on meanwhile: then the next record is there now. */

@@ -82,9 +82,10 @@ static inline bool log_lane_fits(const struct log_lane_terms *terms, uint64_t ro
 
 /*
  * Who looks for records that should not be there reads what looks like one to see if it is whole.
- * What a program has stored may look like one at each 64th byte, and as long as it likes, so that
- * this would take hours: so much of it is read, and then no more is looked for. After a crash there
- * are a few such, and no damage makes more.
+ * What lies in a whole record is passed over; but in what is left of one that was written over,
+ * what a program has stored may look like one at each 64th byte, and as long as it likes, so that
+ * this would take hours: so much is read in vain, and then no more is looked for. After a crash
+ * there are a few such, and no damage makes more.
  */
 static inline bool log_may_look(uint64_t looked, uint64_t log_bytes)
 {

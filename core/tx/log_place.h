@@ -47,8 +47,8 @@ int log_read_at(const struct log *log, struct log_spot spot, void *buffer, uint6
 int log_read_record(const struct log *log, struct log_spot spot, const struct log_record *header,
                     struct arena *arena, struct log_record **out);
 
-/* 1: somewhere from `spot` up to `end` there is a whole record of which the test, by its header and
- * the bytes up to `end`, says that it should not be there. */
+/* 1: somewhere from `spot` up to `end`, but not in another whole record, there is a whole record of
+ * which the test, by its header and the bytes up to `end`, says that it should not be there. */
 typedef bool log_is_later(const struct log *log, const struct log_record *header, uint64_t room,
                           const void *context);
 int log_look_through(struct log *log, struct log_spot spot, uint64_t end, log_is_later *is_later,

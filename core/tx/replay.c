@@ -54,31 +54,47 @@ int replay_promise(struct slot_memory *memory, const struct promise *promise)
     return replay_entries(memory, &cursor);
 }
 
-static struct promise **find_promise(struct promises *promises, uint64_t id)
+static bool has_terms(const struct log_entry *entry)
 {
-    struct promise **at = &promises->first;
+    const struct log_promise *terms = (const struct log_promise *)(entry + 1);
 
-    while (*at && (*at)->id != id)
-        at = &(*at)->next;
-    return at;
+    return entry->bytes > sizeof *terms &&
+           memchr(terms->path, 0, entry->bytes - sizeof *terms) != NULL;
+}
+
+/* At the list's end; not open yet. */
+static struct promise *add_promise(struct promises *promises, struct arena *scratch,
+                                   struct id_node **place, uint64_t id)
+{
+    struct promise *promise = arena_alloc(scratch, sizeof *promise, 8);
+
+    if (!promise)
+        return NULL;
+    *promise = (struct promise){.node = {.id = id}, .outcome = LOG_UNDONE};
+    *place = &promise->node;
+    if (promises->last)
+        promises->last->next = promise;
+    else
+        promises->first = promise;
+    return promises->last = promise;
 }
 
 /* The record stays in the arena. */
 static int take_promise(struct promises *promises, struct arena *scratch,
                         const struct log_record *record, const struct log_entry *entry)
 {
-    struct promise **place = find_promise(promises, entry->address);
-    const struct log_promise *terms = (const struct log_promise *)(entry + 1);
-    struct promise *promise;
+    struct id_node **place = id_tree_place(&promises->by_id, entry->address);
+    struct promise *promise = (struct promise *)*place;
 
-    if (*place || entry->bytes <= sizeof *terms ||
-        memchr(terms->path, 0, entry->bytes - sizeof *terms) == NULL)
+    if (!has_terms(entry) || (promise && promise->outcome == 0))
         return STATUS_DAMAGED;
-    promise = arena_alloc(scratch, sizeof *promise, 8);
+    if (!promise)
+        promise = add_promise(promises, scratch, place, entry->address);
     if (!promise)
         return -ENOMEM;
-    *promise = (struct promise){.record = record, .id = entry->address, .terms = terms};
-    *place = promise;
+    promise->record = record;
+    promise->terms = (const struct log_promise *)(entry + 1);
+    promise->outcome = 0;
     promises->mark = arena_mark(scratch);
     return 0;
 }
@@ -86,12 +102,25 @@ static int take_promise(struct promises *promises, struct arena *scratch,
 static int keep_promise(struct promises *promises, struct slot_memory *memory,
                         const struct log_entry *entry)
 {
-    struct promise **place = find_promise(promises, entry->address), *promise = *place;
+    struct promise *promise = (struct promise *)*id_tree_place(&promises->by_id, entry->address);
 
-    if (!promise || (entry->type != LOG_COMMITTED && entry->type != LOG_UNDONE))
+    if (!promise || promise->outcome != 0 ||
+        (entry->type != LOG_COMMITTED && entry->type != LOG_UNDONE))
         return STATUS_DAMAGED;
-    *place = promise->next;
+    promise->outcome = entry->type;
     return entry->type == LOG_COMMITTED ? replay_promise(memory, promise) : 0;
+}
+
+/* What is left is open. */
+static void drop_kept(struct promises *promises)
+{
+    struct promise **at = &promises->first;
+
+    while (*at)
+        if ((*at)->outcome != 0)
+            *at = (*at)->next;
+        else
+            at = &(*at)->next;
 }
 
 static int replay_record(struct slot_memory *memory, struct arena *scratch,
@@ -160,7 +189,7 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
 
     *promises = (struct promises){.mark = scratch->base};
     status = replay_rest(log, memory, scratch, promises, why);
-
+    drop_kept(promises);
     if (status == 0 && log_has_later(log, scratch) == 1)
         status = refuse_broken(log, why);
     if (status == 0 && TX_MUTANT(TX_MUTANT_RECORD_APPLIED_TWICE))
@@ -168,3 +197,5 @@ int replay_log(struct log *log, struct slot_memory *memory, struct arena *scratc
     arena_rewind(scratch, promises->mark);
     return status;
 }
+
+_Static_assert(__builtin_offsetof(struct promise, node) == 0, "a promise is found by its node");

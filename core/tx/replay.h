@@ -7,22 +7,24 @@
 #define PHEAP_TX_REPLAY_H
 
 #include "core/base/arena.h"
+#include "core/base/id_tree.h"
 #include "core/tx/log.h"
 #include "core/tx/slot_memory.h"
 
 /* A record that counts only if another pool has decided so. */
 struct promise {
+    struct id_node node; /* the transaction's number */
     struct promise *next;
     const struct log_record *record;
-    uint64_t id;
     const struct log_promise *terms; /* in the record; its path has its NUL */
     enum log_outcome outcome;        /* 0: not known */
 };
 
 /* Those of which the log does not say what became of them, in its order. */
 struct promises {
-    struct promise *first;
-    uintptr_t mark; /* the scratch arena up to here is theirs */
+    struct promise *first, *last;
+    struct id_node *by_id; /* these, and others */
+    uintptr_t mark;        /* the scratch arena up to here is theirs */
 };
 
 /*

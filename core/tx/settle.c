@@ -7,9 +7,10 @@
 #include "core/tx/mutant.h"
 
 /* It is certain: from the deciding pool. Else as somebody who knows says. */
-static int find_outcome(struct pheap *heap, struct promise *promise, struct problem *why)
+static int find_outcome(struct pheap *heap, struct deciding_pools *pools, struct promise *promise,
+                        struct problem *why)
 {
-    int decided = deciding_pool_ask(promise->id, promise->terms, heap->pool.path, why);
+    int decided = deciding_pool_ask(pools, promise->node.id, promise->terms, heap->pool.path, why);
     bool wanted = heap->settle_as == LOG_COMMITTED;
 
     if (decided == 0 && TX_MUTANT(TX_MUTANT_UNDECIDED_COMMITS))
@@ -40,12 +41,13 @@ static int explain(const struct pheap *heap, struct problem *reason)
 
 int settle_promises(struct pheap *heap, struct problem *why)
 {
+    struct deciding_pools pools = {0};
     struct problem reason = {0};
     int status = 0;
 
     heap->in_doubt = 0;
     for (struct promise *one = heap->promises.first; status == 0 && one; one = one->next) {
-        status = find_outcome(heap, one, &reason);
+        status = find_outcome(heap, &pools, one, &reason);
         if (status == STATUS_IN_DOUBT && heap->read_only) {
             heap->in_doubt++;
             status = 0;
@@ -53,6 +55,7 @@ int settle_promises(struct pheap *heap, struct problem *why)
         if (status == 0 && one->outcome == LOG_COMMITTED)
             status = replay_promise(&heap->memory, one);
     }
+    deciding_pools_forget(&pools);
     if (status == STATUS_IN_DOUBT)
         status = explain(heap, &reason);
     if (status < 0 && why)
@@ -62,14 +65,17 @@ int settle_promises(struct pheap *heap, struct problem *why)
 
 int settle_tell(struct pheap *heap, struct problem *why)
 {
+    uint64_t last = 0;
     int status = 0;
 
     for (struct promise *one = heap->promises.first; status == 0 && one; one = one->next) {
-        struct outcome_record told = outcome_record_of(one->id, one->outcome);
+        struct outcome_record told = outcome_record_of(one->node.id, one->outcome);
 
-        status = log_append(&heap->log, &told.record, why);
+        status = log_write(&heap->log, &told.record, &last, why);
         heap->settled++;
     }
+    if (status == 0 && heap->promises.first)
+        status = log_wait(&heap->log, last, why);
     heap->promises.first = NULL;
     arena_rewind(&heap->scratch, heap->scratch.base);
     return status;

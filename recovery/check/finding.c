@@ -67,6 +67,7 @@ static const struct {
     [LG_BREAKS] = {"LG-3", "the log breaks off, and whole records follow"},
     [LG_ENTRY] = {"LG-4", "an entry of the log makes no sense"},
     [LG_TORN] = {"LG-5", "the log's last record is torn"},
+    [LG_LOOKALIKES] = {"LG-6", "too much in the log looks like records"},
     [OH_HEADER] = {"OH-1", "an opened heap's header makes no sense"},
     [OH_SPAN] = {"OH-2", "a span of an opened heap makes no sense"},
     [OH_NOTE] = {"OH-3", "a block's note in an opened heap makes no sense"},

@@ -75,6 +75,7 @@ enum finding_kind {
     LG_BREAKS,
     LG_ENTRY,
     LG_TORN,
+    LG_LOOKALIKES,
     OH_HEADER,
     OH_SPAN,
     OH_NOTE,

@@ -9,22 +9,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "core/base/checksum.h"
+#include "core/base/id_tree.h"
 #include "recovery/check/reading_log.h"
 
 /* --- entries --- */
 
 struct promised { /* a record that counts when its outcome says so */
+    struct id_node node;
     struct promised *next;
-    struct log_record *record;
-    uint64_t id;
+    struct log_record *record; /* NULL: it has its outcome */
 };
 
 struct applying {
     struct reading_log log;
     struct opened_model *model;
-    struct promised *promised;
-    uint64_t number; /* of the entry at hand */
+    struct promised *promised; /* all, */
+    struct id_node *by_id;     /* by their transactions' numbers */
+    uint64_t number;           /* of the entry at hand */
     const char *expected;
 };
 
@@ -41,42 +42,53 @@ static bool is_applied(struct applying *to, struct log_cursor *cursor)
     return to->expected == NULL;
 }
 
-static struct promised **find_promised(struct applying *to, uint64_t id)
+static bool has_terms(const struct log_entry *entry)
 {
-    struct promised **at = &to->promised;
+    const struct log_promise *terms = (const struct log_promise *)(entry + 1);
 
-    while (*at != NULL && (*at)->id != id)
-        at = &(*at)->next;
-    return at;
+    return entry->bytes > sizeof *terms &&
+           memchr(terms->path, 0, entry->bytes - sizeof *terms) != NULL;
 }
 
-/* The record is kept. */
+/* NULL: no memory. */
+static struct promised *promised_by(struct applying *to, uint64_t id)
+{
+    struct id_node **place = id_tree_place(&to->by_id, id);
+    struct promised *promised = (struct promised *)*place;
+
+    if (promised == NULL)
+        promised = calloc(1, sizeof *promised);
+    if (promised == NULL || *place != NULL)
+        return promised;
+    promised->node.id = id;
+    promised->next = to->promised;
+    to->promised = promised;
+    *place = &promised->node;
+    return promised;
+}
+
+/* Takes the record over. */
 static void promise(struct applying *to, struct log_record *record, const struct log_entry *entry)
 {
-    struct promised *promised = malloc(sizeof *promised);
-    const struct log_promise *terms = (const struct log_promise *)(entry + 1);
+    struct promised *promised = promised_by(to, entry->address);
 
     if (promised == NULL)
         to->log.status = -ENOMEM;
-    else if (entry->bytes <= sizeof *terms ||
-             memchr(terms->path, 0, entry->bytes - sizeof *terms) == NULL ||
-             *find_promised(to, entry->address) != NULL)
+    else if (promised->record != NULL || !has_terms(entry))
         to->expected = "a promise of its own";
-    if (promised == NULL || to->expected != NULL) {
-        free(promised);
+    else
+        promised->record = record;
+    if (promised == NULL || promised->record != record)
         free(record);
-        return;
-    }
-    *promised = (struct promised){to->promised, record, entry->address};
-    to->promised = promised;
 }
 
 static void settle(struct applying *to, const struct log_entry *entry)
 {
-    struct promised **at = find_promised(to, entry->address), *promised = *at;
+    struct promised *promised = (struct promised *)*id_tree_place(&to->by_id, entry->address);
     struct log_cursor cursor;
 
-    if (promised == NULL || (entry->type != LOG_COMMITTED && entry->type != LOG_UNDONE)) {
+    if (promised == NULL || promised->record == NULL ||
+        (entry->type != LOG_COMMITTED && entry->type != LOG_UNDONE)) {
         to->expected = "the outcome of what was promised";
         return;
     }
@@ -84,9 +96,8 @@ static void settle(struct applying *to, const struct log_entry *entry)
     (void)log_cursor_next(&cursor);
     if (entry->type == LOG_COMMITTED)
         (void)is_applied(to, &cursor);
-    *at = promised->next;
     free(promised->record);
-    free(promised);
+    promised->record = NULL;
 }
 
 /* Takes the record over. */
@@ -237,8 +248,9 @@ static void look_for_torn(struct reading_log *log)
 /* After a crash there is not so much of it: a program has stored it, or an enemy. */
 static void tell_of_what_looks_like_records(struct reading_log *log, struct place end)
 {
-    check_tell(log->checking, LG_TORN, SEVERITY_HARMLESS, end, "whole records, or none",
-               "too much that looks like records to read it all");
+    check_tell(
+        log->checking, LG_LOOKALIKES, SEVERITY_HARMLESS, end, "whole records, or none",
+        "more than 32 times the log's length of what looks like them: not all of it was read");
 }
 
 static void check_that_it_ends(struct reading_log *log)
@@ -314,3 +326,5 @@ int check_log(struct checking *checking)
                            checking->request->path);
     return 0;
 }
+
+_Static_assert(__builtin_offsetof(struct promised, node) == 0, "it is found by its node");

@@ -358,30 +358,45 @@ static struct log_lane_end *lane_before(const struct reading_log *log,
     return header->sequence > lane->sequence ? lane : NULL;
 }
 
-static bool may_look(struct reading_log *log, const struct log_record *header)
+static bool may_look(struct reading_log *log)
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < log->place->extent_count; i++)
         bytes += reading_log_extent_bytes(log, i);
     log->gave_up = !log_may_look(log->looked, bytes);
-    log->looked += log->gave_up ? 0 : header->bytes;
     return !log->gave_up;
 }
 
-static bool is_later(struct reading_log *log, const struct lane_order *order, struct spot spot,
+/* Of a header that lies in a piece with so many bytes from there on. What lies in a whole record is
+ * its own: who writes there later destroys it. */
+static bool is_whole_at(struct reading_log *log, struct spot spot, struct log_record *header,
+                        uint64_t in_piece)
+{
+    struct log_record *record;
+    bool is_whole;
+
+    if (!has_room(log, spot, header) || !may_look(log))
+        return false;
+    if (header->bytes <= in_piece) {
+        is_whole = has_checksum(log->checking, header);
+    } else {
+        record = read_record(log, spot, header);
+        is_whole = record != NULL;
+        free(record);
+    }
+    if (!is_whole)
+        log->looked += header->bytes;
+    return is_whole;
+}
+
+static bool is_later(struct reading_log *log, const struct lane_order *order,
                      const struct log_record *header)
 {
     bool is_outside = header->durable > log->sequence;
-    struct log_lane_end *lane =
-        has_room(log, spot, header) ? lane_before(log, order, header) : NULL;
-    struct log_record *record;
+    struct log_lane_end *lane = lane_before(log, order, header);
 
-    if ((!is_outside && lane == NULL) || !has_room(log, spot, header) || !may_look(log, header))
-        return false;
-    record = read_record(log, spot, header);
-    free(record);
-    if (record == NULL)
+    if (!is_outside && lane == NULL)
         return false;
     log->breaks_off = true;
     log->breaks_off_outside = log->breaks_off_outside || is_outside;
@@ -390,37 +405,57 @@ static bool is_later(struct reading_log *log, const struct lane_order *order, st
     return true;
 }
 
-static bool find_later(struct reading_log *log, const struct lane_order *order, struct spot *found)
-{
+struct looking {
+    const struct lane_order *order;
+    struct spot *found;
+    bool any;
     struct log_record piece[PIECE_BYTES / sizeof(struct log_record)];
-    bool any = false;
+};
 
+/* Returns how far it came: to the piece's end, or that of the last record that begins there. */
+static uint64_t look_through_piece(struct reading_log *log, struct looking *looking,
+                                   struct spot spot, uint64_t bytes)
+{
+    uint64_t i = 0;
+
+    while (i < bytes) {
+        struct log_record *header = &looking->piece[i / sizeof *header];
+        struct spot here = {spot.extent, spot.at + i};
+        bool is_whole = is_whole_at(log, here, header, bytes - i);
+
+        i += is_whole ? header->bytes : sizeof *header;
+        if (!is_whole || !is_later(log, looking->order, header))
+            continue;
+        if (!looking->any)
+            *looking->found = here;
+        looking->any = true;
+    }
+    return i;
+}
+
+static void find_later(struct reading_log *log, struct looking *looking)
+{
     for (uint32_t extent = 0; extent < log->place->extent_count; extent++)
-        for (uint64_t at = 0; at < reading_log_extent_bytes(log, extent); at += PIECE_BYTES) {
+        for (uint64_t at = 0; at < reading_log_extent_bytes(log, extent);) {
             uint64_t left = reading_log_extent_bytes(log, extent) - at;
             uint64_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+            struct spot spot = {extent, at};
 
-            if (reading_log_bytes(log, (struct spot){extent, at}, piece, bytes) < 0)
-                continue;
-            for (uint64_t i = 0; i < bytes / sizeof piece[0]; i++) {
-                struct spot spot = {extent, at + i * sizeof piece[0]};
-                bool is_first = is_later(log, order, spot, &piece[i]) && !any;
-
-                if (is_first)
-                    *found = spot;
-                any = any || is_first;
-            }
+            at += reading_log_bytes(log, spot, looking->piece, bytes) < 0
+                      ? bytes
+                      : look_through_piece(log, looking, spot, bytes);
         }
-    return any;
 }
 
 bool reading_log_find_later(struct reading_log *log, struct spot *found)
 {
     struct lane_order *order = order_lanes(log);
-    bool any = order != NULL && find_later(log, order, found);
+    struct looking looking = {.order = order, .found = found};
 
+    if (order != NULL)
+        find_later(log, &looking);
     free(order);
-    return any;
+    return looking.any;
 }
 
 /* Up to the last record of a source that breaks off: outside lanes, or a lane, or what gave it. */

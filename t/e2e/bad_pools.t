@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """Files that are no pools, and damaged ones: a clear line, its exit status, nothing changed."""
-import hashlib
 import os
 import signal
 import sys
@@ -15,11 +14,6 @@ from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, NOBODY, PHEAP, REF
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 
 
-def digest(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
-
-
 def killed_pool(place, generations=3):
     """A pool whose counter was killed, and the lines that a whole run prints."""
     pool, out = place.path("pool"), place.path("out")
@@ -30,7 +24,7 @@ def killed_pool(place, generations=3):
 
 
 def every_command_refuses(place, pool, status, *parts):
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     for arguments in (("restore", pool), ("inspect", pool), ("inspect", "--json", pool, "heap"),
                       ("checkpoint", pool), ("run", pool, COUNTER, 1),
                       ("run", "--resume", pool, COUNTER, 1), ("run", "--fresh", pool, COUNTER, 1)):
@@ -38,7 +32,7 @@ def every_command_refuses(place, pool, status, *parts):
         expect(done, status, f"pheap {arguments[0]}:", pool, *parts)
         check_equal(len(done.stderr().splitlines()), 1, f"lines of {done.stderr()!r}")
         check_equal(done.stdout(), "", "stdout")
-    check_equal(digest(pool), before, "content of the file")
+    check_equal(pool_bytes.digest(pool), before, "content of the file")
 
 
 @test
@@ -209,13 +203,13 @@ def a_pool_of_another_user_is_refused(place):
     place.uid = NOBODY
     for mode in (0o600, 0o666):
         os.chmod(pool, mode)
-        before = digest(pool)
+        before = pool_bytes.digest(pool)
         for arguments in (("restore", pool), ("inspect", pool), ("checkpoint", pool),
                           ("run", pool, COUNTER, 1), ("run", "--resume", pool, COUNTER, 1)):
             done = place.pheap(*arguments)
             check(done.status in (REFUSED, SYSTEM), f"{arguments} mode {mode:o}: {done.status}")
             expect(done, done.status, f"pheap {arguments[0]}:", pool)
-        check_equal(digest(pool), before, "content of the file")
+        check_equal(pool_bytes.digest(pool), before, "content of the file")
 
 
 @test

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """pheap recover --check: pools of real programs, whole, in use and damaged."""
-import hashlib
 import json
 import os
 import re
@@ -9,22 +8,11 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PYTHON, REFUSED, ROOT,  # noqa: E402
-                        SYSTEM, USAGE, check, check_equal, check_in, expect, main, test)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, PHEAP, PROGRAMS, PYTHON, REFUSED,  # noqa: E402
+                        ROOT, SYSTEM, USAGE, check, check_equal, check_in, expect, main, test)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
-CHURN = """
-import random, time
-kept = []
-while True:
-    kept.append([bytearray(random.randrange(1, 3000)) for i in range(300)])
-    if len(kept) > 60:
-        kept.pop(random.randrange(len(kept)))"""
-
-
-def digest(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
+GROWING_LISTS = os.path.join(PROGRAMS, "growing_lists.py")
 
 
 def killed_pool(place, *command, generations=3):
@@ -38,14 +26,14 @@ def killed_pool(place, *command, generations=3):
 
 def check_pool(place, pool, status, *parts):
     """What it says as JSON; as text it has these parts. The file stays what it is."""
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     expect(place.pheap("recover", "--check", "--all", pool), status)
     text = place.pheap("recover", "--check", "--all", pool).stdout()
     for part in parts:
         check_in(part, text, "output")
     done = place.pheap("recover", "--check", "--all", "--json", pool)
     expect(done, status)
-    check_equal(digest(pool), before, "content of the file")
+    check_equal(pool_bytes.digest(pool), before, "content of the file")
     return json.loads(done.stdout())
 
 
@@ -66,7 +54,7 @@ def the_pool_of_a_killed_program_is_fine(place):
 @test
 def a_heap_that_is_cut_in_the_middle_of_malloc_is_fine(place):
     for _ in range(3):
-        pool = killed_pool(place, PYTHON, "-c", CHURN, generations=12)
+        pool = killed_pool(place, PYTHON, GROWING_LISTS, generations=12)
         check_pool(place, pool, FINE, ": fine")
         os.unlink(pool)
 
@@ -74,7 +62,7 @@ def a_heap_that_is_cut_in_the_middle_of_malloc_is_fine(place):
 @test
 def a_pool_in_use_is_checked_on_its_newest_generation(place):
     pool = place.path("pool")
-    process = place.start(PHEAP, "run", "-i", "20ms", pool, PYTHON, "-c", CHURN)
+    process = place.start(PHEAP, "run", "-i", "20ms", pool, PYTHON, GROWING_LISTS)
     place.wait_generation(pool, 3, process)
     for _ in range(20):
         done = place.pheap("recover", "--check", "--json", pool)

@@ -147,11 +147,22 @@ def restore(place, net, pool, *options):
     return process
 
 
-def ask_anew(net, family, address):
+def start_with_one_client(place):
+    """The namespace, the pool's path, the server whose client's buffers are full, the client."""
+    net, pool = network(), place.path("pool")
+    server = start(place, net, pool, "--on-term", "--tcp-established")
+    client = Client(net, "AF_INET", "127.0.0.1")
+    wait_for_lines(server, "full", 1)
+    return net, pool, server, client
+
+
+def check_ends_well(net, server, family="AF_INET", address="127.0.0.1"):
+    """It takes a new client, which is the last."""
     made = Client(net, family, address)
     made.socket.settimeout(60)
     check_equal(made.socket.recv(3), b"new", "what a new client gets")
     made.socket.close()
+    check_equal(server.wait(), 0, "exit status: " + server.stderr())
 
 
 def connection_goes_on(place, family, address):
@@ -196,8 +207,7 @@ def connection_goes_on(place, family, address):
     lines = [line.split() for line in first.stdout().splitlines() if line.startswith("right")]
     check_equal(lines, [["right", str(client.sent), "1"] for client in clients],
                 "what the server got, and TCP_NODELAY")
-    ask_anew(net, family, address)
-    check_equal(server.wait(), 0, "exit status: " + server.stderr())
+    check_ends_well(net, server, family, address)
     net.end()
 
 
@@ -279,8 +289,7 @@ def more_connections_than_the_program_might_open_when_it_was_started(place):
         client.send(400)
         check(client.finish() == PATTERN[:size], "what a client got")
     wait_for_lines(first, "right 400", count)
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     net.end()
 
 
@@ -294,10 +303,7 @@ def outcome_of(client):
 
 @test
 def without_the_option_at_the_restore_they_are_reset(place):
-    net, pool = network(), place.path("pool")
-    first = start(place, net, pool, "--on-term", "--tcp-established")
-    client = Client(net, "AF_INET", "127.0.0.1")
-    wait_for_lines(first, "full", 1)
+    net, pool, first, client = start_with_one_client(place)
     check_equal(first.kill(signal.SIGTERM), -signal.SIGTERM, "exit status of the server")
     check_in("connected: kept with --tcp-established", place.pheap("inspect", pool, "files").stdout(),
              "what inspect says of it")
@@ -306,26 +312,21 @@ def without_the_option_at_the_restore_they_are_reset(place):
     place.write("go", "")
     wait_for_lines(first, "broken", 1)
     check_equal(outcome_of(client), "ConnectionResetError", "what the client finds")
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     net.end()
 
 
 @test
 def an_older_generation_has_them_reset_too(place):
     """What comes in for them is dropped no longer: the client is told."""
-    net, pool = network(), place.path("pool")
-    first = start(place, net, pool, "--on-term", "--tcp-established")
-    client = Client(net, "AF_INET", "127.0.0.1")
-    wait_for_lines(first, "full", 1)
+    net, pool, first, client = start_with_one_client(place)
     check_equal(place.pheap("checkpoint", pool, prefix=net.prefix()).status, 0, "status of a checkpoint")
     check_equal(first.kill(signal.SIGTERM), -signal.SIGTERM, "exit status of the server")
     server = restore(place, net, pool, "-g", 1, "--tcp-established")
     client.send(1000)
     check_equal(outcome_of(client), "ConnectionResetError", "what the client finds")
     place.write("go", "")
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     net.end()
 
 
@@ -346,17 +347,13 @@ def one_with_urgent_data_is_reset_and_the_others_go_on(place):
     check_equal(outcome_of(clients[0]), "ConnectionResetError", "what the urgent client finds")
     check_equal(outcome_of(clients[1]), BYTES, "bytes that the other client got")
     wait_for_lines(first, "right 100", 1)
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     net.end()
 
 
 @test
 def after_kill_9_there_is_nothing_to_keep_which_is_said(place):
-    net, pool = network(), place.path("pool")
-    first = start(place, net, pool, "--on-term", "--tcp-established")
-    client = Client(net, "AF_INET", "127.0.0.1")
-    wait_for_lines(first, "full", 1)
+    net, pool, first, client = start_with_one_client(place)
     check_equal(place.pheap("checkpoint", pool, prefix=net.prefix()).status, 0, "status of a checkpoint")
     client.send(1000)
     first.kill()
@@ -364,8 +361,7 @@ def after_kill_9_there_is_nothing_to_keep_which_is_said(place):
     check_in("no TCP connections to go on with", server.stderr(), "what the restore says")
     place.write("go", "")
     wait_for_lines(first, "broken", 1)
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     client.socket.close()
     net.end()
 
@@ -398,17 +394,13 @@ def a_checkpoint_that_is_given_up_leaves_the_connection_as_it_was(place):
     check(client.finish() == PATTERN, "what the client got")
     wait_for_lines(server, "right", 1)
     check_in("right 100004", server.stdout(), "what the server got")
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
     net.end()
 
 
 @test
 def who_may_not_is_told(place):
-    net, pool = network(), place.path("pool")
-    first = start(place, net, pool, "--on-term", "--tcp-established")
-    client = Client(net, "AF_INET", "127.0.0.1")
-    wait_for_lines(first, "full", 1)
+    net, pool, first, client = start_with_one_client(place)
     check_equal(first.kill(signal.SIGTERM), -signal.SIGTERM, "exit status of the server")
     without = place.run(PHEAP, "restore", "--tcp-established", pool,
                         prefix=net.prefix() + ["setpriv", "--bounding-set=-net_admin", "--"])
@@ -419,8 +411,7 @@ def who_may_not_is_told(place):
     server = restore(place, net, pool, "--tcp-established")  # nothing was lost by that
     place.write("go", "")
     check(client.finish() == PATTERN, "what the client got")
-    ask_anew(net, "AF_INET", "127.0.0.1")
-    check_equal(server.wait(), 0, "exit status")
+    check_ends_well(net, server)
 
     refused = place.run(PHEAP, "run", "--on-term", "--tcp-established", place.path("other"), "true",
                         prefix=["setpriv", "--bounding-set=-net_admin", "--"])

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """pheap recover --compact and --clone: the same generations in a new file."""
-import hashlib
 import os
 import signal
 import sys
@@ -11,18 +10,7 @@ from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, S
                         check, check_equal, expect, main, test)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
-CHURN = """
-import random
-kept = []
-while True:
-    kept.append([bytearray(random.randrange(1, 3000)) for i in range(300)])
-    if len(kept) > 60:
-        kept.pop(random.randrange(len(kept)))"""
-
-
-def digest(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
+GROWING_LISTS = os.path.join(PROGRAMS, "growing_lists.py")
 
 
 def generations(place, pool):
@@ -65,10 +53,10 @@ def a_program_goes_on_from_a_pool_that_was_compacted(place):
 
 @test
 def a_heap_of_many_generations_is_the_same_in_the_copy(place):
-    pool, _ = killed(place, PYTHON, "-c", CHURN, count=15)
-    copy, before = place.path("copy"), digest(pool)
+    pool, _ = killed(place, PYTHON, GROWING_LISTS, count=15)
+    copy, before = place.path("copy"), pool_bytes.digest(pool)
     expect(place.pheap("recover", "--compact", "-o", copy, pool), FINE)
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
     check_equal(generations(place, copy), generations(place, pool), "generations")
     expect(place.pheap("recover", "--check", "--all", copy), FINE)
     for number, _, _ in generations(place, pool):
@@ -89,21 +77,21 @@ def a_clone_and_its_pool_are_resumed_each_for_itself(place):
 @test
 def what_cannot_be_copied_is_refused_and_nothing_changes(place):
     pool, _ = killed(place)
-    before, taken = digest(pool), place.write("taken", "precious")
+    before, taken = pool_bytes.digest(pool), place.write("taken", "precious")
     expect(place.pheap("recover", "--compact", "-o", taken, pool), REFUSED, taken, "exists")
     expect(place.pheap("recover", "--clone", taken, pool), REFUSED, taken, "exists")
     expect(place.pheap("recover", "--clone", pool, pool), REFUSED, "exists")
     expect(place.pheap("recover", "--clone", place.path("no/where"), pool), SYSTEM, "no/where")
     for how in (["--check"], ["--clone", place.path("clone")]):
         expect(place.pheap("recover", "-o", taken, *how, pool), USAGE, "-o goes with --compact")
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
     generation = pool_bytes.newest(pool_bytes.read(pool)).generations[0]
     content = pool_bytes.read(pool)
     pool_bytes.flip(content, generation["record_frame"] * pool_bytes.FRAME + 64)
     pool_bytes.write(pool, content)
-    before, names = digest(pool), files(place)
+    before, names = pool_bytes.digest(pool), files(place)
     expect(place.pheap("recover", "--compact", pool), DAMAGED, f"generation {generation['number']} is not whole")
-    check_equal((digest(pool), files(place)), (before, names), "content of the pool, files")
+    check_equal((pool_bytes.digest(pool), files(place)), (before, names), "content of the pool, files")
 
 
 def ended_half_way(place, pool, *arguments):
@@ -125,11 +113,11 @@ def ended_half_way(place, pool, *arguments):
 @test
 def what_a_signal_ends_half_way_leaves_no_file(place):
     pool, _ = killed(place, PYTHON, "-c", "import os\nkept = os.urandom(30 << 20)\nwhile True: pass", count=2)
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     ended_half_way(place, pool, "recover", "--clone", place.path("clone"))
     ended_half_way(place, pool, "recover", "--compact", "-o", place.path("clone"))
     ended_half_way(place, pool, "inspect", "--core", place.path("core"))
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
     ended_half_way(place, pool, "recover", "--compact")
     expect(place.pheap("recover", "--check", pool), FINE)
 

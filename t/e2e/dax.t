@@ -13,6 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILD, BUILT_PROGRAMS, FINE, LIBRARY, NOBODY, PHEAP, PYTHON, ROOT, Skip, add_test, check,  # noqa: E402
                         check_equal, check_in, expect, main, wait_until)
+from transfers import TRANSFERS, check_all_there, said  # noqa: E402
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 FORCED = {"PMEM_IS_PMEM_FORCE": "1"}
@@ -252,24 +253,13 @@ def the_pool_s_own_tests_pass_with_the_dax_back_end(place):
             check_equal(done.status, 0, f"status of {name}: {done.stdout()}")
 
 
-def last_said(text):
-    """The last transfer of each thread, whole lines only."""
-    last = {}
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            thread, number = line.split()
-            last[thread] = int(number)
-    return last
-
-
 def what_threads_with_lanes_have_said_is_there_after_kill_9(place):
     """Transactions of an opened heap; three readers of its log say the same of it."""
     variables = dict({} if REAL else FORCED, LD_PRELOAD=LIBRARY)
-    program = os.path.join(BUILT_PROGRAMS, "transfers")
     rounds = lanes = 0
     with Dax(place) as pool:
         while rounds < 6 or (lanes == 0 and rounds < 40):
-            process = place.start(program, pool, "run", 2 + rounds % 7, environment=variables)
+            process = place.start(TRANSFERS, pool, "run", 2 + rounds % 7, environment=variables)
             wait_until(lambda: "\n" in process.stdout(), 20, "a transfer")
             time.sleep(random.random() * 0.2)
             process.kill()
@@ -281,12 +271,9 @@ def what_threads_with_lanes_have_said_is_there_after_kill_9(place):
             second = place.run(PYTHON, os.path.join(ROOT, "t/lib/second_reader.py"), "log", pool)
             expect(second, FINE)
             check_equal(len(second.stdout().splitlines()), totals["records"], "records")
-            done = place.run(program, pool, "check", environment=variables)
+            done = place.run(TRANSFERS, pool, "check", environment=variables)
             expect(done, FINE)
-            there = last_said(done.stdout())
-            for thread, number in last_said(process.stdout()).items():
-                check(there[thread] >= number, f"round {rounds}: thread {thread} has said {number}, "
-                                               f"the heap has {there[thread]}")
+            check_all_there(process, said(done.stdout()), f"round {rounds}")
             rounds += 1
         check(lanes > 0, "no thread had a lane")
         place.note(f"{rounds} kills, {lanes} records in lanes")

@@ -5,12 +5,12 @@ import json
 import math
 import os
 import re
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
 import second_reader  # noqa: E402
+from inspected import Commanded  # noqa: E402
 from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PHEAP, REFUSED, USAGE, check, check_equal,  # noqa: E402
                         check_in, expect, main, test, wait_until)
 
@@ -18,41 +18,13 @@ PROGRAM = os.path.join(BUILT_PROGRAMS, "allocation_sites")
 RATE = 16384
 
 
-class Sites:
-    """The program, and what it says of itself."""
-
+class Sites(Commanded):
     def __init__(self, place, threads=1, rate=RATE):
-        self.place, self.pool, fifo = place, place.path("pool"), place.path("fifo")
-        os.mkfifo(fifo)
-        self.keeper = os.open(fifo, os.O_RDWR)
-        self.process = place.start(PHEAP, "run", "-i", "0", self.pool, PROGRAM, str(threads),
-                                   stdin=fifo, environment={"PHEAP_PROFILE": str(rate)})
-        wait_until(lambda: "ready\n" in self.process.stdout(), 60, "the program")
-        self.checkpoint()
-
-    def checkpoint(self):
-        expect(self.place.pheap("checkpoint", self.pool), FINE)
-
-    def said(self):
-        lines = [line.split() for line in self.process.stdout().splitlines()]
-        return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+        super().__init__(place, PROGRAM, str(threads), environment={"PHEAP_PROFILE": str(rate)})
 
     def grow(self):
-        count = self.process.stdout().count("ready\n")
-        os.write(self.keeper, b"grow\n")
-        wait_until(lambda: self.process.stdout().count("ready\n") > count, 60, "grow")
+        self.command("grow", answer="ready\n")
         self.checkpoint()
-
-    def kill(self):
-        check_equal(self.process.kill(), -signal.SIGKILL, "status")
-        os.close(self.keeper)
-
-    def look(self, *arguments):
-        done = self.place.pheap("inspect", "--json", self.pool, *arguments)
-        expect(done, FINE)
-        text = self.place.pheap("inspect", self.pool, *arguments)
-        expect(text, FINE)
-        return json.loads(done.stdout()), text.stdout()
 
 
 def bytes_of(stacks, site, key="bytes"):

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """pheap recover --repair: a damaged pool becomes whole, and its program goes on from it."""
-import hashlib
 import os
 import signal
 import sys
@@ -11,11 +10,6 @@ from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, U
                         check_equal, check_in, expect, main, test, wait_until)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
-
-
-def digest(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
 
 
 def killed(place):
@@ -40,11 +34,11 @@ def records(pool):
 
 def repair(place, pool):
     """First without --yes, which changes nothing."""
-    before, status = digest(pool), place.pheap("recover", "--check", pool).status
+    before, status = pool_bytes.digest(pool), place.pheap("recover", "--check", pool).status
     done = place.pheap("recover", "--repair", pool)
     expect(done, status)
     check_in("nothing is changed; --yes does it", done.stdout(), "plan")
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
     check(not os.path.exists(pool + ".backup"), "no backup")
     expect(place.pheap("recover", "--repair", "--yes", pool), FINE)
     expect(place.pheap("recover", "--check", pool), FINE)
@@ -120,24 +114,24 @@ def it_is_not_called_repaired_when_the_heap_that_is_left_makes_no_sense(place):
 @test
 def a_whole_pool_is_left_alone(place):
     pool, _ = killed(place)
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     for options in ([], ["--yes"]):
         done = place.pheap("recover", "--repair", *options, pool)
         expect(done, FINE)
         check_in("nothing to repair", done.stdout(), "output")
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
 
 
 @test
 def what_cannot_be_repaired_is_not_touched(place):
     pool, _ = killed(place)
     spoil(pool, *records(pool))
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     expect(place.pheap("recover", "--repair", "--yes", pool), DAMAGED, "no generation is whole")
     spoil(pool, 500, 4096 + 500)
     expect(place.pheap("recover", "--repair", "--yes", pool), DAMAGED, "neither superblock")
     spoil(pool, 500, 4096 + 500)
-    check_equal(digest(pool), before, "content of the pool")
+    check_equal(pool_bytes.digest(pool), before, "content of the pool")
     expect(place.pheap("recover", "--repair", "--yes", place.write("file", "text\n" * 3000)), REFUSED, "not a pool")
     expect(place.pheap("recover", "--repair"), USAGE)
 

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 """pheap recover --rollback: what is newer is given up, and the program goes on from the older one."""
-import hashlib
 import os
 import pty
 import signal
@@ -13,11 +12,6 @@ from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, REFUSED, USAGE, ch
                         check_in, expect, main, test)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
-
-
-def digest(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
 
 
 def numbers(place, pool):
@@ -73,10 +67,10 @@ def a_run_that_has_ended_can_be_resumed_again(place):
 @test
 def without_a_terminal_nothing_is_given_up_unasked(place):
     pool, _ = killed(place)
-    before, number = digest(pool), numbers(place, pool)[0]
+    before, number = pool_bytes.digest(pool), numbers(place, pool)[0]
     newer = ", ".join(str(n) for n in numbers(place, pool)[1:])
     expect(place.pheap("recover", "--rollback", number, pool), REFUSED, f" {newer} would be lost", "--yes")
-    check_equal(digest(pool), before, "content of the file")
+    check_equal(pool_bytes.digest(pool), before, "content of the file")
 
 
 @test
@@ -111,11 +105,11 @@ def a_generation_that_is_not_whole_is_refused(place):
     content = pool_bytes.read(pool)
     pool_bytes.flip(content, generation["record_frame"] * pool_bytes.FRAME + 64)
     pool_bytes.write(pool, content)
-    before = digest(pool)
+    before = pool_bytes.digest(pool)
     expect(place.pheap("recover", "--rollback", generation["number"], "--yes", pool), DAMAGED, "not whole")
     expect(place.pheap("recover", "--rollback", 999, "--yes", pool), REFUSED, "no generation 999")
     expect(place.pheap("recover", "--rollback", "none", pool), USAGE)
-    check_equal(digest(pool), before, "content of the file")
+    check_equal(pool_bytes.digest(pool), before, "content of the file")
 
 
 if __name__ == "__main__":

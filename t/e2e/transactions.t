@@ -9,28 +9,18 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, FOUND, LIBRARY, PYTHON, REFUSED, ROOT, ROUNDS, USAGE,  # noqa: E402
                         check, check_equal, check_in, expect, expect_whole, main, test, wait_until)
+from transfers import TRANSFERS, check_all_there, said  # noqa: E402
 
-PROGRAM = os.path.join(BUILT_PROGRAMS, "transfers")
 PRELOADED = {"LD_PRELOAD": LIBRARY}
 KILLS = 20
 
 
 def start(place, pool, threads, **keywords):
-    return place.start(PROGRAM, pool, "run", threads, environment=PRELOADED, **keywords)
-
-
-def said(text):
-    """The last transfer that each thread has said, whole lines only."""
-    last = {}
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            thread, number = line.split()
-            last[thread] = int(number)
-    return last
+    return place.start(TRANSFERS, pool, "run", threads, environment=PRELOADED, **keywords)
 
 
 def found(place, pool):
-    done = place.run(PROGRAM, pool, "check", environment=PRELOADED)
+    done = place.run(TRANSFERS, pool, "check", environment=PRELOADED)
     expect(done, FINE)
     for line in done.stdout().splitlines():
         check(len(line.split()) == 2, f"the heap does not make sense: {line}")
@@ -47,9 +37,7 @@ def every_transfer_that_was_said_is_there_after_kill_9(place):
         time.sleep(random.random() * 0.2)
         process.kill()
         there = found(place, pool)
-        for thread, number in said(process.stdout()).items():
-            check(there[thread] >= number, f"round {round_number}: thread {thread} has said "
-                                           f"{number}, the heap has {there[thread]}")
+        check_all_there(process, there, f"round {round_number}")
         total = sum(there.values())
         check(total >= before, f"{before} transfers before, {total} now")
         before = total
@@ -74,7 +62,7 @@ def a_second_writer_is_refused(place):
     pool = place.path("pool")
     process = start(place, pool, 1)
     wait_until(lambda: "\n" in process.stdout(), 20, "a transfer")
-    second = place.run(PROGRAM, pool, "run", 1, environment=PRELOADED)
+    second = place.run(TRANSFERS, pool, "run", 1, environment=PRELOADED)
     check_equal(second.status, 1, "exit status")
     check_in("in use", second.stdout(), "output")
     for words in (("run", pool, "/bin/true"), ("recover", "--pin", 1, pool), ("recover", "--compact", pool)):
@@ -97,7 +85,7 @@ def a_heap_is_not_run_on_and_a_program_is_not_opened(place):
     check_in("heap", done.stderr(), "stderr")
     check_equal(found(place, heap), before, "transfers")
     expect(place.pheap("run", pool, "/bin/true"), FINE)
-    done = place.run(PROGRAM, pool, "run", 1, environment=PRELOADED)
+    done = place.run(TRANSFERS, pool, "run", 1, environment=PRELOADED)
     check_equal(done.status, 1, "exit status")
     check_in("program's checkpoints", done.stdout(), "output")
 
@@ -108,10 +96,10 @@ def a_program_that_is_checkpointed_opens_heaps_for_reading_only(place):
     process = start(place, heap, 1)
     wait_until(lambda: "\n" in process.stdout(), 20, "a transfer")
     process.kill()
-    done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "run", 1)
+    done = place.pheap("run", "--fresh", pool, TRANSFERS, heap, "run", 1)
     check_in("for reading only", done.stdout(), "output")
     check(place.inspect(pool)["slot"] < 26 <= place.inspect(heap)["slot"], "each has slots of its own")
-    done = place.pheap("run", "--fresh", pool, PROGRAM, heap, "check")
+    done = place.pheap("run", "--fresh", pool, TRANSFERS, heap, "check")
     expect(done, FINE)
     check_equal(said(done.stdout()), found(place, heap), "transfers")
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include "core/heap/heap.h"
 #include "t/lib/sys_faults.h"
+#include "t/lib/test_random.h"
 
 #define PAGES     10000u
 #define SCATTERED 120u /* pages written in a generation */
@@ -144,10 +145,7 @@ static void whatever_fails_while_a_pool_is_made(void)
 
 static uint64_t next_random(void)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
+    return test_random(&random_state);
 }
 
 static uint32_t touched[2 * SCATTERED];

@@ -3,6 +3,7 @@
  * cut can take away, `pending` what was written since, in program order.
  */
 #include "t/lib/crash_pair.h"
+#include "t/lib/test_random.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -50,10 +51,7 @@ static void *need(void *memory)
 
 static uint64_t next_random(struct builder *builder)
 {
-    builder->random ^= builder->random << 13;
-    builder->random ^= builder->random >> 7;
-    builder->random ^= builder->random << 17;
-    return builder->random;
+    return test_random(&builder->random);
 }
 
 /* --- one file's state --- */

@@ -6,6 +6,7 @@
  * before the cut that are not in it, in program order.
  */
 #include "t/lib/crash_states.h"
+#include "t/lib/test_random.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,10 +39,7 @@ typedef bool unit_survives(struct builder *builder, size_t k, uint64_t unit, uin
 
 static uint64_t next_random(struct builder *builder)
 {
-    builder->random ^= builder->random << 13;
-    builder->random ^= builder->random >> 7;
-    builder->random ^= builder->random << 17;
-    return builder->random;
+    return test_random(&builder->random);
 }
 
 static void set_file_bytes(struct builder *builder, uint64_t bytes)

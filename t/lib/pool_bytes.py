@@ -1,4 +1,5 @@
 """The superblocks of a pool file, read and spoilt, from docs/pool-format.md alone."""
+import hashlib
 import struct
 
 FRAME = 4096
@@ -28,6 +29,10 @@ class Superblock:
 def read(path):
     with open(path, "rb") as f:
         return bytearray(f.read())
+
+
+def digest(path):
+    return hashlib.sha256(read(path)).hexdigest()
 
 
 def write(path, content):

@@ -6,22 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
 #include "core/heap/misuse.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_misuse.h"
-#include "t/lib/tap.h"
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
 
 static bool all_bytes_are(const unsigned char *start, size_t bytes, unsigned char value)
 {
@@ -302,14 +292,12 @@ static void misuse_is_reported_by_address_and_aborts(void)
 
 /* --- fork --- */
 
-static int stop_churning;
-
 static void *churn(void *argument)
 {
     void *blocks[50] = {argument};
 
     blocks[0] = NULL;
-    for (unsigned i = 0; !__atomic_load_n(&stop_churning, __ATOMIC_RELAXED); i++) {
+    for (unsigned i = 0; !__atomic_load_n(&fork_is_over, __ATOMIC_RELAXED); i++) {
         heap_free(blocks[i % 50]);
         blocks[i % 50] = heap_malloc(i % 977 * (i % 10 ? 1 : 100));
     }
@@ -324,7 +312,6 @@ static int child_allocates(void)
     struct problem why = {0};
     void *blocks[500];
 
-    alarm(20);
     for (int i = 0; i < 500; i++)
         blocks[i] = heap_malloc((size_t)i * 40);
     for (int i = 0; i < 500; i++)
@@ -334,35 +321,14 @@ static int child_allocates(void)
 
 static void a_child_of_fork_allocates_while_the_parent_has_threads(void)
 {
-    pthread_t threads[3];
-
-    for (int i = 0; i < 3; i++)
-        pthread_create(&threads[i], NULL, churn, NULL);
-    for (int i = 0; i < 40; i++) {
-        int status = -1;
-        pid_t child;
-
-        heap_fork_prepare();
-        child = fork();
-        if (child == 0) {
-            heap_fork_child();
-            _exit(child_allocates());
-        }
-        heap_fork_parent();
-        waitpid(child, &status, 0);
-        CHECK_EQ(status, 0);
-    }
-    __atomic_store_n(&stop_churning, 1, __ATOMIC_RELAXED);
-    for (int i = 0; i < 3; i++)
-        pthread_join(threads[i], NULL);
-    check_valid();
+    check_children_while(churn, child_allocates);
 }
 
 static void the_forking_thread_may_allocate_between_the_handlers(void)
 {
     void *blocks[300];
 
-    alarm(20);
+    alarm(FORK_SECONDS);
     heap_fork_prepare();
     for (int i = 0; i < 300; i++)
         blocks[i] = heap_malloc((size_t)i * 300);

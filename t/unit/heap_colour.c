@@ -12,19 +12,10 @@
 #include "core/heap/large.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_misuse.h"
-#include "t/lib/tap.h"
 
 #define MIB ((size_t)1 << 20)
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
 
 static uintptr_t in_page(const void *block)
 {

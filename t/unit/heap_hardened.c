@@ -8,30 +8,20 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "core/heap/fast_path.h"
 #include "core/heap/hardened_large.h"
 #include "core/heap/hardened_slab.h"
 #include "core/heap/heap.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_misuse.h"
 #include "t/lib/heap_model.h"
-#include "t/lib/tap.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define STEPS 12000u
 #else
 #define STEPS 60000u
 #endif
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
 
 static void random_calls(void)
 {
@@ -332,43 +322,24 @@ static void what_programs_do_wrong_is_reported(void)
 
 /* --- fork --- */
 
-static int stop;
-
 static void *churn(void *argument)
 {
-    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+    while (!__atomic_load_n(&fork_is_over, __ATOMIC_RELAXED))
         for (size_t bytes = 20; bytes < 200000; bytes *= 3)
             heap_free(heap_malloc(bytes));
     return argument;
 }
 
+static int child_allocates(void)
+{
+    for (size_t bytes = 20; bytes < 2000000; bytes *= 2)
+        heap_free(heap_malloc(bytes));
+    return heap_is_valid(&(struct problem){0}) ? 0 : 1;
+}
+
 static void children_allocate_while_threads_do(void)
 {
-    pthread_t threads[2];
-
-    for (int i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, churn, NULL);
-    for (int i = 0; i < 30; i++) {
-        int status = -1;
-        pid_t child;
-
-        heap_fork_prepare();
-        child = fork();
-        if (child == 0) {
-            heap_fork_child();
-            alarm(20);
-            for (size_t bytes = 20; bytes < 2000000; bytes *= 2)
-                heap_free(heap_malloc(bytes));
-            _exit(heap_is_valid(&(struct problem){0}) ? 0 : 1);
-        }
-        heap_fork_parent();
-        waitpid(child, &status, 0);
-        CHECK_EQ(status, 0);
-    }
-    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-    for (int i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
-    check_valid();
+    check_children_while(churn, child_allocates);
 }
 
 int main(int argc, char **argv)

@@ -8,19 +8,10 @@
 #include "core/heap/kept.h"
 #include "core/heap/slot.h"
 #include "core/heap/spans.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_misuse.h"
-#include "t/lib/tap.h"
 
 #define BYTES 250000
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
 
 static uint32_t kept_by(const struct thread_heap *thread)
 {

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/heap/heap.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_model.h"
-#include "t/lib/tap.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define STEPS 100000u
@@ -24,15 +24,11 @@ static uint32_t rounds(void)
     return text && strcmp(text, "1") == 0 ? ROUNDS * 20 : ROUNDS;
 }
 
-static void check_valid(void)
+static void check_valid_and_trim(void)
 {
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
+    check_valid();
     (void)heap_trim();
-    CHECK(heap_is_valid(&why));
+    check_valid();
 }
 
 static void check_nothing_is_left(void)
@@ -51,7 +47,7 @@ static void random_calls_of_one_thread(void)
                                .steps = STEPS / ROUNDS,
                                .blocks_max = 600,
                                .seed = 42,
-                               .between = check_valid};
+                               .between = check_valid_and_trim};
 
     CHECK_EQ(heap_model_run(&model), 0);
     check_nothing_is_left();
@@ -65,7 +61,7 @@ static void random_calls_of_many_live_blocks(void)
                                .steps = STEPS / ROUNDS / 4,
                                .blocks_max = 4096,
                                .seed = 4711,
-                               .between = check_valid};
+                               .between = check_valid_and_trim};
 
     CHECK_EQ(heap_model_run(&model), 0);
     check_nothing_is_left();
@@ -79,7 +75,7 @@ static void random_calls_of_threads_that_free_each_others_blocks(void)
                                .steps = STEPS / ROUNDS / 4,
                                .blocks_max = 1000,
                                .seed = 99,
-                               .between = check_valid};
+                               .between = check_valid_and_trim};
 
     CHECK_EQ(heap_model_run(&model), 0);
     check_nothing_is_left();

@@ -7,22 +7,13 @@
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
 #include "core/heap/noted.h"
+#include "t/lib/heap_fixture.h"
 #include "t/lib/heap_misuse.h"
-#include "t/lib/tap.h"
 
 #define BYTES  64
 #define BLOCKS (100u * (SLICE_BYTES / BYTES)) /* 100 slabs */
 
 static uint64_t *blocks[BLOCKS];
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
 
 static uint64_t live_blocks(void)
 {

@@ -8,16 +8,7 @@
 #include "core/heap/remote.h"
 #include "core/heap/spans.h"
 #include "core/heap/thread_heap.h"
-#include "t/lib/tap.h"
-
-static void check_valid(void)
-{
-    struct problem why = {0};
-
-    CHECK(heap_is_valid(&why));
-    if (why.status)
-        tap_note("%s", why.text);
-}
+#include "t/lib/heap_fixture.h"
 
 static struct span *slab_of(const void *block)
 {

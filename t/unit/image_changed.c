@@ -5,6 +5,7 @@
 #include "core/image/changed.h"
 #include "core/image/writer_state.h"
 #include "t/lib/image_fixture.h"
+#include "t/lib/test_random.h"
 
 #define TABLE   ((uint64_t)512) /* pages that one page table maps */
 #define TABLES  8u
@@ -19,10 +20,7 @@ static uint64_t random_state;
 
 static uint64_t random_below(uint64_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % limit;
+    return test_random(&random_state) % limit;
 }
 
 static char *map_tables(uint64_t tables)

@@ -3,6 +3,7 @@
  * torn pages and vanished mappings must come right in the cut, for which the thread stands still.
  */
 #include "t/lib/image_fixture.h"
+#include "t/lib/test_random.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -28,14 +29,6 @@ static int get_state(void)
     return __atomic_load_n(&state, __ATOMIC_SEQ_CST);
 }
 
-static uint64_t step(uint64_t *random)
-{
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    return *random;
-}
-
 /* Stores through a whole page, word by word: a copy taken meanwhile is torn. */
 static void store_page(uint64_t page, uint64_t value)
 {
@@ -50,7 +43,7 @@ static void *program(void *unused)
     uint64_t random = 88172645463325252ull, *chunks[8] = {0};
 
     for (;;) {
-        uint64_t choice = step(&random), page = step(&random) % (PAGES - 16);
+        uint64_t choice = test_random(&random), page = test_random(&random) % (PAGES - 16);
 
         if (get_state() == STOPPING)
             set_state(STOPPED);
@@ -66,7 +59,7 @@ static void *program(void *unused)
             mprotect(memory + page * 4096, 4096, PROT_READ);
             mprotect(memory + page * 4096, 4096, PROT_READ | PROT_WRITE);
         } else if (choice % 64 == 2) {
-            uint64_t **chunk = &chunks[step(&random) % 8];
+            uint64_t **chunk = &chunks[test_random(&random) % 8];
 
             if (*chunk)
                 munmap(*chunk, 16 * 4096);

@@ -4,6 +4,7 @@
  * the program ran.
  */
 #include "t/lib/image_fixture.h"
+#include "t/lib/test_random.h"
 
 #include "core/image/page_set.h"
 
@@ -15,10 +16,7 @@ static uint64_t random_state = 88172645463325252ull;
 
 static uint64_t random_below(uint64_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % limit;
+    return test_random(&random_state) % limit;
 }
 
 /* --- sets --- */

@@ -5,6 +5,7 @@
  * What memory was is read through /proc/self/mem right after the cut; nothing runs in between.
  */
 #include "t/lib/image_fixture.h"
+#include "t/lib/test_random.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,10 +23,7 @@ static uint64_t random_state;
 
 static uint64_t random_below(uint64_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % limit;
+    return test_random(&random_state) % limit;
 }
 
 /* --- the program --- */

@@ -4,6 +4,7 @@
  * generations of scattered writes because the writer brings pages home.
  */
 #include "t/lib/image_fixture.h"
+#include "t/lib/test_random.h"
 
 #include <errno.h>
 
@@ -18,10 +19,7 @@ static uint64_t random_state = 1;
 
 static uint64_t random_below(uint64_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % limit;
+    return test_random(&random_state) % limit;
 }
 
 /* Writes one page of the slot straight into the pool, filled with `value`. */

@@ -27,7 +27,7 @@ $(BUILD)/t/unit/heap_alloc $(BUILD)/t/unit/heap_colour $(BUILD)/t/unit/heap_slab
 $(filter $(BUILD)/t/unit/heap_inbox% $(BUILD)/t/unit/heap_step,$(UNIT_TESTS)): $(BUILD)/obj/t/lib/inbox_fixture.c.o
 # What a power cut leaves of transactions.
 $(BUILD)/t/unit/tx_crash_states $(BUILD)/t/unit/tx_crash_mutants: $(BUILD)/obj/t/lib/persist_recorder.c.o $(BUILD)/obj/t/lib/crash_states.c.o
-$(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic $(BUILD)/t/unit/tx_join $(BUILD)/t/unit/recovery_old_copy: $(BUILD)/obj/t/lib/persist_recorder.c.o
+$(BUILD)/t/unit/tx_failures $(BUILD)/t/unit/tx_optimistic_objects $(BUILD)/t/unit/tx_join $(BUILD)/t/unit/recovery_old_copy: $(BUILD)/obj/t/lib/persist_recorder.c.o
 # Whether what threads have read and written has a serial order.
 $(BUILD)/t/unit/tx_serial: $(BUILD)/obj/t/lib/serial_history.c.o
 # What a power cut leaves of a transaction in two pools.

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include "core/heap/heap.h"
+#include "t/lib/test_random.h"
 #include "t/lib/tx_fixture.h"
 
 #define SEED   20260303
@@ -19,10 +20,7 @@ static uint64_t random_state = SEED;
 
 static uint64_t next_random(void)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
+    return test_random(&random_state);
 }
 
 /* Two words that always change together, and an object a round. */

@@ -7,14 +7,11 @@
  * The lanes' sources are compiled into this program: a lane is small and given at the first
  * meeting.
  */
-#include "core/tx/mutant.h"
+#include "t/lib/tx_mutants.h"
 
 #include <pthread.h>
 
-static enum tx_mutant tx_mutant;
 static void come_in_between(void);
-#undef TX_MUTANT
-#define TX_MUTANT(name) (tx_mutant == (name))
 #undef TX_WINDOW
 #define TX_WINDOW()          come_in_between()
 #define LOG_LANE_FIRST_BYTES 1024u

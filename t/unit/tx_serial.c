@@ -10,16 +10,13 @@
  * The sources that have mutants (core/tx/mutant.h) and windows, in which a thread lets others go
  * first now and then, are compiled into this program. Each mutant must be caught.
  */
-#include "core/tx/mutant.h"
+#include "t/lib/tx_mutants.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 
-static enum tx_mutant tx_mutant;
 static void come_in_between(void);
-#undef TX_MUTANT
-#define TX_MUTANT(name) (tx_mutant == (name))
 #undef TX_WINDOW
 #define TX_WINDOW() come_in_between()
 #include "core/tx/ending.c"
@@ -28,6 +25,7 @@ static void come_in_between(void);
 #include "core/tx/stripes.c"
 
 #include "t/lib/serial_history.h"
+#include "t/lib/test_random.h"
 #include "t/lib/tx_dax.h"
 
 #define WORDS_MAX     12
@@ -68,10 +66,7 @@ static uint32_t torn, forgotten;
 
 static uint32_t any(uint32_t below)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 33) % below;
+    return (uint32_t)(test_random(&random_state) >> 33) % below;
 }
 
 static void come_in_between(void)

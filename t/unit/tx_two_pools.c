@@ -10,11 +10,8 @@
  * acknowledged, or what was in flight, of one and the same transaction. Some are gone on with.
  * Mutants of core/tx/mutant.h are compiled in and must be caught.
  */
-#include "core/tx/mutant.h"
+#include "t/lib/tx_mutants.h"
 
-static enum tx_mutant tx_mutant;
-#undef TX_MUTANT
-#define TX_MUTANT(name)  (tx_mutant == (name))
 #define LOG_FIRST_FRAMES 4u
 #include "core/tx/deciding_pool.c"
 #include "core/tx/opened.c"
