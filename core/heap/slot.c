@@ -18,8 +18,10 @@
  * need some of it. What the kernel refuses is halved as often as needed, but not below this. */
 #define RESERVE_MIN_BYTES (16ull << 20)
 #define RESERVE_UNIT      (1ull << 20)
-/* One thread heap for so many bytes of reserve, so that a full slot serves 262,144 threads. */
-#define RESERVE_BYTES_PER_THREAD (4ull << 20)
+/* One thread heap for so many bytes of reserve, so that a full slot serves 65,536 threads at once.
+ * More would put the data further from the slot's start, and cost descriptors of what lies before.
+ */
+#define RESERVE_BYTES_PER_THREAD (16ull << 20)
 #define THREAD_HEAPS_MIN         512
 #define THREAD_HEAPS_SHARE       8 /* but of a small reserve no more than the eighth part */
 

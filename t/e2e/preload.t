@@ -47,6 +47,8 @@ def a_small_limit_on_address_space_leaves_a_small_program_its_memory(place):
     script = "$x{$_} = 'x' x 1000 for 1 .. 5000; print scalar keys %x"
     done = place.run("prlimit", "--as=32000000", "perl", "-e", script, environment=PRELOAD)
     check_equal((done.status, done.stdout(), done.stderr()), (0, "5000", ""), "under 32 MB of RLIMIT_AS")
+    done = place.run("prlimit", "--data=30000000", "perl", "-e", script, environment=PRELOAD)
+    check_equal((done.status, done.stdout(), done.stderr()), (0, "5000", ""), "under 30 MB of RLIMIT_DATA")
 
 
 def start_seconds(program, environment):

@@ -123,7 +123,7 @@ def a_message_is_one_line_whatever_the_path_has_in_it(place):
 def a_limit_of_address_space_is_named(place):
     pool = place.path("pool")
     done = place.run("sh", "-c", f"ulimit -v 200000; exec {PHEAP} run -i 50ms {pool} sleep 0.2")
-    expect(done, FINE, "no checkpoints: no address space for the agent", "raise ulimit -v")
+    expect(done, FINE, "no checkpoints: no address space for the agent", "RLIMIT_AS is 204800000 bytes")
     expect(place.pheap("run", "--at-exit", pool, "true"), FINE)
     done = place.run("sh", "-c", f"ulimit -v 500000; exec {PHEAP} inspect {pool} heap")
     expect(done, SYSTEM, "cannot map generation", "raise ulimit -v")
