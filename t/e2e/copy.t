@@ -6,8 +6,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import pool_bytes  # noqa: E402
-from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PYTHON, REFUSED, SYSTEM, USAGE, Failure,  # noqa: E402
-                        check, check_equal, expect, main, test)
+from pheap_test import (BUILT_PROGRAMS, DAMAGED, FINE, PHEAP, PROGRAMS, PYTHON, REFUSED, SYSTEM,  # noqa: E402
+                        USAGE, Failure, check, check_equal, expect, main, test)
 
 COUNTER = os.path.join(BUILT_PROGRAMS, "counter")
 GROWING_LISTS = os.path.join(PROGRAMS, "growing_lists.py")
