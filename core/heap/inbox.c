@@ -18,6 +18,7 @@
 #define TELL_EVERY 64
 /* Places, a page. */
 #define REWIND_FROM 512
+#define REWINDING   2 /* in `taking` */
 
 static uint64_t *place_of(struct thread_heap *owner, uint64_t number)
 {
@@ -98,6 +99,8 @@ static void rewind_ring(struct thread_heap *mine)
 {
     uint64_t end = mine->inbox_next, beginning = (end | (INBOX_BLOCKS - 1)) + 1;
 
+    mine->taking = REWINDING;
+    SLAB_ORDER();
     mine->inbox_next = beginning;
     SLAB_ORDER();
     if (__atomic_compare_exchange_n(&mine->inbox_reserved, &end, beginning, false, __ATOMIC_ACQ_REL,
@@ -105,6 +108,22 @@ static void rewind_ring(struct thread_heap *mine)
         tell_room(mine);
     else
         mine->inbox_next = mine->inbox_taken;
+    SLAB_ORDER();
+    mine->taking = 1;
+}
+
+/* As if the rewinding had not begun, or had ended: by whether its one word that others see is
+ * written. */
+void inbox_settle(struct thread_heap *mine)
+{
+    uint64_t reserved = __atomic_load_n(&mine->inbox_reserved, __ATOMIC_RELAXED);
+
+    if (mine->taking != REWINDING)
+        return;
+    if (reserved < mine->inbox_next)
+        mine->inbox_next = mine->inbox_taken;
+    else
+        tell_room(mine);
 }
 
 void inbox_take(struct thread_heap *mine)
@@ -153,7 +172,9 @@ void inbox_empty(struct heap *heap, struct thread_heap *dead)
 
 void inbox_close_gaps(struct thread_heap *owner)
 {
-    for (uint64_t i = owner->inbox_next; i < owner->inbox_reserved; i++)
+    uint64_t next = owner->taking == REWINDING ? owner->inbox_taken : owner->inbox_next;
+
+    for (uint64_t i = next; i < owner->inbox_reserved; i++)
         if (*place_of(owner, i) == 0)
             *place_of(owner, i) = INBOX_GAP;
 }

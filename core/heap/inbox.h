@@ -36,6 +36,9 @@ static inline bool inbox_is_filling(const struct thread_heap *mine)
     return __atomic_load_n(&mine->inbox[ahead], __ATOMIC_RELAXED) != 0;
 }
 
+/* At the calling thread's end, which may come out of a signal handler over inbox_take(). */
+void inbox_settle(struct thread_heap *mine);
+
 /* Under the lock of a heap that is DEAD: its blocks go to their slabs, and with the last one of a
  * slab the slab. */
 void inbox_empty(struct heap *heap, struct thread_heap *dead);

@@ -50,6 +50,7 @@ void heap_thread_exit(void)
 
     if (mine == &heap_thread_none || heap_is_interrupted(heap))
         return;
+    inbox_settle(mine);
     inbox_take(mine);
     remote_post(heap, mine);
     heap_lock(heap, &heap->threads_lock);

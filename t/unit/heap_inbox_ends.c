@@ -270,6 +270,44 @@ static void a_ring_that_was_beginning_anew_serves_the_child(void)
     CHECK(is_valid());
 }
 
+/* A signal handler of its own thread forks over that, while a writer that the child does not have
+ * has reserved two places. */
+static void fork_over_a_ring_that_begins_anew(void)
+{
+    uint64_t end = heap_thread->inbox_taken, beginning = (end | (INBOX_BLOCKS - 1)) + 1;
+    int status;
+
+    heap_thread->taking = 2;
+    heap_thread->inbox_next = beginning;
+    heap_thread->inbox_reserved += 2;
+    status = fork_heap();
+    heap_thread->inbox_next = end; /* the interrupted call finds that somebody has reserved */
+    heap_thread->taking = 0;
+    if (status < 0) {
+        heap_free(heap_malloc(64));
+        child_of_fork(live_blocks());
+    }
+    CHECK_EQ(status, 0);
+    inbox_close_gaps(heap_thread);
+    inbox_take(heap_thread);
+    CHECK(is_valid());
+}
+
+static void *leave_while_the_ring_begins_anew(void *unused)
+{
+    heap_free(heap_malloc(1));
+    heap_thread->taking = 2;
+    heap_thread->inbox_next = (heap_thread->inbox_taken | (INBOX_BLOCKS - 1)) + 1;
+    heap_thread_exit();
+    return unused;
+}
+
+static void who_leaves_while_the_ring_begins_anew_leaves_it_whole(void)
+{
+    in_another_thread(leave_while_the_ring_begins_anew, NULL);
+    CHECK(is_valid());
+}
+
 /* The thread that is gone had one block in its hands, out of its inbox or not quite. */
 static void a_block_in_an_owners_hands_is_lost_to_the_child(void)
 {
@@ -314,6 +352,8 @@ int main(int argc, char **argv)
     RUN(what_was_being_posted_is_lost_to_the_child);
     RUN(fork_over_a_post_of_its_own_thread);
     RUN(a_ring_that_was_beginning_anew_serves_the_child);
+    RUN(fork_over_a_ring_that_begins_anew);
+    RUN(who_leaves_while_the_ring_begins_anew_leaves_it_whole);
     RUN(a_block_in_an_owners_hands_is_lost_to_the_child);
     return tap_done();
 }
