@@ -191,7 +191,7 @@ struct thread_heap {
     uint64_t epoch, batches_epoch;
     uint64_t batching;     /* the thread is changing a batch */
     uint64_t posting;      /* ... and putting into the inbox of this thread heap; 0: none */
-    uint64_t taking;       /* the thread is freeing what is in its own inbox */
+    uint64_t taking;       /* ... freeing what is in its own inbox (inbox.c) */
     uint64_t singles_left; /* see remote.h */
     struct remote_batch batches[REMOTE_BATCHES];
     uint32_t kept_next;         /* where the next one makes room */

@@ -3,13 +3,15 @@
  *
  * Who frees a block of another thread's slab writes neither to the block nor to its descriptor: the
  * block's address goes into the inbox of the slab's owner, a ring that many write to and one reads,
- * and the owner frees it, with all checks that a free of its own makes, when a list that its malloc
- * looks at is empty. So eight bytes go from one processor to the other, and not the lines of the
- * block and its slab, there and back.
+ * and the owner frees it, with all checks that a free of its own makes, when its malloc would take
+ * blocks that were never used, and when a quarter of the ring is full. So eight bytes go from one
+ * processor to the other, and not the lines of the block and its slab, there and back.
  *
  * A ring has no lock. A writer reserves places by one compare-and-swap, then fills them; the reader
  * goes on as far as they are filled, and waits for nobody. Always true:
  *   inbox_taken <= inbox_reserved <= inbox_taken + INBOX_BLOCKS
+ *   inbox_taken <= inbox_next, from where the reader goes on, and but for moments of inbox_take()
+ *   inbox_next <= inbox_reserved; outside of it both are the same
  *   a place that is not reserved is 0, and so is one whose writer has not got there
  * The reader is the thread whose heap it is or, when that is DEAD, who holds its lock.
  */

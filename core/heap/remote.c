@@ -9,7 +9,6 @@
  */
 #include "core/heap/remote.h"
 
-#include <string.h>
 #include "core/base/sys.h"
 #include "core/heap/fast_path.h"
 #include "core/heap/heap.h"
